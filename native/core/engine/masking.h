@@ -1,0 +1,22 @@
+// Which patches are visible (method section 1).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace ltrp {
+
+// V = int(L * (1 - mask_ratio)) in double precision. Error(kInvalidArgument) unless 0 < V < L.
+int64_t visible_count(int64_t patches, double mask_ratio);
+
+// Uniform noise [n, L] float32 from `seed`; image i's row depends on (seed, first_image + i) only, not on the batch it comes in.
+at::Tensor masking_noise(int64_t images, int64_t patches, uint64_t seed, int64_t first_image = 0);
+
+// Ids of the V smallest of noise [n, L], ascending per row: [n, V] int64.
+at::Tensor visible_from_noise(const at::Tensor& noise, int64_t visible);
+
+// Checks ids [n, V]: int64, ascending, distinct, in [0, L), 0 < V < L. Error(kInvalidArgument).
+void check_visible(const at::Tensor& visible, int64_t images, int64_t patches);
+
+}  // namespace ltrp

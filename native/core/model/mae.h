@@ -1,0 +1,62 @@
+// The masked autoencoder: ViT encoder on visible patches, lightweight decoder on all of them (He et al., CVPR 2022).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+
+#include "core/checkpoint/checkpoint.h"
+#include "core/model/config.h"
+#include "core/model/transformer.h"
+
+namespace ltrp {
+
+class MaskedAutoencoder {
+ public:
+  // Takes the weights of a checked checkpoint; `dtype` float32, or float64 for tests and reference results.
+  explicit MaskedAutoencoder(const MaeCheckpoint& checkpoint, at::ScalarType dtype = at::kFloat);
+  // Freshly initialised for training, reproducible from `seed`.
+  static MaskedAutoencoder initialized(const MaeConfig& config, uint64_t seed);
+
+  const MaeConfig& config() const { return config_; }
+  // Canonical name -> weight; the tensors are the model's own (training updates them in place).
+  const TensorMap& tensors() const { return tensors_; }
+  int64_t weight_bytes() const;
+  at::ScalarType dtype() const { return dtype_; }
+
+  // images [n, 3, H, W] normalised; H and W multiples of the patch size, any grid (positions are interpolated).
+  // visible [n, V] int64 ascending. Returns latents [n, V + 1, D], CLS first, after the final norm.
+  // `hidden` [n or n * k, V] bool: true where a visible token is masked in every block's attention as key and as query
+  // ("drop = encoder"); with k > 1, latents are returned for n * k variants, image-major.
+  at::Tensor encode(const at::Tensor& images, const at::Tensor& visible, const std::optional<at::Tensor>& hidden = {}) const;
+
+  // latents [n, V + 1, D] -> decoder input [n, L + 1, E]: embedded, unshuffled over mask tokens, positions added.
+  at::Tensor decoder_input(const at::Tensor& latents, const at::Tensor& visible, Grid grid) const;
+
+  // tokens [n, T, E] -> predictions [n, T - 1, p * p * 3] of the tokens after CLS.
+  at::Tensor decode(const at::Tensor& tokens) const;
+
+  // All of it: predictions [n, L, p * p * 3] in target space, values ordered (row, column, channel).
+  at::Tensor reconstruct(const at::Tensor& images, const at::Tensor& visible) const;
+
+  // Grid of a batch; Error(kInvalidArgument) when the shape does not fit the patch size or there is no decoder to use.
+  Grid grid_of(const at::Tensor& images) const;
+
+ private:
+  MaskedAutoencoder() = default;
+  void bind();
+
+  MaeConfig config_;
+  TensorMap tensors_;
+  at::ScalarType dtype_ = at::kFloat;
+  PatchEmbedding patch_embedding_;
+  Transformer encoder_;
+  LinearWeights decoder_embed_;
+  Transformer decoder_;
+  LinearWeights decoder_pred_;
+};
+
+// Pixels [n, 3, H, W] -> patches [n, L, p * p * 3], values ordered (row, column, channel); the reconstruction target.
+at::Tensor target_patches(const at::Tensor& images, int64_t patch_size, bool normalized);
+
+}  // namespace ltrp
