@@ -1,0 +1,61 @@
+# Flags of everything of ours (ltrp::options), source globbing, and registration of doctest files with ctest.
+add_library(ltrp_options INTERFACE)
+add_library(ltrp::options ALIAS ltrp_options)
+target_include_directories(ltrp_options INTERFACE "${CMAKE_CURRENT_SOURCE_DIR}/native")
+target_include_directories(ltrp_options SYSTEM INTERFACE "${CMAKE_CURRENT_SOURCE_DIR}/native/third_party")
+target_compile_definitions(ltrp_options INTERFACE LTRP_VERSION="${LTRP_VERSION}")
+# Baseline x86-64: instruction sets beyond it are chosen at run time, so that one binary serves every machine.
+target_compile_options(ltrp_options INTERFACE -Wall -Wextra -Werror -fvisibility=hidden -fvisibility-inlines-hidden)
+if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+  # nodelete: a Node worker that ends must not unmap code whose threads and static objects LibTorch still holds.
+  target_link_options(ltrp_options INTERFACE $<$<STREQUAL:$<TARGET_PROPERTY:TYPE>,MODULE_LIBRARY>:-Wl,-z,nodelete>)
+endif()
+if(LTRP_SANITIZE)
+  target_compile_options(
+    ltrp_options INTERFACE -fsanitize=${LTRP_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g)
+  # vptr needs type information of LibTorch's hidden classes, which its libraries do not export.
+  if(LTRP_SANITIZE MATCHES "undefined")
+    target_compile_options(ltrp_options INTERFACE -fno-sanitize=vptr)
+  endif()
+  target_link_options(ltrp_options INTERFACE -fsanitize=${LTRP_SANITIZE})
+endif()
+
+# ltrp_sources(<variable> <folder> [RECURSE]): the .cpp files of a folder, found again on every build. A folder without
+# sources yields one empty file, so that a tree in which it is still missing configures.
+function(ltrp_sources variable folder)
+  if("RECURSE" IN_LIST ARGN)
+    file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.cpp")
+  else()
+    file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.cpp")
+  endif()
+  if(NOT sources)
+    string(MAKE_C_IDENTIFIER "${folder}" name)
+    set(sources "${CMAKE_CURRENT_BINARY_DIR}/empty_${name}.cpp")
+    if(NOT EXISTS "${sources}")
+      set(text "")
+      if(folder STREQUAL "native/test")
+        set(text "int main() { return 0; }\n")
+      endif()
+      file(WRITE "${sources}" "${text}")
+    endif()
+  endif()
+  set(${variable} "${sources}" PARENT_SCOPE)
+endfunction()
+
+# One ctest entry per test file: doctest filters by source file. main.cpp (the doctest main) has no cases.
+function(ltrp_register_tests target)
+  foreach(source ${ARGN})
+    get_filename_component(name "${source}" NAME_WE)
+    if(name STREQUAL "main" OR name MATCHES "^empty_")
+      continue()
+    endif()
+    file(STRINGS "${source}" cases REGEX "TEST_CASE")
+    if(NOT cases)
+      continue()
+    endif()
+    get_filename_component(file "${source}" NAME)
+    add_test(NAME "native.${name}" COMMAND ${target} "--source-file=*/${file}"
+             WORKING_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}")
+    set_tests_properties("native.${name}" PROPERTIES TIMEOUT 600)
+  endforeach()
+endfunction()
