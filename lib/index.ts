@@ -1,0 +1,54 @@
+/**
+ * ltrp: which patches of an image matter, learned without labels.
+ *
+ * A {@link MaskedAutoencoder} scores patches by what its reconstruction loses without them, a {@link PatchRanker} has
+ * learned their order, and {@link selectPatches} chooses which to keep. The method is "Learning to Rank Patches for Unbiased
+ * Image Redundancy Reduction" (Luo et al., CVPR 2024, arXiv 2404.00680).
+ *
+ * @packageDocumentation
+ */
+import { packageVersion } from './native/paths.js';
+
+export { LtrpError } from './errors.js';
+export {
+  imageNetMean,
+  imageNetStd,
+  maximumAspect,
+  maximumPixels,
+  minimumSide,
+  readImages,
+  type Fit,
+  type ReadImagesOptions,
+} from './images.js';
+export { rankingLoss, type LossAndGradient, type RankingLossOptions } from './losses.js';
+export { MaskedAutoencoder } from './masked-autoencoder.js';
+export { embeddedModels } from './models.js';
+export { PatchRanker, type RankOptions } from './patch-ranker.js';
+export { selectPatches, type Selection, type SelectPatchesOptions } from './selection.js';
+export type {
+  Device,
+  Drop,
+  Encoding,
+  ImageBatch,
+  JobOptions,
+  LoadOptions,
+  LossName,
+  MaeConfig,
+  MaskingOptions,
+  Metric,
+  ModelConfig,
+  PatchScores,
+  Precision,
+  ProgressEvent,
+  RankerConfig,
+  Ranking,
+  Reconstruction,
+  ReconstructOptions,
+  ScoreMap,
+  ScoreMapOptions,
+  ScoreOptions,
+  TransformerConfig,
+} from './types.js';
+
+/** Version of this package. */
+export const version: string = packageVersion();

@@ -1,0 +1,71 @@
+import { runJob } from './native/job.js';
+import { loadCore } from './native/loader.js';
+import type { JobOptions, LossName } from './types.js';
+import {
+  checkChoice,
+  checkFloats,
+  checkInteger,
+  checkOptions,
+  checkShape,
+  invalid,
+} from './validation.js';
+
+/** Options of {@link rankingLoss}. */
+export interface RankingLossOptions extends JobOptions {
+  /** `'listMle'`: items drawn without replacement, all of them by default. `'focusedRank'`: items in focus, required. */
+  k?: number | undefined;
+  /** [lists * items]: `'listMle'` with `k` takes the k items with the smallest noise. Default: drawn from `seed`. */
+  noise?: Float32Array | undefined;
+  /** Integer in [0, 2^53). Default 0. */
+  seed?: number | undefined;
+}
+
+/** A loss and its derivative. */
+export interface LossAndGradient {
+  loss: number;
+  /** [lists * items]: derivative of `loss` by `predicted`. */
+  gradient: Float32Array;
+}
+
+/**
+ * A learning-to-rank loss of `predicted` (s) against `target` (y) and its gradient by autograd. Sums run over the items of
+ * a list sorted by y, descending, and means over lists:
+ *
+ * - `'listMle'`: Σ_j log Σ_{l ≥ j} exp(s_l) − s_j; with `k` on k items drawn from each list (Xia et al., ICML 2008).
+ * - `'listNet'`: mean of −softmax(y) · log softmax(s) over all elements (Cao et al., ICML 2007).
+ * - `'pointWise'`: mean squared error.
+ * - `'rankNet'`: half the mean of the binary cross-entropy of σ(s_i − s_j) against 1, ½ (|y_i − y_j| < 0.001) or 0 over all
+ *   pairs, the diagonal included (Burges et al., ICML 2005).
+ * - `'focusedRank'`: listMle on the k highest y plus rankNet between those and the rest.
+ *
+ * The choice and the settings follow section 3.2 of arXiv 2404.00680, which uses listMle with k = 20.
+ *
+ * @param predicted - [lists, items].
+ * @param target - [lists, items].
+ * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for wrong sizes, names and `k`.
+ */
+export async function rankingLoss(
+  name: LossName,
+  predicted: Float32Array,
+  target: Float32Array,
+  shape: readonly [lists: number, items: number],
+  options?: RankingLossOptions,
+): Promise<LossAndGradient> {
+  const checked = checkOptions(options);
+  checkChoice('name', name ?? null, ['pointWise', 'listNet', 'listMle', 'rankNet', 'focusedRank']);
+  checkShape('shape', shape, 2);
+  const [lists, items] = shape;
+  checkFloats('predicted', predicted ?? null, lists * items);
+  checkFloats('target', target ?? null, lists * items);
+  const { k, noise, seed } = checked;
+  checkInteger('k', k, 1);
+  checkInteger('seed', seed, 0);
+  checkFloats('noise', noise, lists * items);
+  if (name === 'focusedRank' && k === undefined) {
+    throw invalid("'focusedRank' needs k, the number of items in focus.");
+  }
+  const core = loadCore();
+  return runJob(core, checked, (job) =>
+    core.rankingLoss(job, name, predicted, target, shape, { k, noise, seed }),
+  );
+}

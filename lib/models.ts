@@ -1,0 +1,59 @@
+/** Where models come from: the embedded ones by name, all others by path. */
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { LtrpError } from './errors.js';
+import type { NativeLoadOptions } from './native/binding.js';
+import { packageRoot } from './native/paths.js';
+import type { LoadOptions } from './types.js';
+import { checkChoice, checkSource } from './validation.js';
+
+/** What a model is for. */
+export type ModelKind = 'mae' | 'ranker';
+
+/** Names that `load` takes instead of a path. */
+export const embeddedModels: readonly string[] = ['tiny'];
+
+/**
+ * The file or folder behind `source`: an embedded model's name, or a path.
+ *
+ * @throws {LtrpError} `ERR_LTRP_FILE_NOT_FOUND` when it does not exist.
+ */
+export function resolveModel(source: string, kind: ModelKind): string {
+  checkSource('source', source);
+  const embedded = embeddedModels.includes(source);
+  const path = embedded
+    ? join(packageRoot(), 'models', `${source}-${kind}.safetensors`)
+    : resolve(source);
+  if (!existsSync(path)) {
+    throw new LtrpError(
+      'ERR_LTRP_FILE_NOT_FOUND',
+      embedded
+        ? `The embedded model '${source}' is missing: there is no file ${path}; install the package again.`
+        : `There is no model ${path}; give a .safetensors or .pth file, a Hugging Face folder, or ` +
+            `${embeddedModels.map((name) => `'${name}'`).join(', ')}.`,
+    );
+  }
+  return path;
+}
+
+/** Checks a device and a precision for the core. */
+export function nativeLoadOptions(options: LoadOptions): NativeLoadOptions {
+  const { device = 'auto', precision = 'float32' } = options;
+  checkChoice('precision', precision, ['float32', 'bfloat16', 'int8']);
+  if (precision !== 'float32') {
+    throw new LtrpError(
+      'ERR_LTRP_UNSUPPORTED',
+      `The precision '${precision}' is not available in this version; use 'float32'.`,
+    );
+  }
+  if (typeof device !== 'string' || !/^(auto|cpu|cuda(:\d+)?)$/.test(device)) {
+    checkChoice('device', String(device), ['auto', 'cpu', 'cuda', 'cuda:N']);
+  }
+  if (device.startsWith('cuda')) {
+    throw new LtrpError(
+      'ERR_LTRP_UNSUPPORTED',
+      `The device '${device}' is not available: this build computes on the CPU; use 'cpu' or 'auto'.`,
+    );
+  }
+  return { device: 'cpu', precision };
+}

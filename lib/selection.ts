@@ -1,0 +1,102 @@
+import { runJob } from './native/job.js';
+import { loadCore } from './native/loader.js';
+import type { ImageBatch, JobOptions } from './types.js';
+import {
+  checkChoice,
+  checkFloats,
+  checkImages,
+  checkInteger,
+  checkOptions,
+  checkShare,
+  invalid,
+} from './validation.js';
+
+/** Options of {@link selectPatches}. Exactly one of `keep` and `keepRatio` must be given. */
+export interface SelectPatchesOptions extends JobOptions {
+  /** Number of patches to keep of each image, 1 to L. */
+  keep?: number | undefined;
+  /** Share of patches to keep, in (0, 1]; the number is rounded, and at least 1. */
+  keepRatio?: number | undefined;
+  /** Share of the kept patches that are simply the highest logits, in [0, 1]; the rest is for diversity. Default 0.7. */
+  scoreShare?: number | undefined;
+  /** Integer in [0, 2^53) that draws the noise not given. Default 0. */
+  seed?: number | undefined;
+  /** `'default'`: a cluster's centre represents it, raster order. `'compat'`: a random member, score order, then cluster order. */
+  mode?: 'default' | 'compat' | undefined;
+  /** [n * L] in [0, 1): breaks ties between densities. */
+  densityNoise?: Float32Array | undefined;
+  /** [n * L], `'compat'` only: the member with the largest noise represents its cluster. */
+  memberNoise?: Float32Array | undefined;
+  /** Pixels. Default: the one for which the images have as many patches as there are logits. */
+  patchSize?: number | undefined;
+}
+
+/** Patches to keep. */
+export interface Selection {
+  /** [n, keep]: ids in raster order (mode `'default'`). */
+  indices: Int32Array;
+  shape: readonly [images: number, keep: number];
+}
+
+/** Number of patches kept of `patches` at a share: rounded, at least 1. */
+export function keepCount(patches: number, keepRatio: number): number {
+  return Math.max(1, Math.round(patches * keepRatio));
+}
+
+/**
+ * Chooses which patches of each image to keep: ⌊keep · scoreShare⌋ with the highest logits, the rest from DPC-KNN clusters
+ * of the normalised pixels of all patches, the largest clusters without a kept representative first (section 3.3 of
+ * arXiv 2404.00680; density peaks: Du et al., 2016). The same inputs and seed give the same patches.
+ *
+ * @param images - [n, 3, H, W], normalised.
+ * @param logits - [n * L] as {@link PatchRanker.rank} returns them; any scores will do, larger is better.
+ * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for wrong sizes and for pixels or logits that are not finite.
+ */
+export async function selectPatches(
+  images: ImageBatch,
+  logits: Float32Array,
+  options: SelectPatchesOptions,
+): Promise<Selection> {
+  const checked = checkOptions(options);
+  checkImages(images);
+  checkFloats('logits', logits ?? null);
+  const [count, , height, width] = images.shape;
+  checkInteger('patchSize', checked.patchSize, 1);
+  const patchSize =
+    checked.patchSize ?? Math.round(Math.sqrt((count * height * width) / logits.length));
+  const patches = (height / patchSize) * (width / patchSize);
+  if (!Number.isInteger(height / patchSize) || !Number.isInteger(width / patchSize)) {
+    throw invalid(
+      checked.patchSize === undefined
+        ? `No patch size cuts ${count} images of ${width} x ${height} pixels into ${logits.length} patches; check the length of logits.`
+        : `The images are ${width} x ${height} pixels, but both sides must be multiples of the patch size ${patchSize}.`,
+    );
+  }
+  checkFloats('logits', logits, count * patches);
+  const { keep, keepRatio, scoreShare = 0.7, seed = 0, mode = 'default' } = checked;
+  if ((keep === undefined) === (keepRatio === undefined)) {
+    throw invalid(
+      'Give exactly one of keep (a number of patches) and keepRatio (a share of them).',
+    );
+  }
+  checkInteger('keep', keep, 1, patches);
+  checkShare('keepRatio', keepRatio, '(0, 1]');
+  checkShare('scoreShare', scoreShare, '[0, 1]');
+  checkInteger('seed', seed, 0);
+  checkChoice('mode', mode, ['default', 'compat']);
+  const { densityNoise, memberNoise } = checked;
+  checkFloats('densityNoise', densityNoise, count * patches);
+  checkFloats('memberNoise', memberNoise, count * patches);
+  const core = loadCore();
+  const native = {
+    keep: keep ?? keepCount(patches, keepRatio as number),
+    patchSize,
+    scoreShare,
+    seed,
+    mode,
+    densityNoise,
+    memberNoise,
+  };
+  const input = { data: images.data, shape: images.shape };
+  return runJob(core, checked, (job) => core.selectPatches(job, input, logits, native));
+}

@@ -1,0 +1,183 @@
+/**
+ * Types shared by the public classes and functions.
+ *
+ * Shapes: n images, L patches in raster order (row by row from the top left), V visible patches, p the side of a patch in
+ * pixels. All tensors are dense, row-major typed arrays with their shape beside them.
+ */
+
+/** Where the arithmetic runs. `'auto'` takes the best device there is; `'cuda'` means `'cuda:0'`. */
+export type Device = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
+
+/** Arithmetic of the forward passes. */
+export type Precision = 'float32' | 'bfloat16' | 'int8';
+
+/** What scores, maps and rankings are computed with. */
+export interface LoadOptions {
+  /** Default `'auto'`. A device this build cannot use is refused with `ERR_LTRP_UNSUPPORTED`. */
+  device?: Device | undefined;
+  /** Default `'float32'`; the others are refused with `ERR_LTRP_UNSUPPORTED` in this version. */
+  precision?: Precision | undefined;
+  /** Folder of the LibTorch to use; it counts for the first load in a process. Default: see `ltrp doctor`. */
+  libtorch?: string | undefined;
+  /** Cancels the load; the promise rejects with the signal's reason. */
+  signal?: AbortSignal | undefined;
+}
+
+/** Pictures as the models take them: RGB, normalised by the models' mean and standard deviation, NCHW. */
+export interface ImageBatch {
+  /** `images * 3 * height * width` values. */
+  readonly data: Float32Array;
+  /** Height and width are in pixels and multiples of the patch size of the model they are given to. */
+  readonly shape: readonly [images: number, channels: 3, height: number, width: number];
+}
+
+/** How far a call has come. The unit is that of the call: variants for scores, images for encodings. */
+export interface ProgressEvent {
+  done: number;
+  total: number;
+}
+
+/** Options of every long call. */
+export interface JobOptions {
+  /** Cancels the call; the promise rejects with the signal's reason. */
+  signal?: AbortSignal | undefined;
+  /** Called on the JavaScript thread with the newest state only; events in between may be left out. */
+  onProgress?: ((event: ProgressEvent) => void) | undefined;
+}
+
+/** What is taken away to score a patch (method: decoder is what the paper uses). */
+export type Drop = 'decoder' | 'encoder' | 'both';
+
+/** How two reconstructions are compared. `psnr` and `ssim` are rescaled over the whole batch, so they depend on it. */
+export type Metric = 'l1' | 'l2' | 'psnr' | 'ssim';
+
+/** Names of the learning-to-rank losses. */
+export type LossName = 'pointWise' | 'listNet' | 'listMle' | 'rankNet' | 'focusedRank';
+
+/**
+ * Which patches stay visible: `visible` wins over `noise`, which wins over `seed`.
+ * V = ⌊L · (1 − maskRatio)⌋ in double precision; there must be at least one visible and one masked patch.
+ */
+export interface MaskingOptions {
+  /** Share of patches that are hidden, in (0, 1). Default 0.9. */
+  maskRatio?: number | undefined;
+  /** Integer in [0, 2^53). The masks of an image depend on the seed and its place in the batch. Default 0. */
+  seed?: number | undefined;
+  /** [n * L]: the V patches with the smallest noise are visible. */
+  noise?: Float32Array | undefined;
+  /** [n * V]: the ids of the visible patches, ascending for each image. */
+  visible?: Int32Array | undefined;
+}
+
+/** Options of the leave-one-out scores. */
+export interface ScoreOptions extends MaskingOptions, JobOptions {
+  /**
+   * `'decoder'` (default): encode once, decode without the patch. `'encoder'`: hide it in the encoder's attention only,
+   * for comparison with the authors' code. `'both'`: encode and decode without it.
+   */
+  drop?: Drop | undefined;
+  /** Default `'l1'`: mean absolute difference over the masked patches, in normalised pixels. */
+  metric?: Metric | undefined;
+  /** Upper bound in bytes for the activations of one chunk of variants. Default 512 MiB. Results do not depend on it. */
+  memoryBudget?: number | undefined;
+}
+
+/** Options of {@link MaskedAutoencoder.scoreMap}. */
+export interface ScoreMapOptions extends Omit<ScoreOptions, 'noise' | 'visible'> {
+  /** Every patch is visible in at least this many random masks. Default 4. */
+  rounds?: number | undefined;
+}
+
+/** Options of {@link MaskedAutoencoder.reconstruct} and {@link MaskedAutoencoder.encode}. */
+export interface ReconstructOptions extends MaskingOptions, JobOptions {}
+
+/** A stack of transformer blocks. */
+export interface TransformerConfig {
+  /** Width of a token. */
+  dim: number;
+  /** Number of blocks. */
+  depth: number;
+  /** Attention heads. */
+  heads: number;
+  /** Hidden width of the MLP. */
+  mlpDim: number;
+}
+
+/** Geometry that both kinds of model have. */
+export interface ModelConfig {
+  /**
+   * Side in pixels of the square images the model was made for. A model made for other shapes has its height here and
+   * both sides in `imageHeight` and `imageWidth`. Position tables are interpolated for other sizes.
+   */
+  imageSize: number;
+  /** Pixels. */
+  imageHeight: number;
+  /** Pixels. */
+  imageWidth: number;
+  /** Side of a patch in pixels. */
+  patchSize: number;
+  /** Rows and columns of patches at `imageHeight` × `imageWidth`. */
+  grid: readonly [rows: number, columns: number];
+  encoder: Readonly<TransformerConfig>;
+  layerNormEps: number;
+  /** Mean of the input pixels in [0, 1], red, green, blue. */
+  mean: readonly [number, number, number];
+  /** Standard deviation of the input pixels in [0, 1], red, green, blue. */
+  std: readonly [number, number, number];
+}
+
+/** Geometry of a masked autoencoder. */
+export interface MaeConfig extends ModelConfig {
+  decoder: Readonly<TransformerConfig>;
+  /** True when the model was trained to predict patches normalised to mean 0 and variance 1. */
+  normalizedTarget: boolean;
+}
+
+/** Geometry of a ranker. */
+export interface RankerConfig extends ModelConfig {
+  /** `'cls'`: the paper's head, one grid only. `'token'`: one logit from every patch token, any grid. */
+  head: 'cls' | 'token';
+}
+
+/** Scores of the visible patches. */
+export interface PatchScores {
+  /** [n, V]; larger means that the reconstruction needs the patch more. */
+  scores: Float32Array;
+  /** [n, V]: which patch each score belongs to, ascending. */
+  visible: Int32Array;
+  shape: readonly [images: number, visible: number];
+}
+
+/** A score for every patch, averaged over masks. */
+export interface ScoreMap {
+  /** [n, rows, columns]. */
+  mean: Float32Array;
+  /** [n, rows, columns]; of the mean, over the masks in which the patch was visible. NaN where there was only one. */
+  standardError: Float32Array;
+  shape: readonly [images: number, rows: number, columns: number];
+}
+
+/** What the decoder predicts. */
+export interface Reconstruction {
+  /** [n, L, p * p * 3] in the model's target space, values ordered (row, column, channel). */
+  patches: Float32Array;
+  /** [n, V], ascending. */
+  visible: Int32Array;
+  shape: readonly [images: number, patches: number, values: number];
+}
+
+/** What the encoder makes of the visible patches. */
+export interface Encoding {
+  /** [n, V + 1, D], the CLS token first, after the final norm. */
+  latent: Float32Array;
+  /** [n, V], ascending. */
+  visible: Int32Array;
+  shape: readonly [images: number, tokens: number, width: number];
+}
+
+/** A logit for every patch; larger ranks higher. */
+export interface Ranking {
+  /** [n, L]. */
+  logits: Float32Array;
+  shape: readonly [images: number, patches: number];
+}

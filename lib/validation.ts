@@ -1,0 +1,125 @@
+/** Checks of arguments that come from JavaScript, before anything is queued. Each refusal is one sentence. */
+import { LtrpError } from './errors.js';
+import type { ImageBatch } from './types.js';
+
+export function invalid(message: string): LtrpError {
+  return new LtrpError('ERR_LTRP_INVALID_ARGUMENT', message);
+}
+
+function shown(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value);
+  if (value === null || typeof value !== 'object') return String(value);
+  return `a value of type ${value.constructor?.name ?? 'object'}`;
+}
+
+export function checkInteger(
+  name: string,
+  value: unknown,
+  minimum: number,
+  maximum = Number.MAX_SAFE_INTEGER,
+): void {
+  if (value === undefined) return;
+  if (!Number.isSafeInteger(value) || (value as number) < minimum || (value as number) > maximum) {
+    const range =
+      maximum === Number.MAX_SAFE_INTEGER
+        ? `of at least ${minimum}`
+        : `from ${minimum} to ${maximum}`;
+    throw invalid(`${name} must be an integer ${range}, not ${shown(value)}.`);
+  }
+}
+
+/** A number in the open interval (0, 1), or in (0, 1] with `closed`, or [0, 1] with `whole`. */
+export function checkShare(
+  name: string,
+  value: unknown,
+  interval: '(0, 1)' | '(0, 1]' | '[0, 1]',
+): void {
+  if (value === undefined) return;
+  const inside =
+    typeof value === 'number' &&
+    (interval.startsWith('[') ? value >= 0 : value > 0) &&
+    (interval.endsWith(']') ? value <= 1 : value < 1);
+  if (!inside) throw invalid(`${name} must be a number in ${interval}, not ${shown(value)}.`);
+}
+
+export function checkChoice(name: string, value: unknown, choices: readonly string[]): void {
+  if (value === undefined || choices.includes(value as string)) return;
+  const list = choices.map((choice) => `'${choice}'`).join(', ');
+  throw invalid(`${name} must be one of ${list}, not ${shown(value)}.`);
+}
+
+export function checkFloats(name: string, value: unknown, length?: number): void {
+  if (value === undefined) return;
+  if (!(value instanceof Float32Array)) {
+    throw invalid(`${name} must be a Float32Array, not ${shown(value)}.`);
+  }
+  if (length !== undefined && value.length !== length) {
+    throw invalid(`${name} must have ${length} values, not ${value.length}.`);
+  }
+}
+
+export function checkIndices(name: string, value: unknown): void {
+  if (value === undefined) return;
+  if (!(value instanceof Int32Array)) {
+    throw invalid(`${name} must be an Int32Array, not ${shown(value)}.`);
+  }
+}
+
+/** An options object as callers pass it; `undefined` counts as empty. */
+export function checkOptions<T extends object>(value: T | undefined): T {
+  if (value === undefined) return {} as T;
+  if (typeof value !== 'object' || value === null) {
+    throw invalid(`options must be an object, not ${shown(value)}.`);
+  }
+  return value;
+}
+
+export function checkSource(name: string, value: unknown): asserts value is string {
+  if (typeof value !== 'string' || value === '') {
+    throw invalid(`${name} must be a path or the name of an embedded model, not ${shown(value)}.`);
+  }
+  if (value.includes('\0')) throw invalid(`${name} must not contain a NUL character.`);
+}
+
+/** `shape` of given rank with positive sizes. */
+export function checkShape(name: string, shape: unknown, rank: number): asserts shape is number[] {
+  const good =
+    Array.isArray(shape) &&
+    shape.length === rank &&
+    shape.every((size) => Number.isSafeInteger(size) && size > 0);
+  if (!good) throw invalid(`${name} must be an array of ${rank} positive integers.`);
+}
+
+/**
+ * Checks a batch and, given a patch size, that its sides are multiples of it. Pixels that are not finite are found by the
+ * core, off the JavaScript thread.
+ */
+export function checkImages(images: unknown, patchSize?: number): asserts images is ImageBatch {
+  if (typeof images !== 'object' || images === null) {
+    throw invalid(
+      `images must be an ImageBatch { data, shape } as readImages returns it, not ${shown(images)}.`,
+    );
+  }
+  const { data, shape } = images as Partial<ImageBatch>;
+  if (!(data instanceof Float32Array)) {
+    throw invalid(`images.data must be a Float32Array, not ${shown(data)}.`);
+  }
+  checkShape('images.shape', shape, 4);
+  const [count, channels, height, width] = shape as unknown as [number, number, number, number];
+  if (channels !== 3) {
+    throw invalid(
+      `images.shape must be [images, 3, height, width], but it has ${channels} channels.`,
+    );
+  }
+  const length = count * channels * height * width;
+  if (data.length !== length) {
+    throw invalid(
+      `images.data must have ${length} values for the shape [${shape.join(', ')}], not ${data.length}.`,
+    );
+  }
+  if (patchSize !== undefined && (height % patchSize !== 0 || width % patchSize !== 0)) {
+    throw invalid(
+      `The images are ${width} x ${height} pixels, but both sides must be multiples of the patch size ${patchSize}.`,
+    );
+  }
+}
