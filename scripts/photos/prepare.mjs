@@ -1,0 +1,41 @@
+// Copies of the whole photos for training, small enough to decode quickly: short side at most 448, JPEG quality 95.
+import { existsSync, mkdirSync, renameSync } from 'node:fs';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { readPhotos } from './lists.mjs';
+import { cacheRoot, isMain } from './paths.mjs';
+
+export const preparedFolder = (split) => join(cacheRoot(), `photos-${split}`);
+
+const SHORT_SIDE = 448;
+
+/** Prepares all fetched photos of a split (use `photo`); returns the folder and the number of files. */
+export async function preparePhotos(split) {
+  const folder = preparedFolder(split);
+  mkdirSync(folder, { recursive: true });
+  const rows = readPhotos().filter((row) => row.use === 'photo' && row.split === split);
+  let count = 0;
+  for (const row of rows) {
+    if (!existsSync(row.file)) continue; // of an extra package that was not fetched
+    const name = [row.package, row.archive, row.path.split('/').pop()].filter(Boolean).join('-');
+    const file = join(folder, `${name.replace(/\.[^.]+$/, '')}.jpg`);
+    count++;
+    if (existsSync(file)) continue;
+    await sharp(row.file)
+      .rotate()
+      .flatten({ background: '#fff' })
+      .toColourspace('srgb')
+      .resize(SHORT_SIDE, SHORT_SIDE, { fit: 'outside', withoutEnlargement: true })
+      .jpeg({ quality: 95 })
+      .toFile(`${file}.partial`);
+    renameSync(`${file}.partial`, file);
+  }
+  return { folder, count };
+}
+
+if (isMain(import.meta.url)) {
+  for (const split of ['train', 'test']) {
+    const { folder, count } = await preparePhotos(split);
+    console.log(`${count} photos: ${folder}`);
+  }
+}
