@@ -1,0 +1,322 @@
+/**
+ * The one place that decides which LibTorch is used.
+ *
+ * Order: the API's option; LIBTORCH_LIB, LIBTORCH; the folder set by `ltrp libtorch use`; Python's torch (VIRTUAL_ENV,
+ * CONDA_PREFIX, python3), an error instead of a skip when LIBTORCH_USE_PYTORCH=1 asks for it; system folders; the user's
+ * cache. What somebody asked for and is wrong is an error; what merely lies around and is wrong is skipped, with its reason.
+ */
+import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { LtrpError } from '../errors.js';
+import { inspectLibtorch, type LibtorchFolder } from './libtorch-inspect.js';
+import { configFolder, libtorchCacheFolder, type Environment } from './paths.js';
+
+/** Minor releases that the sources build on; the binaries that are there may be fewer. */
+export const supportedMinors: readonly string[] = ['2.13', '2.14'];
+
+export interface Libtorch extends LibtorchFolder {
+  /** Which step of the search order found it, for example `LIBTORCH`. */
+  readonly source: string;
+}
+
+export interface LibtorchCandidate {
+  readonly source: string;
+  /** null: the step had no folder to look at. */
+  readonly path: string | null;
+  readonly explicit: boolean;
+  /** `unused`: not looked at, an earlier one was chosen. */
+  readonly verdict: 'chosen' | 'refused' | 'absent' | 'unused';
+  /** Empty for the chosen one. */
+  readonly reason: string;
+  readonly version: string | null;
+}
+
+export interface LibtorchDecision {
+  readonly chosen: Libtorch | null;
+  readonly candidates: readonly LibtorchCandidate[];
+  /** Why nothing was chosen. */
+  readonly error: LtrpError | null;
+}
+
+export interface LibtorchSearch {
+  /** The API's `libtorch` option. */
+  readonly explicit?: string | undefined;
+  readonly env?: Environment | undefined;
+  /** `2.13-cpu` and so on: what a core exists for, or what may be built. */
+  readonly accept: readonly { readonly minor: string; readonly variant: string }[];
+  /** For building: headers have to be there too. */
+  readonly needHeaders?: boolean | undefined;
+  /** For tests. */
+  readonly systemFolders?: readonly string[] | undefined;
+  readonly musl?: boolean | undefined;
+}
+
+interface Step {
+  readonly source: string;
+  readonly explicit: boolean;
+  /** Looked up only when the search gets there: asking Python takes a process. */
+  readonly folders: () => readonly string[];
+  readonly absent: string;
+}
+
+/** The decision with everything that was looked at; throws nothing. */
+export function decideLibtorch(search: LibtorchSearch): LibtorchDecision {
+  const env = search.env ?? process.env;
+  if (search.musl ?? isMusl()) {
+    const message =
+      'LibTorch is built for glibc and does not load on musl (Alpine). Use a glibc system, for example the image node:20-bookworm-slim.';
+    return {
+      chosen: null,
+      candidates: [],
+      error: new LtrpError('ERR_LTRP_LIBTORCH_UNSUPPORTED', message),
+    };
+  }
+  const candidates: LibtorchCandidate[] = [];
+  let chosen: Libtorch | null = null;
+  let error: LtrpError | null = null;
+  for (const step of searchSteps(search, env)) {
+    const common = { source: step.source, explicit: step.explicit, version: null };
+    if (chosen !== null || error !== null) {
+      const reason = chosen !== null ? 'an earlier one was chosen' : 'an earlier one is an error';
+      candidates.push({ ...common, path: null, verdict: 'unused', reason });
+      continue;
+    }
+    const folders = step.folders();
+    if (folders.length === 0) {
+      candidates.push({ ...common, path: null, verdict: 'absent', reason: step.absent });
+    }
+    for (const folder of folders) {
+      const [candidate, found] = examine(step, folder, search);
+      candidates.push(candidate);
+      if (found !== null) {
+        chosen = found;
+        break;
+      }
+    }
+    if (chosen === null && step.explicit) {
+      error = invalidError(
+        step,
+        candidates.filter((candidate) => candidate.source === step.source),
+      );
+    }
+  }
+  if (chosen === null) error ??= notFoundError(candidates);
+  return { chosen, candidates, error };
+}
+
+/** As {@link decideLibtorch}; throws ERR_LTRP_LIBTORCH_INVALID, _NOT_FOUND or _UNSUPPORTED. */
+export function findLibtorch(search: LibtorchSearch): Libtorch {
+  const { chosen, error } = decideLibtorch(search);
+  if (chosen !== null) return chosen;
+  throw error ?? new LtrpError('ERR_LTRP_INTERNAL', 'The search for LibTorch gave no answer.');
+}
+
+function examine(
+  step: Step,
+  folder: string,
+  search: LibtorchSearch,
+): [LibtorchCandidate, Libtorch | null] {
+  const common = { source: step.source, path: folder, explicit: step.explicit };
+  const inspection = inspectLibtorch(folder);
+  if (!inspection.ok) {
+    const verdict = inspection.present || step.explicit ? 'refused' : 'absent';
+    return [{ ...common, verdict, reason: inspection.reason, version: null }, null];
+  }
+  const { libtorch } = inspection;
+  const reason = mismatch(libtorch, search);
+  if (reason !== null) {
+    return [{ ...common, verdict: 'refused', reason, version: libtorch.version }, null];
+  }
+  return [
+    { ...common, verdict: 'chosen', reason: '', version: libtorch.version },
+    { ...libtorch, source: step.source },
+  ];
+}
+
+function mismatch(libtorch: LibtorchFolder, search: LibtorchSearch): string | null {
+  const name = `it is LibTorch ${libtorch.version} (${libtorch.variant})`;
+  const wanted = search.accept.map(({ minor, variant }) => `${minor}-${variant}`).join(', ');
+  const purpose =
+    search.needHeaders === true ? 'this package builds on' : 'this installation has a core for';
+  const matches = search.accept.some(
+    ({ minor, variant }) => minor === libtorch.minor && variant === libtorch.variant,
+  );
+  if (!matches) return `${name}, ${purpose} ${wanted === '' ? 'none' : wanted}`;
+  if (search.needHeaders === true && libtorch.includeFolder === null) {
+    return `${name}, but its headers (include/) are not there`;
+  }
+  return null;
+}
+
+function searchSteps(search: LibtorchSearch, env: Environment): Step[] {
+  const one = (value: string | undefined) => () =>
+    value === undefined || value === '' ? [] : [path.resolve(value)];
+  const wantsPython = isOn(env['LIBTORCH_USE_PYTORCH']);
+  const selected = selectedLibtorch(env);
+  const steps: Step[] = [];
+  const add = (
+    source: string,
+    explicit: boolean,
+    folders: Step['folders'],
+    absent = 'not set',
+  ): void => {
+    steps.push({ source, explicit, folders, absent });
+  };
+  add('option libtorch', search.explicit !== undefined, one(search.explicit), 'not given');
+  for (const variable of ['LIBTORCH_LIB', 'LIBTORCH']) {
+    const value = env[variable];
+    add(variable, value !== undefined && value !== '', one(value));
+  }
+  if (wantsPython) {
+    add('LIBTORCH_USE_PYTORCH', true, () => pythonFolders(env), 'no Python with torch was found');
+  }
+  add('ltrp libtorch use', selected !== null, one(selected ?? undefined));
+  add('VIRTUAL_ENV', false, () => prefixFolders(env['VIRTUAL_ENV']), 'not set, or without torch');
+  add('CONDA_PREFIX', false, () => prefixFolders(env['CONDA_PREFIX']), 'not set, or without torch');
+  add(
+    'python3',
+    false,
+    () => python3Folders(env),
+    'python3 is not on the PATH, or has no torch installed',
+  );
+  add('system', false, () => search.systemFolders ?? systemFolders());
+  add(
+    'cache',
+    false,
+    () => cachedFolders(env),
+    `nothing in ${libtorchCacheFolder(env)}; \`ltrp libtorch install\` fetches it`,
+  );
+  return steps;
+}
+
+function isOn(value: string | undefined): boolean {
+  return value !== undefined && !['', '0', 'false', 'no'].includes(value.toLowerCase());
+}
+
+/** File written by `ltrp libtorch use`. */
+export function selectionFile(env: Environment = process.env): string {
+  return path.join(configFolder(env), 'libtorch.json');
+}
+
+/** The folder that `ltrp libtorch use` wrote down; an unreadable file is an answer too: its path, to be refused by name. */
+function selectedLibtorch(env: Environment): string | null {
+  const file = selectionFile(env);
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch {
+    return null;
+  }
+  try {
+    const value = (JSON.parse(text) as { path?: unknown } | null)?.path;
+    return typeof value === 'string' ? value : file;
+  } catch {
+    return file;
+  }
+}
+
+function pythonFolders(env: Environment): string[] {
+  return [
+    ...new Set([
+      ...prefixFolders(env['VIRTUAL_ENV']),
+      ...prefixFolders(env['CONDA_PREFIX']),
+      ...python3Folders(env),
+    ]),
+  ];
+}
+
+/** `lib/python3.x/site-packages/torch` folders of a Python prefix, and the prefix itself (conda's own libtorch). */
+function prefixFolders(prefix: string | undefined): string[] {
+  if (prefix === undefined || prefix === '') return [];
+  const found: string[] = [];
+  for (const name of listFolder(path.join(prefix, 'lib'))) {
+    if (!/^python3\.\d+$/.test(name)) continue;
+    const folder = path.join(prefix, 'lib', name, 'site-packages', 'torch');
+    if (listFolder(folder).length > 0) found.push(folder);
+  }
+  if (listFolder(path.join(prefix, 'lib')).some((name) => name.startsWith('libtorch_cpu.'))) {
+    found.push(prefix);
+  }
+  return found;
+}
+
+// Finds the package without importing it. The empty entry of sys.path is the working folder, where anything may lie.
+const locateTorch = `
+import sys
+sys.path = [p for p in sys.path if p]
+import importlib.util, os
+s = importlib.util.find_spec('torch')
+print(os.path.dirname(s.origin) if s and s.origin else '')
+`;
+
+function python3Folders(env: Environment): string[] {
+  const result = spawnSync('python3', ['-c', locateTorch], {
+    env: env as NodeJS.ProcessEnv,
+    encoding: 'utf8',
+    timeout: 15_000,
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  if (result.status !== 0) return [];
+  const folder = result.stdout.trim();
+  return folder === '' ? [] : [folder];
+}
+
+function systemFolders(): string[] {
+  const multiarch = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
+  return process.platform === 'darwin'
+    ? ['/opt/homebrew/lib', '/usr/local/lib', '/usr/local/libtorch', '/opt/libtorch']
+    : [
+        '/usr/local/lib',
+        `/usr/lib/${multiarch}`,
+        '/usr/lib64',
+        '/usr/lib',
+        '/usr/local/libtorch',
+        '/opt/libtorch',
+      ];
+}
+
+/** Newest first. Folders still being unpacked carry a suffix and do not match. */
+function cachedFolders(env: Environment): string[] {
+  const folder = libtorchCacheFolder(env);
+  return listFolder(folder)
+    .filter((name) => /^\d+\.\d+\.\d+-(cpu|cu\d+)$/.test(name))
+    .sort((a, b) => b.localeCompare(a, 'en', { numeric: true }))
+    .map((name) => path.join(folder, name));
+}
+
+function listFolder(folder: string): string[] {
+  try {
+    return readdirSync(folder).sort();
+  } catch {
+    return [];
+  }
+}
+
+/** True on a Linux whose C library is not glibc: Node was then not linked to it either. */
+export function isMusl(): boolean {
+  if (process.platform !== 'linux') return false;
+  const report = process.report.getReport() as { header?: { glibcVersionRuntime?: string } };
+  return report.header?.glibcVersionRuntime === undefined;
+}
+
+function invalidError(step: Step, looked: readonly LibtorchCandidate[]): LtrpError {
+  const details = looked
+    .map((item) => (item.path === null ? item.reason : `${item.path}: ${item.reason}`))
+    .join('; ');
+  const what = step.source === 'option libtorch' ? 'The libtorch option' : step.source;
+  return new LtrpError(
+    'ERR_LTRP_LIBTORCH_INVALID',
+    `${what} does not lead to a usable LibTorch: ${details}. Correct it, or leave it out to search the usual places.`,
+  );
+}
+
+function notFoundError(candidates: readonly LibtorchCandidate[]): LtrpError {
+  const lines = candidates.map(
+    (item) => `  ${item.source}${item.path === null ? '' : ` ${item.path}`}: ${item.reason}`,
+  );
+  return new LtrpError(
+    'ERR_LTRP_LIBTORCH_NOT_FOUND',
+    `No usable LibTorch was found. \`ltrp libtorch install\` fetches one into the user's cache; LIBTORCH=<folder> names one. Tried:\n${lines.join('\n')}`,
+  );
+}

@@ -1,0 +1,149 @@
+/** Loads the two binaries: `ltrp.node`, then, with the chosen LibTorch opened, the core. Once per environment (also in workers). */
+import { realpathSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import os from 'node:os';
+import path from 'node:path';
+import { LtrpError, toLtrpError } from '../errors.js';
+import type { BootstrapBinding, CoreBinding } from './binding.js';
+import { inspectLibtorch, libraryName } from './libtorch-inspect.js';
+import { findLibtorch, supportedMinors, type Libtorch } from './libtorch.js';
+import { binaryFolders, bootstrapFile, coreFiles } from './paths.js';
+
+interface LoadedCore {
+  readonly binding: CoreBinding;
+  readonly libtorch: Libtorch;
+  readonly corePath: string;
+}
+
+let loaded: LoadedCore | undefined;
+
+/**
+ * The core, loaded at the first call.
+ *
+ * @throws LtrpError ERR_LTRP_NOT_BUILT (a binary is missing), ERR_LTRP_LIBTORCH_* (see libtorch.ts), ERR_LTRP_LIBTORCH_CONFLICT
+ * (another copy is in the process already), ERR_LTRP_CORE_LOAD (the dynamic loader refused).
+ */
+export function loadCore(options: { libtorch?: string | undefined } = {}): CoreBinding {
+  if (loaded === undefined) loaded = load(options.libtorch);
+  else if (options.libtorch !== undefined) checkSame(options.libtorch, loaded.libtorch);
+  return loaded.binding;
+}
+
+/** What {@link loadCore} chose, null before its first success. */
+export function loadedCore(): { libtorch: Libtorch; corePath: string } | null {
+  return loaded === undefined
+    ? null
+    : { libtorch: loaded.libtorch, corePath: path.resolve(loaded.corePath) };
+}
+
+function load(explicit: string | undefined): LoadedCore {
+  const bootstrap = loadBootstrap();
+  const cores = coreFiles();
+  if (cores.length === 0) throw notBuilt('libltrp_core-<minor>-<variant>.so');
+  const libtorch = findLibtorch({ explicit, accept: cores });
+  const core = cores.find(
+    (file) => file.minor === libtorch.minor && file.variant === libtorch.variant,
+  );
+  if (core === undefined) throw notBuilt(`a core for LibTorch ${libtorch.minor}`);
+
+  // A process can hold one LibTorch: NEEDED names are satisfied by whichever was opened first.
+  for (const file of mappedLibraries(bootstrap)) {
+    if (path.dirname(file) !== libtorch.libFolder) {
+      throw new LtrpError(
+        'ERR_LTRP_LIBTORCH_CONFLICT',
+        `This process has opened another LibTorch already (${file}), so ${libtorch.libFolder} cannot be used. Run ltrp in a process of its own, or set LIBTORCH to that copy.`,
+      );
+    }
+  }
+  try {
+    bootstrap.preload(
+      (['c10', 'torch_cpu', 'torch'] as const).map((stem) =>
+        path.join(libtorch.libFolder, libraryName(stem)),
+      ),
+    );
+  } catch (error) {
+    throw new LtrpError(
+      'ERR_LTRP_CORE_LOAD',
+      `LibTorch ${libtorch.version} in ${libtorch.root} (from: ${libtorch.source}) does not load: ${messageOf(error)}. Name another one with LIBTORCH=<folder>, or fetch one with \`ltrp libtorch install\`.`,
+      { cause: error },
+    );
+  }
+  const binding = openCore(core.path, libtorch);
+  verifyMapped(bootstrap, libtorch);
+  // process.exit() and an uncaught error skip Node-API cleanup hooks; without this a running job would use freed memory.
+  process.once('exit', () => {
+    binding.shutdown();
+  });
+  return { binding, libtorch, corePath: core.path };
+}
+
+export function loadBootstrap(): BootstrapBinding {
+  const file = bootstrapFile();
+  if (file === null) throw notBuilt('ltrp.node');
+  try {
+    return createRequire(import.meta.url)(file) as BootstrapBinding;
+  } catch (error) {
+    throw new LtrpError(
+      'ERR_LTRP_CORE_LOAD',
+      `${file} does not load: ${messageOf(error)}. Build it again with \`npm run build\`.`,
+      { cause: error },
+    );
+  }
+}
+
+function openCore(file: string, libtorch: Libtorch): CoreBinding {
+  const module = { exports: {} };
+  try {
+    process.dlopen(module, file, os.constants.dlopen.RTLD_NOW);
+  } catch (error) {
+    throw new LtrpError(
+      'ERR_LTRP_CORE_LOAD',
+      `${file} does not load with LibTorch ${libtorch.version} in ${libtorch.root}: ${messageOf(error)}. Build it again with \`npm run build\`.`,
+      { cause: error },
+    );
+  }
+  return module.exports as CoreBinding;
+}
+
+/** The day a NEEDED name resolved elsewhere it did so silently: ask the dynamic loader what it mapped. */
+function verifyMapped(bootstrap: BootstrapBinding, libtorch: Libtorch): void {
+  const mapped = mappedLibraries(bootstrap);
+  const foreign = mapped.filter((file) => path.dirname(file) !== libtorch.libFolder);
+  for (const stem of ['c10', 'torch_cpu'] as const) {
+    if (!mapped.includes(realpathSync(path.join(libtorch.libFolder, libraryName(stem))))) {
+      foreign.push(`${libraryName(stem)} of ${libtorch.libFolder} is not mapped`);
+    }
+  }
+  if (foreign.length > 0) {
+    throw new LtrpError(
+      'ERR_LTRP_LIBTORCH_CONFLICT',
+      `The core was loaded with another LibTorch than the chosen ${libtorch.libFolder}: ${foreign.join(', ')}. Unset LD_LIBRARY_PATH and LD_PRELOAD, or set LIBTORCH to the copy you mean.`,
+    );
+  }
+}
+
+function mappedLibraries(bootstrap: BootstrapBinding): string[] {
+  return [libraryName('c10'), libraryName('torch_cpu')]
+    .flatMap((name) => bootstrap.mapped(name))
+    .map((file) => realpathSync(file));
+}
+
+function checkSame(explicit: string, current: Libtorch): void {
+  const inspection = inspectLibtorch(path.resolve(explicit));
+  if (inspection.ok && inspection.libtorch.libFolder === current.libFolder) return;
+  throw new LtrpError(
+    'ERR_LTRP_LIBTORCH_CONFLICT',
+    `LibTorch ${current.version} from ${current.root} is loaded already; a process uses one LibTorch. Give the libtorch option (${explicit}) at the first call, or start another process.`,
+  );
+}
+
+function notBuilt(what: string): LtrpError {
+  return new LtrpError(
+    'ERR_LTRP_NOT_BUILT',
+    `${what} was found in none of ${binaryFolders().join(', ')}. Run \`npm run build\` in the package's folder (LibTorch ${supportedMinors.join(' or ')} is needed).`,
+  );
+}
+
+function messageOf(error: unknown): string {
+  return toLtrpError(error).message.trim();
+}
