@@ -8,7 +8,8 @@
 namespace ltrp {
 namespace {
 
-// Far above any published model; they keep products of these numbers inside 64 bits and refuse nonsense early.
+// Far above any published model; they keep products of these numbers inside 64 bits and refuse nonsense
+// early.
 constexpr int64_t kMaxImageSide = 1 << 16;
 constexpr int64_t kMaxDim = 1 << 16;
 constexpr int64_t kMaxDepth = 1024;
@@ -50,7 +51,8 @@ void check_transformer(const char* name, const TransformerConfig& config) {
   }
 }
 
-void check_numbers(double layer_norm_eps, const std::array<double, 3>& mean, const std::array<double, 3>& std) {
+void check_numbers(double layer_norm_eps, const std::array<double, 3>& mean,
+                   const std::array<double, 3>& std) {
   if (!(layer_norm_eps > 0.0 && layer_norm_eps < 1.0)) {
     refuse("layer_norm_eps must be above 0 and below 1, not ", layer_norm_eps, ".");
   }
@@ -74,7 +76,8 @@ void validate(const MaeConfig& config) {
 void validate(const RankerConfig& config) {
   check_image(config.image_height, config.image_width, config.patch_size);
   check_transformer("encoder", config.encoder);
-  if (config.head != RankerHead::kCls && config.head != RankerHead::kToken) refuse("head must be 'cls' or 'token'.");
+  if (config.head != RankerHead::kCls && config.head != RankerHead::kToken)
+    refuse("head must be 'cls' or 'token'.");
   check_numbers(config.layer_norm_eps, config.mean, config.std);
 }
 

@@ -15,8 +15,9 @@ namespace {
 
 void check_grid(Grid grid, const char* what) {
   if (grid.rows <= 0 || grid.columns <= 0) {
-    throw Error(codes::kInvalidArgument, std::string(what) + " must have at least one row and one column of patches, but is " +
-                                             std::to_string(grid.rows) + " x " + std::to_string(grid.columns) + ".");
+    throw Error(codes::kInvalidArgument,
+                std::string(what) + " must have at least one row and one column of patches, but is " +
+                    std::to_string(grid.rows) + " x " + std::to_string(grid.columns) + ".");
   }
 }
 
@@ -26,7 +27,8 @@ at::Tensor sincos_positions(Grid grid, int64_t dim) {
   check_grid(grid, "The grid of a sin-cos position table");
   if (dim <= 0 || dim % 4 != 0) {
     throw Error(codes::kInvalidArgument,
-                "A sin-cos position table needs a width that is a positive multiple of 4, not " + std::to_string(dim) + ".");
+                "A sin-cos position table needs a width that is a positive multiple of 4, not " +
+                    std::to_string(dim) + ".");
   }
   const int64_t quarter = dim / 4;
   std::vector<double> omega(quarter);
@@ -54,14 +56,16 @@ at::Tensor resize_positions(const at::Tensor& table, Grid from, Grid to) {
   check_grid(from, "The grid of a position table");
   check_grid(to, "The grid to resize a position table to");
   if (table.dim() != 3 || table.size(0) != 1 || table.size(1) != 1 + from.patches()) {
-    throw Error(codes::kInvalidArgument, "A position table for " + std::to_string(from.rows) + " x " +
-                                             std::to_string(from.columns) + " patches must have the shape [1, " +
-                                             std::to_string(1 + from.patches()) + ", D].");
+    throw Error(codes::kInvalidArgument,
+                "A position table for " + std::to_string(from.rows) + " x " + std::to_string(from.columns) +
+                    " patches must have the shape [1, " + std::to_string(1 + from.patches()) + ", D].");
   }
   if (from == to) return table;
   const int64_t dim = table.size(2);
-  const at::Tensor patches =
-      table.narrow(1, 1, from.patches()).reshape({1, from.rows, from.columns, dim}).permute({0, 3, 1, 2}).contiguous();
+  const at::Tensor patches = table.narrow(1, 1, from.patches())
+                                 .reshape({1, from.rows, from.columns, dim})
+                                 .permute({0, 3, 1, 2})
+                                 .contiguous();
   const at::Tensor resized = at::upsample_bicubic2d(patches, {to.rows, to.columns}, /*align_corners=*/false);
   return at::cat({table.narrow(1, 0, 1), resized.permute({0, 2, 3, 1}).reshape({1, to.patches(), dim})}, 1);
 }
