@@ -296,7 +296,9 @@ function listFolder(folder: string): string[] {
 /** True on a Linux whose C library is not glibc: Node was then not linked to it either. */
 export function isMusl(): boolean {
   if (process.platform !== 'linux') return false;
-  const report = process.report.getReport() as { header?: { glibcVersionRuntime?: string } };
+  // Without this the report looks up the names of open connections' peers, which takes seconds.
+  (process.report as { excludeNetwork?: boolean }).excludeNetwork = true;
+  const report = process.report.getReport() as unknown as { header?: { glibcVersionRuntime?: string } };
   return report.header?.glibcVersionRuntime === undefined;
 }
 

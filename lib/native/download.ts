@@ -1,0 +1,127 @@
+/** One file over HTTP, resumable: what has arrived stays in `<file>.part` and the next run asks for the rest. */
+import { createWriteStream } from 'node:fs';
+import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { LtrpError } from '../errors.js';
+
+export interface DownloadOptions {
+  readonly onProgress?: ((done: number, total: number | null) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Attempts in a row without a single new byte before it is an error. Default 5. */
+  readonly attempts?: number | undefined;
+  /** Milliseconds without a byte after which a connection counts as lost. Default 60 s. */
+  readonly stallTimeout?: number | undefined;
+}
+
+/** Downloads `url` to `file`. Throws LtrpError ERR_LTRP_DOWNLOAD; the part stays for the next try. */
+export async function download(
+  url: string,
+  file: string,
+  options: DownloadOptions = {},
+): Promise<void> {
+  const attempts = options.attempts ?? 5;
+  const part = `${file}.part`;
+  let failures = 0;
+  for (;;) {
+    const before = await sizeOf(part);
+    try {
+      await transfer(url, part, options);
+      await rename(part, file);
+      await rm(`${part}.json`, { force: true });
+      return;
+    } catch (error) {
+      options.signal?.throwIfAborted();
+      if (error instanceof LtrpError) throw error;
+      failures = (await sizeOf(part)) > before ? 0 : failures + 1;
+      if (failures >= attempts) {
+        const cause = error instanceof Error ? (error.cause ?? error) : error;
+        throw new LtrpError(
+          'ERR_LTRP_DOWNLOAD',
+          `${url} could not be downloaded (${cause instanceof Error ? cause.message : String(cause)}). What has arrived is kept: run the same command again to continue.`,
+          { cause: error },
+        );
+      }
+      await sleep(Math.min(30_000, 500 * 2 ** failures), undefined, { signal: options.signal });
+    }
+  }
+}
+
+async function transfer(url: string, part: string, options: DownloadOptions): Promise<void> {
+  const stalled = new AbortController();
+  const signals = [stalled.signal, ...(options.signal === undefined ? [] : [options.signal])];
+  const stallTimeout = options.stallTimeout ?? 60_000;
+  let timer = setTimeout(() => undefined, 0);
+  const restart = (): void => {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      stalled.abort(new Error(`no data for ${String(stallTimeout / 1000)} s`));
+    }, stallTimeout);
+  };
+  try {
+    restart();
+    const have = await sizeOf(part);
+    const validator = have > 0 ? await readValidator(part) : null;
+    // Without a validator the server's file may have changed in between: start again.
+    const headers =
+      have > 0 && validator !== null
+        ? { Range: `bytes=${String(have)}-`, 'If-Range': validator }
+        : {};
+    const response = await fetch(url, { headers, signal: AbortSignal.any(signals) });
+    if (response.status === 416) {
+      await rm(part, { force: true }); // longer than the server's file: not the same one
+      throw new Error('the part kept from an earlier run does not fit; starting again');
+    }
+    if (!response.ok || response.body === null) {
+      const message = `${url} answered ${String(response.status)} ${response.statusText}.`;
+      if (response.status >= 500 || response.status === 429) throw new Error(message);
+      throw new LtrpError('ERR_LTRP_DOWNLOAD', message);
+    }
+    const resumed = response.status === 206;
+    const start = resumed ? have : 0;
+    const length = response.headers.get('content-length');
+    const total = length === null ? null : start + Number(length);
+    await writeValidator(part, response.headers);
+    let done = start;
+    const body = Readable.fromWeb(response.body as import('node:stream/web').ReadableStream);
+    body.on('data', (chunk: Uint8Array) => {
+      done += chunk.length;
+      restart();
+      options.onProgress?.(done, total);
+    });
+    await pipeline(body, createWriteStream(part, { flags: resumed ? 'a' : 'w' }));
+    if (total !== null && done !== total) {
+      throw new Error(`${String(done)} of ${String(total)} bytes arrived`);
+    }
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function sizeOf(file: string): Promise<number> {
+  try {
+    return (await stat(file)).size;
+  } catch {
+    return 0;
+  }
+}
+
+async function readValidator(part: string): Promise<string | null> {
+  try {
+    const value = (JSON.parse(await readFile(`${part}.json`, 'utf8')) as { validator?: unknown })
+      .validator;
+    return typeof value === 'string' ? value : null;
+  } catch {
+    return null;
+  }
+}
+
+async function writeValidator(part: string, headers: Headers): Promise<void> {
+  const etag = headers.get('etag');
+  // If-Range takes strong validators only.
+  const validator =
+    etag !== null && !etag.startsWith('W/') ? etag : headers.get('last-modified');
+  if (validator === null) await rm(`${part}.json`, { force: true });
+  else await writeFile(`${part}.json`, JSON.stringify({ validator }));
+}

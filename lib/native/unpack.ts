@@ -1,0 +1,116 @@
+/** Unpacking the parts of a LibTorch out of a Python wheel or the official archive (both are zip files). */
+import { createWriteStream } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import path from 'node:path';
+import { Transform, type Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { promisify } from 'node:util';
+import * as zlib from 'node:zlib';
+import yauzl, { type Entry, type ZipFile } from 'yauzl';
+import { LtrpError } from '../errors.js';
+
+const openZip = promisify<string, yauzl.Options, ZipFile>(yauzl.open);
+
+// What a LibTorch is: the wheel's Python sources and test programs are not part of it.
+const wanted = /^(?:torch|libtorch)\/((?:lib|include|share\/cmake)\/.+|version\.py|build-version|build-hash)$/;
+const unwanted = /\.pyi?$|^lib\/libtorch_python\.|^lib\/python|_test\./;
+
+/**
+ * Writes `lib/`, `include/`, `share/cmake/` and the version file of `archive` below `target`. Every entry's length and
+ * CRC-32 is checked. Returns the number of files.
+ * @throws LtrpError ERR_LTRP_LIBTORCH_ARCHIVE when the file is not a zip file, is truncated or holds no LibTorch.
+ */
+export async function unpackLibtorch(
+  archive: string,
+  target: string,
+  options: {
+    onProgress?: ((done: number, total: number) => void) | undefined;
+    signal?: AbortSignal | undefined;
+  } = {},
+): Promise<number> {
+  let zip: ZipFile;
+  try {
+    zip = await openZip(archive, { lazyEntries: true, autoClose: false });
+  } catch (error) {
+    throw archiveError(archive, error);
+  }
+  try {
+    let files = 0;
+    let read = 0;
+    for await (const entry of entries(zip)) {
+      options.signal?.throwIfAborted();
+      read += 1;
+      const name = wanted.exec(entry.fileName)?.[1];
+      if (name !== undefined && !name.endsWith('/') && isPart(name)) {
+        await extract(zip, entry, path.join(target, name));
+        files += 1;
+      }
+      options.onProgress?.(read, zip.entryCount);
+    }
+    return files;
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    throw archiveError(archive, error);
+  } finally {
+    zip.close();
+  }
+}
+
+function isPart(name: string): boolean {
+  return name === 'version.py' || !unwanted.test(name);
+}
+
+/** yauzl refuses absolute names and names with `..` by itself. */
+async function* entries(zip: ZipFile): AsyncGenerator<Entry> {
+  for (let i = 0; i < zip.entryCount; i++) {
+    const entry = await new Promise<Entry | null>((resolve, reject) => {
+      const settle = (): void => {
+        zip.off('entry', onEntry).off('end', onEnd).off('error', onError);
+      };
+      const onEntry = (value: Entry): void => {
+        settle();
+        resolve(value);
+      };
+      const onEnd = (): void => {
+        settle();
+        resolve(null);
+      };
+      const onError = (error: Error): void => {
+        settle();
+        reject(error);
+      };
+      zip.on('entry', onEntry).on('end', onEnd).on('error', onError);
+      zip.readEntry();
+    });
+    if (entry === null) return;
+    yield entry;
+  }
+}
+
+async function extract(zip: ZipFile, entry: Entry, file: string): Promise<void> {
+  await mkdir(path.dirname(file), { recursive: true });
+  const content = await new Promise<Readable>((resolve, reject) => {
+    zip.openReadStream(entry, (error, stream) => {
+      if (error !== null) reject(error);
+      else resolve(stream);
+    });
+  });
+  let crc = 0;
+  const check = new Transform({
+    transform(chunk: Buffer, _encoding, callback): void {
+      crc = zlib.crc32(chunk, crc);
+      callback(null, chunk);
+    },
+  });
+  await pipeline(content, check, createWriteStream(file));
+  if (crc !== entry.crc32) throw new Error(`the checksum of ${entry.fileName} is wrong`);
+}
+
+function archiveError(archive: string, error: unknown): LtrpError {
+  const reason = error instanceof Error ? error.message : String(error);
+  return new LtrpError(
+    'ERR_LTRP_LIBTORCH_ARCHIVE',
+    `${archive} cannot be unpacked: ${reason}. Run the same command again to fetch it anew.`,
+    { cause: error },
+  );
+}

@@ -1,0 +1,136 @@
+/** The commands behind the npm scripts that do more than build. */
+import { existsSync, readdirSync } from 'node:fs';
+import path from 'node:path';
+import { buildSanitizedTests, buildTests, ensureNative } from './native.mjs';
+import { ensurePackages } from './packages.mjs';
+import { root, run, runPackage, say, SetupError, step } from './say.mjs';
+import { buildTypeScript } from './typescript.mjs';
+
+async function buildAll() {
+  await ensurePackages();
+  await buildTypeScript();
+  await ensureNative();
+}
+
+/** `npm run demo`: arguments after `--` go to the demo. */
+export async function demo(args) {
+  await buildAll();
+  const script = ['scripts/demo.mjs', 'scripts/demo.ts'].find((name) =>
+    existsSync(path.join(root, name)),
+  );
+  if (script === undefined) throw new SetupError('scripts/demo.mjs is missing.');
+  const loader = script.endsWith('.ts') ? ['--import=tsx'] : [];
+  const status = await run(process.execPath, [...loader, script, ...args], { check: false });
+  process.exitCode = status;
+}
+
+/** `npm test`: the C++ tests, then the tests through the public API. Arguments after `--` go to ava. */
+export async function test(args) {
+  await ensurePackages();
+  await buildTypeScript();
+  const folder = await buildTests();
+  await step('Type-checking tests and scripts', () =>
+    runPackage('typescript/bin/tsc', ['--noEmit', '-p', 'tsconfig.json']),
+  );
+  const counts = args.length === 0 ? await runCtest(folder) : { passed: 0, failed: 0 };
+  say('Running the tests of the public API (ava)');
+  let output = '';
+  await runPackage('ava/entrypoints/cli.mjs', args, {
+    check: false,
+    onOutput: (text) => (output += text),
+  }).then((status) => {
+    const ava = avaCounts(output);
+    if (status !== 0 && ava.failed === 0) ava.failed = 1;
+    conclude(counts.passed + ava.passed, counts.failed + ava.failed, ava.skipped);
+  });
+}
+
+export async function testNative() {
+  await ensurePackages();
+  await buildTypeScript();
+  const { passed, failed } = await runCtest(await buildTests());
+  conclude(passed, failed, 0);
+}
+
+/**
+ * `npm run test:sanitize`. LibTorch itself is not instrumented: reads and writes inside its operators are seen only where
+ * they reach memory of ours, and its allocator's deliberate leaks are not reported (leak detection is off, as it also
+ * cannot work in containers that forbid ptrace).
+ */
+export async function testSanitize() {
+  await ensurePackages();
+  await buildTypeScript();
+  const folder = await buildSanitizedTests();
+  const { passed, failed } = await runCtest(folder, {
+    ASAN_OPTIONS: 'detect_leaks=0:detect_odr_violation=0:strict_string_checks=1:check_initialization_order=1',
+    UBSAN_OPTIONS: 'print_stacktrace=1:halt_on_error=1',
+    // Allocation failure is to be reported to us, not to end the process: tests ask for 2^60 bytes.
+    OMP_NUM_THREADS: '1',
+  });
+  conclude(passed, failed, 0);
+}
+
+async function runCtest(folder, env = {}) {
+  say('Running the C++ tests (ctest)');
+  let output = '';
+  const args = ['--test-dir', folder, '--output-on-failure', '--no-tests=ignore'];
+  await run('ctest', args, { check: false, env, onOutput: (text) => (output += text) });
+  const match = /(\d+) tests failed out of (\d+)/.exec(output);
+  if (match === null) return { passed: 0, failed: /No tests were found/.test(output) ? 0 : 1 };
+  return { passed: Number(match[2]) - Number(match[1]), failed: Number(match[1]) };
+}
+
+/** ava's closing lines: "12 tests passed", "1 test failed", "2 tests skipped", "1 uncaught exception". */
+function avaCounts(output) {
+  // eslint-disable-next-line no-control-regex -- ava colours its output
+  const plain = output.replace(/\u001b\[[0-9;]*m/g, '');
+  const count = (pattern) =>
+    [...plain.matchAll(pattern)].reduce((sum, match) => sum + Number(match[1]), 0);
+  return {
+    passed: count(/^\s*(\d+) tests? passed$/gm),
+    failed:
+      count(/^\s*(\d+) (?:tests?|hooks?|known failures?) failed$/gm) +
+      count(/^\s*(\d+) (?:uncaught exceptions?|unhandled rejections?)$/gm),
+    skipped: count(/^\s*(\d+) tests? skipped$/gm),
+  };
+}
+
+function conclude(passed, failed, skipped) {
+  const rest = skipped > 0 ? `, ${skipped} skipped` : '';
+  process.stdout.write(`\n${passed} passed, ${failed} failed${rest}\n`);
+  process.exitCode = failed > 0 ? 1 : 0;
+}
+
+export async function lint() {
+  await ensurePackages();
+  await buildTypeScript(); // types of tests that import the package by its name
+  const checks = [
+    ['tsc', () => runPackage('typescript/bin/tsc', ['--noEmit', '-p', 'tsconfig.json'])],
+    ['eslint', () => runPackage('eslint/bin/eslint.js', ['--max-warnings=0', '.'])],
+    ['prettier', () => runPackage('prettier/bin/prettier.cjs', ['--check', '.'])],
+    ['clang-format', () => clangFormat(['--dry-run', '-Werror'])],
+    ['directions', () => run(process.execPath, ['scripts/check-directions.mjs'])],
+  ];
+  const failed = [];
+  for (const [name, check] of checks) {
+    await check().catch((error) => {
+      if (!(error instanceof SetupError)) throw error;
+      failed.push(name);
+    });
+  }
+  if (failed.length > 0) throw new SetupError(`Lint found something: ${failed.join(', ')}.`);
+  say('Lint: nothing to report');
+}
+
+export async function format() {
+  await ensurePackages();
+  await runPackage('prettier/bin/prettier.cjs', ['--write', '--log-level=warn', '.']);
+  await clangFormat(['-i']);
+}
+
+async function clangFormat(args) {
+  const files = readdirSync(path.join(root, 'native'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => /\.(cpp|h|cu|cuh)$/.test(name) && !name.startsWith('third_party'))
+    .map((name) => path.join('native', name));
+  if (files.length > 0) await runPackage('clang-format/index.js', [...args, ...files]);
+}

@@ -1,0 +1,115 @@
+/** LibTorch, then the compiled binaries: through cmake-js into build/, tests under sanitizers through CMake alone. */
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { root, run, runPackage, say, SetupError, step } from './say.mjs';
+
+const supportedVariant = 'cpu';
+
+/** Root of a LibTorch with headers; fetched into the user's cache when none is found. */
+export async function ensureLibtorch() {
+  const libtorch = await importBuilt('native/libtorch.js');
+  const accept = libtorch.supportedMinors.map((minor) => ({ minor, variant: supportedVariant }));
+  let decision = libtorch.decideLibtorch({ accept, needHeaders: true });
+  if (decision.error?.code === 'ERR_LTRP_LIBTORCH_NOT_FOUND') {
+    const { installLibtorch } = await importBuilt('native/libtorch-install.js');
+    let shown = 0;
+    const onProgress = (what, done, total) => {
+      if (total === null || done / total < shown) return;
+      say(`  ${what} ${Math.floor((100 * done) / total)}%`);
+      shown = done >= total ? 0 : Math.max(shown, done / total) + 0.1;
+    };
+    await step('Fetching LibTorch', () => installLibtorch({ log: say, onProgress }));
+    decision = libtorch.decideLibtorch({ accept, needHeaders: true });
+  }
+  if (decision.error !== null) throw decision.error;
+  return decision.chosen;
+}
+
+/** Builds ltrp.node and the core into build/Release. */
+export async function ensureNative() {
+  const libtorch = await ensureLibtorch();
+  checkTools();
+  const folder = path.join(root, 'build');
+  await configureAddon(folder, libtorch);
+  const built = await step('Building the native addon (the first time takes minutes)', () =>
+    build(folder, 'all'),
+  );
+  return { libtorch, folder, built };
+}
+
+/** Builds the C++ tests in the addon's build folder, where core and kernels are compiled already. */
+export async function buildTests() {
+  const { folder } = await ensureNative();
+  await step('Building the C++ tests', () => build(folder, 'ltrp_tests'));
+  return folder;
+}
+
+/** The C++ tests with AddressSanitizer and UndefinedBehaviorSanitizer, in a folder of their own. */
+export async function buildSanitizedTests() {
+  const libtorch = await ensureLibtorch();
+  checkTools();
+  const folder = path.join(root, 'build', 'sanitize');
+  if (!isConfiguredFor(folder, libtorch)) {
+    const args = ['-S', root, '-B', folder, '-G', 'Ninja', '-DCMAKE_BUILD_TYPE=None'];
+    args.push('-DLTRP_BUILD_ADDON=OFF', '-DLTRP_SANITIZE=address,undefined');
+    args.push(`-DLTRP_LIBTORCH=${libtorch.root}`);
+    await run('cmake', args, { quiet: true });
+  }
+  await step('Building the C++ tests with sanitizers', () => build(folder, 'ltrp_tests'));
+  return folder;
+}
+
+async function configureAddon(folder, libtorch) {
+  if (isConfiguredFor(folder, libtorch)) return;
+  say(`LibTorch ${libtorch.version} in ${libtorch.root} (from: ${libtorch.source})`);
+  await step('Configuring the native build', () =>
+    runPackage(
+      'cmake-js/bin/cmake-js',
+      ['configure', '-G', 'Ninja', '--out', folder, `--CDLTRP_LIBTORCH=${libtorch.root}`],
+      { quiet: true },
+    ),
+  );
+}
+
+/** A build folder remembers its LibTorch; another one means configuring again. */
+function isConfiguredFor(folder, libtorch) {
+  const cache = path.join(folder, 'CMakeCache.txt');
+  if (!existsSync(cache) || !existsSync(path.join(folder, 'build.ninja'))) return false;
+  const text = readFileSync(cache, 'utf8');
+  return (
+    text.includes(`LTRP_LIBTORCH:PATH=${libtorch.root}\n`) &&
+    text.includes(`CMAKE_HOME_DIRECTORY:INTERNAL=${root}\n`)
+  );
+}
+
+async function build(folder, target) {
+  await run('cmake', ['--build', folder, '--target', target, '--parallel', String(jobs())]);
+}
+
+/** A compiler on LibTorch's headers takes up to 1.5 GB. */
+function jobs() {
+  const asked = Number(process.env.LTRP_BUILD_JOBS);
+  if (Number.isInteger(asked) && asked > 0) return asked;
+  return Math.max(1, Math.min(availableParallelism(), Math.floor(process.availableMemory() / 1.5e9)));
+}
+
+function checkTools() {
+  const missing = [];
+  const has = (command) => spawnSync(command, ['--version'], { stdio: 'ignore' }).status === 0;
+  if (!has('cmake')) missing.push('cmake');
+  if (!has('ninja')) missing.push('ninja');
+  if (!has(process.env.CXX ?? 'c++')) missing.push('a C++20 compiler');
+  if (missing.length === 0) return;
+  const remedy =
+    process.platform === 'darwin'
+      ? 'xcode-select --install; brew install cmake ninja'
+      : 'sudo apt-get install -y cmake ninja-build g++';
+  throw new SetupError(`Building needs ${missing.join(', ')}. Install with: ${remedy}`);
+}
+
+async function importBuilt(file) {
+  return import(pathToFileURL(path.join(root, 'dist', file)).href);
+}
