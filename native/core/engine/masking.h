@@ -16,6 +16,9 @@ at::Tensor masking_noise(int64_t images, int64_t patches, uint64_t seed, int64_t
 // Ids of the V smallest of noise [n, L], ascending per row: [n, V] int64.
 at::Tensor visible_from_noise(const at::Tensor& noise, int64_t visible);
 
+// The other patches, ascending: visible [n, V] -> [n, L - V] int64.
+at::Tensor masked_from_visible(const at::Tensor& visible, int64_t patches);
+
 // Checks ids [n, V]: int64, ascending, distinct, in [0, L), 0 < V < L. Error(kInvalidArgument).
 void check_visible(const at::Tensor& visible, int64_t images, int64_t patches);
 

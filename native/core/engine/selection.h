@@ -5,6 +5,7 @@
 
 #include <optional>
 
+#include "core/model/transformer.h"
 #include "core/run_context.h"
 
 namespace ltrp {

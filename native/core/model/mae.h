@@ -36,15 +36,25 @@ class MaskedAutoencoder {
   // tokens [n, T, E] -> predictions [n, T - 1, p * p * 3] of the tokens after CLS.
   at::Tensor decode(const at::Tensor& tokens) const;
 
+  // Predictions at `query_ids` [n, Q] (token ids, CLS is 0) only: tokens [n, T, E] -> [n, Q, p * p * 3]. In the last block the
+  // other tokens serve as keys and values alone. `first_qkv` [n, T, 3E] saves the first block's projection when it is known.
+  at::Tensor decode_at(at::Tensor tokens, const at::Tensor& query_ids, const std::optional<at::Tensor>& first_qkv = {}) const;
+
   // All of it: predictions [n, L, p * p * 3] in target space, values ordered (row, column, channel).
   at::Tensor reconstruct(const at::Tensor& images, const at::Tensor& visible) const;
 
-  // Grid of a batch; Error(kInvalidArgument) when the shape does not fit the patch size or there is no decoder to use.
+  // For engines that share work between decodes: the decoder's blocks and final norm, and the prediction layer that follows
+  // (normed tokens [n, T, E] -> [n, T, p * p * 3]). Error(kCheckpointContent) when the checkpoint has no decoder.
+  const Transformer& decoder() const;
+  at::Tensor predict(const at::Tensor& normed) const;
+
+  // Grid of a batch [n, 3, H, W]; Error(kInvalidArgument) when the shape does not fit the patch size.
   Grid grid_of(const at::Tensor& images) const;
 
  private:
   MaskedAutoencoder() = default;
   void bind();
+  void require_decoder() const;
 
   MaeConfig config_;
   TensorMap tensors_;

@@ -1,0 +1,188 @@
+#include "core/engine/leave_one_out.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+
+#include "core/engine/masking.h"
+#include "kernels/difference.h"
+#include "kernels/pixels.h"
+
+namespace ltrp {
+
+namespace {
+
+// Ids of [0, count) without `removed`, per variant: removed [m] -> [m, count - 1].
+at::Tensor ids_without(const at::Tensor& removed, int64_t count) {
+  const at::Tensor slots = at::arange(count - 1, removed.options());
+  return slots + slots.ge(removed.unsqueeze(1)).to(at::kLong);
+}
+
+// Everything about a group of images that its variants share.
+struct Group {
+  at::Tensor images;          // [g, 3, H, W]
+  at::Tensor visible;         // [g, V]
+  at::Tensor masked_tokens;   // [g, L - V], token ids (patch id + 1)
+  at::Tensor tokens;          // [g, L + 1, E]: the anchor's decoder input
+  at::Tensor first_qkv;       // [g, L + 1, 3E]: of the anchor in the first block
+  at::Tensor anchor;          // [g, L - V, C] for l1 and l2, [g, 3, H, W] for psnr and ssim
+};
+
+bool whole_image(Metric metric) { return metric == Metric::kPsnr || metric == Metric::kSsim; }
+
+class DirectForm {
+ public:
+  DirectForm(const MaskedAutoencoder& model, const LeaveOneOutOptions& options, Grid grid)
+      : model_(model), options_(options), grid_(grid) {}
+
+  Group prepare(const at::Tensor& images, const at::Tensor& visible) const {
+    Group group;
+    group.images = images;
+    group.visible = visible;
+    group.masked_tokens = masked_from_visible(visible, grid_.patches()) + 1;
+    group.tokens = model_.decoder_input(model_.encode(images, visible), visible, grid_);
+    group.first_qkv = model_.decoder().blocks.front().project_qkv(group.tokens);
+    group.anchor = whole_image(options_.metric) ? image_of(model_.decode(group.tokens))
+                                                : model_.decode_at(group.tokens, group.masked_tokens, group.first_qkv);
+    return group;
+  }
+
+  // Variants [begin, end) of the group, numbered image-major: [end - begin] raw metric values.
+  at::Tensor run(const Group& group, int64_t begin, int64_t end) const {
+    const int64_t visible_per_image = group.visible.size(1);
+    const at::Tensor variant = at::arange(begin, end, group.visible.options());
+    const at::Tensor image = variant.floor_divide(visible_per_image);
+    const at::Tensor slot = variant.remainder(visible_per_image);
+    const at::Tensor removed = group.visible.index({image, slot}) + 1;  // token ids
+    const at::Tensor anchor = group.anchor.index_select(0, image);
+    if (whole_image(options_.metric)) {
+      const at::Tensor changed = image_of(whole_prediction(group, image, slot, removed));
+      return options_.metric == Metric::kSsim ? structural_similarity(anchor, changed) : peak_signal_to_noise(anchor, changed);
+    }
+    const at::Tensor changed = masked_prediction(group, image, slot, removed);
+    return options_.metric == Metric::kL1 ? mean_absolute_difference(anchor, changed)
+                                          : mean_squared_difference(anchor, changed);
+  }
+
+  // Rough peak of one variant's activations, for the memory budget.
+  int64_t bytes_per_variant() const {
+    const MaeConfig& config = model_.config();
+    const int64_t tokens = grid_.patches() + 1;
+    const int64_t decoder = tokens * (6 * config.decoder->dim + 2 * config.decoder->mlp_dim);
+    const int64_t pixels = tokens * config.patch_values() * (options_.metric == Metric::kSsim ? 12 : 3);
+    const int64_t encoder = tokens * (6 * config.encoder.dim + 2 * config.encoder.mlp_dim);
+    return (std::max(decoder, options_.drop == Drop::kDecoder ? 0 : encoder) + pixels) *
+           static_cast<int64_t>(c10::elementSize(model_.dtype()));
+  }
+
+ private:
+  at::Tensor image_of(const at::Tensor& patches) const {
+    return unpatchify_channels_last(patches, grid_.rows, grid_.columns, model_.config().patch_size);
+  }
+
+  // Latents of the variants under drop = encoder or both, and the ids they belong to.
+  at::Tensor hidden_latents(const Group& group, const at::Tensor& image, const at::Tensor& slot) const {
+    at::Tensor hidden = at::zeros({image.size(0), group.visible.size(1)}, at::kBool);
+    hidden.scatter_(1, slot.unsqueeze(1), true);
+    return model_.encode(group.images.index_select(0, image), group.visible.index_select(0, image), hidden);
+  }
+
+  // The decoder's input without the removed token: [m, L, E].
+  at::Tensor input_without(const Group& group, const at::Tensor& image, const at::Tensor& slot, const at::Tensor& removed) const {
+    const at::Tensor remaining = ids_without(removed, grid_.patches() + 1);
+    if (options_.drop == Drop::kDecoder) return gather_tokens(group.tokens.index_select(0, image), remaining);
+    const at::Tensor visible = group.visible.index_select(0, image).gather(1, ids_without(slot, group.visible.size(1)));
+    const at::Tensor latents = model_.encode(group.images.index_select(0, image), visible);
+    return gather_tokens(model_.decoder_input(latents, visible, grid_), remaining);
+  }
+
+  at::Tensor masked_prediction(const Group& group, const at::Tensor& image, const at::Tensor& slot,
+                               const at::Tensor& removed) const {
+    at::Tensor query_ids = group.masked_tokens.index_select(0, image);
+    if (options_.drop == Drop::kEncoder) {
+      const at::Tensor tokens =
+          model_.decoder_input(hidden_latents(group, image, slot), group.visible.index_select(0, image), grid_);
+      return model_.decode_at(tokens, query_ids);
+    }
+    // The tokens behind the gap have moved up by one.
+    query_ids = query_ids - query_ids.gt(removed.unsqueeze(1)).to(at::kLong);
+    const at::Tensor tokens = input_without(group, image, slot, removed);
+    if (options_.drop == Drop::kBoth) return model_.decode_at(tokens, query_ids);
+    const at::Tensor remaining = ids_without(removed, grid_.patches() + 1);
+    return model_.decode_at(tokens, query_ids, gather_tokens(group.first_qkv.index_select(0, image), remaining));
+  }
+
+  // Predictions of all L patches; at the removed patch, where there is no token to predict from, see fill below.
+  at::Tensor whole_prediction(const Group& group, const at::Tensor& image, const at::Tensor& slot,
+                              const at::Tensor& removed) const {
+    if (options_.drop == Drop::kEncoder) {
+      return model_.decode(
+          model_.decoder_input(hidden_latents(group, image, slot), group.visible.index_select(0, image), grid_));
+    }
+    const int64_t tokens = grid_.patches() + 1;
+    at::Tensor hidden = at::zeros({image.size(0), tokens}, at::kBool);
+    hidden.scatter_(1, removed.unsqueeze(1), true);
+    at::Tensor input;
+    if (options_.drop == Drop::kDecoder) {
+      input = group.tokens.index_select(0, image);
+    } else {
+      const at::Tensor visible = group.visible.index_select(0, image).gather(1, ids_without(slot, group.visible.size(1)));
+      input = model_.decoder_input(model_.encode(group.images.index_select(0, image), visible), visible, grid_);
+    }
+    // The removed token is seen by nobody; only its own residual stream predicts its own patch.
+    return model_.predict(model_.decoder().forward(input, hidden).slice(1, 1));
+  }
+
+  const MaskedAutoencoder& model_;
+  const LeaveOneOutOptions& options_;
+  Grid grid_;
+};
+
+}  // namespace
+
+at::Tensor leave_one_out_metric(const MaskedAutoencoder& model, const at::Tensor& images, const at::Tensor& visible,
+                                const LeaveOneOutOptions& options, const RunContext& context) {
+  const c10::InferenceMode inference;
+  const Grid grid = model.grid_of(images);
+  model.decoder();  // refuses encoder-only checkpoints before any work
+  const int64_t n = images.size(0), visible_per_image = visible.size(1), variants = n * visible_per_image;
+  check_visible(visible, n, grid.patches());
+  if (options.drop == Drop::kBoth && visible_per_image < 2) {
+    throw Error(codes::kInvalidArgument, "drop 'both' needs at least two visible patches; lower the mask ratio.");
+  }
+  if (whole_image(options.metric) && (images.size(2) < 11 || images.size(3) < 11)) {
+    throw Error(codes::kInvalidArgument, "The metrics psnr and ssim need images of at least 11 x 11 pixels.");
+  }
+  const DirectForm engine(model, options, grid);
+  const int64_t chunk = std::max<int64_t>(1, options.memory_budget / engine.bytes_per_variant());
+  // The anchors of a group stay alive while its variants run: as many images as fill a chunk.
+  const int64_t group_images = std::clamp<int64_t>(chunk / visible_per_image, 1, n);
+
+  at::Tensor result = at::empty({variants}, at::dtype(model.dtype()));
+  int64_t done = 0;
+  for (int64_t first = 0; first < n; first += group_images) {
+    context.check();
+    const int64_t last = std::min(n, first + group_images);
+    const Group group = engine.prepare(images.slice(0, first, last), visible.slice(0, first, last));
+    const int64_t group_variants = (last - first) * visible_per_image;
+    for (int64_t begin = 0; begin < group_variants; begin += chunk) {
+      context.check();
+      const int64_t end = std::min(group_variants, begin + chunk);
+      result.slice(0, done, done + end - begin).copy_(engine.run(group, begin, end));
+      done += end - begin;
+      context.progress(done, variants);
+    }
+  }
+  return result.view({n, visible_per_image});
+}
+
+at::Tensor leave_one_out_scores(const MaskedAutoencoder& model, const at::Tensor& images, const at::Tensor& visible,
+                                const LeaveOneOutOptions& options, const RunContext& context) {
+  const at::Tensor metric = leave_one_out_metric(model, images, visible, options, context);
+  if (!whole_image(options.metric)) return metric;
+  const at::Tensor low = metric.min(), high = metric.max();
+  return 1 - (metric - low) / (high - low);
+}
+
+}  // namespace ltrp

@@ -1,0 +1,131 @@
+#include "core/engine/selection.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include <cmath>
+
+#include "core/error.h"
+#include "core/random.h"
+#include "kernels/pixels.h"
+
+namespace ltrp {
+
+namespace {
+
+constexpr int64_t kNeighbours = 5;  // of the density estimate, the patch itself included
+
+struct Clusters {
+  at::Tensor centres;     // [K] patch ids, by falling centre score
+  at::Tensor assignment;  // [L] index into centres
+};
+
+// Density peaks with k nearest neighbours (Du et al. 2016, as used by the authors): patches [L, C], noise [L].
+Clusters density_peaks(const at::Tensor& patches, const at::Tensor& noise, int64_t count) {
+  const int64_t total = patches.size(0);
+  const at::Tensor batch = patches.unsqueeze(0);
+  const at::Tensor distance = at::cdist(batch, batch)[0] / std::sqrt(static_cast<double>(patches.size(1)));
+  const at::Tensor nearest = std::get<0>(distance.topk(std::min(kNeighbours, total), -1, /*largest=*/false));
+  const at::Tensor density = (-nearest.square().mean(-1)).exp() + noise * 1e-6;
+  const at::Tensor denser = density.unsqueeze(0).gt(density.unsqueeze(1));
+  const at::Tensor separation = std::get<0>(at::where(denser, distance, distance.max()).min(-1));
+  const at::Tensor centres = std::get<1>((separation * density).topk(count));
+  at::Tensor assignment = distance.index_select(0, centres).argmin(0);
+  assignment.scatter_(0, centres, at::arange(count, centres.options()));
+  return {centres, assignment};
+}
+
+std::vector<int64_t> to_vector(const at::Tensor& ids) {
+  const at::Tensor flat = ids.contiguous();
+  return {flat.const_data_ptr<int64_t>(), flat.const_data_ptr<int64_t>() + flat.numel()};
+}
+
+// One member of every cluster, largest clusters first.
+std::vector<int64_t> representatives(const Clusters& clusters, const std::optional<at::Tensor>& member_noise) {
+  const int64_t count = clusters.centres.size(0);
+  const at::Tensor sizes = at::bincount(clusters.assignment, {}, count);
+  const std::vector<int64_t> order = to_vector(sizes.argsort(/*dim=*/-1, /*descending=*/true));
+  std::vector<int64_t> member = to_vector(clusters.centres);
+  if (member_noise) {
+    const std::vector<int64_t> assignment = to_vector(clusters.assignment);
+    const at::Tensor noise = member_noise->contiguous();
+    const float* values = noise.const_data_ptr<float>();
+    std::vector<float> best(static_cast<size_t>(count), -1.0F);
+    for (size_t patch = 0; patch < assignment.size(); ++patch) {
+      const auto cluster = static_cast<size_t>(assignment[patch]);
+      if (values[patch] > best[cluster]) {
+        best[cluster] = values[patch];
+        member[cluster] = static_cast<int64_t>(patch);
+      }
+    }
+  }
+  std::vector<int64_t> result;
+  result.reserve(order.size());
+  for (const int64_t cluster : order) result.push_back(member[static_cast<size_t>(cluster)]);
+  return result;
+}
+
+void check(const at::Tensor& images, const at::Tensor& logits, const SelectionOptions& options, int64_t patches) {
+  if (logits.dim() != 2 || logits.size(0) != images.size(0) || logits.size(1) != patches) {
+    throw Error(codes::kInvalidArgument, "logits must hold one value for each of the " + std::to_string(patches) +
+                                             " patches of each image.");
+  }
+  if (options.keep < 1 || options.keep > patches) {
+    throw Error(codes::kInvalidArgument, "keep must lie between 1 and the " + std::to_string(patches) +
+                                             " patches of an image; got " + std::to_string(options.keep) + ".");
+  }
+  if (!(options.score_share >= 0 && options.score_share <= 1)) {
+    throw Error(codes::kInvalidArgument, "scoreShare must lie between 0 and 1; got " + std::to_string(options.score_share) + ".");
+  }
+  if (!logits.isfinite().all().item<bool>()) {
+    throw Error(codes::kInvalidArgument, "logits must be finite numbers; found NaN or infinity.");
+  }
+  if (!images.isfinite().all().item<bool>()) {
+    throw Error(codes::kInvalidArgument, "Pixels must be finite numbers; found NaN or infinity.");
+  }
+  for (const auto* noise : {&options.density_noise, &options.member_noise}) {
+    if (*noise && ((*noise)->dim() != 2 || (*noise)->size(0) != images.size(0) || (*noise)->size(1) != patches)) {
+      throw Error(codes::kInvalidArgument, "densityNoise and memberNoise must hold one value for each patch of each image.");
+    }
+  }
+}
+
+}  // namespace
+
+at::Tensor select_patches(const at::Tensor& images, const at::Tensor& logits, const SelectionOptions& options,
+                          const RunContext& context) {
+  const c10::InferenceMode inference;
+  const int64_t n = images.size(0), patches = checked_grid(images, options.patch_size).patches();
+  check(images, logits, options, patches);
+  const at::Tensor pixels = patchify_channels_first(images, options.patch_size);
+  // Rounded down as the authors do, in double precision.
+  const auto by_score = static_cast<int64_t>(static_cast<double>(options.keep) * options.score_share);
+  at::Tensor result = at::empty({n, options.keep}, at::kLong);
+  for (int64_t image = 0; image < n; ++image) {
+    context.check();
+    const auto noise = [&](const std::optional<at::Tensor>& given, uint64_t stream) {
+      if (given) return (*given)[image];
+      return at::empty({patches}, at::kFloat)
+          .uniform_(0, 1, generator_for(mix_seed(options.seed, static_cast<uint64_t>(image)), stream));
+    };
+    std::vector<int64_t> kept = to_vector(logits[image].argsort(/*stable=*/true, -1, /*descending=*/true).slice(0, 0, by_score));
+    if (by_score < options.keep) {
+      const Clusters clusters = density_peaks(pixels[image], noise(options.density_noise, 0), options.keep);
+      std::optional<at::Tensor> member_noise;
+      if (options.compat) member_noise = noise(options.member_noise, 1);
+      for (const int64_t patch : representatives(clusters, member_noise)) {
+        if (static_cast<int64_t>(kept.size()) == options.keep) break;
+        if (std::find(kept.begin(), kept.end(), patch) == kept.end()) kept.push_back(patch);
+      }
+    }
+    if (!options.compat) std::sort(kept.begin(), kept.end());
+    std::copy(kept.begin(), kept.end(), result.mutable_data_ptr<int64_t>() + image * options.keep);
+  }
+  return result;
+}
+
+}  // namespace ltrp

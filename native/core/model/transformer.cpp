@@ -1,0 +1,155 @@
+#include "core/model/transformer.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "core/error.h"
+
+namespace ltrp {
+
+at::Tensor LinearWeights::operator()(const at::Tensor& x) const { return at::linear(x, weight, bias); }
+
+at::Tensor LayerNormWeights::operator()(const at::Tensor& x) const {
+  return at::layer_norm(x, {weight.size(0)}, weight, bias, eps);
+}
+
+at::Tensor PatchEmbedding::operator()(const at::Tensor& patches) const {
+  return at::linear(patches, weight.reshape({weight.size(0), -1}), bias);
+}
+
+at::Tensor TransformerBlock::project_qkv(const at::Tensor& tokens) const { return qkv(norm1(tokens)); }
+
+at::Tensor TransformerBlock::attend(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
+                                    const std::optional<at::Tensor>& hidden) const {
+  const auto split = [this](const at::Tensor& x) {
+    return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
+  };
+  std::optional<at::Tensor> mask;
+  if (hidden) mask = hidden->logical_not().unsqueeze(1).unsqueeze(1).expand({-1, 1, queries.size(1), -1});
+  at::Tensor out = at::scaled_dot_product_attention(split(queries), split(keys), split(values), mask)
+                       .transpose(1, 2)
+                       .reshape({queries.size(0), queries.size(1), queries.size(2)});
+  if (hidden) out = out.masked_fill(hidden->unsqueeze(-1), 0);
+  return out;
+}
+
+at::Tensor TransformerBlock::finish(const at::Tensor& residual, const at::Tensor& attended) const {
+  const at::Tensor middle = residual + proj(attended);
+  return middle + fc2(at::gelu(fc1(norm2(middle))));
+}
+
+at::Tensor TransformerBlock::forward(const at::Tensor& tokens, const std::optional<at::Tensor>& hidden) const {
+  const std::vector<at::Tensor> parts = project_qkv(tokens).chunk(3, -1);
+  return finish(tokens, attend(parts[0], parts[1], parts[2], hidden));
+}
+
+at::Tensor Transformer::forward(at::Tensor tokens, const std::optional<at::Tensor>& hidden) const {
+  for (const TransformerBlock& block : blocks) tokens = block.forward(tokens, hidden);
+  return norm(tokens);
+}
+
+namespace {
+
+const at::Tensor& at_name(const TensorMap& tensors, const std::string& name) {
+  const auto found = tensors.find(name);
+  if (found == tensors.end()) throw Error(codes::kCheckpointContent, "The checkpoint has no tensor '" + name + "'.");
+  return found->second;
+}
+
+}  // namespace
+
+LinearWeights linear_weights(const TensorMap& tensors, const std::string& name) {
+  return {at_name(tensors, name + ".weight"), at_name(tensors, name + ".bias")};
+}
+
+LayerNormWeights layer_norm_weights(const TensorMap& tensors, const std::string& name, double eps) {
+  return {at_name(tensors, name + ".weight"), at_name(tensors, name + ".bias"), eps};
+}
+
+Transformer transformer_weights(const TensorMap& tensors, const TransformerConfig& config, const std::string& prefix,
+                                const std::string& norm, double eps) {
+  Transformer result;
+  for (int64_t i = 0; i < config.depth; ++i) {
+    const std::string name = prefix + "." + std::to_string(i);
+    TransformerBlock block;
+    block.norm1 = layer_norm_weights(tensors, name + ".norm1", eps);
+    block.norm2 = layer_norm_weights(tensors, name + ".norm2", eps);
+    block.qkv = linear_weights(tensors, name + ".attn.qkv");
+    block.proj = linear_weights(tensors, name + ".attn.proj");
+    block.fc1 = linear_weights(tensors, name + ".mlp.fc1");
+    block.fc2 = linear_weights(tensors, name + ".mlp.fc2");
+    block.heads = config.heads;
+    result.blocks.push_back(std::move(block));
+  }
+  result.norm = layer_norm_weights(tensors, norm, eps);
+  return result;
+}
+
+void initialize_linear(TensorMap& tensors, const std::string& name, int64_t in, int64_t out, at::Generator& generator) {
+  const double bound = std::sqrt(6.0 / static_cast<double>(in + out));
+  tensors[name + ".weight"] = at::empty({out, in}, at::kFloat).uniform_(-bound, bound, generator);
+  tensors[name + ".bias"] = at::zeros({out}, at::kFloat);
+}
+
+void initialize_layer_norm(TensorMap& tensors, const std::string& name, int64_t dim) {
+  tensors[name + ".weight"] = at::ones({dim}, at::kFloat);
+  tensors[name + ".bias"] = at::zeros({dim}, at::kFloat);
+}
+
+void initialize_patch_embedding(TensorMap& tensors, const std::string& name, int64_t patch_size, int64_t dim,
+                                at::Generator& generator) {
+  initialize_linear(tensors, name, 3 * patch_size * patch_size, dim, generator);
+  at::Tensor& weight = tensors[name + ".weight"];
+  weight = weight.view({dim, 3, patch_size, patch_size});
+}
+
+void initialize_token(TensorMap& tensors, const std::string& name, int64_t dim, at::Generator& generator) {
+  tensors[name] = at::empty({1, 1, dim}, at::kFloat).normal_(0, 0.02, generator);
+}
+
+void initialize_blocks(TensorMap& tensors, const TransformerConfig& config, const std::string& prefix,
+                       at::Generator& generator) {
+  for (int64_t i = 0; i < config.depth; ++i) {
+    const std::string name = prefix + "." + std::to_string(i);
+    initialize_layer_norm(tensors, name + ".norm1", config.dim);
+    initialize_linear(tensors, name + ".attn.qkv", config.dim, 3 * config.dim, generator);
+    initialize_linear(tensors, name + ".attn.proj", config.dim, config.dim, generator);
+    initialize_layer_norm(tensors, name + ".norm2", config.dim);
+    initialize_linear(tensors, name + ".mlp.fc1", config.dim, config.mlp_dim, generator);
+    initialize_linear(tensors, name + ".mlp.fc2", config.mlp_dim, config.dim, generator);
+  }
+}
+
+Grid checked_grid(const at::Tensor& images, int64_t patch_size) {
+  if (images.dim() != 4 || images.size(1) != 3) {
+    throw Error(codes::kInvalidArgument, "Images must be [n, 3, height, width].");
+  }
+  if (images.size(2) < patch_size || images.size(3) < patch_size || images.size(2) % patch_size != 0 ||
+      images.size(3) % patch_size != 0) {
+    throw Error(codes::kInvalidArgument, "Images of " + std::to_string(images.size(2)) + " x " + std::to_string(images.size(3)) +
+                                             " pixels do not divide into patches of " + std::to_string(patch_size) +
+                                             "; resize them to multiples of it.");
+  }
+  return {images.size(2) / patch_size, images.size(3) / patch_size};
+}
+
+at::Tensor gather_tokens(const at::Tensor& x, const at::Tensor& ids) {
+  return x.gather(1, ids.unsqueeze(-1).expand({ids.size(0), ids.size(1), x.size(2)}));
+}
+
+TensorMap converted(const TensorMap& tensors, at::ScalarType dtype) {
+  TensorMap result;
+  for (const auto& [name, tensor] : tensors) {
+    result[name] = tensor.to(at::kCPU, dtype, /*non_blocking=*/false, /*copy=*/true).contiguous();
+  }
+  return result;
+}
+
+int64_t total_bytes(const TensorMap& tensors) {
+  int64_t bytes = 0;
+  for (const auto& entry : tensors) bytes += static_cast<int64_t>(entry.second.nbytes());
+  return bytes;
+}
+
+}  // namespace ltrp

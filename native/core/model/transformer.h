@@ -1,0 +1,89 @@
+// Building blocks of both models: patch projection, pre-norm transformer blocks, initial weights.
+#pragma once
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/checkpoint/checkpoint.h"
+#include "core/model/config.h"
+
+namespace ltrp {
+
+struct LinearWeights {
+  at::Tensor weight;  // [out, in]
+  at::Tensor bias;    // [out]
+  at::Tensor operator()(const at::Tensor& x) const;
+};
+
+struct LayerNormWeights {
+  at::Tensor weight;  // [dim]
+  at::Tensor bias;
+  double eps = 1e-6;
+  at::Tensor operator()(const at::Tensor& x) const;
+};
+
+// Patches to tokens: a linear map over (channel, row, column) values, the p x p convolution of the checkpoints.
+struct PatchEmbedding {
+  at::Tensor weight;  // [dim, 3, p, p]
+  at::Tensor bias;    // [dim]
+  // patches [n, T, 3 * p * p] -> [n, T, dim]
+  at::Tensor operator()(const at::Tensor& patches) const;
+};
+
+// x + Proj(Attention(LN1(x))), then x + FC2(GELU(FC1(LN2(x)))); exact (erf) GELU.
+struct TransformerBlock {
+  LayerNormWeights norm1, norm2;
+  LinearWeights qkv, proj, fc1, fc2;
+  int64_t heads = 1;
+
+  // tokens [n, T, dim] -> the same. `hidden` [n, T] bool: tokens masked in attention as key and as query; their attention
+  // output is zero, so that only the projection's bias reaches them.
+  at::Tensor forward(const at::Tensor& tokens, const std::optional<at::Tensor>& hidden = {}) const;
+
+  // The same in pieces, for engines that share work between variants.
+  at::Tensor project_qkv(const at::Tensor& tokens) const;  // -> [n, T, 3 * dim]
+  // queries [n, Tq, dim], keys and values [n, T, dim] -> concatenated heads [n, Tq, dim]
+  at::Tensor attend(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
+                    const std::optional<at::Tensor>& hidden = {}) const;
+  // residual [n, Tq, dim] and the heads' output for the same tokens -> the block's output
+  at::Tensor finish(const at::Tensor& residual, const at::Tensor& attended) const;
+};
+
+struct Transformer {
+  std::vector<TransformerBlock> blocks;
+  LayerNormWeights norm;  // after the last block
+
+  at::Tensor forward(at::Tensor tokens, const std::optional<at::Tensor>& hidden = {}) const;
+};
+
+// Looks up tensors by canonical name while a model binds its weights.
+LinearWeights linear_weights(const TensorMap& tensors, const std::string& name);
+LayerNormWeights layer_norm_weights(const TensorMap& tensors, const std::string& name, double eps);
+// Blocks `prefix`.0 ... and the final norm `norm`.
+Transformer transformer_weights(const TensorMap& tensors, const TransformerConfig& config, const std::string& prefix,
+                                const std::string& norm, double eps);
+
+// Initial weights as in MAE: Xavier-uniform linear maps, zero biases, unit norms.
+void initialize_linear(TensorMap& tensors, const std::string& name, int64_t in, int64_t out, at::Generator& generator);
+void initialize_layer_norm(TensorMap& tensors, const std::string& name, int64_t dim);
+void initialize_patch_embedding(TensorMap& tensors, const std::string& name, int64_t patch_size, int64_t dim,
+                                at::Generator& generator);
+void initialize_token(TensorMap& tensors, const std::string& name, int64_t dim, at::Generator& generator);  // normal, 0.02
+void initialize_blocks(TensorMap& tensors, const TransformerConfig& config, const std::string& prefix,
+                       at::Generator& generator);
+
+// Grid of images [n, 3, H, W]; Error(kInvalidArgument) when the shape is another or not a multiple of the patch size.
+Grid checked_grid(const at::Tensor& images, int64_t patch_size);
+
+// x [n, T, ...], ids [n, K] int64 -> [n, K, ...]: rows of x by id.
+at::Tensor gather_tokens(const at::Tensor& x, const at::Tensor& ids);
+
+// All tensors as `dtype` copies owned by the map.
+TensorMap converted(const TensorMap& tensors, at::ScalarType dtype);
+int64_t total_bytes(const TensorMap& tensors);
+
+}  // namespace ltrp

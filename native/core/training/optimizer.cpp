@@ -1,0 +1,107 @@
+#include "core/training/optimizer.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "core/error.h"
+
+namespace ltrp {
+
+double scheduled_learning_rate(const TrainingOptions& options, int64_t done) {
+  if (done < options.warmup_steps) {
+    return options.learning_rate * static_cast<double>(done + 1) / static_cast<double>(options.warmup_steps);
+  }
+  const auto length = static_cast<double>(std::max<int64_t>(1, options.steps - options.warmup_steps));
+  const double share = std::min(1.0, static_cast<double>(done - options.warmup_steps) / length);
+  return options.learning_rate * 0.5 * (1 + std::cos(std::numbers::pi * share));
+}
+
+AdamW::AdamW(const TensorMap& tensors, const TrainingOptions& options) : beta1_(options.beta1), beta2_(options.beta2) {
+  Group decayed, plain;
+  decayed.weight_decay = options.weight_decay;
+  for (const auto& [name, tensor] : tensors) {
+    if (name == "pos_embed" || name == "decoder_pos_embed") continue;
+    const bool decay = tensor.dim() > 1 && !name.ends_with("_token");
+    Group& group = decay ? decayed : plain;
+    group.names.push_back(name);
+    group.weights.push_back(tensor);
+    group.weights.back().requires_grad_(true);
+    group.first_moments.push_back(at::zeros_like(tensor).requires_grad_(false));
+    group.second_moments.push_back(at::zeros_like(tensor).requires_grad_(false));
+    group.steps.push_back(at::zeros({}, at::kFloat));
+  }
+  groups_ = {std::move(decayed), std::move(plain)};
+}
+
+void AdamW::zero_gradients() {
+  for (Group& group : groups_) {
+    for (at::Tensor& weight : group.weights) weight.mutable_grad().reset();
+  }
+}
+
+double AdamW::clip_gradients(const std::optional<double>& limit) {
+  double squares = 0;
+  for (const Group& group : groups_) {
+    for (const at::Tensor& weight : group.weights) {
+      if (weight.grad().defined()) squares += std::pow(weight.grad().norm().item<double>(), 2);
+    }
+  }
+  const double norm = std::sqrt(squares);
+  if (limit && norm > *limit) {
+    for (Group& group : groups_) {
+      for (at::Tensor& weight : group.weights) {
+        if (weight.grad().defined()) weight.mutable_grad().mul_(*limit / norm);
+      }
+    }
+  }
+  return norm;
+}
+
+void AdamW::update(double learning_rate) {
+  constexpr double kEps = 1e-8;
+  const c10::NoGradGuard no_grad;
+  for (Group& group : groups_) {
+    std::vector<at::Tensor> gradients;
+    for (size_t i = 0; i < group.weights.size(); ++i) {
+      const at::Tensor& gradient = group.weights[i].grad();
+      // A weight without a gradient took no part in this loss (a mask token when all is visible); it stays.
+      gradients.push_back(gradient.defined() ? gradient.contiguous() : at::zeros_like(group.weights[i]));
+      group.steps[i].add_(1);
+    }
+    at::_fused_adamw_(group.weights, gradients, group.first_moments, group.second_moments, /*max_exp_avg_sqs=*/{}, group.steps,
+                      learning_rate, beta1_, beta2_, group.weight_decay, kEps, /*amsgrad=*/false, /*maximize=*/false);
+  }
+}
+
+void AdamW::export_state(TensorMap& state) const {
+  for (const Group& group : groups_) {
+    for (size_t i = 0; i < group.names.size(); ++i) {
+      state["adam_m/" + group.names[i]] = group.first_moments[i];
+      state["adam_v/" + group.names[i]] = group.second_moments[i];
+      state["adam_step"] = group.steps[i].view({1});
+    }
+  }
+}
+
+void AdamW::import_state(const TensorMap& state) {
+  const auto take = [&](const std::string& name, at::Tensor& into) {
+    const auto found = state.find(name);
+    if (found == state.end()) throw Error(codes::kCheckpointContent, "The training checkpoint has no tensor '" + name + "'.");
+    if (found->second.numel() != into.numel() || found->second.scalar_type() != into.scalar_type()) {
+      throw Error(codes::kCheckpointContent, "The training checkpoint's tensor '" + name + "' has the wrong shape or type.");
+    }
+    into.copy_(found->second.view(into.sizes()));
+  };
+  for (Group& group : groups_) {
+    for (size_t i = 0; i < group.names.size(); ++i) {
+      take("adam_m/" + group.names[i], group.first_moments[i]);
+      take("adam_v/" + group.names[i], group.second_moments[i]);
+      take("adam_step", group.steps[i]);
+    }
+  }
+}
+
+}  // namespace ltrp

@@ -1,0 +1,45 @@
+// AdamW with a linear warm-up and half-cosine schedule over a model's named tensors.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <vector>
+
+#include "core/checkpoint/checkpoint.h"
+#include "core/training/trainer.h"
+
+namespace ltrp {
+
+// Learning rate of the step that follows `done` finished steps: rises linearly to the peak over the warm-up, then falls as a
+// half-cosine to 0 at `steps`.
+double scheduled_learning_rate(const TrainingOptions& options, int64_t done);
+
+// Decoupled weight decay (Loshchilov & Hutter 2019) through LibTorch's fused kernel. Position tables are not trained; biases,
+// norms, CLS and mask tokens are not decayed.
+class AdamW {
+ public:
+  // `tensors` are the model's own; the trained ones are made to require gradients.
+  AdamW(const TensorMap& tensors, const TrainingOptions& options);
+
+  void zero_gradients();
+  // Global L2 norm of all gradients; scales them down to `limit` when it is given and exceeded.
+  double clip_gradients(const std::optional<double>& limit);
+  void update(double learning_rate);
+
+  // First and second moments and step counts, for training checkpoints. Keys "adam_m/<name>", "adam_v/<name>", "adam_step".
+  void export_state(TensorMap& state) const;
+  // Error(kCheckpointContent) naming a missing or misshapen tensor.
+  void import_state(const TensorMap& state);
+
+ private:
+  struct Group {
+    std::vector<std::string> names;
+    std::vector<at::Tensor> weights, first_moments, second_moments, steps;
+    double weight_decay = 0;
+  };
+  std::vector<Group> groups_;
+  double beta1_, beta2_;
+};
+
+}  // namespace ltrp

@@ -1,0 +1,38 @@
+// Training of the ranker against a frozen teacher's leave-one-out scores (method sections 3 and 4).
+#pragma once
+
+#include "core/model/mae.h"
+#include "core/model/ranker.h"
+#include "core/training/trainer_base.h"
+
+namespace ltrp {
+
+class RankerTrainer final : public TrainerBase {
+ public:
+  explicit RankerTrainer(const RankerTrainingOptions& options);
+  void export_model(const std::string& path, StoredType type) const override;
+  const RankerTrainingOptions* ranker_options() const override { return &options_; }
+
+  // A number that changes when the teacher's weights do: a resumed run must have the same teacher.
+  static std::string fingerprint(const MaskedAutoencoder& teacher);
+  const MaskedAutoencoder& teacher() const { return teacher_; }
+
+ private:
+  Input input() const override;
+  LossParts micro_loss(const at::Tensor& images, uint64_t first_stream, const RunContext& context) override;
+  EvaluationSums evaluate_batch(const at::Tensor& images, uint64_t first, const RunContext& context) override;
+  EvaluationResult evaluation_result(const EvaluationSums& sums, int64_t pictures) const override;
+  std::map<std::string, std::string> metadata() const override;
+
+  at::Tensor visible_ids(int64_t images, uint64_t seed, uint64_t first) const;
+  // The teacher's scores [m, V] at the visible ids, free of autograd and inference mode.
+  at::Tensor teacher_scores(const at::Tensor& images, const at::Tensor& visible, const RunContext& context) const;
+  // The ranker's input under the pixel statistics the teacher was trained with.
+  at::Tensor for_teacher(const at::Tensor& images) const;
+
+  RankerTrainingOptions options_;
+  MaskedAutoencoder teacher_;
+  PatchRanker model_;
+};
+
+}  // namespace ltrp

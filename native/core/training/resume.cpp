@@ -1,0 +1,56 @@
+// Making trainers, afresh or from a training checkpoint.
+#include <nlohmann/json.hpp>
+
+#include "core/checkpoint/safetensors.h"
+#include "core/error.h"
+#include "core/training/options_json.h"
+#include "core/training/pretrainer.h"
+#include "core/training/ranker_trainer.h"
+
+namespace ltrp {
+
+std::unique_ptr<Trainer> create_pretrainer(const PretrainOptions& options) { return std::make_unique<Pretrainer>(options); }
+
+std::unique_ptr<Trainer> create_ranker_trainer(const RankerTrainingOptions& options) {
+  return std::make_unique<RankerTrainer>(options);
+}
+
+std::unique_ptr<Trainer> resume_trainer(const std::string& path) {
+  const SafetensorsFile file = read_safetensors(path);
+  const auto field = [&](const char* name) {
+    const auto found = file.metadata.find(name);
+    if (found == file.metadata.end()) {
+      throw Error(codes::kCheckpointContent, "'" + path + "' has no '" + name + "' in its header; it is not a training checkpoint.");
+    }
+    return found->second;
+  };
+  if (field("format") != "ltrp-training-1") {
+    throw Error(codes::kCheckpointContent, "'" + path + "' is not a training checkpoint of this version (format '" +
+                                               field("format") + "', expected 'ltrp-training-1').");
+  }
+  const nlohmann::json options = nlohmann::json::parse(field("options"), nullptr, /*allow_exceptions=*/false);
+  const std::string kind = field("kind");
+  int64_t step = 0;
+  try {
+    step = std::stoll(field("step"));
+  } catch (const std::logic_error&) {
+    throw Error(codes::kCheckpointContent, "'" + path + "' has no readable step in its header.");
+  }
+  if (kind == "pretrain") {
+    auto trainer = std::make_unique<Pretrainer>(pretrain_options_from_json(options));
+    trainer->restore(file.tensors, step);
+    return trainer;
+  }
+  if (kind == "ranker") {
+    auto trainer = std::make_unique<RankerTrainer>(ranker_options_from_json(options));
+    if (RankerTrainer::fingerprint(trainer->teacher()) != field("teacher_fingerprint")) {
+      throw Error(codes::kCheckpointContent, "The teacher '" + trainer->ranker_options()->teacher +
+                                                 "' is not the one this run began with; put it back to resume.");
+    }
+    trainer->restore(file.tensors, step);
+    return trainer;
+  }
+  throw Error(codes::kCheckpointContent, "'" + path + "' holds a training run of unknown kind '" + kind + "'.");
+}
+
+}  // namespace ltrp
