@@ -84,7 +84,7 @@ async function transfer(url: string, part: string, options: DownloadOptions): Pr
     const total = length === null ? null : start + Number(length);
     await writeValidator(part, response.headers);
     let done = start;
-    const body = Readable.fromWeb(response.body as import('node:stream/web').ReadableStream);
+    const body = Readable.fromWeb(response.body);
     body.on('data', (chunk: Uint8Array) => {
       done += chunk.length;
       restart();

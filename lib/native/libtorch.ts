@@ -252,7 +252,7 @@ print(os.path.dirname(s.origin) if s and s.origin else '')
 
 function python3Folders(env: Environment): string[] {
   const result = spawnSync('python3', ['-c', locateTorch], {
-    env: env as NodeJS.ProcessEnv,
+    env: env,
     encoding: 'utf8',
     timeout: 15_000,
     stdio: ['ignore', 'pipe', 'ignore'],

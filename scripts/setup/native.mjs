@@ -93,7 +93,10 @@ async function build(folder, target) {
 function jobs() {
   const asked = Number(process.env.LTRP_BUILD_JOBS);
   if (Number.isInteger(asked) && asked > 0) return asked;
-  return Math.max(1, Math.min(availableParallelism(), Math.floor(process.availableMemory() / 1.5e9)));
+  return Math.max(
+    1,
+    Math.min(availableParallelism(), Math.floor(process.availableMemory() / 1.5e9)),
+  );
 }
 
 function checkTools() {

@@ -1,0 +1,152 @@
+/** `ltrp doctor`: what would be used here and why, for people and for bug reports. */
+import os from 'node:os';
+import type { Command } from 'commander';
+import { toLtrpError } from '../errors.js';
+import type { CoreInfo } from '../native/binding.js';
+import { decideLibtorch, type Libtorch, type LibtorchCandidate } from '../native/libtorch.js';
+import { loadCore, loadedCore } from '../native/loader.js';
+import { bootstrapFile, coreFiles, libtorchCacheFolder, packageVersion } from '../native/paths.js';
+import { exitCodes } from './exit-codes.js';
+
+export interface DoctorReport {
+  readonly ok: boolean;
+  readonly ltrp: string;
+  readonly node: string;
+  readonly platform: string;
+  readonly libc: string | null;
+  readonly cpu: { readonly model: string; readonly logicalCores: number; readonly memory: number };
+  readonly bootstrap: string | null;
+  readonly cores: readonly { readonly minor: string; readonly variant: string; path: string }[];
+  /** The core that was loaded. */
+  readonly core: string | null;
+  readonly libtorch: Libtorch | null;
+  readonly candidates: readonly LibtorchCandidate[];
+  /** null when the core could not be loaded. */
+  readonly info: CoreInfo | null;
+  readonly device: string | null;
+  readonly error: { readonly code: string; readonly message: string } | null;
+}
+
+/** Looks, loads the core, and reports; throws nothing. */
+export function examine(options: { libtorch?: string | undefined } = {}): DoctorReport {
+  const cores = coreFiles();
+  const decision = decideLibtorch({ explicit: options.libtorch, accept: cores });
+  let info: CoreInfo | null = null;
+  let error: DoctorReport['error'] = null;
+  try {
+    info = loadCore(options).info();
+  } catch (thrown) {
+    const { code, message } = toLtrpError(thrown);
+    error = { code, message };
+  }
+  const processors = os.cpus();
+  return {
+    ok: error === null,
+    ltrp: packageVersion(),
+    node: process.versions.node,
+    platform: `${process.platform}-${process.arch}`,
+    libc: libc(),
+    cpu: {
+      model: processors[0]?.model.trim() ?? 'unknown',
+      logicalCores: os.availableParallelism(),
+      memory: os.totalmem(),
+    },
+    bootstrap: bootstrapFile(),
+    cores,
+    core: loadedCore()?.corePath ?? null,
+    libtorch: decision.chosen,
+    candidates: decision.candidates,
+    info,
+    device: info === null ? null : (info.devices.find((name) => name !== 'cpu') ?? 'cpu'),
+    error,
+  };
+}
+
+function libc(): string | null {
+  if (process.platform !== 'linux') return null;
+  const report = process.report.getReport() as unknown as {
+    header?: { glibcVersionRuntime?: string };
+  };
+  const version = report.header?.glibcVersionRuntime;
+  return version === undefined ? 'not glibc' : `glibc ${version}`;
+}
+
+/** One candidate on one line: mark, step of the search, folder, reason. */
+export function candidateLine(candidate: LibtorchCandidate): string {
+  const marks = { chosen: '->', refused: ' x', absent: ' -', unused: '  ' } as const;
+  const version = candidate.version === null ? '' : ` (${candidate.version})`;
+  const place = candidate.path === null ? '' : ` ${candidate.path}${version}`;
+  const verdict = candidate.verdict === 'chosen' ? 'chosen' : candidate.reason;
+  return `${marks[candidate.verdict]} ${candidate.source}${place}: ${verdict}`;
+}
+
+function print(report: DoctorReport): string {
+  const { info } = report;
+  const rows: [string, string][] = [
+    ['ltrp', report.ltrp],
+    ['Node', `${report.node}, ${report.platform}${report.libc === null ? '' : `, ${report.libc}`}`],
+    [
+      'Processor',
+      `${report.cpu.model}, ${String(report.cpu.logicalCores)} logical cores, ${(report.cpu.memory / 2 ** 30).toFixed(1)} GiB memory`,
+    ],
+    ['Bootstrap', report.bootstrap ?? 'not built'],
+    [
+      'Cores built',
+      report.cores.length === 0
+        ? 'none'
+        : report.cores.map((core) => `${core.minor}-${core.variant}`).join(', '),
+    ],
+  ];
+  if (report.libtorch !== null) {
+    const { version, variant, libFolder, source } = report.libtorch;
+    rows.push(['LibTorch', `${version} (${variant}), ${libFolder}, from: ${source}`]);
+  }
+  if (info !== null) {
+    rows.push(
+      ['Core', `${info.coreVersion}, ${report.core ?? ''}`],
+      ['Versions', `compiled against ${info.torchVersion}, running on ${info.torchRuntimeVersion}`],
+      [
+        'Instructions',
+        `${info.cpuCapability} kernels; the processor has ${info.cpuFeatures.join(', ') || 'none of those asked for'}`,
+      ],
+      ['Libraries', `MKL ${info.mkl ? 'yes' : 'no'}, oneDNN ${info.onednn ? 'yes' : 'no'}`],
+      ['Devices', `${info.devices.join(', ')}; 'auto' means ${report.device ?? 'cpu'}`],
+      ['Threads', String(info.threads)],
+    );
+  }
+  const width = Math.max(...rows.map(([name]) => name.length)) + 2;
+  const lines = rows.map(([name, value]) => name.padEnd(width) + value);
+  lines.push('', 'Search for LibTorch, in this order:', ...report.candidates.map(candidateLine));
+  if (report.error !== null) {
+    lines.push('', `Not usable (${report.error.code}): ${report.error.message}`);
+  } else {
+    lines.push('', 'All is well.');
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+export function register(program: Command): void {
+  program
+    .command('doctor')
+    .description('say which LibTorch, processor features, device and threads are used, and why')
+    .option('--libtorch <folder>', 'examine with this LibTorch instead of searching')
+    .option('--json', 'print the report as JSON')
+    .addHelpText(
+      'after',
+      `
+Prints where LibTorch was looked for, which copy was chosen and why every other one was refused,
+the versions, the processor's capabilities, the device and the number of threads.
+The cache of \`ltrp libtorch install\` is ${libtorchCacheFolder()}.
+
+Exit codes:
+  0  the core loads
+  1  it does not; the last lines say what to do`,
+    )
+    .action((options: { libtorch?: string; json?: true }) => {
+      const report = examine(options);
+      process.stdout.write(
+        options.json === true ? `${JSON.stringify(report, null, 2)}\n` : print(report),
+      );
+      if (!report.ok) process.exitCode = exitCodes.failed;
+    });
+}

@@ -1,0 +1,164 @@
+/** `ltrp libtorch install | where | use | remove`: the LibTorch in the user's cache and the choice of another one. */
+import { existsSync } from 'node:fs';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { Option, type Command } from 'commander';
+import { LtrpError } from '../errors.js';
+import { inspectLibtorch } from '../native/libtorch-inspect.js';
+import { installLibtorch, removeLibtorch } from '../native/libtorch-install.js';
+import { decideLibtorch, selectionFile, supportedMinors } from '../native/libtorch.js';
+import { coreFiles, libtorchCacheFolder } from '../native/paths.js';
+import { candidateLine } from './doctor.js';
+import { exitCodes } from './exit-codes.js';
+import { interruptSignal } from './interrupt.js';
+
+export function register(program: Command): void {
+  const command = program
+    .command('libtorch')
+    .description('fetch, find or choose the LibTorch that ltrp runs on')
+    .addHelpText(
+      'after',
+      `
+LibTorch is searched for in this order: the libtorch option; the variables LIBTORCH_LIB and LIBTORCH;
+the folder set by \`ltrp libtorch use\`; Python's torch (VIRTUAL_ENV, CONDA_PREFIX, python3; required
+with LIBTORCH_USE_PYTORCH=1); system folders; the cache that \`ltrp libtorch install\` fills:
+${libtorchCacheFolder()}`,
+    );
+  registerInstall(command);
+  registerWhere(command);
+  registerUse(command);
+  command
+    .command('remove')
+    .description('delete what `ltrp libtorch install` fetched')
+    .action(async () => {
+      const removed = await removeLibtorch();
+      const lines = removed.map((folder) => `Removed ${folder}`);
+      process.stdout.write(`${lines.join('\n') || 'There is nothing to remove.'}\n`);
+    });
+}
+
+function registerInstall(command: Command): void {
+  command
+    .command('install')
+    .description("fetch LibTorch for this system's processor into the cache (about 200 MB)")
+    .addOption(
+      new Option(
+        '--from <source>',
+        "'pip', 'archive', or a wheel or LibTorch archive that is here already (default: pip, then the archive)",
+      ),
+    )
+    .option('--force', 'fetch again although it is there')
+    .addHelpText(
+      'after',
+      `
+pip is asked first (\`pip download --no-deps\`, nothing is installed into Python), then the official
+archive is downloaded. Run it again after an interruption: it continues where it was.`,
+    )
+    .action(async (options: { from?: string; force?: true }) => {
+      const progress = progressLine();
+      const result = await installLibtorch({
+        from: options.from,
+        force: options.force,
+        log: progress.log,
+        onProgress: progress.update,
+        signal: interruptSignal(),
+      });
+      progress.end();
+      const what = result.installed ? 'is installed in' : 'is there already:';
+      process.stdout.write(`LibTorch ${result.version} ${what} ${result.path}\n`);
+    });
+}
+
+function registerWhere(command: Command): void {
+  command
+    .command('where')
+    .description('print the folder of the LibTorch that is used, and why')
+    .option('--json', 'print the decision as JSON')
+    .option('--build', 'the one that `npm run build` would use')
+    .action((options: { json?: true; build?: true }) => {
+      const building = options.build === true;
+      const accept = building
+        ? supportedMinors.map((minor) => ({ minor, variant: 'cpu' }))
+        : coreFiles();
+      const { chosen, candidates, error } = decideLibtorch({ accept, needHeaders: building });
+      if (options.json === true) {
+        const problem = error === null ? null : { code: error.code, message: error.message };
+        const value = { libtorch: chosen, candidates, error: problem };
+        process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+        if (error !== null) process.exitCode = exitCodes.failed;
+        return;
+      }
+      if (chosen === null) throw error ?? new LtrpError('ERR_LTRP_INTERNAL', 'No decision.');
+      process.stdout.write(`${chosen.root}\n`);
+      process.stderr.write(`${candidates.map(candidateLine).join('\n')}\n`);
+    });
+}
+
+function registerUse(command: Command): void {
+  command
+    .command('use')
+    .argument('<folder>', "a LibTorch folder, or 'auto' to search again")
+    .description('use this LibTorch from now on')
+    .action(async (folder: string) => {
+      const file = selectionFile();
+      if (folder === 'auto' && !existsSync(folder)) {
+        await rm(file, { force: true });
+        process.stdout.write('LibTorch is searched for in the usual places again.\n');
+        return;
+      }
+      const root = path.resolve(folder);
+      const inspection = inspectLibtorch(root);
+      if (!inspection.ok) {
+        throw new LtrpError(
+          'ERR_LTRP_LIBTORCH_INVALID',
+          `${root} is not a usable LibTorch: ${inspection.reason}.`,
+        );
+      }
+      const { version, minor, variant } = inspection.libtorch;
+      if (!supportedMinors.includes(minor) || variant !== 'cpu') {
+        throw new LtrpError(
+          'ERR_LTRP_LIBTORCH_INVALID',
+          `${root} is LibTorch ${version} (${variant}); this version of ltrp works with the CPU builds of ${supportedMinors.join(' and ')}.`,
+        );
+      }
+      await mkdir(path.dirname(file), { recursive: true });
+      await writeFile(file, `${JSON.stringify({ path: root }, null, 2)}\n`);
+      process.stdout.write(`LibTorch ${version} in ${root} is used from now on (${file}).\n`);
+      if (!coreFiles().some((core) => core.minor === minor && core.variant === variant)) {
+        process.stdout.write(
+          `There is no core for LibTorch ${minor} yet: run \`npm run build\` in the package's folder.\n`,
+        );
+      }
+    });
+}
+
+/** News and percentages on standard error; percentages only on a terminal. */
+function progressLine(): {
+  log: (line: string) => void;
+  update: (what: 'download' | 'unpack', done: number, total: number | null) => void;
+  end: () => void;
+} {
+  let open = false;
+  let last = -1;
+  const end = (): void => {
+    if (open) process.stderr.write('\n');
+    open = false;
+    last = -1;
+  };
+  return {
+    log: (line) => {
+      end();
+      process.stderr.write(`${line}\n`);
+    },
+    update: (what, done, total) => {
+      if (!process.stderr.isTTY || total === null) return;
+      const percent = Math.floor((100 * done) / total);
+      if (percent === last) return;
+      last = percent;
+      open = true;
+      process.stderr.write(`\r  ${what} ${String(percent)}%`);
+      if (done >= total) end();
+    },
+    end,
+  };
+}
