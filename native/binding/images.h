@@ -1,0 +1,10 @@
+// normalizeImages of lib/native/binding.ts.
+#pragma once
+
+#include "binding/node_api.h"
+
+namespace ltrp::binding {
+
+Napi::Value normalize_images(const Napi::CallbackInfo& info);
+
+}  // namespace ltrp::binding

@@ -1,0 +1,76 @@
+#include "binding/info.h"
+
+#include <ATen/Context.h>
+#include <ATen/Version.h>
+#include <torch/headeronly/version.h>
+
+#include <string>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#include "binding/environment.h"
+#include "binding/failure.h"
+
+// From libtorch_cpu's stable C interface (2.9 and later): the version of the library that is loaded, one byte a part.
+extern "C" uint64_t aoti_torch_abi_version();
+
+namespace ltrp::binding {
+namespace {
+
+std::string runtime_version() {
+  const uint64_t version = aoti_torch_abi_version();
+  return std::to_string(version >> 56 & 0xff) + "." + std::to_string(version >> 48 & 0xff) + "." +
+         std::to_string(version >> 40 & 0xff);
+}
+
+std::vector<std::string> cpu_features() {
+  std::vector<std::string> features;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx2")) features.emplace_back("avx2");
+  // avx512f here includes the operating system's part: that it saves the wide registers.
+  const bool avx512 = __builtin_cpu_supports("avx512f");
+  if (avx512) features.emplace_back("avx512f");
+  if (avx512 && __builtin_cpu_supports("avx512vnni")) features.emplace_back("avx512_vnni");
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (avx512 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 5 & 1)) {
+    features.emplace_back("avx512_bf16");
+  }
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) {
+    if (edx >> 22 & 1) features.emplace_back("amx_bf16");
+    if (edx >> 25 & 1) features.emplace_back("amx_int8");
+  }
+#endif
+  return features;
+}
+
+Napi::Array strings(Napi::Env env, const std::vector<std::string>& values) {
+  Napi::Array array = Napi::Array::New(env, values.size());
+  for (size_t i = 0; i < values.size(); ++i) array[static_cast<uint32_t>(i)] = Napi::String::New(env, values[i]);
+  return array;
+}
+
+}  // namespace
+
+Napi::Value info(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("coreVersion", LTRP_VERSION);
+    object.Set("torchVersion", std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR) + "." +
+                                   std::to_string(TORCH_VERSION_PATCH));
+    object.Set("torchRuntimeVersion", runtime_version());
+    object.Set("cpuCapability", at::get_cpu_capability());
+    object.Set("cpuFeatures", strings(env, cpu_features()));
+    object.Set("mkl", at::hasMKL());
+    object.Set("onednn", at::hasMKLDNN());
+    object.Set("threads", Environment::of(env).compute.threads());
+    object.Set("devices", strings(env, {"cpu"}));
+    return object;
+  });
+}
+
+}  // namespace ltrp::binding

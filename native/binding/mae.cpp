@@ -1,0 +1,188 @@
+#include "binding/mae.h"
+
+#include <ATen/ops/empty.h>
+#include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "binding/arguments.h"
+#include "binding/call.h"
+#include "binding/model_config.h"
+#include "binding/results.h"
+#include "core/engine/leave_one_out.h"
+#include "core/engine/score_map.h"
+
+namespace ltrp::binding {
+namespace {
+
+LeaveOneOutOptions score_options(const Options& options) {
+  LeaveOneOutOptions scores;
+  scores.drop = drop_option(options, Drop::kDecoder);
+  scores.metric = metric_option(options, Metric::kL1);
+  scores.memory_budget = memory_budget_option(options);
+  return scores;
+}
+
+// Runs `compute` on a few images at a time and joins what it returns along the first dimension. Progress counts images.
+template <typename Compute>
+at::Tensor in_chunks(const at::Tensor& images, int64_t chunk, const RunContext& context, Compute&& compute) {
+  const int64_t total = images.size(0);
+  at::Tensor joined;
+  for (int64_t begin = 0; begin < total; begin += chunk) {
+    context.check();
+    const int64_t count = std::min(chunk, total - begin);
+    const at::Tensor part = compute(begin, count);
+    if (count == total) {
+      joined = part;
+    } else {
+      if (!joined.defined()) {
+        std::vector<int64_t> shape = part.sizes().vec();
+        shape[0] = total;
+        joined = at::empty(shape, part.options());
+      }
+      joined.narrow(0, begin, count).copy_(part);
+    }
+    context.progress(begin + count, total);
+  }
+  return joined;
+}
+
+int64_t reconstruction_chunk(const MaeConfig& config, int64_t visible, int64_t patches) {
+  double flops = transformer_flops(config.encoder, visible + 1);
+  if (config.decoder) flops += transformer_flops(*config.decoder, patches + 1);
+  return images_per_chunk(flops);
+}
+
+}  // namespace
+
+Napi::Function Mae::define(Napi::Env env) {
+  return DefineClass(env, "NativeMae",
+                     {InstanceMethod("scorePatches", &Mae::score_patches), InstanceMethod("scoreMap", &Mae::score_map),
+                      InstanceMethod("reconstruct", &Mae::reconstruct), InstanceMethod("encode", &Mae::encode),
+                      InstanceMethod("dispose", &Mae::dispose)});
+}
+
+Mae::Mae(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Mae>(info) {
+  auto model = constructor_argument<const MaskedAutoencoder>(info, "NativeMae");
+  define_config(Value(), "config", to_javascript(info.Env(), model->config()));
+  const int64_t bytes = model->weight_bytes();
+  model_.set(info.Env(), std::move(model), bytes);
+}
+
+Napi::Value Mae::load(const Napi::CallbackInfo& info) {
+  return enqueue(info, [&]() -> Work {
+    std::string path = string_argument(info[1], "path");
+    check_load_options(Options(info[2], "options"));
+    return [path = std::move(path)](const RunContext& context) -> MakeResult {
+      // Weights for inference only: tensors without autograd's bookkeeping.
+      c10::InferenceMode guard;
+      auto model = std::make_shared<const MaskedAutoencoder>(load_mae_checkpoint(path));
+      context.check();
+      return [model = std::move(model)](Napi::Env env) -> Napi::Value {
+        return construct(env, Environment::of(env).mae_class, model);
+      };
+    };
+  });
+}
+
+Napi::Value Mae::score_patches(const Napi::CallbackInfo& info) {
+  return enqueue(info, [&]() -> Work {
+    auto model = model_.get("masked autoencoder");
+    const at::Tensor images = images_argument(info[1]);
+    const int64_t n = images.size(0), patches = model->grid_of(images).patches();
+    const Options options(info[2], "options");
+    const LeaveOneOutOptions scores = score_options(options);
+    return [=, masking = masking_options(options, n, patches)](const RunContext& context) -> MakeResult {
+      c10::InferenceMode guard;
+      check_finite_images(images);
+      const at::Tensor visible = masking.draw(n, patches);
+      const at::Tensor result = for_javascript(leave_one_out_scores(*model, images, visible, scores, context));
+      return [result, ids = for_javascript(visible)](Napi::Env env) -> Napi::Value {
+        Napi::Object object = Napi::Object::New(env);
+        object.Set("scores", typed_array(env, result));
+        object.Set("visible", typed_array(env, ids));
+        object.Set("shape", shape_array(env, {result.size(0), result.size(1)}));
+        return object;
+      };
+    };
+  });
+}
+
+Napi::Value Mae::score_map(const Napi::CallbackInfo& info) {
+  return enqueue(info, [&]() -> Work {
+    auto model = model_.get("masked autoencoder");
+    const at::Tensor images = images_argument(info[1]);
+    const Options options(info[2], "options");
+    ScoreMapOptions map_options;
+    map_options.scores = score_options(options);
+    map_options.mask_ratio = mask_ratio_option(options, model->grid_of(images).patches());
+    map_options.rounds = options.integer("rounds", 1, 1'000'000, map_options.rounds);
+    map_options.seed = options.seed();
+    return [=](const RunContext& context) -> MakeResult {
+      c10::InferenceMode guard;
+      check_finite_images(images);
+      const ScoreMap map = ltrp::score_map(*model, images, map_options, context);
+      return [mean = for_javascript(map.mean),
+              standard_error = for_javascript(map.standard_error)](Napi::Env env) -> Napi::Value {
+        Napi::Object object = Napi::Object::New(env);
+        object.Set("mean", typed_array(env, mean));
+        object.Set("standardError", typed_array(env, standard_error));
+        object.Set("shape", shape_array(env, {mean.size(0), mean.size(1), mean.size(2)}));
+        return object;
+      };
+    };
+  });
+}
+
+Napi::Value Mae::reconstruct(const Napi::CallbackInfo& info) {
+  return enqueue(info, [&]() -> Work {
+    auto model = model_.get("masked autoencoder");
+    const at::Tensor images = images_argument(info[1]);
+    const int64_t n = images.size(0), patches = model->grid_of(images).patches();
+    return [=, masking = masking_options(Options(info[2], "options"), n,
+                                         patches)](const RunContext& context) -> MakeResult {
+      c10::InferenceMode guard;
+      check_finite_images(images);
+      const at::Tensor visible = masking.draw(n, patches);
+      const int64_t chunk = reconstruction_chunk(model->config(), masking.visible_count, patches);
+      const at::Tensor result = in_chunks(images, chunk, context, [&](int64_t begin, int64_t count) {
+        return model->reconstruct(images.narrow(0, begin, count), visible.narrow(0, begin, count));
+      });
+      return [values = for_javascript(result), ids = for_javascript(visible)](Napi::Env env) -> Napi::Value {
+        Napi::Object object = Napi::Object::New(env);
+        object.Set("patches", typed_array(env, values));
+        object.Set("visible", typed_array(env, ids));
+        object.Set("shape", shape_array(env, {values.size(0), values.size(1), values.size(2)}));
+        return object;
+      };
+    };
+  });
+}
+
+Napi::Value Mae::encode(const Napi::CallbackInfo& info) {
+  return enqueue(info, [&]() -> Work {
+    auto model = model_.get("masked autoencoder");
+    const at::Tensor images = images_argument(info[1]);
+    const int64_t n = images.size(0), patches = model->grid_of(images).patches();
+    return [=, masking = masking_options(Options(info[2], "options"), n,
+                                         patches)](const RunContext& context) -> MakeResult {
+      c10::InferenceMode guard;
+      check_finite_images(images);
+      const at::Tensor visible = masking.draw(n, patches);
+      const int64_t chunk = images_per_chunk(transformer_flops(model->config().encoder, masking.visible_count + 1));
+      const at::Tensor result = in_chunks(images, chunk, context, [&](int64_t begin, int64_t count) {
+        return model->encode(images.narrow(0, begin, count), visible.narrow(0, begin, count));
+      });
+      return [values = for_javascript(result), ids = for_javascript(visible)](Napi::Env env) -> Napi::Value {
+        Napi::Object object = Napi::Object::New(env);
+        object.Set("latent", typed_array(env, values));
+        object.Set("visible", typed_array(env, ids));
+        object.Set("shape", shape_array(env, {values.size(0), values.size(1), values.size(2)}));
+        return object;
+      };
+    };
+  });
+}
+
+}  // namespace ltrp::binding

@@ -1,0 +1,40 @@
+// Geometry of the models and training types between JavaScript and the core.
+#pragma once
+
+#include <cstdint>
+
+#include "binding/arguments.h"
+#include "binding/node_api.h"
+#include "core/checkpoint/checkpoint.h"
+#include "core/engine/leave_one_out.h"
+#include "core/model/config.h"
+
+namespace ltrp::binding {
+
+Napi::Object to_javascript(Napi::Env env, const MaeConfig& config);
+Napi::Object to_javascript(Napi::Env env, const RankerConfig& config);
+
+// Complete configurations, checked by validate().
+MaeConfig mae_config(const Napi::Value& value, const std::string& name);
+RankerConfig ranker_config(const Napi::Value& value, const std::string& name);
+
+Drop drop_option(const Options& options, std::optional<Drop> fallback = {});
+Metric metric_option(const Options& options, std::optional<Metric> fallback = {});
+const char* name_of(Drop drop);
+const char* name_of(Metric metric);
+
+// 'float32' | 'float16' | 'bfloat16'.
+StoredType stored_type(const Options& options);
+
+// device and precision of NativeLoadOptions. What this build cannot do is Error(kUnsupported), what nobody can do
+// Error(kInvalidArgument).
+void check_load_options(const Options& options);
+
+// How many images go through a stack of blocks between two looks at the cancel flag: as many as cost a few GFLOP, so that
+// a small model answers within tens of milliseconds and activations stay bounded whatever the batch.
+int64_t images_per_chunk(double flops_per_image);
+
+// Floating-point operations of one image through `config` with `tokens` tokens.
+double transformer_flops(const TransformerConfig& config, int64_t tokens);
+
+}  // namespace ltrp::binding

@@ -1,0 +1,79 @@
+#include "binding/ranker.h"
+
+#include <ATen/ops/empty.h>
+#include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "binding/arguments.h"
+#include "binding/call.h"
+#include "binding/model_config.h"
+#include "binding/results.h"
+
+namespace ltrp::binding {
+
+Napi::Function Ranker::define(Napi::Env env) {
+  return DefineClass(env, "NativeRanker",
+                     {InstanceMethod("rank", &Ranker::rank), InstanceMethod("dispose", &Ranker::dispose)});
+}
+
+Ranker::Ranker(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Ranker>(info) {
+  auto model = constructor_argument<const PatchRanker>(info, "NativeRanker");
+  define_config(Value(), "config", to_javascript(info.Env(), model->config()));
+  const int64_t bytes = model->weight_bytes();
+  model_.set(info.Env(), std::move(model), bytes);
+}
+
+Napi::Value Ranker::load(const Napi::CallbackInfo& info) {
+  return enqueue(info, [&]() -> Work {
+    std::string path = string_argument(info[1], "path");
+    check_load_options(Options(info[2], "options"));
+    return [path = std::move(path)](const RunContext& context) -> MakeResult {
+      c10::InferenceMode guard;
+      auto model = std::make_shared<const PatchRanker>(load_ranker_checkpoint(path));
+      context.check();
+      return [model = std::move(model)](Napi::Env env) -> Napi::Value {
+        return construct(env, Environment::of(env).ranker_class, model);
+      };
+    };
+  });
+}
+
+Napi::Value Ranker::rank(const Napi::CallbackInfo& info) {
+  return enqueue(info, [&]() -> Work {
+    auto model = model_.get("ranker");
+    const at::Tensor images = images_argument(info[1]);
+    const int64_t n = images.size(0), patches = model->grid_of(images).patches();
+    const Options options(info[2], "options");
+    std::optional<at::Tensor> visible;
+    if (options.has("visible")) {
+      visible = visible_argument(options.get("visible"), options.path("visible"), n, patches, /*all_allowed=*/true);
+      // Ascending and distinct, so all of them means: everything, in order.
+      if (visible->size(1) == patches) visible.reset();
+    }
+    return [=](const RunContext& context) -> MakeResult {
+      c10::InferenceMode guard;
+      check_finite_images(images);
+      const int64_t tokens = (visible ? visible->size(1) : patches) + 1;
+      const int64_t chunk = images_per_chunk(transformer_flops(model->config().encoder, tokens));
+      const at::Tensor logits = at::empty({n, patches}, at::kFloat);
+      for (int64_t begin = 0; begin < n; begin += chunk) {
+        context.check();
+        const int64_t count = std::min(chunk, n - begin);
+        std::optional<at::Tensor> ids;
+        if (visible) ids = visible->narrow(0, begin, count);
+        logits.narrow(0, begin, count).copy_(model->forward(images.narrow(0, begin, count), ids));
+        context.progress(begin + count, n);
+      }
+      return [logits](Napi::Env env) -> Napi::Value {
+        Napi::Object object = Napi::Object::New(env);
+        object.Set("logits", typed_array(env, logits));
+        object.Set("shape", shape_array(env, {logits.size(0), logits.size(1)}));
+        return object;
+      };
+    };
+  });
+}
+
+}  // namespace ltrp::binding

@@ -1,0 +1,115 @@
+#include "binding/ranking.h"
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros_like.h>
+#include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "binding/arguments.h"
+#include "binding/call.h"
+#include "binding/results.h"
+#include "core/engine/agreement.h"
+#include "core/engine/selection.h"
+#include "core/training/losses.h"
+
+namespace ltrp::binding {
+
+Napi::Value select_patches(const Napi::CallbackInfo& info) {
+  return enqueue(info, [&]() -> Work {
+    const at::Tensor images = images_argument(info[1]);
+    const Options options(info[3], "options");
+    SelectionOptions selection;
+    selection.patch_size = options.integer("patchSize", 1, 1 << 16);
+    const int64_t n = images.size(0), height = images.size(2), width = images.size(3);
+    if (height % selection.patch_size != 0 || width % selection.patch_size != 0) {
+      refuse("images must have sides that are multiples of options.patchSize " + std::to_string(selection.patch_size) +
+             ", but they are " + std::to_string(height) + " x " + std::to_string(width) + " (height x width).");
+    }
+    const int64_t patches = (height / selection.patch_size) * (width / selection.patch_size);
+    const at::Tensor logits = float_tensor(info[2], "logits", {n, patches}, /*finite=*/true);
+    selection.keep = options.integer("keep", 1, patches);
+    selection.score_share = options.number("scoreShare", 0, 1);
+    selection.seed = options.seed();
+    selection.compat = options.one_of<bool>("mode", {{"default", false}, {"compat", true}});
+    for (auto [key, noise] : {std::pair{"densityNoise", &selection.density_noise},
+                              std::pair{"memberNoise", &selection.member_noise}}) {
+      if (options.has(key)) *noise = float_tensor(options.get(key), options.path(key), {n, patches}, /*finite=*/true);
+    }
+    return [=](const RunContext& context) -> MakeResult {
+      c10::InferenceMode guard;
+      check_finite_images(images);
+      const at::Tensor indices = for_javascript(ltrp::select_patches(images, logits, selection, context));
+      return [indices](Napi::Env env) -> Napi::Value {
+        Napi::Object object = Napi::Object::New(env);
+        object.Set("indices", typed_array(env, indices));
+        object.Set("shape", shape_array(env, {indices.size(0), indices.size(1)}));
+        return object;
+      };
+    };
+  });
+}
+
+Napi::Value ranking_loss(const Napi::CallbackInfo& info) {
+  return enqueue(info, [&]() -> Work {
+    const RankingLoss loss = parse_ranking_loss(string_argument(info[1], "name"));
+    const auto shape = shape_argument(info[4], "shape", 2, "[lists, items]");
+    const at::Tensor predicted = float_tensor(info[2], "predicted", shape, /*finite=*/true);
+    const at::Tensor target = float_tensor(info[3], "target", shape, /*finite=*/true);
+    const Options options(info[5], "options");
+    RankingLossOptions loss_options;
+    // What k may be depends on the loss: the core says so.
+    if (options.has("k")) loss_options.k = options.integer("k", 1, INT32_MAX);
+    if (options.has("noise")) {
+      loss_options.noise = float_tensor(options.get("noise"), options.path("noise"), shape, /*finite=*/true);
+    }
+    loss_options.seed = options.seed();
+    return [=](const RunContext& context) -> MakeResult {
+      // No inference mode: the gradient comes from autograd.
+      at::Tensor leaf = predicted;
+      leaf.requires_grad_(true);
+      const at::Tensor value = ltrp::ranking_loss(loss, leaf, target, loss_options);
+      context.check();
+      value.backward();
+      const at::Tensor gradient = for_javascript(leaf.grad().defined() ? leaf.grad() : at::zeros_like(leaf));
+      return [gradient, result = value.item<double>()](Napi::Env env) -> Napi::Value {
+        Napi::Object object = Napi::Object::New(env);
+        object.Set("loss", result);
+        object.Set("gradient", typed_array(env, gradient));
+        return object;
+      };
+    };
+  });
+}
+
+Napi::Value rank_agreement(const Napi::CallbackInfo& info) {
+  return enqueue(info, [&]() -> Work {
+    const auto shape = shape_argument(info[3], "shape", 2, "[lists, items]");
+    const at::Tensor predicted = float_tensor(info[1], "predicted", shape, /*finite=*/true);
+    const at::Tensor target = float_tensor(info[2], "target", shape, /*finite=*/true);
+    return [=](const RunContext& context) -> MakeResult {
+      c10::InferenceMode guard;
+      const int64_t lists = predicted.size(0);
+      const int64_t chunk = std::max<int64_t>(1, (int64_t{1} << 18) / predicted.size(1));
+      const at::Tensor tau = at::empty({lists}, at::kDouble), gain = at::empty({lists}, at::kDouble);
+      for (int64_t begin = 0; begin < lists; begin += chunk) {
+        context.check();
+        const int64_t count = std::min(chunk, lists - begin);
+        const at::Tensor p = predicted.narrow(0, begin, count), t = target.narrow(0, begin, count);
+        tau.narrow(0, begin, count).copy_(kendall_tau(p, t));
+        gain.narrow(0, begin, count).copy_(ndcg(p, t));
+        context.progress(begin + count, lists);
+      }
+      return [tau, gain](Napi::Env env) -> Napi::Value {
+        Napi::Object object = Napi::Object::New(env);
+        object.Set("kendallTau", typed_array(env, tau));
+        object.Set("ndcg", typed_array(env, gain));
+        return object;
+      };
+    };
+  });
+}
+
+}  // namespace ltrp::binding

@@ -1,0 +1,68 @@
+#include "binding/results.h"
+
+#include <cstring>
+#include <memory>
+
+#include "core/error.h"
+
+namespace ltrp::binding {
+namespace {
+
+// Below this a copy costs the JavaScript thread less than about a millisecond. Above it V8 gets the tensor's own memory;
+// such a buffer cannot be transferred to another thread, only copied there.
+constexpr size_t kCopyBytes = size_t{4} << 20;
+
+napi_value array_buffer(Napi::Env env, const at::Tensor& tensor) {
+  const size_t bytes = tensor.nbytes();
+  if (bytes > kCopyBytes) {
+    auto owner = std::make_unique<at::Tensor>(tensor);
+    napi_value buffer = nullptr;
+    const napi_status status = napi_create_external_arraybuffer(
+        env, tensor.data_ptr(), bytes, [](napi_env, void*, void* hint) { delete static_cast<at::Tensor*>(hint); },
+        owner.get(), &buffer);
+    if (status == napi_ok) {
+      owner.release();
+      return buffer;
+    }
+    // napi_no_external_buffers_allowed (Electron and other builds with a memory cage): copy instead.
+  }
+  Napi::ArrayBuffer copy = Napi::ArrayBuffer::New(env, bytes);
+  if (bytes > 0) std::memcpy(copy.Data(), tensor.const_data_ptr(), bytes);
+  return copy;
+}
+
+}  // namespace
+
+at::Tensor for_javascript(const at::Tensor& tensor) {
+  at::Tensor result = tensor.to(at::kCPU);
+  if (result.scalar_type() == at::kLong) result = result.to(at::kInt);
+  result = result.contiguous();
+  if (result.storage().nbytes() != result.nbytes()) result = result.clone();
+  return result;
+}
+
+Napi::Value typed_array(Napi::Env env, const at::Tensor& tensor) {
+  Napi::EscapableHandleScope scope(env);
+  napi_typedarray_type type = napi_float32_array;
+  switch (tensor.scalar_type()) {
+    case at::kFloat: break;
+    case at::kDouble: type = napi_float64_array; break;
+    case at::kInt: type = napi_int32_array; break;
+    default: throw Error(codes::kInternal, "A result has a type that JavaScript has no array for.");
+  }
+  napi_value array = nullptr;
+  const auto length = static_cast<size_t>(tensor.numel());
+  if (napi_create_typedarray(env, type, length, array_buffer(env, tensor), 0, &array) != napi_ok) {
+    throw Napi::Error::New(env);
+  }
+  return scope.Escape(Napi::Value(env, array));
+}
+
+Napi::Array shape_array(Napi::Env env, std::initializer_list<int64_t> shape) {
+  Napi::Array array = Napi::Array::New(env, shape.size());
+  uint32_t i = 0;
+  for (int64_t size : shape) array[i++] = Napi::Number::New(env, static_cast<double>(size));
+  return array;
+}
+
+}  // namespace ltrp::binding
