@@ -13,6 +13,7 @@ namespace {
 constexpr int64_t kMaxImageSide = 1 << 16;
 constexpr int64_t kMaxDim = 1 << 16;
 constexpr int64_t kMaxDepth = 1024;
+constexpr int64_t kMaxPatches = 1 << 20;
 
 template <typename... Parts>
 [[noreturn]] void refuse(const Parts&... parts) {
@@ -35,6 +36,7 @@ void check_image(int64_t height, int64_t width, int64_t patch_size) {
   if (width % patch_size != 0) {
     refuse("image_width must be a multiple of the patch size ", patch_size, ", not ", width, ".");
   }
+  check_range("the number of patches", (height / patch_size) * (width / patch_size), kMaxPatches);
 }
 
 void check_transformer(const char* name, const TransformerConfig& config) {
