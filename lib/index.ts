@@ -25,6 +25,16 @@ export { MaskedAutoencoder } from './masked-autoencoder.js';
 export { embeddedModels } from './models.js';
 export { PatchRanker, type RankOptions } from './patch-ranker.js';
 export { selectPatches, type Selection, type SelectPatchesOptions } from './selection.js';
+export {
+  Trainer,
+  type Evaluation,
+  type PretrainOptions,
+  type RankerTrainingOptions,
+  type StepResult,
+  type StoredType,
+  type TrainerOptions,
+  type TrainingPicture,
+} from './trainer.js';
 export type {
   Device,
   Drop,

@@ -64,7 +64,10 @@ const agreement = { scenes: [], photos: [], splitHalf: [] };
 
 for (let start = 0; start < scenes.length; start += batch) {
   const part = scenes.slice(start, start + batch);
-  const maps = await modelMaps(part.map((scene) => scene.image));
+  const maps = await modelMaps(
+    part.map((scene) => scene.image),
+    'none',
+  );
   for (const [k, scene] of part.entries()) {
     const pixels = await sharp(scene.image).raw().toBuffer();
     const mask = await sharp(scene.mask).extractChannel(0).raw().toBuffer();
@@ -88,8 +91,8 @@ if (teacher) {
     .slice(0, values.photos ? number('photos') : undefined);
   for (let start = 0; start < files.length; start += batch) {
     const sources = files.slice(start, start + batch).map((name) => join(prepared.folder, name));
-    const first = await modelMaps(sources);
-    const second = await teacherMaps(sources, seed + 1);
+    const first = await modelMaps(sources, 'crop');
+    const second = await teacherMaps(sources, 'crop', seed + 1);
     for (let k = 0; k < sources.length; k++) {
       agreement.splitHalf.push(kendallTau(first.teacher[k], second[k]));
       if (first.ranker) agreement.photos.push(kendallTau(first.ranker[k], first.teacher[k]));
@@ -101,10 +104,10 @@ teacher?.dispose();
 ranker?.dispose();
 report();
 
-async function modelMaps(sources) {
-  const maps = { teacher: teacher ? await teacherMaps(sources, seed) : null, ranker: null };
+async function modelMaps(sources, fit) {
+  const maps = { teacher: teacher ? await teacherMaps(sources, fit, seed) : null, ranker: null };
   if (ranker) {
-    const images = await api.readImages(sources, { size, fit: 'crop' });
+    const images = await api.readImages(sources, { size, fit });
     const start = performance.now();
     const { logits, shape } = await ranker.rank(images);
     seconds.ranker += (performance.now() - start) / 1000;
@@ -113,8 +116,8 @@ async function modelMaps(sources) {
   return maps;
 }
 
-async function teacherMaps(sources, mapSeed) {
-  const images = await api.readImages(sources, { size, fit: 'crop' });
+async function teacherMaps(sources, fit, mapSeed) {
+  const images = await api.readImages(sources, { size, fit });
   const start = performance.now();
   const map = await teacher.scoreMap(images, { rounds, maskRatio, seed: mapSeed });
   seconds.teacher += (performance.now() - start) / 1000;

@@ -1,0 +1,270 @@
+/** Options that `pretrain` and `train` share, and their parsers. */
+import { availableParallelism } from 'node:os';
+import { InvalidArgumentError, Option, type Command } from 'commander';
+import type { NativeTrainingOptions } from '../native/binding.js';
+import type { StoredType } from '../trainer.js';
+import type { Interval } from '../training/loop.js';
+import { presetNames, type PresetName } from '../training/presets.js';
+import { libtorchOption, parseInteger, parseShare, seedOption } from './options.js';
+
+/** Values of the shared options, after commander. */
+export interface TrainingSettings {
+  data?: string[];
+  val?: string[];
+  valEvery?: number;
+  valCount: number;
+  out: string;
+  resume: boolean;
+  model: PresetName;
+  dim?: number;
+  depth?: number;
+  heads?: number;
+  mlpDim?: number;
+  imageSize?: { height: number; width: number };
+  patchSize?: number;
+  steps?: number;
+  epochs?: number;
+  batchSize: number;
+  microBatchSize?: number;
+  learningRate: number;
+  warmup?: number;
+  weightDecay: number;
+  beta1: number;
+  beta2: number;
+  clipGradientNorm?: number;
+  precision: 'float32' | 'bfloat16';
+  seed: number;
+  cropScale: [number, number];
+  flip: boolean;
+  maskRatio: number;
+  checkpointEvery: Interval;
+  exportType: StoredType;
+  decodeSize?: number;
+  decodeThreads: number;
+  prefetch: number;
+  cacheMemory: number;
+  maxUnreadable: number;
+  threads?: number;
+  libtorch?: string;
+  json: boolean;
+}
+
+/** Options that do not change the curve: a resumed run may have others. The rest defines the run. */
+export const freeOptions: readonly string[] = [
+  'out',
+  'resume',
+  'val',
+  'valEvery',
+  'valCount',
+  'checkpointEvery',
+  'exportType',
+  'decodeThreads',
+  'prefetch',
+  'cacheMemory',
+  'maxUnreadable',
+  'threads',
+  'libtorch',
+  'json',
+];
+
+export interface TrainingDefaults {
+  learningRate: number;
+  weightDecay: number;
+  maskRatio: number;
+}
+
+export function addTrainingOptions(command: Command, defaults: TrainingDefaults): Command {
+  const integer = parseInteger(1);
+  const option = (flags: string, text: string, parse?: (text: string) => unknown): Option => {
+    const made = new Option(flags, text);
+    return parse ? made.argParser(parse) : made;
+  };
+  const options = [
+    option(
+      '--data <sources...>',
+      'folders (searched recursively), .txt lists, globs or images; SOURCE@0.5 gives a source half of every epoch',
+    ),
+    option('--val <sources...>', 'held-out pictures for validation, named the same way'),
+    option(
+      '--val-every <steps>',
+      'steps between validations (default: a twentieth of the run)',
+      integer,
+    ),
+    option('--val-count <images>', 'at most so many held-out pictures', integer).default(256),
+    option('--out <folder>', 'where log, checkpoints and model go').makeOptionMandatory(),
+    option('--resume', 'continue the run in the --out folder from its newest checkpoint').default(
+      false,
+    ),
+    option('--model <size>', 'size of the model').choices(presetNames).default('tiny'),
+    option('--dim <width>', "width of the encoder, in place of the size's", integer),
+    option('--depth <blocks>', 'blocks of the encoder', integer),
+    option('--heads <count>', 'attention heads of the encoder', integer),
+    option('--mlp-dim <width>', 'hidden width of its MLPs (default: 4 * dim)', integer),
+    option('--steps <count>', 'length of the run in optimizer steps', integer),
+    option('--epochs <count>', 'or in passes through the data', parsePositive).conflicts('steps'),
+    option('--batch-size <images>', 'images in an optimizer step', integer).default(64),
+    option(
+      '--micro-batch-size <images>',
+      'images in memory at a time (default: up to 32)',
+      integer,
+    ),
+    option('--learning-rate <rate>', 'its peak', parsePositive).default(defaults.learningRate),
+    option('--warmup <steps>', 'linear warm-up (default: a twentieth of the run)', parseInteger(0)),
+    option('--weight-decay <factor>', 'none on biases and norms', parseNonNegative).default(
+      defaults.weightDecay,
+    ),
+    option('--beta1 <factor>', 'of AdamW', parseNonNegative).default(0.9),
+    option('--beta2 <factor>', 'of AdamW', parseNonNegative).default(0.95),
+    option(
+      '--clip-gradient-norm <limit>',
+      'limit of the global norm (default: none)',
+      parsePositive,
+    ),
+    option('--precision <type>', 'of matrix products in training; scores are always float32')
+      .choices(['float32', 'bfloat16'])
+      .default('float32'),
+    seedOption(),
+    option(
+      '--crop-scale <min,max>',
+      "share of a picture's area that random crops have",
+      parseRange,
+    ).default([0.2, 1], '0.2,1'),
+    option('--no-flip', 'no random mirroring'),
+    option(
+      '--mask-ratio <share>',
+      'share of patches that are hidden',
+      parseShare('(0, 1)'),
+    ).default(defaults.maskRatio),
+    option(
+      '--checkpoint-every <interval>',
+      'steps (500) or time (90s, 10m, 1h) between checkpoints',
+      parseInterval,
+    ).default({ seconds: 600 }, '10m'),
+    option('--export-type <type>', "how the finished model's weights are stored")
+      .choices(['float16', 'float32', 'bfloat16'])
+      .default('float16'),
+    option(
+      '--decode-size <pixels>',
+      'shorter side of decoded pictures (default: twice the image size)',
+      integer,
+    ),
+    option('--decode-threads <count>', 'pictures decoded at a time', integer).default(
+      Math.max(1, Math.min(8, availableParallelism() - 1)),
+    ),
+    option('--prefetch <batches>', 'batches decoded ahead', integer).default(2),
+    option(
+      '--cache-memory <size>',
+      'memory for decoded pictures, for example 512MiB',
+      parseBytes,
+    ).default(2 * 1024 ** 3, '2GiB'),
+    option(
+      '--max-unreadable <share>',
+      'share of the images that may be unreadable',
+      parseClosedShare,
+    ).default(0.01),
+    option('--threads <count>', 'threads of the compute thread (default: all cores)', integer),
+    libtorchOption(),
+    option('--json', 'print the outcome as JSON on standard output').default(false),
+  ];
+  for (const each of options) command.addOption(each);
+  return command;
+}
+
+/** The options of the native trainers that both kinds share. */
+export function trainingOptions(
+  settings: TrainingSettings,
+  pictures: number,
+): NativeTrainingOptions {
+  const { batchSize } = settings;
+  const steps =
+    settings.epochs !== undefined
+      ? Math.max(1, Math.ceil((settings.epochs * pictures) / batchSize))
+      : (settings.steps ?? 10000);
+  return {
+    batchSize,
+    microBatchSize: Math.min(settings.microBatchSize ?? 32, batchSize),
+    steps,
+    warmupSteps: Math.min(settings.warmup ?? Math.ceil(steps / 20), steps),
+    learningRate: settings.learningRate,
+    weightDecay: settings.weightDecay,
+    beta1: settings.beta1,
+    beta2: settings.beta2,
+    clipGradientNorm: settings.clipGradientNorm ?? null,
+    precision: settings.precision,
+    seed: settings.seed,
+    cropScale: settings.cropScale,
+    flip: settings.flip,
+    maskRatio: settings.maskRatio,
+  };
+}
+
+function parseNumber(text: string): number {
+  return /^\d*\.?\d+(e[+-]?\d+)?$/i.test(text.trim()) ? Number(text) : NaN;
+}
+
+export function parsePositive(text: string): number {
+  const value = parseNumber(text);
+  if (!(value > 0 && Number.isFinite(value)))
+    throw new InvalidArgumentError('It must be a positive number.');
+  return value;
+}
+
+function parseNonNegative(text: string): number {
+  const value = parseNumber(text);
+  if (!(value >= 0 && Number.isFinite(value)))
+    throw new InvalidArgumentError('It must be 0 or a positive number.');
+  return value;
+}
+
+function parseClosedShare(text: string): number {
+  const value = parseNumber(text);
+  if (!(value >= 0 && value <= 1))
+    throw new InvalidArgumentError('It must be a number from 0 to 1.');
+  return value;
+}
+
+function parseRange(text: string): [number, number] {
+  const [low, high, ...rest] = text.split(',').map(parseNumber);
+  if (
+    low === undefined ||
+    high === undefined ||
+    rest.length > 0 ||
+    !(low > 0 && low <= high && high <= 1)
+  ) {
+    throw new InvalidArgumentError(
+      'It must be two shares with 0 < min <= max <= 1, for example 0.2,1.',
+    );
+  }
+  return [low, high];
+}
+
+export function parseImageSize(text: string): { height: number; width: number } {
+  const match = /^(\d{1,5})(?:x(\d{1,5}))?$/i.exec(text.trim());
+  const height = Number(match?.[1]);
+  const width = Number(match?.[2] ?? match?.[1]);
+  if (!(height > 0 && width > 0)) {
+    throw new InvalidArgumentError(
+      'It must be a number of pixels or HEIGHTxWIDTH, for example 224 or 192x320.',
+    );
+  }
+  return { height, width };
+}
+
+function parseInterval(text: string): Interval {
+  const match = /^(\d+)([smh]?)$/.exec(text.trim());
+  const count = Number(match?.[1]);
+  if (match === null || !(count > 0)) {
+    throw new InvalidArgumentError('It must be a number of steps (500) or a time (90s, 10m, 1h).');
+  }
+  const unit = match[2];
+  if (unit === undefined || unit === '') return { steps: count };
+  return { seconds: count * (unit === 's' ? 1 : unit === 'm' ? 60 : 3600) };
+}
+
+function parseBytes(text: string): number {
+  const match = /^(\d*\.?\d+)\s*([kmgt]?)i?b?$/i.exec(text.trim());
+  if (match === null)
+    throw new InvalidArgumentError('It must be a size, for example 512MiB or 2GiB.');
+  const power = ['', 'k', 'm', 'g', 't'].indexOf((match[2] ?? '').toLowerCase());
+  return Math.floor(Number(match[1]) * 1024 ** power);
+}

@@ -1,0 +1,118 @@
+/** Batches of decoded pictures, ready before the compute thread asks for them. */
+import { LtrpError, toLtrpError } from '../errors.js';
+import type { NativePicture } from '../native/binding.js';
+import type { Dataset } from './dataset.js';
+import type { PictureDecoder } from './decoder.js';
+
+export interface BatchOptions {
+  dataset: Dataset;
+  decoder: PictureDecoder;
+  batchSize: number;
+  seed: number;
+  /** Batches made before (of a resumed run). */
+  firstBatch: number;
+  /** Batches decoded ahead of the one being waited for. */
+  prefetch: number;
+  /** Share of the data set that may be unreadable, in [0, 1]. */
+  maxUnreadable: number;
+  /** Called once for each unreadable file. */
+  onUnreadable?: ((path: string, error: LtrpError) => void) | undefined;
+}
+
+/**
+ * A stream of batches. Batch k holds the pictures at positions k · batchSize … of the data set's sequence, whatever the
+ * order in which they were decoded. In the place of an unreadable picture comes the next readable one of the sequence,
+ * so batches depend on the files alone and a resumed run sees the same ones.
+ */
+export class BatchStream {
+  readonly #options: BatchOptions;
+  readonly #abort = new AbortController();
+  readonly #ready: Promise<NativePicture[]>[] = [];
+  readonly #unreadable = new Map<string, LtrpError>();
+  #next: number;
+  #waitedSeconds = 0;
+
+  constructor(options: BatchOptions) {
+    this.#options = options;
+    this.#next = options.firstBatch;
+    this.#fill();
+  }
+
+  /** Seconds that {@link next} has kept its callers waiting. */
+  get waitedSeconds(): number {
+    return this.#waitedSeconds;
+  }
+
+  get unreadable(): readonly string[] {
+    return [...this.#unreadable.keys()];
+  }
+
+  /** @throws {LtrpError} `ERR_LTRP_DATA_UNREADABLE` when more than the allowed share of the files is unreadable. */
+  async next(): Promise<NativePicture[]> {
+    const batch = this.#ready.shift();
+    if (batch === undefined) throw new LtrpError('ERR_LTRP_DISPOSED', 'The batches are closed.');
+    this.#fill();
+    const start = performance.now();
+    try {
+      return await batch;
+    } catch (error) {
+      this.close();
+      throw error;
+    } finally {
+      this.#waitedSeconds += (performance.now() - start) / 1000;
+    }
+  }
+
+  /** Stops decoding. Idempotent. */
+  close(): void {
+    this.#abort.abort(new LtrpError('ERR_LTRP_CANCELLED', 'The batches are closed.'));
+    this.#ready.length = 0;
+  }
+
+  #fill(): void {
+    while (this.#ready.length <= this.#options.prefetch && !this.#abort.signal.aborted) {
+      const first = this.#next++ * this.#options.batchSize;
+      const slots = Array.from({ length: this.#options.batchSize }, (_, i) =>
+        this.#pictureAt(first + i),
+      );
+      const batch = Promise.all(slots);
+      batch.catch(() => undefined); // reported by next(), or of no interest after close()
+      this.#ready.push(batch);
+    }
+  }
+
+  async #pictureAt(position: number): Promise<NativePicture> {
+    const { dataset, decoder, seed } = this.#options;
+    for (let ahead = 0; ahead < 2 * dataset.size; ahead++) {
+      const path = dataset.files[dataset.at(position + ahead, seed)] as string;
+      if (this.#unreadable.has(path)) continue;
+      try {
+        return await decoder.decode(path, this.#abort.signal);
+      } catch (error) {
+        this.#abort.signal.throwIfAborted();
+        this.#refuse(path, toLtrpError(error));
+      }
+    }
+    throw new LtrpError(
+      'ERR_LTRP_DATA_UNREADABLE',
+      `None of the ${dataset.size} images can be read.`,
+    );
+  }
+
+  #refuse(path: string, error: LtrpError): void {
+    const { dataset, maxUnreadable, onUnreadable } = this.#options;
+    if (this.#unreadable.has(path)) return;
+    this.#unreadable.set(path, error);
+    onUnreadable?.(path, error);
+    const count = this.#unreadable.size;
+    if (count > maxUnreadable * dataset.size) {
+      const named = [...this.#unreadable.keys()].slice(0, 5).join(', ');
+      throw new LtrpError(
+        'ERR_LTRP_DATA_UNREADABLE',
+        `${count} of ${dataset.size} images cannot be read, more than the allowed share of ${maxUnreadable}: ` +
+          `${named}${count > 5 ? ', …' : ''}; repair or remove them, or allow more.`,
+        { cause: error },
+      );
+    }
+  }
+}

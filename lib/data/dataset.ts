@@ -1,0 +1,124 @@
+/** The order in which training sees its pictures. */
+import { createHash } from 'node:crypto';
+import { LtrpError } from '../errors.js';
+import { invalid } from '../validation.js';
+import { permutation, shuffle } from './shuffle.js';
+import { resolveSource, type Source } from './sources.js';
+
+interface Part {
+  /** Index of the source's first file in `files`. */
+  offset: number;
+  size: number;
+  /** Pictures of this source in an epoch. */
+  quota: number;
+}
+
+/**
+ * Pictures of one or more sources and, for a seed, an endless sequence of them: epoch after epoch, each in an order of its
+ * own. The sequence is a pure function of (seed, position), so a resumed run continues exactly where it stood.
+ *
+ * An epoch has as many pictures as there are files. Without shares it has every file once. With shares each source gives
+ * its part of the epoch, going through its own files in shuffled rounds, so that none comes up twice before all came up once.
+ */
+export class Dataset {
+  readonly files: readonly string[];
+  /** Identifies the files and their order by their names within the sources, not by where the sources lie. */
+  readonly digest: string;
+  readonly #parts: readonly Part[];
+  readonly #orders = new Map<string, Uint32Array>();
+
+  constructor(sources: readonly Source[]) {
+    if (sources.length === 0) throw invalid('There must be at least one source of images.');
+    this.files = sources.flatMap((source) => source.files);
+    const hash = createHash('sha256');
+    for (const source of sources) {
+      hash.update(`${source.share ?? 'all'}\0${source.names.join('\0')}\0\0`);
+    }
+    this.digest = hash.digest('hex');
+    this.#parts = divide(sources, this.files.length);
+  }
+
+  /** @throws {LtrpError} as {@link resolveSource}. */
+  static async open(sources: readonly string[]): Promise<Dataset> {
+    return new Dataset(await Promise.all(sources.map((source) => resolveSource(source))));
+  }
+
+  /** Number of files, and of pictures in an epoch. */
+  get size(): number {
+    return this.files.length;
+  }
+
+  /** Index into {@link files} of the picture at `position` (0, 1, …) of the sequence of `seed`. */
+  at(position: number, seed: number): number {
+    const epoch = Math.floor(position / this.size);
+    return this.#epoch(epoch, seed)[position % this.size] as number;
+  }
+
+  #epoch(epoch: number, seed: number): Uint32Array {
+    return this.#remember(`${seed} ${epoch}`, () => {
+      const order = new Uint32Array(this.size);
+      let filled = 0;
+      for (const [number, part] of this.#parts.entries()) {
+        for (let i = 0; i < part.quota; i++) {
+          const draw = epoch * part.quota + i;
+          const round = Math.floor(draw / part.size);
+          const files = this.#remember(`${seed} ${number} ${round}`, () =>
+            permutation(part.size, seed, number, round, 1),
+          );
+          order[filled++] = part.offset + (files[draw % part.size] as number);
+        }
+      }
+      return shuffle(order, seed, epoch, 0);
+    });
+  }
+
+  /** Prefetching looks ahead, never far back: a few newest orders are enough. */
+  #remember(key: string, make: () => Uint32Array): Uint32Array {
+    let order = this.#orders.get(key);
+    if (order === undefined) {
+      order = make();
+      this.#orders.set(key, order);
+      const limit = 2 + 2 * this.#parts.length;
+      for (const old of this.#orders.keys()) {
+        if (this.#orders.size <= limit) break;
+        this.#orders.delete(old);
+      }
+    }
+    return order;
+  }
+}
+
+/** How many pictures of an epoch each source gives: shares first, the rest in proportion to size; the sum is `total`. */
+function divide(sources: readonly Source[], total: number): Part[] {
+  const claimed = sources.reduce((sum, source) => sum + (source.share ?? 0), 0);
+  const open = sources.filter((source) => source.share === null);
+  const openFiles = open.reduce((sum, source) => sum + source.files.length, 0);
+  if (claimed > 1 + 1e-9 || (open.length > 0 && claimed > 1 - 1e-9)) {
+    throw new LtrpError(
+      'ERR_LTRP_INVALID_ARGUMENT',
+      `The shares of the sources add up to ${claimed}; together they may be at most 1, and less where a source has none.`,
+    );
+  }
+  // Sources that all have shares need not add up to 1: they are scaled.
+  const scale = open.length > 0 || claimed === 0 ? 1 : 1 / claimed;
+  const exact = sources.map((source) =>
+    source.share === null
+      ? (1 - claimed) * total * (source.files.length / openFiles)
+      : source.share * scale * total,
+  );
+  const quotas = exact.map((value) => Math.floor(value + 1e-9));
+  const byRemainder = exact
+    .map((value, i) => ({ i, remainder: value - (quotas[i] as number) }))
+    .sort((a, b) => b.remainder - a.remainder || a.i - b.i);
+  let missing = total - quotas.reduce((sum, quota) => sum + quota, 0);
+  for (const { i } of byRemainder) {
+    if (missing-- <= 0) break;
+    quotas[i] = (quotas[i] as number) + 1;
+  }
+  let offset = 0;
+  return sources.map((source, i) => {
+    const part = { offset, size: source.files.length, quota: quotas[i] as number };
+    offset += source.files.length;
+    return part;
+  });
+}

@@ -1,0 +1,102 @@
+/** Decoding for training: RGB bytes no larger than crops need, remembered while there is memory for them. */
+import sharp from 'sharp';
+import { LtrpError } from '../errors.js';
+import { maximumAspect, maximumPixels, minimumSide } from '../images.js';
+import type { NativePicture } from '../native/binding.js';
+
+export interface DecoderOptions {
+  /** Pictures are scaled down so that their shorter side has at most this many pixels; never up. */
+  shortSide: number;
+  /** Bytes of decoded pictures that are kept. 0: none. */
+  cacheBytes: number;
+  /** Pictures decoded at the same time. */
+  concurrency: number;
+}
+
+/**
+ * Decodes pictures, at most `concurrency` at a time in the order of the calls, and keeps the first ones until the cache
+ * is full. Nothing is evicted: when every picture is used once an epoch, keeping any subset serves best.
+ */
+export class PictureDecoder {
+  readonly #options: DecoderOptions;
+  readonly #cache = new Map<string, NativePicture>();
+  #cachedBytes = 0;
+  #running = 0;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(options: DecoderOptions) {
+    this.#options = options;
+  }
+
+  get cachedBytes(): number {
+    return this.#cachedBytes;
+  }
+
+  /**
+   * Decodes `path`: EXIF rotation applied, transparency laid on white, any colour space to 8-bit sRGB, the first frame of
+   * an animation. JPEGs are scaled while they are decoded where that is possible.
+   *
+   * @throws {LtrpError} `ERR_LTRP_IMAGE_NOT_FOUND`, `ERR_LTRP_IMAGE_DECODE` or `ERR_LTRP_IMAGE_SIZE`; `signal.reason`.
+   */
+  async decode(path: string, signal?: AbortSignal): Promise<NativePicture> {
+    const cached = this.#cache.get(path);
+    if (cached !== undefined) return cached;
+    if (this.#running >= this.#options.concurrency) {
+      await new Promise<void>((start) => this.#waiting.push(start));
+    } else {
+      this.#running++;
+    }
+    try {
+      signal?.throwIfAborted();
+      const picture = this.#cache.get(path) ?? (await decodeSmall(path, this.#options.shortSide));
+      const bytes = picture.pixels.byteLength;
+      if (!this.#cache.has(path) && this.#cachedBytes + bytes <= this.#options.cacheBytes) {
+        this.#cache.set(path, picture);
+        this.#cachedBytes += bytes;
+      }
+      return picture;
+    } finally {
+      // The slot goes straight to the next in line, so the order of the calls is kept.
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.#running--;
+    }
+  }
+}
+
+async function decodeSmall(path: string, shortSide: number): Promise<NativePicture> {
+  try {
+    const image = sharp(path, { failOn: 'error', limitInputPixels: maximumPixels });
+    const { autoOrient } = await image.metadata();
+    const [short, long] = [autoOrient.width, autoOrient.height].sort((a, b) => a - b) as [
+      number,
+      number,
+    ];
+    if (short < minimumSide || long > maximumAspect * short) {
+      throw new LtrpError(
+        'ERR_LTRP_IMAGE_SIZE',
+        `${path} is ${autoOrient.width} x ${autoOrient.height} pixels: too small or too long to train on.`,
+      );
+    }
+    const { data, info } = await image
+      .autoOrient()
+      .flatten({ background: '#ffffff' })
+      .toColourspace('srgb')
+      .resize(shortSide, shortSide, { fit: 'outside', withoutEnlargement: true, kernel: 'cubic' })
+      .raw()
+      .toBuffer({ resolveWithObject: true });
+    if (info.channels !== 3) throw new Error(`${info.channels} channels instead of 3`);
+    return { pixels: data, height: info.height, width: info.width };
+  } catch (cause) {
+    if (cause instanceof LtrpError) throw cause;
+    const text = cause instanceof Error ? cause.message : String(cause);
+    const missing = /input file is missing/i.test(text);
+    throw new LtrpError(
+      missing ? 'ERR_LTRP_IMAGE_NOT_FOUND' : 'ERR_LTRP_IMAGE_DECODE',
+      missing
+        ? `There is no image ${path}.`
+        : `The image ${path} cannot be decoded: ${text.split('\n')[0]}`,
+      { cause },
+    );
+  }
+}

@@ -1,0 +1,181 @@
+import { asyncDispose } from './async-dispose.js';
+import type {
+  CoreBinding,
+  NativePicture,
+  NativePretrainOptions,
+  NativeRankerTrainingOptions,
+  NativeStepResult,
+  NativeTrainer,
+} from './native/binding.js';
+import { runJob } from './native/job.js';
+import { loadCore } from './native/loader.js';
+import type { JobOptions } from './types.js';
+import { checkChoice, checkOptions, checkSource, invalid } from './validation.js';
+
+/** RGB bytes of one decoded picture: `height * width * 3`, row by row. */
+export type TrainingPicture = NativePicture;
+
+/** Everything that defines a pre-training run of a masked autoencoder but the pictures. */
+export type PretrainOptions = NativePretrainOptions;
+
+/** Everything that defines a training run of a ranker but the pictures. `teacher` is the path of a checkpoint. */
+export type RankerTrainingOptions = NativeRankerTrainingOptions;
+
+/** What one optimizer step was like. */
+export type StepResult = NativeStepResult;
+
+/** Held-out figures; null where they do not apply to the kind of training. */
+export interface Evaluation {
+  /** Mean squared error on the masked patches, in the target's space. Pre-training. */
+  reconstructionError: number | null;
+  /** The training loss on the held-out pictures. */
+  loss: number | null;
+  /** Mean Kendall tau-b of the ranker (all patches as input) and the teacher's scores at the visible patches. */
+  kendallTau: number | null;
+  /** The same pair's normalised discounted cumulative gain. */
+  ndcg: number | null;
+}
+
+/** How weights are stored by {@link Trainer.exportModel}. */
+export type StoredType = 'float32' | 'float16' | 'bfloat16';
+
+/** Options of {@link Trainer.create} and {@link Trainer.resume}. */
+export interface TrainerOptions extends Pick<JobOptions, 'signal'> {
+  /** Folder of the LibTorch to use; it counts for the first load in a process. */
+  libtorch?: string | undefined;
+}
+
+/**
+ * Trains a masked autoencoder (`kind: 'pretrain'`) or a ranker (`kind: 'ranker'`), one optimizer step a call.
+ *
+ * The caller brings decoded pictures; crops, flips, masks, the teacher's scores, forward, backward and the optimizer are
+ * the core's. All of them are drawn from (seed, step, slot), so the same pictures give the same weights bit for bit on one
+ * machine with one number of threads, also across {@link save} and {@link resume}. The command line (`ltrp pretrain`,
+ * `ltrp train`) adds data, logs and checkpoints to this.
+ *
+ * @example
+ * ```ts
+ * const trainer = await Trainer.create(options);
+ * while (trainer.step < options.steps) {
+ *   const { loss } = await trainer.trainStep(await nextPictures(options.batchSize));
+ * }
+ * await trainer.exportModel('model.safetensors', 'float16');
+ * trainer.dispose();
+ * ```
+ */
+export class Trainer {
+  readonly #core: CoreBinding;
+  readonly #native: NativeTrainer;
+
+  private constructor(core: CoreBinding, native: NativeTrainer) {
+    this.#core = core;
+    this.#native = native;
+  }
+
+  /**
+   * A new run with weights drawn from the seed.
+   *
+   * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` naming the option; for rankers also what loading the teacher reports.
+   */
+  static async create(
+    options: PretrainOptions | RankerTrainingOptions,
+    trainer: TrainerOptions = {},
+  ): Promise<Trainer> {
+    checkOptions(options);
+    checkChoice('kind', options.kind, ['pretrain', 'ranker']);
+    const core = loadCore({ libtorch: trainer.libtorch });
+    const native = await runJob(core, { signal: trainer.signal }, (job) =>
+      core.createTrainer(job, options),
+    );
+    return new Trainer(core, native);
+  }
+
+  /**
+   * Goes on from a file that {@link save} wrote: weights, optimizer state, step and options.
+   *
+   * @throws {LtrpError} `ERR_LTRP_FILE_NOT_FOUND`, `ERR_LTRP_CHECKPOINT_FORMAT`, `ERR_LTRP_CHECKPOINT_CONTENT`.
+   */
+  static async resume(path: string, trainer: TrainerOptions = {}): Promise<Trainer> {
+    checkSource('path', path);
+    const core = loadCore({ libtorch: trainer.libtorch });
+    const native = await runJob(core, { signal: trainer.signal }, (job) =>
+      core.resumeTrainer(job, path),
+    );
+    return new Trainer(core, native);
+  }
+
+  /** Optimizer steps done. */
+  get step(): number {
+    return this.#native.step;
+  }
+
+  get options(): Readonly<PretrainOptions | RankerTrainingOptions> {
+    return this.#native.options;
+  }
+
+  /**
+   * One optimizer step on exactly `batchSize` pictures. A cancelled step leaves weights and optimizer as they were.
+   *
+   * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT`; `ERR_LTRP_OUT_OF_MEMORY`; `ERR_LTRP_DISPOSED`.
+   */
+  async trainStep(
+    pictures: readonly TrainingPicture[],
+    options: JobOptions = {},
+  ): Promise<StepResult> {
+    checkPictures(pictures);
+    return runJob(this.#core, options, (job) => this.#native.trainStep(job, pictures));
+  }
+
+  /** Figures on held-out pictures: centre crops, masks fixed by (seed, index of the picture). Changes nothing. */
+  async evaluate(
+    pictures: readonly TrainingPicture[],
+    options: JobOptions = {},
+  ): Promise<Evaluation> {
+    checkPictures(pictures);
+    return runJob(this.#core, options, (job) => this.#native.evaluate(job, pictures));
+  }
+
+  /** Writes everything {@link resume} needs, atomically: what was at `path` stays until the new file is whole. */
+  async save(path: string, options: JobOptions = {}): Promise<void> {
+    checkSource('path', path);
+    return runJob(this.#core, options, (job) => this.#native.save(job, path));
+  }
+
+  /** Writes the model alone, for `MaskedAutoencoder.load` or `PatchRanker.load`; atomically. */
+  async exportModel(
+    path: string,
+    type: StoredType = 'float32',
+    options: JobOptions = {},
+  ): Promise<void> {
+    checkSource('path', path);
+    checkChoice('type', type, ['float32', 'float16', 'bfloat16']);
+    return runJob(this.#core, options, (job) => this.#native.exportModel(job, path, type));
+  }
+
+  /** Frees weights and optimizer state once running calls are done. Idempotent. */
+  dispose(): void {
+    this.#native.dispose();
+  }
+
+  [asyncDispose](): Promise<void> {
+    this.dispose();
+    return Promise.resolve();
+  }
+}
+
+function checkPictures(pictures: unknown): asserts pictures is readonly TrainingPicture[] {
+  if (!Array.isArray(pictures)) throw invalid('pictures must be an array.');
+  for (const [i, picture] of (pictures as readonly (TrainingPicture | null)[]).entries()) {
+    const { pixels, height, width } = picture ?? {};
+    const good =
+      pixels instanceof Uint8Array &&
+      Number.isSafeInteger(height) &&
+      Number.isSafeInteger(width) &&
+      pixels.length === (height as number) * (width as number) * 3;
+    if (!good) {
+      throw invalid(
+        `pictures[${i}] must be { pixels, height, width } with a Uint8Array of height * width * 3 values.`,
+      );
+    }
+  }
+}
