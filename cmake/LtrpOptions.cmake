@@ -1,11 +1,25 @@
 # Flags of everything of ours (ltrp::options), source globbing, and registration of doctest files with ctest.
+set(LTRP_WERROR_DEFAULT OFF)
 add_library(ltrp_options INTERFACE)
 add_library(ltrp::options ALIAS ltrp_options)
 target_include_directories(ltrp_options INTERFACE "${CMAKE_CURRENT_SOURCE_DIR}/native")
 target_include_directories(ltrp_options SYSTEM INTERFACE "${CMAKE_CURRENT_SOURCE_DIR}/native/third_party")
 target_compile_definitions(ltrp_options INTERFACE LTRP_VERSION="${LTRP_VERSION}")
 # Baseline x86-64: instruction sets beyond it are chosen at run time, so that one binary serves every machine.
-target_compile_options(ltrp_options INTERFACE -Wall -Wextra -Werror -fvisibility=hidden -fvisibility-inlines-hidden)
+target_compile_options(ltrp_options INTERFACE -Wall -Wextra -fvisibility=hidden -fvisibility-inlines-hidden)
+# Warnings are errors with the compiler that the project is developed and checked with; a newer one's new warnings must not
+# keep anybody from building.
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  set(LTRP_WERROR_DEFAULT ON)
+endif()
+option(LTRP_WERROR "Warnings are errors" ${LTRP_WERROR_DEFAULT})
+if(LTRP_WERROR)
+  target_compile_options(ltrp_options INTERFACE -Werror)
+endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # False alarm of GCC 12 on "literal" + std::string (GCC bug 105651).
+  target_compile_options(ltrp_options INTERFACE -Wno-restrict)
+endif()
 if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
   # nodelete: a Node worker that ends must not unmap code whose threads and static objects LibTorch still holds.
   target_link_options(ltrp_options INTERFACE $<$<STREQUAL:$<TARGET_PROPERTY:TYPE>,MODULE_LIBRARY>:-Wl,-z,nodelete>)
