@@ -6,6 +6,7 @@ import {
   checkFloats,
   checkInteger,
   checkOptions,
+  checkPresent,
   checkShape,
   invalid,
 } from './validation.js';
@@ -52,11 +53,14 @@ export async function rankingLoss(
   options?: RankingLossOptions,
 ): Promise<LossAndGradient> {
   const checked = checkOptions(options);
-  checkChoice('name', name ?? null, ['pointWise', 'listNet', 'listMle', 'rankNet', 'focusedRank']);
+  checkPresent('name', name);
+  checkPresent('predicted', predicted);
+  checkPresent('target', target);
+  checkChoice('name', name, ['pointWise', 'listNet', 'listMle', 'rankNet', 'focusedRank']);
   checkShape('shape', shape, 2);
   const [lists, items] = shape;
-  checkFloats('predicted', predicted ?? null, lists * items);
-  checkFloats('target', target ?? null, lists * items);
+  checkFloats('predicted', predicted, lists * items);
+  checkFloats('target', target, lists * items);
   const { k, noise, seed } = checked;
   checkInteger('k', k, 1);
   checkInteger('seed', seed, 0);

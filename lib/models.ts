@@ -47,7 +47,7 @@ export function nativeLoadOptions(options: LoadOptions): NativeLoadOptions {
     );
   }
   if (typeof device !== 'string' || !/^(auto|cpu|cuda(:\d+)?)$/.test(device)) {
-    checkChoice('device', String(device), ['auto', 'cpu', 'cuda', 'cuda:N']);
+    checkChoice('device', device, ['auto', 'cpu', 'cuda', 'cuda:N']);
   }
   if (device.startsWith('cuda')) {
     throw new LtrpError(

@@ -7,6 +7,7 @@ import {
   checkImages,
   checkInteger,
   checkOptions,
+  checkPresent,
   checkShare,
   invalid,
 } from './validation.js';
@@ -59,7 +60,8 @@ export async function selectPatches(
 ): Promise<Selection> {
   const checked = checkOptions(options);
   checkImages(images);
-  checkFloats('logits', logits ?? null);
+  checkPresent('logits', logits);
+  checkFloats('logits', logits);
   const [count, , height, width] = images.shape;
   checkInteger('patchSize', checked.patchSize, 1);
   const patchSize =

@@ -9,7 +9,7 @@ export function invalid(message: string): LtrpError {
 function shown(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value);
   if (value === null || typeof value !== 'object') return String(value);
-  return `a value of type ${value.constructor?.name ?? 'object'}`;
+  return `a value of type ${Object.prototype.toString.call(value).slice(8, -1)}`;
 }
 
 export function checkInteger(
@@ -26,6 +26,11 @@ export function checkInteger(
         : `from ${minimum} to ${maximum}`;
     throw invalid(`${name} must be an integer ${range}, not ${shown(value)}.`);
   }
+}
+
+/** Refuses an argument that was left out; the other checks let `undefined` pass. */
+export function checkPresent(name: string, value: unknown): void {
+  if (value === undefined || value === null) throw invalid(`${name} is missing.`);
 }
 
 /** A number in the open interval (0, 1), or in (0, 1] with `closed`, or [0, 1] with `whole`. */
@@ -68,7 +73,7 @@ export function checkIndices(name: string, value: unknown): void {
 /** An options object as callers pass it; `undefined` counts as empty. */
 export function checkOptions<T extends object>(value: T | undefined): T {
   if (value === undefined) return {} as T;
-  if (typeof value !== 'object' || value === null) {
+  if (typeof value !== 'object' || (value as T | null) === null) {
     throw invalid(`options must be an object, not ${shown(value)}.`);
   }
   return value;

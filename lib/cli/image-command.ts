@@ -1,0 +1,137 @@
+/** What the commands that work on images share: finding them, going on after failures, progress, exit codes. */
+import { SingleBar } from 'cli-progress';
+import { LtrpError, toLtrpError } from '../errors.js';
+import { exitCodes } from './exit-codes.js';
+import { expandImages, outputNames } from './image-arguments.js';
+import { interrupted, interruptSignal } from './interrupt.js';
+import { mapOrdered } from './ordered.js';
+
+/** One image of a command's run. */
+export interface ImageTask {
+  file: string;
+  /** Stem of the files written for it; differs from those of all other images of the run. */
+  outputName: string;
+  index: number;
+  signal: AbortSignal;
+  /** Share of this image's work that is done, 0 to 1. */
+  onProgress: (share: number) => void;
+}
+
+/** A message for people on standard error, under the command's name. */
+export function complain(message: string): void {
+  process.stderr.write(`ltrp: ${message}\n`);
+}
+
+/** What was thrown, as one line: the sentence and, for programs that read along, its code. */
+export function errorLine(error: unknown): string {
+  const { code, message } = toLtrpError(error);
+  return `${message} [${code}]`;
+}
+
+class Progress {
+  #bar: SingleBar | undefined;
+  readonly #shares: number[];
+  readonly #pending: string[] = [];
+
+  constructor(label: string, images: number, quiet: boolean) {
+    this.#shares = new Array<number>(images).fill(0);
+    if (quiet || !process.stderr.isTTY) return;
+    this.#bar = new SingleBar({
+      stream: process.stderr,
+      format: `${label} {bar} {images}/${images} images, {eta_formatted} left`,
+      barCompleteChar: '█',
+      barIncompleteChar: '░',
+      clearOnComplete: true,
+      hideCursor: true,
+      etaBuffer: 50,
+    });
+    this.#bar.start(images, 0, { images: 0 });
+  }
+
+  update(index: number, share: number): void {
+    this.#shares[index] = share;
+    const done = this.#shares.reduce((sum, value) => sum + value, 0);
+    this.#bar?.update(done, { images: this.#shares.filter((value) => value === 1).length });
+  }
+
+  /** Says it now, or after the bar, which would be torn otherwise. */
+  complain(message: string): void {
+    if (this.#bar === undefined) complain(message);
+    else this.#pending.push(message);
+  }
+
+  stop(): void {
+    this.#bar?.stop();
+    this.#bar = undefined;
+    for (const message of this.#pending.splice(0)) complain(message);
+  }
+}
+
+/**
+ * Runs `work` on each image that `patterns` name and hands the results to `onResult` in order. Images that fail are
+ * named on standard error and the others go on.
+ *
+ * @returns how many images were done, and the exit code.
+ */
+export async function runOnImages<Result>(
+  patterns: readonly string[],
+  options: {
+    label: string;
+    /** Images in flight: one computes while others are read and written. */
+    concurrency: number;
+    /** No progress bar: standard output is for a program, and may be the same terminal. */
+    quiet: boolean;
+    work: (task: ImageTask) => Promise<Result>;
+    onResult: (result: Result) => void | Promise<void>;
+  },
+): Promise<{ done: number; exitCode: number }> {
+  const signal = interruptSignal();
+  const { files, empty } = await expandImages(patterns);
+  for (const pattern of empty) complain(`No image matches ${pattern}.`);
+  if (files.length === 0) return { done: 0, exitCode: exitCodes.usage };
+  const names = outputNames(files);
+  const progress = new Progress(options.label, files.length, options.quiet);
+  let done = 0;
+  let failed = empty.length;
+  try {
+    const outcomes = mapOrdered(files, options.concurrency, (file, index) => {
+      signal.throwIfAborted();
+      return options.work({
+        file,
+        outputName: names[index] as string,
+        index,
+        signal,
+        onProgress: (share) => {
+          progress.update(index, Math.min(share, 0.999));
+        },
+      });
+    });
+    for await (const outcome of outcomes) {
+      if (interrupted()) break;
+      if (outcome.status === 'fulfilled') {
+        await options.onResult(outcome.value);
+        done++;
+      } else {
+        failed++;
+        const error = toLtrpError(outcome.reason);
+        const line = errorLine(error);
+        progress.complain(line.includes(outcome.item) ? line : `${outcome.item}: ${line}`);
+        // Nothing about the other images would be different.
+        if (isFatal(error)) break;
+      }
+      progress.update(outcome.index, 1);
+    }
+  } finally {
+    progress.stop();
+  }
+  if (interrupted()) {
+    complain(`Interrupted; ${done} of ${files.length} images were done.`);
+    return { done, exitCode: exitCodes.interrupted };
+  }
+  return { done, exitCode: failed > 0 ? exitCodes.failed : exitCodes.ok };
+}
+
+/** A full disk or a disposed model: going on would only repeat the message. */
+function isFatal(error: LtrpError): boolean {
+  return error.code === 'ERR_LTRP_DISPOSED' || error.code === 'ERR_LTRP_FILE_WRITE';
+}

@@ -1,0 +1,219 @@
+/** `ltrp rank`: which patches of pictures matter. */
+import { InvalidArgumentError, Option, type Command } from 'commander';
+import { PatchRanker } from '../patch-ranker.js';
+import { keepCount, selectPatches } from '../selection.js';
+import { exitCodesHelp } from './exit-codes.js';
+import { shortPath } from './image-arguments.js';
+import { runOnImages, type ImageTask } from './image-command.js';
+import { interruptSignal } from './interrupt.js';
+import { alignedRows, jsonNumbers } from './numbers.js';
+import {
+  deviceOption,
+  gridOption,
+  libtorchOption,
+  parseShare,
+  patchesOption,
+  seedOption,
+} from './options.js';
+import { OutputFolder } from './output-folder.js';
+import { patchBoxes, type Box, type PatchGrid } from './patch-grid.js';
+import { ReportPages } from './report/pages.js';
+import { heatMapPicture, keptPicture, pageImage, readForDisplay } from './report/pictures.js';
+import { readWholePicture, type GridWish } from './whole-picture.js';
+import type { LoadOptions } from '../types.js';
+
+interface RankSettings extends GridWish {
+  keep: number;
+  scoreShare: number;
+  model: string;
+  out?: string;
+  json?: true;
+  seed: number;
+  device: NonNullable<LoadOptions['device']>;
+  libtorch?: string;
+}
+
+/** One line of the command's JSON. */
+export interface RankResult {
+  image: string;
+  /** Pixels of the source, after its EXIF rotation; so are the boxes. */
+  width: number;
+  height: number;
+  model: string;
+  grid: PatchGrid;
+  /** Logits in raster order, larger ranks higher. */
+  scores: (number | null)[];
+  keepRatio: number;
+  /** Ids of the kept patches (by score, and a share for diversity), ascending. */
+  kept: number[];
+  /** Rectangles of all patches in raster order: left, top, width, height. */
+  boxes: Box[];
+}
+
+/** A share in [0, 1]. */
+function parseScoreShare(text: string): number {
+  const value = /^\d*\.?\d+$/.test(text) ? Number(text) : NaN;
+  if (!(value >= 0 && value <= 1)) {
+    throw new InvalidArgumentError('It must be a number from 0 to 1.');
+  }
+  return value;
+}
+
+export function register(program: Command): void {
+  program
+    .command('rank')
+    .summary('rank the patches of pictures and choose which to keep')
+    .description(
+      `Ranks the patches of pictures with a trained ranker and chooses which to keep.
+
+The whole picture is covered, whatever its size and aspect: it is cut into about as many patches as the model was made
+for, in the arrangement that distorts them least (rankers with a CLS head have one grid, to which it is stretched).
+Boxes are in pixels of the original, after its EXIF rotation.`,
+    )
+    .argument('<images...>', 'files, folders (searched recursively) or globs (in quotes)')
+    .addOption(
+      new Option('--keep <share>', 'share of the patches to keep, for example 0.5 or 50%')
+        .argParser(parseShare('(0, 1]'))
+        .default(0.5),
+    )
+    .addOption(
+      new Option(
+        '--score-share <share>',
+        'of the kept patches, the share that goes by score alone; the rest is for diversity',
+      )
+        .argParser(parseScoreShare)
+        .default(0.7),
+    )
+    .option('--model <model>', "'tiny' (embedded), or a .safetensors or .pth file", 'tiny')
+    .option(
+      '--out <folder>',
+      'where JSON, pictures and the page go (default: ltrp-out; with --json: nowhere)',
+    )
+    .option('--json', 'print one JSON object per image on standard output, and nothing else')
+    .addOption(gridOption())
+    .addOption(patchesOption())
+    .addOption(seedOption())
+    .addOption(deviceOption())
+    .addOption(libtorchOption())
+    .addHelpText(
+      'after',
+      `
+Written to the folder: rank.jsonl (what --json prints), NAME-heat.png, NAME-kept.png, and index.html, a page
+with a slider for the share kept that works offline.
+
+Examples:
+  ltrp rank cat.jpg                           rank one picture, look at ltrp-out/index.html
+  ltrp rank photos/ --keep 0.25 --out ranked  a folder, a quarter of the patches kept
+  ltrp rank 'photos/**/*.png' --patches 400   finer patches
+  ltrp rank cat.jpg --json | jq .kept         for programs
+${exitCodesHelp}`,
+    )
+    .action(async (patterns: string[], settings: RankSettings) => {
+      process.exitCode = await rank(patterns, settings);
+    });
+}
+
+interface Outcome {
+  result: RankResult;
+  /** Data URI for the page; absent where nothing is written. */
+  source: string | undefined;
+}
+
+async function rank(patterns: readonly string[], settings: RankSettings): Promise<number> {
+  const json = settings.json === true;
+  const outPath = settings.out ?? (json ? undefined : 'ltrp-out');
+  const out = outPath === undefined ? undefined : new OutputFolder(outPath);
+  const ranker = await PatchRanker.load(settings.model, {
+    device: settings.device,
+    libtorch: settings.libtorch,
+    signal: interruptSignal(),
+  });
+  const pages = new ReportPages({
+    title: 'Ranked patches',
+    description: `Every patch was given a place by the ranker “${settings.model}”, without labels.`,
+    keepRatio: settings.keep,
+  });
+  const lines: string[] = [];
+  const rows: string[][] = [];
+  try {
+    const { done, exitCode } = await runOnImages<Outcome>(patterns, {
+      label: 'Ranking',
+      concurrency: 3,
+      quiet: json,
+      work: (task) => rankOne(ranker, task, settings, out),
+      onResult: ({ result, source }) => {
+        const { image, width, height, grid, scores, kept } = result;
+        const line = JSON.stringify(result);
+        lines.push(line);
+        if (json) process.stdout.write(`${line}\n`);
+        rows.push([
+          shortPath(image),
+          `${String(width)} x ${String(height)}`,
+          `${String(grid.rows)} x ${String(grid.columns)}`,
+          `${String(kept.length)} of ${String(scores.length)}`,
+        ]);
+        if (source !== undefined) {
+          const map = {
+            label: 'Ranker',
+            ...grid,
+            scores: scores.map((score) => score ?? NaN),
+            selected: kept,
+          };
+          pages.add({ name: shortPath(image), width, height, source, maps: [map] });
+        }
+      },
+    });
+    if (out !== undefined && done > 0) {
+      await out.write('rank.jsonl', `${lines.join('\n')}\n`);
+      const page = await pages.write(out);
+      if (!json) {
+        const table = alignedRows([['image', 'pixels', 'patches', 'kept'], ...rows]);
+        process.stdout.write(`${table}\n\nOpen ${shortPath(page)}\n`);
+      }
+    }
+    return exitCode;
+  } finally {
+    ranker.dispose();
+  }
+}
+
+async function rankOne(
+  ranker: PatchRanker,
+  { file, outputName, signal }: ImageTask,
+  settings: RankSettings,
+  out: OutputFolder | undefined,
+): Promise<Outcome> {
+  const fixedGrid = ranker.config.head === 'cls';
+  const picture = await readWholePicture(file, ranker.config, settings, signal, fixedGrid);
+  const { images, grid, width, height } = picture;
+  const { logits } = await ranker.rank(images, { signal });
+  const { indices } = await selectPatches(images, logits, {
+    keep: keepCount(grid.rows * grid.columns, settings.keep),
+    scoreShare: settings.scoreShare,
+    seed: settings.seed,
+    patchSize: ranker.config.patchSize,
+    signal,
+  });
+  const result: RankResult = {
+    image: file,
+    width,
+    height,
+    model: settings.model,
+    grid,
+    scores: jsonNumbers(logits),
+    keepRatio: settings.keep,
+    kept: Array.from(indices),
+    boxes: patchBoxes(grid, width, height),
+  };
+  if (out === undefined) return { result, source: undefined };
+  const shown = await readForDisplay(file);
+  const [heat, kept, source] = await Promise.all([
+    heatMapPicture(shown, grid, logits),
+    keptPicture(shown, grid, indices),
+    pageImage(shown),
+  ]);
+  signal.throwIfAborted();
+  await out.write(`${outputName}-heat.png`, heat);
+  await out.write(`${outputName}-kept.png`, kept);
+  return { result, source };
+}

@@ -1,0 +1,182 @@
+/** The report: one HTML file that needs nothing else, neither files beside it nor the network. */
+import { heatStops } from './colours.js';
+import { pageScript } from './page-script.js';
+import { pageStyle } from './page-style.js';
+
+/** One way to order an image's patches. */
+export interface ReportMap {
+  /** Name in the choice of maps; maps of different images with the same name are shown together. */
+  label: string;
+  rows: number;
+  columns: number;
+  /** [rows * columns], larger is better. */
+  scores: ArrayLike<number>;
+  /** [rows * columns] in the scores' unit; NaN where unknown. */
+  standardErrors?: ArrayLike<number> | undefined;
+  /** Patches that the command itself chose; they can be shown in place of the slider's. */
+  selected?: ArrayLike<number> | undefined;
+}
+
+/** One image of a report. */
+export interface ReportImage {
+  name: string;
+  /** Size of the source in pixels, after EXIF rotation. */
+  width: number;
+  height: number;
+  /** The picture as a data URI. */
+  source: string;
+  /** At least one. */
+  maps: readonly ReportMap[];
+}
+
+/** What a page shows. All texts are plain text. */
+export interface Report {
+  title: string;
+  description: string;
+  /** Where the slider stands at first, in (0, 1]. */
+  keepRatio: number;
+  images: readonly ReportImage[];
+  /** Tables above the pictures. */
+  tables?: readonly {
+    caption: string;
+    header: readonly string[];
+    rows: readonly (readonly string[])[];
+  }[];
+  /** Sentences at the foot of the page: how it was made, whose the pictures are. */
+  notes?: readonly string[];
+  /** File names of the pages of a report in parts, and which one this is. */
+  pages?: { names: readonly string[]; current: number };
+}
+
+const entities: Record<string, string> = {
+  '&': '&amp;',
+  '<': '&lt;',
+  '>': '&gt;',
+  '"': '&quot;',
+  "'": '&#39;',
+};
+
+function escape(text: string): string {
+  return text.replace(/[&<>"']/g, (character) => entities[character] ?? character);
+}
+
+/** JSON that can stand in a script element: no `<` and no line separators of JavaScript's own. */
+function scriptJson(value: unknown): string {
+  return JSON.stringify(value).replace(
+    /[<\u2028\u2029]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}
+
+function numbers(values: ArrayLike<number>): (number | null)[] {
+  return Array.from(values, (value) =>
+    Number.isFinite(value) ? Number(value.toPrecision(6)) : null,
+  );
+}
+
+function tableHtml({ caption, header, rows }: NonNullable<Report['tables']>[number]): string {
+  const head = header.map((cell) => `<th scope="col">${escape(cell)}</th>`).join('');
+  const body = rows
+    .map((row) => `<tr>${row.map((cell) => `<td>${escape(cell)}</td>`).join('')}</tr>`)
+    .join('\n');
+  return `<div class="scroll"><table><caption>${escape(caption)}</caption><thead><tr>${head}</tr></thead>
+<tbody>${body}</tbody></table></div>`;
+}
+
+function figureHtml(image: ReportImage): string {
+  const name = escape(image.name);
+  const size = `${String(image.width)} × ${String(image.height)} pixels`;
+  return `<figure>
+<div class="picture" style="aspect-ratio: ${String(image.width)} / ${String(image.height)}"><img src="${image.source}" alt="${name}"><canvas role="img" aria-label="${name}"></canvas></div>
+<figcaption><strong>${name}</strong><span data-count aria-live="off"></span><span data-patch>${size}</span></figcaption>
+</figure>`;
+}
+
+function mapChoice(labels: readonly string[]): string {
+  if (labels.length < 2) return '';
+  const choices = labels
+    .map(
+      (label, index) =>
+        `<label><input type="radio" name="map" value="${escape(label)}"${index === 0 ? ' checked' : ''}>${escape(label)}</label>`,
+    )
+    .join('');
+  return `<fieldset aria-label="Whose order">${choices}</fieldset>`;
+}
+
+function pageLinks({ names, current }: NonNullable<Report['pages']>): string {
+  if (names.length < 2) return '';
+  const links = names.map((name, index) =>
+    index === current
+      ? `<strong aria-current="page">${String(index + 1)}</strong>`
+      : `<a href="${escape(name)}">${String(index + 1)}</a>`,
+  );
+  return `<nav aria-label="Pages">Page ${links.join(' ')}</nav>`;
+}
+
+/** The page as one string. */
+export function reportPage(report: Report): string {
+  const labels = [...new Set(report.images.flatMap(({ maps }) => maps.map(({ label }) => label)))];
+  const anySelected = report.images.some(({ maps }) =>
+    maps.some((map) => map.selected !== undefined),
+  );
+  const data = {
+    heatStops,
+    images: report.images.map(({ name, maps }) => ({
+      name,
+      maps: maps.map((map) => ({
+        label: map.label,
+        rows: map.rows,
+        columns: map.columns,
+        scores: numbers(map.scores),
+        ...(map.standardErrors === undefined
+          ? {}
+          : { standardErrors: numbers(map.standardErrors) }),
+        ...(map.selected === undefined ? {} : { selected: Array.from(map.selected) }),
+      })),
+    })),
+  };
+  const percent = Math.min(100, Math.max(1, Math.round(report.keepRatio * 100)));
+  const gradient = heatStops.map((colour) => `rgb(${colour.join(' ')})`).join(', ');
+  const chosenSwitch = anySelected
+    ? '<label class="switch"><input type="checkbox" name="chosen">As chosen by the command</label>'
+    : '';
+  const chosenNote = anySelected
+    ? ' The command itself gives a share of the places to patches of other kinds, for diversity; “As chosen by the command” shows those.'
+    : '';
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'">
+<title>${escape(report.title)}</title>
+<style>${pageStyle}</style>
+</head>
+<body>
+<header>
+<div><h1>${escape(report.title)}</h1><p>${escape(report.description)}</p></div>
+<button type="button" id="theme">Dark page</button>
+</header>
+<div class="controls"><form name="controls" aria-label="What is shown">
+<div class="keep"><label for="keep">Keep</label><input id="keep" name="keep" type="range" min="1" max="100" step="1" value="${String(percent)}"><output name="keepOutput" for="keep">${String(percent)}%</output></div>
+${mapChoice(labels)}
+<label class="switch"><input type="checkbox" name="dim" checked>Fade dropped patches</label>
+<label class="switch"><input type="checkbox" name="heat">Heat map</label>
+${chosenSwitch}
+<div class="legend"><span>last</span><span class="bar" style="background: linear-gradient(to right, ${gradient})"></span><span>first</span></div>
+</form></div>
+<main>
+<p class="note">The slider keeps the patches with the highest scores.${chosenNote} Colours are places within one image, not scores.
+Keys: <kbd>←</kbd> <kbd>→</kbd> keep less or more, <kbd>PgDn</kbd> <kbd>PgUp</kbd> in tens, <kbd>h</kbd> heat map, <kbd>d</kbd> fading. Point at a patch for its score.</p>
+${(report.tables ?? []).map(tableHtml).join('\n')}
+<section class="images${report.images.length === 1 ? ' single' : ''}" aria-label="Images">
+${report.images.map(figureHtml).join('\n')}
+</section>
+</main>
+<footer>${report.pages === undefined ? '' : pageLinks(report.pages)}${(report.notes ?? []).map((note) => `<p>${escape(note)}</p>`).join('\n')}</footer>
+<script type="application/json" id="report">${scriptJson(data)}</script>
+<script>${pageScript}</script>
+</body>
+</html>
+`;
+}
