@@ -90,7 +90,7 @@ function redraw() {
   requestAnimationFrame(() => { waiting = false; draw(); });
 }
 
-form.addEventListener('input', (event) => {
+document.addEventListener('input', (event) => {
   if (event.target === keep && chosen) chosen.checked = false;
   redraw();
 });
@@ -98,7 +98,7 @@ form.addEventListener('submit', (event) => event.preventDefault());
 
 const number = (value) => Number(value.toPrecision(4)).toString();
 for (const card of cards) {
-  card.canvas.addEventListener('pointermove', (event) => {
+  const point = (event) => {
     const map = currentMap(card);
     const area = card.canvas.getBoundingClientRect();
     const column = Math.min(map.columns - 1, Math.max(0, Math.floor(((event.clientX - area.left) / area.width) * map.columns)));
@@ -107,13 +107,16 @@ for (const card of cards) {
     const spread = map.standardErrors ? map.standardErrors[patch] : null;
     card.patch.textContent = 'Row ' + (row + 1) + ', column ' + (column + 1) + ': place ' + (map.place[patch] + 1) + ' of ' +
       map.scores.length + ', score ' + number(map.scores[patch]) + (spread === null ? '' : ' \\u00b1 ' + number(spread));
-  });
+  };
+  card.canvas.addEventListener('pointermove', point);
+  card.canvas.addEventListener('pointerdown', point);
   card.canvas.addEventListener('pointerleave', () => { card.patch.textContent = card.hint; });
 }
 
 document.addEventListener('keydown', (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const field = event.target.closest('input, select, textarea');
+  // A slider and a choice have arrow keys of their own.
+  const field = event.target.closest('input[type=range], input[type=radio]');
   const step = { ArrowLeft: -1, ArrowRight: 1, PageDown: -10, PageUp: 10 }[event.key];
   if (step !== undefined && !field) {
     keep.value = Number(keep.value) + step;

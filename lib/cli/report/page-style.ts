@@ -23,8 +23,8 @@ header p { margin: 0; color: var(--quiet); max-width: 72ch; }
 button, .switch { font: inherit; color: inherit; background: var(--panel); border: 1px solid var(--line); border-radius: .6rem; padding: .4rem .8rem; cursor: pointer; white-space: nowrap; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
 .controls { position: sticky; top: 0; z-index: 2; background: color-mix(in srgb, var(--page) 88%, transparent); backdrop-filter: blur(10px); border-bottom: 1px solid var(--line); }
-.controls form { max-width: 1440px; margin: 0 auto; padding: .75rem clamp(1rem, 3vw, 2.5rem); display: flex; flex-wrap: wrap; gap: .75rem 1.25rem; align-items: center; }
-.keep { flex: 1 1 20rem; display: flex; align-items: center; gap: .9rem; }
+.controls form, .keep { max-width: 1440px; margin: 0 auto; padding: .35rem clamp(1rem, 3vw, 2.5rem) .75rem; display: flex; flex-wrap: wrap; gap: .75rem 1.25rem; align-items: center; }
+.keep { flex-wrap: nowrap; padding: .75rem clamp(1rem, 3vw, 2.5rem) .35rem; }
 .keep label { font-weight: 600; }
 .keep input { flex: 1; min-width: 6rem; accent-color: var(--accent); height: 1.75rem; }
 .keep output { font-variant-numeric: tabular-nums; font-weight: 700; font-size: 1.25rem; min-width: 3.6ch; text-align: right; }
@@ -60,7 +60,12 @@ footer nav { font-size: 1rem; margin-bottom: .5rem; }
 footer a { color: var(--accent); margin: 0 .25rem; }
 footer p { margin: .35rem 0; max-width: 92ch; }
 [hidden] { display: none !important; }
-@media (max-width: 40rem) { header { flex-direction: column; } .controls { position: static; } .keep { position: relative; } }
+@media (max-width: 40rem) {
+  header { flex-direction: column; }
+  .controls { display: contents; }
+  .controls form { gap: .5rem; }
+  .keep { position: sticky; top: 0; z-index: 2; background: var(--page); border-bottom: 1px solid var(--line); margin-bottom: .75rem; padding-bottom: .6rem; }
+}
 @media (prefers-reduced-transparency: reduce) { .controls { background: var(--page); backdrop-filter: none; } }
 @media print { .controls, .note { display: none; } figure { break-inside: avoid; } }
 `;

@@ -157,8 +157,9 @@ export function reportPage(report: Report): string {
 <div><h1>${escape(report.title)}</h1><p>${escape(report.description)}</p></div>
 <button type="button" id="theme">Dark page</button>
 </header>
-<div class="controls"><form name="controls" aria-label="What is shown">
-<div class="keep"><label for="keep">Keep</label><input id="keep" name="keep" type="range" min="1" max="100" step="1" value="${String(percent)}"><output name="keepOutput" for="keep">${String(percent)}%</output></div>
+<div class="controls">
+<div class="keep"><label for="keep">Keep</label><input id="keep" name="keep" form="controls" type="range" min="1" max="100" step="1" value="${String(percent)}"><output name="keepOutput" form="controls" for="keep">${String(percent)}%</output></div>
+<form id="controls" name="controls" aria-label="What is shown">
 ${mapChoice(labels)}
 <label class="switch"><input type="checkbox" name="dim" checked>Fade dropped patches</label>
 <label class="switch"><input type="checkbox" name="heat">Heat map</label>
