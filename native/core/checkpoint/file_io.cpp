@@ -88,7 +88,10 @@ AtomicFileWriter::AtomicFileWriter(const std::string& path) : path_(path), targe
     throw Error(codes::kFileWrite,
                 "'" + path + "' cannot be written: it is a folder, and a file name is needed.");
   }
-  temporary_ = (target.parent_path() / ("." + target.filename().string() + ".tmp")).string();
+  std::string hidden_name = ".";
+  hidden_name += target.filename().string();
+  hidden_name += ".tmp";
+  temporary_ = (target.parent_path() / hidden_name).string();
   for (;;) {
     descriptor_ = open_retrying(temporary_.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW, 0666);
     if (descriptor_ < 0) fail("its temporary file cannot be created", errno);
