@@ -148,7 +148,7 @@ async function obtain(
     if (!existsSync(file)) {
       throw new LtrpError('ERR_LTRP_FILE_NOT_FOUND', `${file} does not exist.`);
     }
-    await verify(file, release, log);
+    await verify(file, release, log, false);
     return file;
   }
   const failures: string[] = [];
@@ -181,7 +181,7 @@ async function obtain(
     log(`Fetching LibTorch ${release.version} (CPU, about 200 MB): ${name}`);
     try {
       const file = await fetchIt();
-      await verify(file, release, log);
+      await verify(file, release, log, true);
       return file;
     } catch (error) {
       options.signal?.throwIfAborted();
@@ -263,6 +263,7 @@ async function verify(
   file: string,
   release: LibtorchRelease,
   log: (line: string) => void,
+  ours: boolean,
 ): Promise<void> {
   const expected = release.wheelSha256[path.basename(file)];
   if (expected === undefined) {
@@ -275,10 +276,10 @@ async function verify(
   await pipeline(createReadStream(file), hash);
   const actual = hash.digest('hex');
   if (actual !== expected) {
-    await rm(file, { force: true });
+    if (ours) await rm(file, { force: true });
     throw new LtrpError(
       'ERR_LTRP_LIBTORCH_CHECKSUM',
-      `${path.basename(file)} has SHA-256 ${actual}, expected ${expected}; it was removed. Run the same command again.`,
+      `${path.basename(file)} has SHA-256 ${actual}, expected ${expected}. ${ours ? 'It was removed: run the same command again.' : 'Fetch it again.'}`,
     );
   }
   log(`  SHA-256 ${actual}: as expected`);

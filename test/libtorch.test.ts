@@ -1,0 +1,442 @@
+/** Which LibTorch is used: the search order on made-up folders, the refusals, the fetch, and `ltrp doctor`. */
+import { execFile } from 'node:child_process';
+import { createServer, type Server } from 'node:http';
+import { chmod, mkdir, mkdtemp, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import type { AddressInfo } from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import { download } from '../lib/native/download.js';
+import { withLock } from '../lib/native/folder-lock.js';
+import { inspectLibtorch, libraryName } from '../lib/native/libtorch-inspect.js';
+import { installLibtorch } from '../lib/native/libtorch-install.js';
+import type { LibtorchRelease } from '../lib/native/libtorch-releases.js';
+import { decideLibtorch, findLibtorch, type LibtorchSearch } from '../lib/native/libtorch.js';
+import { coreFiles, packageRoot } from '../lib/native/paths.js';
+
+const test = anyTest as TestFn<{ folder: string; env: Record<string, string | undefined> }>;
+const run = promisify(execFile);
+
+test.beforeEach(async (t) => {
+  const folder = await mkdtemp(path.join(os.tmpdir(), 'ltrp-libtorch-'));
+  // A home with nothing in it and a PATH without Python: nothing of this machine is found by accident.
+  const empty = path.join(folder, 'empty');
+  await mkdir(empty);
+  t.context = { folder, env: { HOME: path.join(folder, 'home'), PATH: empty } };
+});
+
+test.afterEach.always(async (t) => {
+  await rm(t.context.folder, { recursive: true, force: true });
+});
+
+const accept = [{ minor: '2.13', variant: 'cpu' }];
+
+/** The first bytes of a shared library for this processor. */
+function elfHeader(machine = process.arch === 'arm64' ? 183 : 62): Buffer {
+  const header = Buffer.alloc(64);
+  header.writeUInt32BE(0x7f454c46, 0);
+  header[4] = 2;
+  header.writeUInt16LE(machine, 18);
+  return header;
+}
+
+async function makeLibtorch(
+  folder: string,
+  options: { version?: string | null; cuda?: boolean; headers?: boolean; machine?: number } = {},
+): Promise<string> {
+  const version = options.version === undefined ? '2.13.0' : options.version;
+  await mkdir(path.join(folder, 'lib'), { recursive: true });
+  for (const stem of ['c10', 'torch_cpu', 'torch'] as const) {
+    await writeFile(path.join(folder, 'lib', libraryName(stem)), elfHeader(options.machine));
+  }
+  if (options.cuda === true) {
+    await writeFile(path.join(folder, 'lib', 'libtorch_cuda.so'), elfHeader());
+  }
+  if (options.headers !== false) {
+    await mkdir(path.join(folder, 'include', 'ATen'), { recursive: true });
+    await writeFile(path.join(folder, 'include', 'ATen', 'ATen.h'), '');
+    await mkdir(path.join(folder, 'include', 'torch', 'headeronly'), { recursive: true });
+    if (version !== null) {
+      await writeFile(
+        path.join(folder, 'include', 'torch', 'headeronly', 'version.h'),
+        `#define TORCH_VERSION \\\n  "${version}"\n`,
+      );
+    }
+  }
+  if (version !== null) await writeFile(path.join(folder, 'build-version'), `${version}+cpu\n`);
+  return folder;
+}
+
+function search(
+  context: { env: Record<string, string | undefined> },
+  more: Partial<LibtorchSearch> & { vars?: Record<string, string> } = {},
+): LibtorchSearch {
+  const { vars, ...rest } = more;
+  return { accept, env: { ...context.env, ...vars }, systemFolders: [], musl: false, ...rest };
+}
+
+test('the search order: each place wins over the ones behind it', async (t) => {
+  const { folder, env } = t.context;
+  const make = (name: string): Promise<string> => makeLibtorch(path.join(folder, name));
+  const cache = await make('home/.cache/ltrp/libtorch/2.13.0-cpu');
+  const system = await make('system');
+  const conda = await make('conda/lib/python3.11/site-packages/torch');
+  const venv = await make('venv/lib/python3.11/site-packages/torch');
+  const selected = await make('selected');
+  const libtorch = await make('libtorch');
+  const libtorchLib = await make('libtorch-lib');
+  const option = await make('option');
+
+  const steps: [source: string, found: string, extra: Parameters<typeof search>[1]][] = [];
+  const vars: Record<string, string> = {};
+  let systemFolders: string[] = [];
+  steps.push(['cache', cache, {}]);
+  systemFolders = [system];
+  steps.push(['system', system, { systemFolders }]);
+  vars['CONDA_PREFIX'] = path.join(folder, 'conda');
+  steps.push(['CONDA_PREFIX', conda, { systemFolders, vars: { ...vars } }]);
+  vars['VIRTUAL_ENV'] = path.join(folder, 'venv');
+  steps.push(['VIRTUAL_ENV', venv, { systemFolders, vars: { ...vars } }]);
+  for (const [source, found, extra] of steps) {
+    const chosen = findLibtorch(search({ env }, extra));
+    t.deepEqual([chosen.source, chosen.root], [source, found]);
+  }
+  await mkdir(path.join(folder, 'home/.config/ltrp'), { recursive: true });
+  await writeFile(
+    path.join(folder, 'home/.config/ltrp/libtorch.json'),
+    JSON.stringify({ path: selected }),
+  );
+  t.is(findLibtorch(search({ env }, { vars })).root, selected);
+  vars['LIBTORCH'] = libtorch;
+  t.is(findLibtorch(search({ env }, { vars })).root, libtorch);
+  vars['LIBTORCH_LIB'] = path.join(libtorchLib, 'lib');
+  t.is(findLibtorch(search({ env }, { vars })).root, libtorchLib);
+  const decision = decideLibtorch(search({ env }, { vars, explicit: option }));
+  t.is(decision.chosen?.root, option);
+  t.true(decision.candidates.slice(1).every((candidate) => candidate.verdict === 'unused'));
+});
+
+test('python3 is asked where torch is, and torch is not imported', async (t) => {
+  const { folder, env } = t.context;
+  const python = await run('python3', ['-c', 'import sys; print(sys.executable)']).catch(
+    () => null,
+  );
+  if (python === null) {
+    t.log('skipped: there is no python3 here');
+    t.pass();
+    return;
+  }
+  const torch = await makeLibtorch(path.join(folder, 'packages', 'torch'));
+  await writeFile(path.join(torch, '__init__.py'), 'raise SystemExit("torch was imported")\n');
+  await symlink(python.stdout.trim(), path.join(folder, 'empty', 'python3'));
+  const vars = { PYTHONPATH: path.join(folder, 'packages') };
+  t.is(findLibtorch(search({ env }, { vars })).root, torch);
+  t.is(findLibtorch(search({ env }, { vars })).source, 'python3');
+});
+
+test('explicit and wrong is an error that says why', async (t) => {
+  const { folder, env } = t.context;
+  await makeLibtorch(path.join(folder, 'home/.cache/ltrp/libtorch/2.13.0-cpu'));
+  const old = await makeLibtorch(path.join(folder, 'old'), { version: '2.6.0' });
+  const cuda = await makeLibtorch(path.join(folder, 'cuda'), { cuda: true });
+  const unversioned = await makeLibtorch(path.join(folder, 'unversioned'), { version: null });
+  const foreign = await makeLibtorch(path.join(folder, 'foreign'), { machine: 20 });
+  const empty = await makeLibtorch(path.join(folder, 'half'));
+  await writeFile(path.join(empty, 'lib', libraryName('torch_cpu')), '');
+  const incomplete = await makeLibtorch(path.join(folder, 'incomplete'));
+  await rm(path.join(incomplete, 'lib', libraryName('c10')));
+
+  const cases: [libtorch: string, reason: RegExp][] = [
+    [path.join(folder, 'nowhere'), /does not exist/],
+    [path.join(folder, 'empty'), /neither there nor in lib/],
+    [old, /LibTorch 2\.6\.0 \(cpu\).*core for 2\.13-cpu/],
+    [cuda, /LibTorch 2\.13\.0 \(cuda\)/],
+    [unversioned, /version cannot be read/],
+    [incomplete, /libc10\.\w+ is missing/],
+  ];
+  if (process.platform === 'linux') {
+    cases.push([empty, /is not a shared library/], [foreign, /another processor/]);
+  }
+  for (const [libtorch, message] of cases) {
+    t.throws(() => findLibtorch(search({ env }, { explicit: libtorch })), {
+      code: 'ERR_LTRP_LIBTORCH_INVALID',
+      message,
+    });
+    for (const variable of ['LIBTORCH', 'LIBTORCH_LIB']) {
+      const error = t.throws(() =>
+        findLibtorch(search({ env }, { vars: { [variable]: libtorch } })),
+      );
+      t.regex(error.message, new RegExp(`^${variable} does not lead to a usable LibTorch`));
+    }
+  }
+  t.throws(() => findLibtorch(search({ env }, { vars: { LIBTORCH_USE_PYTORCH: '1' } })), {
+    code: 'ERR_LTRP_LIBTORCH_INVALID',
+    message: /no Python with torch/,
+  });
+});
+
+test('implicit and wrong is skipped, with its reason; nothing at all names every place and the remedy', async (t) => {
+  const { folder, env } = t.context;
+  const old = await makeLibtorch(path.join(folder, 'venv/lib/python3.9/site-packages/torch'), {
+    version: '2.1.0',
+  });
+  const vars = { VIRTUAL_ENV: path.join(folder, 'venv') };
+  const error = t.throws(() => findLibtorch(search({ env }, { vars })), {
+    code: 'ERR_LTRP_LIBTORCH_NOT_FOUND',
+  });
+  t.regex(error.message, /ltrp libtorch install/);
+  t.true(error.message.includes(`VIRTUAL_ENV ${old}: it is LibTorch 2.1.0 (cpu)`));
+  for (const source of ['LIBTORCH', 'CONDA_PREFIX', 'python3', 'cache']) {
+    t.true(error.message.includes(source), source);
+  }
+  const cache = await makeLibtorch(path.join(folder, 'home/.cache/ltrp/libtorch/2.13.0-cpu'));
+  const decision = decideLibtorch(search({ env }, { vars }));
+  t.is(decision.chosen?.root, cache);
+  t.is(decision.candidates.find((item) => item.path === old)?.verdict, 'refused');
+});
+
+test('musl is refused before anything is looked at', (t) => {
+  const { candidates, error } = decideLibtorch(search(t.context, { musl: true }));
+  t.is(error?.code, 'ERR_LTRP_LIBTORCH_UNSUPPORTED');
+  t.regex(error?.message ?? '', /musl/);
+  t.deepEqual(candidates, []);
+});
+
+test('building needs headers, running does not', async (t) => {
+  const { folder, env } = t.context;
+  const bare = await makeLibtorch(path.join(folder, 'bare'), { headers: false });
+  t.is(findLibtorch(search({ env }, { explicit: bare })).includeFolder, null);
+  t.throws(() => findLibtorch(search({ env }, { explicit: bare, needHeaders: true })), {
+    message: /headers/,
+  });
+});
+
+test('a damaged file of `ltrp libtorch use` is named', async (t) => {
+  const { folder, env } = t.context;
+  await mkdir(path.join(folder, 'home/.config/ltrp'), { recursive: true });
+  await writeFile(path.join(folder, 'home/.config/ltrp/libtorch.json'), '{"path":');
+  t.throws(() => findLibtorch(search({ env })), {
+    code: 'ERR_LTRP_LIBTORCH_INVALID',
+    message: /^ltrp libtorch use .*libtorch\.json/,
+  });
+});
+
+/** Serves `content` with ranges; each of the first `breaks` answers stops in the middle. */
+async function serve(
+  t: ExecutionContext,
+  content: Buffer,
+  breaks: number,
+): Promise<{ url: string; ranges: string[] }> {
+  const ranges: string[] = [];
+  const server = createServer((request, response) => {
+    const start = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0);
+    ranges.push(request.headers.range ?? '');
+    const rest = content.subarray(start);
+    response.writeHead(start > 0 ? 206 : 200, { 'content-length': rest.length, etag: '"one"' });
+    if (breaks-- > 0) {
+      response.write(rest.subarray(0, Math.ceil(rest.length / 2)));
+      setTimeout(() => response.destroy(), 50);
+    } else {
+      response.end(rest);
+    }
+  });
+  return { url: `${await listen(t, server)}/f.zip`, ranges };
+}
+
+async function listen(t: ExecutionContext, server: Server): Promise<string> {
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+test('a broken download continues where it stopped', async (t) => {
+  const content = Buffer.alloc(300_000, 'leave one out ');
+  const { url, ranges } = await serve(t, content, 2);
+  const file = path.join(t.context.folder, 'f.zip');
+  await download(url, file);
+  t.true((await readFile(file)).equals(content));
+  t.is(ranges[0], '');
+  t.regex(ranges[1] ?? '', /^bytes=[1-9]\d*-$/);
+  t.is(ranges.length, 3);
+  t.deepEqual(
+    (await readdir(t.context.folder)).filter((name) => name.includes('.part')),
+    [],
+  );
+});
+
+test('a download that never works is one clear error', async (t) => {
+  const server = createServer((_request, response) => response.writeHead(404).end());
+  const url = `${await listen(t, server)}/none.zip`;
+  await t.throwsAsync(download(url, path.join(t.context.folder, 'none.zip')), {
+    code: 'ERR_LTRP_DOWNLOAD',
+    message: /404/,
+  });
+});
+
+/** A zip file of a made-up LibTorch, written by Python. */
+async function makeArchive(folder: string, name: string, version: string): Promise<string | null> {
+  const libtorch = await makeLibtorch(path.join(folder, 'source', 'libtorch'), { version });
+  const script = `
+import os, sys, zipfile
+root, out = sys.argv[1:]
+with zipfile.ZipFile(out, 'w', zipfile.ZIP_DEFLATED) as z:
+    for folder, _, names in os.walk(root):
+        for n in names:
+            p = os.path.join(folder, n)
+            z.write(p, 'libtorch/' + os.path.relpath(p, root))
+`;
+  const archive = path.join(folder, name);
+  return run('python3', ['-c', script, libtorch, archive]).then(
+    () => archive,
+    () => null,
+  );
+}
+
+const release: LibtorchRelease = {
+  version: '2.13.0',
+  variant: 'cpu',
+  pip: { requirement: 'torch==2.13.0+cpu', platform: 'any', pythonVersion: '3.11' },
+  wheelSha256: {},
+  archiveUrl: null,
+};
+
+test('install: from the archive when pip is not there, once for two at the same time', async (t) => {
+  const { folder, env } = t.context;
+  const archive = await makeArchive(folder, 'libtorch.zip', '2.13.0');
+  if (archive === null) {
+    t.log('skipped: there is no python3 here to write a zip file');
+    t.pass();
+    return;
+  }
+  const { url, ranges } = await serve(t, await readFile(archive), 1);
+  const options = { env, release: { ...release, archiveUrl: url } };
+  const results = await Promise.all([installLibtorch(options), installLibtorch(options)]);
+  t.deepEqual(results.map((result) => result.installed).sort(), [false, true]);
+  t.is(ranges.length, 2);
+  const target = path.join(folder, 'home/.cache/ltrp/libtorch/2.13.0-cpu');
+  t.is(results[0].path, target);
+  t.true(inspectLibtorch(target).ok);
+  t.deepEqual(await readdir(path.dirname(target)), ['2.13.0-cpu']);
+  t.is(findLibtorch(search({ env })).source, 'cache');
+});
+
+test('install: wrong checksum, wrong version and a truncated archive are refused and leave nothing', async (t) => {
+  const { folder, env } = t.context;
+  const archive = await makeArchive(folder, 'libtorch.zip', '2.12.0');
+  if (archive === null) {
+    t.log('skipped: there is no python3 here to write a zip file');
+    t.pass();
+    return;
+  }
+  const pinned = { ...release, wheelSha256: { 'libtorch.zip': '0'.repeat(64) } };
+  const copy = path.join(folder, 'truncated.zip');
+  const bytes = await readFile(archive);
+  await writeFile(copy, bytes.subarray(0, bytes.length - 100));
+  await t.throwsAsync(installLibtorch({ env, release, from: archive }), {
+    code: 'ERR_LTRP_LIBTORCH_ARCHIVE',
+    message: /it is version 2\.12\.0/,
+  });
+  await t.throwsAsync(installLibtorch({ env, release, from: copy }), {
+    code: 'ERR_LTRP_LIBTORCH_ARCHIVE',
+    message: /cannot be unpacked/,
+  });
+  await t.throwsAsync(installLibtorch({ env, release: pinned, from: archive }), {
+    code: 'ERR_LTRP_LIBTORCH_CHECKSUM',
+  });
+  t.deepEqual(await readdir(path.join(folder, 'home/.cache/ltrp/libtorch')), []);
+  t.true(existsSync(archive), "the user's own file stays");
+});
+
+test('a lock left by a process that is gone is taken over', async (t) => {
+  const file = path.join(t.context.folder, 'a.lock');
+  const child = await run(process.execPath, ['-p', 'process.pid']);
+  await writeFile(file, JSON.stringify({ pid: Number(child.stdout), host: os.hostname() }));
+  t.is(await withLock(file, () => Promise.resolve(5)), 5);
+  t.false(existsSync(file));
+});
+
+const main = path.join(packageRoot(), 'dist', 'cli', 'main.js');
+
+interface Outcome {
+  status: number;
+  stdout: string;
+  stderr: string;
+}
+
+async function ltrp(args: string[], env: Record<string, string | undefined>): Promise<Outcome> {
+  return new Promise((resolve) => {
+    execFile(process.execPath, [main, ...args], { env }, (error, stdout, stderr) => {
+      const status = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
+      resolve({ status, stdout, stderr });
+    });
+  });
+}
+
+test('ltrp doctor reports the decision, the core and the processor', async (t) => {
+  const { status, stdout } = await ltrp(['doctor', '--json'], process.env);
+  const report = JSON.parse(stdout) as {
+    ok: boolean;
+    libtorch: { minor: string; libFolder: string };
+    core: string;
+    candidates: { verdict: string }[];
+    info: { torchVersion: string; torchRuntimeVersion: string; threads: number; devices: string[] };
+  };
+  t.is(status, 0, stdout);
+  t.true(report.ok);
+  t.is(report.candidates.filter((candidate) => candidate.verdict === 'chosen').length, 1);
+  t.true(report.core.includes(`libltrp_core-${report.libtorch.minor}-`));
+  t.true(report.info.torchRuntimeVersion.startsWith(report.libtorch.minor));
+  t.true(report.info.threads >= 1);
+  t.true(report.info.devices.includes('cpu'));
+  const text = await ltrp(['doctor'], process.env);
+  t.is(text.status, 0);
+  t.regex(text.stdout, /Search for LibTorch, in this order:/);
+  t.regex(text.stdout, /All is well\./);
+});
+
+test('ltrp doctor without a LibTorch: exit status 1, every place, the remedy', async (t) => {
+  const { env, folder } = t.context;
+  const { status, stdout } = await ltrp(['doctor'], env);
+  t.is(status, 1);
+  t.regex(stdout, /ERR_LTRP_LIBTORCH_NOT_FOUND/);
+  t.regex(stdout, /ltrp libtorch install/);
+  const wrong = path.join(folder, 'wrong');
+  const explicit = await ltrp(['doctor', '--json'], { ...env, LIBTORCH: wrong });
+  t.is(explicit.status, 1);
+  const report = JSON.parse(explicit.stdout) as { error: { code: string; message: string } };
+  t.is(report.error.code, 'ERR_LTRP_LIBTORCH_INVALID');
+  t.true(report.error.message.includes(wrong));
+});
+
+test('a LibTorch whose libraries do not open is refused with the words of the dynamic loader', async (t) => {
+  const { env, folder } = t.context;
+  const core = coreFiles()[0];
+  t.truthy(core);
+  const fake = await makeLibtorch(path.join(folder, 'fake'), { version: `${core?.minor ?? ''}.0` });
+  await chmod(path.join(fake, 'lib'), 0o755);
+  const { status, stdout } = await ltrp(['doctor', '--json'], { ...env, LIBTORCH: fake });
+  t.is(status, 1);
+  t.is((JSON.parse(stdout) as { error: { code: string } }).error.code, 'ERR_LTRP_CORE_LOAD');
+});
+
+test('ltrp libtorch use, where and back', async (t) => {
+  const { env, folder } = t.context;
+  const core = coreFiles()[0];
+  const chosen = await makeLibtorch(path.join(folder, 'mine'), {
+    version: `${core?.minor ?? ''}.0`,
+  });
+  const refused = await ltrp(['libtorch', 'use', path.join(folder, 'empty')], env);
+  t.is(refused.status, 1);
+  t.regex(refused.stderr, /not a usable LibTorch/);
+  t.is((await ltrp(['libtorch', 'use', chosen], env)).status, 0);
+  const where = await ltrp(['libtorch', 'where'], env);
+  t.is(where.stdout.trim(), chosen);
+  t.regex(where.stderr, /-> ltrp libtorch use/);
+  t.is((await ltrp(['libtorch', 'use', 'auto'], env)).status, 0);
+  t.is((await ltrp(['libtorch', 'where'], env)).status, 1);
+});
