@@ -237,7 +237,7 @@ async function serve(
     response.writeHead(start > 0 ? 206 : 200, { 'content-length': rest.length, etag: '"one"' });
     if (breaks-- > 0) {
       response.write(rest.subarray(0, Math.ceil(rest.length / 2)));
-      setTimeout(() => response.destroy(), 50);
+      response.socket?.end(); // what was written arrives, the rest never comes
     } else {
       response.end(rest);
     }
@@ -439,4 +439,42 @@ test('ltrp libtorch use, where and back', async (t) => {
   t.regex(where.stderr, /-> ltrp libtorch use/);
   t.is((await ltrp(['libtorch', 'use', 'auto'], env)).status, 0);
   t.is((await ltrp(['libtorch', 'where'], env)).status, 1);
+});
+
+test('one process, one LibTorch: another one asked for later, or opened before by somebody else, is refused', async (t) => {
+  const { folder } = t.context;
+  const script = path.join(folder, 'two.mjs');
+  const url = (name: string): string =>
+    JSON.stringify(new URL(`../dist/native/${name}.js`, import.meta.url).href);
+  await writeFile(
+    script,
+    `
+    import { copyFileSync } from 'node:fs';
+    import { loadBootstrap, loadCore, loadedCore } from ${url('loader')};
+    import { findLibtorch } from ${url('libtorch')};
+    import { libraryName } from ${url('libtorch-inspect')};
+    import { coreFiles } from ${url('paths')};
+    const codes = [];
+    const attempt = (work) => {
+      try { work(); codes.push('loaded'); } catch (error) { codes.push(error.code); }
+    };
+    if (process.argv[2] === 'before') {
+      const { libFolder } = findLibtorch({ accept: coreFiles() });
+      const copy = ${JSON.stringify(path.join(folder, libraryName('c10')))};
+      copyFileSync(libFolder + '/' + libraryName('c10'), copy);
+      loadBootstrap().preload([copy]);
+      attempt(() => loadCore());
+    } else {
+      attempt(() => loadCore({ libtorch: '/nowhere' }));
+      attempt(() => loadCore());
+      attempt(() => loadCore({ libtorch: loadedCore().libtorch.root }));
+      attempt(() => loadCore({ libtorch: '/nowhere' }));
+    }
+    console.log(codes.join());
+    `,
+  );
+  const before = await run(process.execPath, [script, 'before']);
+  t.is(before.stdout.trim(), 'ERR_LTRP_LIBTORCH_CONFLICT');
+  const after = await run(process.execPath, [script, 'after']);
+  t.is(after.stdout.trim(), 'ERR_LTRP_LIBTORCH_INVALID,loaded,loaded,ERR_LTRP_LIBTORCH_CONFLICT');
 });

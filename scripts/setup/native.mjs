@@ -34,15 +34,16 @@ export async function ensureNative() {
   checkTools();
   const folder = path.join(root, 'build');
   await configureAddon(folder, libtorch);
-  const built = await step('Building the native addon (the first time takes minutes)', () =>
+  const first = !existsSync(path.join(folder, 'Release', 'ltrp.node'));
+  await step(`Building the native addon${first ? ' (the first time takes minutes)' : ''}`, () =>
     build(folder, 'all'),
   );
-  return { libtorch, folder, built };
+  return folder;
 }
 
 /** Builds the C++ tests in the addon's build folder, where core and kernels are compiled already. */
 export async function buildTests() {
-  const { folder } = await ensureNative();
+  const folder = await ensureNative();
   await step('Building the C++ tests', () => build(folder, 'ltrp_tests'));
   return folder;
 }
