@@ -1,4 +1,5 @@
-// Entry point of libltrp_core-<minor>-<variant>.so: the CoreBinding of lib/native/binding.ts. Called once per environment.
+// Entry point of libltrp_core-<minor>-<variant>.so: the CoreBinding of lib/native/binding.ts. Called once per
+// environment.
 #include <memory>
 
 #include "binding/arguments.h"

@@ -17,18 +17,30 @@ constexpr int64_t kMaxSafeInteger = (int64_t{1} << 53) - 1;
 
 const char* array_name(napi_typedarray_type type) {
   switch (type) {
-    case napi_int8_array: return "Int8Array";
-    case napi_uint8_array: return "Uint8Array";
-    case napi_uint8_clamped_array: return "Uint8ClampedArray";
-    case napi_int16_array: return "Int16Array";
-    case napi_uint16_array: return "Uint16Array";
-    case napi_int32_array: return "Int32Array";
-    case napi_uint32_array: return "Uint32Array";
-    case napi_float32_array: return "Float32Array";
-    case napi_float64_array: return "Float64Array";
-    case napi_bigint64_array: return "BigInt64Array";
-    case napi_biguint64_array: return "BigUint64Array";
-    default: return "typed array";
+    case napi_int8_array:
+      return "Int8Array";
+    case napi_uint8_array:
+      return "Uint8Array";
+    case napi_uint8_clamped_array:
+      return "Uint8ClampedArray";
+    case napi_int16_array:
+      return "Int16Array";
+    case napi_uint16_array:
+      return "Uint16Array";
+    case napi_int32_array:
+      return "Int32Array";
+    case napi_uint32_array:
+      return "Uint32Array";
+    case napi_float32_array:
+      return "Float32Array";
+    case napi_float64_array:
+      return "Float64Array";
+    case napi_bigint64_array:
+      return "BigInt64Array";
+    case napi_biguint64_array:
+      return "BigUint64Array";
+    default:
+      return "typed array";
   }
 }
 
@@ -39,12 +51,14 @@ struct ArrayView {
   bool detached = false;
 };
 
-// Raw Node-API, because Napi::TypedArray asserts an ArrayBuffer and views of a SharedArrayBuffer are welcome here.
+// Raw Node-API, because Napi::TypedArray asserts an ArrayBuffer and views of a SharedArrayBuffer are welcome
+// here.
 ArrayView view_of(const Napi::Value& value) {
   ArrayView view;
   void* data = nullptr;
   napi_value buffer = nullptr;
-  if (napi_get_typedarray_info(value.Env(), value, &view.type, &view.length, &data, &buffer, nullptr) != napi_ok) {
+  if (napi_get_typedarray_info(value.Env(), value, &view.type, &view.length, &data, &buffer, nullptr) !=
+      napi_ok) {
     refuse("A typed array could not be read.");
   }
   view.data = data;
@@ -141,27 +155,30 @@ Napi::Value Options::get(const char* key) const {
   return value_.As<Napi::Object>().Get(key);
 }
 
-int64_t Options::integer(const char* key, int64_t minimum, int64_t maximum, std::optional<int64_t> fallback) const {
+int64_t Options::integer(const char* key, int64_t minimum, int64_t maximum,
+                         std::optional<int64_t> fallback) const {
   const Napi::Value value = get(key);
   if (fallback && value.IsUndefined()) return *fallback;
   const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : std::nan("");
   if (!(number == std::floor(number)) || number < static_cast<double>(minimum) ||
       number > static_cast<double>(maximum)) {
     refuse(path(key) + " must be an integer " +
-           (maximum >= kMaxSafeInteger ? "of at least " + std::to_string(minimum) + " and below 2^53"
-                                       : range_text(static_cast<double>(minimum), static_cast<double>(maximum))) +
+           (maximum >= kMaxSafeInteger
+                ? "of at least " + std::to_string(minimum) + " and below 2^53"
+                : range_text(static_cast<double>(minimum), static_cast<double>(maximum))) +
            ", but " + describe_value(value) + " came.");
   }
   return static_cast<int64_t>(number);
 }
 
-double Options::number(const char* key, double minimum, double maximum, std::optional<double> fallback) const {
+double Options::number(const char* key, double minimum, double maximum,
+                       std::optional<double> fallback) const {
   const Napi::Value value = get(key);
   if (fallback && value.IsUndefined()) return *fallback;
   const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : std::nan("");
   if (!(std::isfinite(number) && number >= minimum && number <= maximum)) {
-    refuse(path(key) + " must be a number " + range_text(minimum, maximum) + ", but " + describe_value(value) +
-           " came.");
+    refuse(path(key) + " must be a number " + range_text(minimum, maximum) + ", but " +
+           describe_value(value) + " came.");
   }
   return number;
 }
@@ -169,7 +186,8 @@ double Options::number(const char* key, double minimum, double maximum, std::opt
 bool Options::boolean(const char* key, std::optional<bool> fallback) const {
   const Napi::Value value = get(key);
   if (fallback && value.IsUndefined()) return *fallback;
-  if (!value.IsBoolean()) refuse(path(key) + " must be true or false, but " + describe_value(value) + " came.");
+  if (!value.IsBoolean())
+    refuse(path(key) + " must be true or false, but " + describe_value(value) + " came.");
   return value.As<Napi::Boolean>().Value();
 }
 
@@ -199,7 +217,8 @@ std::vector<double> Options::numbers(const char* key, size_t count) const {
 }
 
 std::string string_argument(const Napi::Value& value, const char* name) {
-  if (!value.IsString()) refuse(std::string(name) + " must be a string, but " + describe_value(value) + " came.");
+  if (!value.IsString())
+    refuse(std::string(name) + " must be a string, but " + describe_value(value) + " came.");
   std::string text = value.As<Napi::String>().Utf8Value();
   // A path with a NUL in it would silently be cut there by the operating system.
   if (text.find('\0') != std::string::npos) refuse(std::string(name) + " must not contain a NUL character.");
@@ -213,7 +232,8 @@ std::vector<int64_t> shape_argument(const Napi::Value& value, const std::string&
     for (uint32_t i = 0; i < rank; ++i) {
       const Napi::Value item = value.As<Napi::Array>().Get(i);
       const double size = item.IsNumber() ? item.As<Napi::Number>().DoubleValue() : 0;
-      if (size >= 1 && size == std::floor(size) && size <= INT32_MAX) shape.push_back(static_cast<int64_t>(size));
+      if (size >= 1 && size == std::floor(size) && size <= INT32_MAX)
+        shape.push_back(static_cast<int64_t>(size));
     }
   }
   if (shape.size() != rank) {
@@ -232,7 +252,8 @@ at::Tensor float_tensor(const Napi::Value& value, const std::string& name, const
   std::memcpy(values, view.data, view.length * sizeof(float));
   // The copy is checked, not the source: a SharedArrayBuffer may change in between.
   if (finite) {
-    const float* bad = std::find_if_not(values, values + view.length, [](float x) { return std::isfinite(x); });
+    const float* bad =
+        std::find_if_not(values, values + view.length, [](float x) { return std::isfinite(x); });
     if (bad != values + view.length) {
       refuse(name + " must hold finite numbers, but value " + std::to_string(bad - values) + " is " +
              (std::isnan(*bad) ? "NaN." : "infinite."));
@@ -264,24 +285,27 @@ at::Tensor images_argument(const Napi::Value& value) {
 }
 
 void check_finite_images(const at::Tensor& images) {
-  // In float64 the sum of finite float32 values cannot overflow, so a sum that is not finite means a value that is not.
+  // In float64 the sum of finite float32 values cannot overflow, so a sum that is not finite means a value
+  // that is not.
   const at::Tensor sums = images.sum({1, 2, 3}, /*keepdim=*/false, at::kDouble).contiguous();
   const double* values = sums.const_data_ptr<double>();
   for (int64_t i = 0; i < sums.numel(); ++i) {
     if (!std::isfinite(values[i])) {
-      refuse("images must hold finite pixels, but image " + std::to_string(i) + " has NaN or infinite values.");
+      refuse("images must hold finite pixels, but image " + std::to_string(i) +
+             " has NaN or infinite values.");
     }
   }
 }
 
-at::Tensor visible_argument(const Napi::Value& value, const std::string& name, int64_t images, int64_t patches,
-                            bool all_allowed) {
+at::Tensor visible_argument(const Napi::Value& value, const std::string& name, int64_t images,
+                            int64_t patches, bool all_allowed) {
   const ArrayView view = checked_view(value, name, napi_int32_array);
   const auto length = static_cast<int64_t>(view.length);
   const int64_t most = all_allowed ? patches : patches - 1;
   if (length == 0 || length % images != 0 || length / images > most) {
     refuse(name + " must have the same number of patch ids for each of " + std::to_string(images) +
-           " images, from 1 to " + std::to_string(most) + " of them, but " + std::to_string(length) + " ids came.");
+           " images, from 1 to " + std::to_string(most) + " of them, but " + std::to_string(length) +
+           " ids came.");
   }
   const int64_t count = length / images;
   std::vector<int32_t> ids(view.length);
@@ -316,7 +340,8 @@ double mask_ratio_option(const Options& options, int64_t patches) {
   const auto visible = static_cast<int64_t>(static_cast<double>(patches) * (1 - ratio));
   if (visible < 1 || visible >= patches) {
     refuse(options.path("maskRatio") + " must leave at least one visible and one masked patch, but " +
-           number_text(ratio) + " leaves " + std::to_string(visible) + " of " + std::to_string(patches) + " visible.");
+           number_text(ratio) + " leaves " + std::to_string(visible) + " of " + std::to_string(patches) +
+           " visible.");
   }
   return ratio;
 }
@@ -325,14 +350,15 @@ Masking masking_options(const Options& options, int64_t images, int64_t patches)
   Masking masking;
   masking.seed = options.seed();
   if (options.has("visible")) {
-    masking.visible =
-        visible_argument(options.get("visible"), options.path("visible"), images, patches, /*all_allowed=*/false);
+    masking.visible = visible_argument(options.get("visible"), options.path("visible"), images, patches,
+                                       /*all_allowed=*/false);
     masking.visible_count = masking.visible->size(1);
     return masking;
   }
   masking.visible_count = visible_count(patches, mask_ratio_option(options, patches));
   if (options.has("noise")) {
-    masking.noise = float_tensor(options.get("noise"), options.path("noise"), {images, patches}, /*finite=*/true);
+    masking.noise =
+        float_tensor(options.get("noise"), options.path("noise"), {images, patches}, /*finite=*/true);
   }
   return masking;
 }
@@ -347,8 +373,8 @@ int64_t memory_budget_option(const Options& options) {
   if (value.IsUndefined()) return int64_t{512} << 20;
   const double bytes = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : std::nan("");
   if (!(bytes > 0)) {
-    refuse(options.path("memoryBudget") + " must be a positive number of bytes, but " + describe_value(value) +
-           " came.");
+    refuse(options.path("memoryBudget") + " must be a positive number of bytes, but " +
+           describe_value(value) + " came.");
   }
   return static_cast<int64_t>(std::clamp(bytes, 1.0, 0x1p62));
 }

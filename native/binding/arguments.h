@@ -1,5 +1,6 @@
-// From JavaScript values to checked C++ values. Every refusal is an Error(kInvalidArgument) whose sentence says which
-// argument, what was expected and what came. Typed arrays are copied here, so a caller may detach them afterwards.
+// From JavaScript values to checked C++ values. Every refusal is an Error(kInvalidArgument) whose sentence
+// says which argument, what was expected and what came. Typed arrays are copied here, so a caller may detach
+// them afterwards.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -20,7 +21,8 @@ std::string describe_value(const Napi::Value& value);
 
 [[noreturn]] void refuse(const std::string& sentence);
 
-// A named object whose fields are read one by one. `undefined` fields are absent; an undefined object has no fields.
+// A named object whose fields are read one by one. `undefined` fields are absent; an undefined object has no
+// fields.
 class Options {
  public:
   Options(const Napi::Value& value, std::string name);
@@ -30,7 +32,8 @@ class Options {
   std::string path(const char* key) const { return name_ + "." + key; }
 
   // Inclusive bounds. Without a fallback the field is required.
-  int64_t integer(const char* key, int64_t minimum, int64_t maximum, std::optional<int64_t> fallback = {}) const;
+  int64_t integer(const char* key, int64_t minimum, int64_t maximum,
+                  std::optional<int64_t> fallback = {}) const;
   double number(const char* key, double minimum, double maximum, std::optional<double> fallback = {}) const;
   bool boolean(const char* key, std::optional<bool> fallback = {}) const;
   std::string string(const char* key, std::optional<std::string> fallback = {}) const;
@@ -60,7 +63,8 @@ class Options {
 std::string string_argument(const Napi::Value& value, const char* name);
 
 // An array of `rank` positive integers; `meaning` names them: "[lists, items]".
-std::vector<int64_t> shape_argument(const Napi::Value& value, const std::string& name, size_t rank, const char* meaning);
+std::vector<int64_t> shape_argument(const Napi::Value& value, const std::string& name, size_t rank,
+                                    const char* meaning);
 
 // A Float32Array with exactly as many values as `shape`. `finite`: NaN and infinities are refused here.
 at::Tensor float_tensor(const Napi::Value& value, const std::string& name, const std::vector<int64_t>& shape,
@@ -77,8 +81,8 @@ void check_finite_images(const at::Tensor& images);
 
 // Int32Array [n * V] of patch ids, per image ascending and distinct, in [0, patches) -> [n, V] int64.
 // V < patches unless `all_allowed`.
-at::Tensor visible_argument(const Napi::Value& value, const std::string& name, int64_t images, int64_t patches,
-                            bool all_allowed);
+at::Tensor visible_argument(const Napi::Value& value, const std::string& name, int64_t images,
+                            int64_t patches, bool all_allowed);
 
 // NativeMasking of lib/native/binding.ts for n images of L patches.
 struct Masking {

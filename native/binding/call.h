@@ -9,9 +9,9 @@
 
 namespace ltrp::binding {
 
-// `prepare` reads the arguments after the job, copies them and returns the Work. Whatever it throws becomes a rejection:
-// an asynchronous function never throws. A `prepare` that takes a Napi::ObjectReference& may leave an object there that
-// must live until the promise is settled.
+// `prepare` reads the arguments after the job, copies them and returns the Work. Whatever it throws becomes a
+// rejection: an asynchronous function never throws. A `prepare` that takes a Napi::ObjectReference& may leave
+// an object there that must live until the promise is settled.
 template <typename Prepare>
 Napi::Value enqueue(const Napi::CallbackInfo& info, Prepare&& prepare) {
   Napi::Env env = info.Env();

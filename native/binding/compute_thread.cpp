@@ -24,8 +24,9 @@ void ComputeThread::start() {
       &wake_function_);
   if (status != napi_ok) throw Error(codes::kInternal, "Node refused a thread-safe function.");
   napi_unref_threadsafe_function(env_, wake_function_);
-  // Hooks run last in, first out: registered after the thread-safe function, this one joins the thread before Node closes
-  // that function under it. process.exit() skips hooks; there lib calls shutdown() from its 'exit' listener.
+  // Hooks run last in, first out: registered after the thread-safe function, this one joins the thread before
+  // Node closes that function under it. process.exit() skips hooks; there lib calls shutdown() from its
+  // 'exit' listener.
   env_.AddCleanupHook([this] { shutdown(); });
   thread_ = std::thread([this] { run(); });
 }
@@ -58,7 +59,8 @@ void ComputeThread::cancel(JobState& job) {
   bool removed = false;
   {
     std::lock_guard lock(mutex_);
-    auto found = std::find_if(queue_.begin(), queue_.end(), [&](Task* task) { return task->job.get() == &job; });
+    auto found =
+        std::find_if(queue_.begin(), queue_.end(), [&](Task* task) { return task->job.get() == &job; });
     if (found != queue_.end()) {
       Task* task = *found;
       queue_.erase(found);
@@ -130,7 +132,8 @@ void ComputeThread::execute(Task& task) {
 
 // One call is enough until drain() has begun: it looks at everything there is.
 void ComputeThread::wake() {
-  if (!wake_pending_.exchange(true)) napi_call_threadsafe_function(wake_function_, nullptr, napi_tsfn_nonblocking);
+  if (!wake_pending_.exchange(true))
+    napi_call_threadsafe_function(wake_function_, nullptr, napi_tsfn_nonblocking);
 }
 
 void ComputeThread::drain() {
@@ -158,7 +161,8 @@ void ComputeThread::report_progress(Task& task) {
   if (!task.wants_progress) return;
   std::optional<JobState::Progress> event = task.job->take_progress();
   if (!event || task.job->cancelled()) return;
-  // Plain Node-API: in a worker that is being terminated calls fail without an exception, which is nobody's error.
+  // Plain Node-API: in a worker that is being terminated calls fail without an exception, which is nobody's
+  // error.
   napi_value callback = task.on_progress.Value();
   napi_value receiver = env_.Undefined();
   napi_value arguments[] = {Napi::Number::New(env_, static_cast<double>(event->done)),

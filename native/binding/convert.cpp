@@ -31,19 +31,20 @@ Napi::Value convert_checkpoint(const Napi::CallbackInfo& info) {
     const Options options(info[3], "options");
     const bool mae = options.one_of<bool>("kind", {{"mae", true}, {"ranker", false}});
     const StoredType type = stored_type(options);
-    return [=, input = std::move(input), output = std::move(output)](const RunContext& context) -> MakeResult {
-      if (mae) {
-        // An encoder alone is worth converting too; it is refused where a teacher is needed.
-        MaeCheckpoint checkpoint = load_mae_checkpoint(input, /*require_decoder=*/false);
-        context.check();
-        save_mae_checkpoint(output, checkpoint.config, checkpoint.tensors, type);
-        return summary(std::move(checkpoint));
-      }
-      RankerCheckpoint checkpoint = load_ranker_checkpoint(input);
-      context.check();
-      save_ranker_checkpoint(output, checkpoint.config, checkpoint.tensors, type);
-      return summary(std::move(checkpoint));
-    };
+    return
+        [=, input = std::move(input), output = std::move(output)](const RunContext& context) -> MakeResult {
+          if (mae) {
+            // An encoder alone is worth converting too; it is refused where a teacher is needed.
+            MaeCheckpoint checkpoint = load_mae_checkpoint(input, /*require_decoder=*/false);
+            context.check();
+            save_mae_checkpoint(output, checkpoint.config, checkpoint.tensors, type);
+            return summary(std::move(checkpoint));
+          }
+          RankerCheckpoint checkpoint = load_ranker_checkpoint(input);
+          context.check();
+          save_ranker_checkpoint(output, checkpoint.config, checkpoint.tensors, type);
+          return summary(std::move(checkpoint));
+        };
   });
 }
 

@@ -13,7 +13,8 @@ namespace {
 
 // LibTorch appends the place of the throw and the stack to its messages; neither helps the caller.
 std::string without_backtrace(std::string_view message) {
-  for (std::string_view mark : {"\nException raised from", "Exception raised from", "\nC++ CapturedTraceback"}) {
+  for (std::string_view mark :
+       {"\nException raised from", "Exception raised from", "\nC++ CapturedTraceback"}) {
     if (size_t at = message.find(mark); at != std::string_view::npos) message = message.substr(0, at);
   }
   while (!message.empty() && (message.back() == '\n' || message.back() == ' ')) message.remove_suffix(1);
@@ -21,7 +22,8 @@ std::string without_backtrace(std::string_view message) {
 }
 
 bool is_failed_allocation(std::string_view message) {
-  for (std::string_view mark : {"DefaultCPUAllocator", "can't allocate memory", "not enough memory", "out of memory"}) {
+  for (std::string_view mark :
+       {"DefaultCPUAllocator", "can't allocate memory", "not enough memory", "out of memory"}) {
     if (message.find(mark) != std::string_view::npos) return true;
   }
   return false;
@@ -29,7 +31,8 @@ bool is_failed_allocation(std::string_view message) {
 
 Failure out_of_memory(const std::string& detail) {
   return {codes::kOutOfMemory,
-          "Memory ran out: lower memoryBudget, pass fewer or smaller images per call, or free memory on this machine" +
+          "Memory ran out: lower memoryBudget, pass fewer or smaller images per call, or free memory on this "
+          "machine" +
               (detail.empty() ? std::string(".") : " (" + detail + ").")};
 }
 

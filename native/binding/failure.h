@@ -14,7 +14,8 @@ struct Failure {
   std::string message;  // for people; without LibTorch's backtrace
 };
 
-// ltrp::Error keeps its code; failed allocations become ERR_LTRP_OUT_OF_MEMORY; everything else ERR_LTRP_INTERNAL.
+// ltrp::Error keeps its code; failed allocations become ERR_LTRP_OUT_OF_MEMORY; everything else
+// ERR_LTRP_INTERNAL.
 Failure describe(std::exception_ptr exception);
 
 // JavaScript thread only.

@@ -41,7 +41,8 @@ Napi::Value normalize_images(const Napi::CallbackInfo& info) {
     const std::vector<double> mean = three_numbers(info[3], "mean", /*positive=*/false);
     const std::vector<double> deviation = three_numbers(info[4], "std", /*positive=*/true);
 
-    // The compute thread writes straight into the result: batches are large, and V8's own memory stays transferable.
+    // The compute thread writes straight into the result: batches are large, and V8's own memory stays
+    // transferable.
     Napi::Float32Array result = Napi::Float32Array::New(info.Env(), static_cast<size_t>(values));
     kept = Napi::Persistent(result.As<Napi::Object>());
     float* data = result.Data();

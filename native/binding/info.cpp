@@ -14,7 +14,8 @@
 #include "binding/environment.h"
 #include "binding/failure.h"
 
-// From libtorch_cpu's stable C interface (2.9 and later): the version of the library that is loaded, one byte a part.
+// From libtorch_cpu's stable C interface (2.9 and later): the version of the library that is loaded, one byte
+// a part.
 extern "C" uint64_t aoti_torch_abi_version();
 
 namespace ltrp::binding {
@@ -49,7 +50,8 @@ std::vector<std::string> cpu_features() {
 
 Napi::Array strings(Napi::Env env, const std::vector<std::string>& values) {
   Napi::Array array = Napi::Array::New(env, values.size());
-  for (size_t i = 0; i < values.size(); ++i) array[static_cast<uint32_t>(i)] = Napi::String::New(env, values[i]);
+  for (size_t i = 0; i < values.size(); ++i)
+    array[static_cast<uint32_t>(i)] = Napi::String::New(env, values[i]);
   return array;
 }
 
@@ -60,7 +62,8 @@ Napi::Value info(const Napi::CallbackInfo& info) {
   return guarded(env, [&]() -> Napi::Value {
     Napi::Object object = Napi::Object::New(env);
     object.Set("coreVersion", LTRP_VERSION);
-    object.Set("torchVersion", std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR) + "." +
+    object.Set("torchVersion", std::to_string(TORCH_VERSION_MAJOR) + "." +
+                                   std::to_string(TORCH_VERSION_MINOR) + "." +
                                    std::to_string(TORCH_VERSION_PATCH));
     object.Set("torchRuntimeVersion", runtime_version());
     object.Set("cpuCapability", at::get_cpu_capability());

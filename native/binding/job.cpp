@@ -29,7 +29,8 @@ Job& Job::from(const Napi::Value& value) {
 
 void Job::begin() {
   if (used_) {
-    throw Error(codes::kInvalidArgument, "This Job has served a call already; make a new one for every call.");
+    throw Error(codes::kInvalidArgument,
+                "This Job has served a call already; make a new one for every call.");
   }
   used_ = true;
 }

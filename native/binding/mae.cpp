@@ -24,7 +24,8 @@ LeaveOneOutOptions score_options(const Options& options) {
   return scores;
 }
 
-// Runs `compute` on a few images at a time and joins what it returns along the first dimension. Progress counts images.
+// Runs `compute` on a few images at a time and joins what it returns along the first dimension. Progress
+// counts images.
 template <typename Compute>
 at::Tensor in_chunks(const at::Tensor& images, int64_t chunk, const RunContext& context, Compute&& compute) {
   const int64_t total = images.size(0);
@@ -57,10 +58,11 @@ int64_t reconstruction_chunk(const MaeConfig& config, int64_t visible, int64_t p
 }  // namespace
 
 Napi::Function Mae::define(Napi::Env env) {
-  return DefineClass(env, "NativeMae",
-                     {InstanceMethod("scorePatches", &Mae::score_patches), InstanceMethod("scoreMap", &Mae::score_map),
-                      InstanceMethod("reconstruct", &Mae::reconstruct), InstanceMethod("encode", &Mae::encode),
-                      InstanceMethod("dispose", &Mae::dispose)});
+  return DefineClass(
+      env, "NativeMae",
+      {InstanceMethod("scorePatches", &Mae::score_patches), InstanceMethod("scoreMap", &Mae::score_map),
+       InstanceMethod("reconstruct", &Mae::reconstruct), InstanceMethod("encode", &Mae::encode),
+       InstanceMethod("dispose", &Mae::dispose)});
 }
 
 Mae::Mae(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Mae>(info) {
@@ -97,7 +99,8 @@ Napi::Value Mae::score_patches(const Napi::CallbackInfo& info) {
       c10::InferenceMode guard;
       check_finite_images(images);
       const at::Tensor visible = masking.draw(n, patches);
-      const at::Tensor result = for_javascript(leave_one_out_scores(*model, images, visible, scores, context));
+      const at::Tensor result =
+          for_javascript(leave_one_out_scores(*model, images, visible, scores, context));
       return [result, ids = for_javascript(visible)](Napi::Env env) -> Napi::Value {
         Napi::Object object = Napi::Object::New(env);
         object.Set("scores", typed_array(env, result));
@@ -140,8 +143,8 @@ Napi::Value Mae::reconstruct(const Napi::CallbackInfo& info) {
     auto model = model_.get("masked autoencoder");
     const at::Tensor images = images_argument(info[1]);
     const int64_t n = images.size(0), patches = model->grid_of(images).patches();
-    return [=, masking = masking_options(Options(info[2], "options"), n,
-                                         patches)](const RunContext& context) -> MakeResult {
+    return [=, masking = masking_options(Options(info[2], "options"), n, patches)](
+               const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       check_finite_images(images);
       const at::Tensor visible = masking.draw(n, patches);
@@ -165,12 +168,13 @@ Napi::Value Mae::encode(const Napi::CallbackInfo& info) {
     auto model = model_.get("masked autoencoder");
     const at::Tensor images = images_argument(info[1]);
     const int64_t n = images.size(0), patches = model->grid_of(images).patches();
-    return [=, masking = masking_options(Options(info[2], "options"), n,
-                                         patches)](const RunContext& context) -> MakeResult {
+    return [=, masking = masking_options(Options(info[2], "options"), n, patches)](
+               const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       check_finite_images(images);
       const at::Tensor visible = masking.draw(n, patches);
-      const int64_t chunk = images_per_chunk(transformer_flops(model->config().encoder, masking.visible_count + 1));
+      const int64_t chunk =
+          images_per_chunk(transformer_flops(model->config().encoder, masking.visible_count + 1));
       const at::Tensor result = in_chunks(images, chunk, context, [&](int64_t begin, int64_t count) {
         return model->encode(images.narrow(0, begin, count), visible.narrow(0, begin, count));
       });

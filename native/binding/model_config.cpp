@@ -95,7 +95,8 @@ RankerConfig ranker_config(const Napi::Value& value, const std::string& name) {
   const Options options(value, name);
   RankerConfig config;
   read_common_fields(options, config);
-  config.head = options.one_of<RankerHead>("head", {{"cls", RankerHead::kCls}, {"token", RankerHead::kToken}});
+  config.head =
+      options.one_of<RankerHead>("head", {{"cls", RankerHead::kCls}, {"token", RankerHead::kToken}});
   validate(config);
   return config;
 }
@@ -107,25 +108,32 @@ Drop drop_option(const Options& options, std::optional<Drop> fallback) {
 
 Metric metric_option(const Options& options, std::optional<Metric> fallback) {
   return options.one_of<Metric>(
-      "metric",
-      {{"l1", Metric::kL1}, {"l2", Metric::kL2}, {"psnr", Metric::kPsnr}, {"ssim", Metric::kSsim}}, fallback);
+      "metric", {{"l1", Metric::kL1}, {"l2", Metric::kL2}, {"psnr", Metric::kPsnr}, {"ssim", Metric::kSsim}},
+      fallback);
 }
 
 const char* name_of(Drop drop) {
   switch (drop) {
-    case Drop::kDecoder: return "decoder";
-    case Drop::kEncoder: return "encoder";
-    case Drop::kBoth: return "both";
+    case Drop::kDecoder:
+      return "decoder";
+    case Drop::kEncoder:
+      return "encoder";
+    case Drop::kBoth:
+      return "both";
   }
   return "";
 }
 
 const char* name_of(Metric metric) {
   switch (metric) {
-    case Metric::kL1: return "l1";
-    case Metric::kL2: return "l2";
-    case Metric::kPsnr: return "psnr";
-    case Metric::kSsim: return "ssim";
+    case Metric::kL1:
+      return "l1";
+    case Metric::kL2:
+      return "l2";
+    case Metric::kPsnr:
+      return "psnr";
+    case Metric::kSsim:
+      return "ssim";
   }
   return "";
 }
@@ -142,11 +150,12 @@ void check_load_options(const Options& options) {
     const bool cuda = device == "cuda" || (device.starts_with("cuda:") && device.size() > 5 &&
                                            device.find_first_not_of("0123456789", 5) == std::string::npos);
     if (cuda) {
-      throw Error(codes::kUnsupported,
-                  "device '" + device + "' is not available: this build computes on the CPU; use 'auto' or 'cpu'.");
+      throw Error(
+          codes::kUnsupported,
+          "device '" + device + "' is not available: this build computes on the CPU; use 'auto' or 'cpu'.");
     }
-    refuse("device must be one of 'auto', 'cpu', 'cuda', 'cuda:N', but " + describe_value(options.get("device")) +
-           " came.");
+    refuse("device must be one of 'auto', 'cpu', 'cuda', 'cuda:N', but " +
+           describe_value(options.get("device")) + " came.");
   }
   const std::string precision = options.one_of<std::string>(
       "precision", {{"float32", "float32"}, {"bfloat16", "bfloat16"}, {"int8", "int8"}}, "float32");

@@ -1,4 +1,5 @@
-// A model behind a JavaScript object: shared with the calls that use it, given back by dispose() or the collector.
+// A model behind a JavaScript object: shared with the calls that use it, given back by dispose() or the
+// collector.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +24,8 @@ class ModelHandle {
 
   // For a call: Error(kDisposed) after dispose().
   std::shared_ptr<Model> get(const char* what) const {
-    if (!model_) throw Error(codes::kDisposed, std::string("This ") + what + " has been disposed; make a new one.");
+    if (!model_)
+      throw Error(codes::kDisposed, std::string("This ") + what + " has been disposed; make a new one.");
     return model_;
   }
 
@@ -39,9 +41,11 @@ class ModelHandle {
   int64_t bytes_ = 0;
 };
 
-// Objects of these classes are made by the core only: `construct` hands the model to the constructor through an External.
+// Objects of these classes are made by the core only: `construct` hands the model to the constructor through
+// an External.
 template <typename Model>
-Napi::Object construct(Napi::Env env, const Napi::FunctionReference& constructor, std::shared_ptr<Model> model) {
+Napi::Object construct(Napi::Env env, const Napi::FunctionReference& constructor,
+                       std::shared_ptr<Model> model) {
   return constructor.New({Napi::External<std::shared_ptr<Model>>::New(env, &model)});
 }
 

@@ -4,7 +4,8 @@
 #ifndef NAPI_VERSION
 #define NAPI_VERSION 8
 #endif
-// A worker that is being terminated can no longer take an exception; without this, throwing one aborts the process.
+// A worker that is being terminated can no longer take an exception; without this, throwing one aborts the
+// process.
 #ifndef NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS
 #define NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS
 #endif

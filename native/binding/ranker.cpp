@@ -48,7 +48,8 @@ Napi::Value Ranker::rank(const Napi::CallbackInfo& info) {
     const Options options(info[2], "options");
     std::optional<at::Tensor> visible;
     if (options.has("visible")) {
-      visible = visible_argument(options.get("visible"), options.path("visible"), n, patches, /*all_allowed=*/true);
+      visible =
+          visible_argument(options.get("visible"), options.path("visible"), n, patches, /*all_allowed=*/true);
       // Ascending and distinct, so all of them means: everything, in order.
       if (visible->size(1) == patches) visible.reset();
     }

@@ -25,8 +25,9 @@ Napi::Value select_patches(const Napi::CallbackInfo& info) {
     selection.patch_size = options.integer("patchSize", 1, 1 << 16);
     const int64_t n = images.size(0), height = images.size(2), width = images.size(3);
     if (height % selection.patch_size != 0 || width % selection.patch_size != 0) {
-      refuse("images must have sides that are multiples of options.patchSize " + std::to_string(selection.patch_size) +
-             ", but they are " + std::to_string(height) + " x " + std::to_string(width) + " (height x width).");
+      refuse("images must have sides that are multiples of options.patchSize " +
+             std::to_string(selection.patch_size) + ", but they are " + std::to_string(height) + " x " +
+             std::to_string(width) + " (height x width).");
     }
     const int64_t patches = (height / selection.patch_size) * (width / selection.patch_size);
     const at::Tensor logits = float_tensor(info[2], "logits", {n, patches}, /*finite=*/true);
@@ -36,7 +37,8 @@ Napi::Value select_patches(const Napi::CallbackInfo& info) {
     selection.compat = options.one_of<bool>("mode", {{"default", false}, {"compat", true}});
     for (auto [key, noise] : {std::pair{"densityNoise", &selection.density_noise},
                               std::pair{"memberNoise", &selection.member_noise}}) {
-      if (options.has(key)) *noise = float_tensor(options.get(key), options.path(key), {n, patches}, /*finite=*/true);
+      if (options.has(key))
+        *noise = float_tensor(options.get(key), options.path(key), {n, patches}, /*finite=*/true);
     }
     return [=](const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;

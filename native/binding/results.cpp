@@ -8,8 +8,8 @@
 namespace ltrp::binding {
 namespace {
 
-// Below this a copy costs the JavaScript thread less than about a millisecond. Above it V8 gets the tensor's own memory;
-// such a buffer cannot be transferred to another thread, only copied there.
+// Below this a copy costs the JavaScript thread less than about a millisecond. Above it V8 gets the tensor's
+// own memory; such a buffer cannot be transferred to another thread, only copied there.
 constexpr size_t kCopyBytes = size_t{4} << 20;
 
 napi_value array_buffer(Napi::Env env, const at::Tensor& tensor) {
@@ -18,8 +18,8 @@ napi_value array_buffer(Napi::Env env, const at::Tensor& tensor) {
     auto owner = std::make_unique<at::Tensor>(tensor);
     napi_value buffer = nullptr;
     const napi_status status = napi_create_external_arraybuffer(
-        env, tensor.data_ptr(), bytes, [](napi_env, void*, void* hint) { delete static_cast<at::Tensor*>(hint); },
-        owner.get(), &buffer);
+        env, tensor.data_ptr(), bytes,
+        [](napi_env, void*, void* hint) { delete static_cast<at::Tensor*>(hint); }, owner.get(), &buffer);
     if (status == napi_ok) {
       owner.release();
       return buffer;
@@ -45,10 +45,16 @@ Napi::Value typed_array(Napi::Env env, const at::Tensor& tensor) {
   Napi::EscapableHandleScope scope(env);
   napi_typedarray_type type = napi_float32_array;
   switch (tensor.scalar_type()) {
-    case at::kFloat: break;
-    case at::kDouble: type = napi_float64_array; break;
-    case at::kInt: type = napi_int32_array; break;
-    default: throw Error(codes::kInternal, "A result has a type that JavaScript has no array for.");
+    case at::kFloat:
+      break;
+    case at::kDouble:
+      type = napi_float64_array;
+      break;
+    case at::kInt:
+      type = napi_int32_array;
+      break;
+    default:
+      throw Error(codes::kInternal, "A result has a type that JavaScript has no array for.");
   }
   napi_value array = nullptr;
   const auto length = static_cast<size_t>(tensor.numel());

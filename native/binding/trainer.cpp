@@ -26,7 +26,8 @@ PictureBatch pictures_argument(const Napi::Value& value) {
   PictureBatch batch;
   for (uint32_t i = 0; i < list.Length(); ++i) {
     const Options picture(list.Get(i), "pictures[" + std::to_string(i) + "]");
-    const int64_t height = picture.integer("height", 1, INT32_MAX), width = picture.integer("width", 1, INT32_MAX);
+    const int64_t height = picture.integer("height", 1, INT32_MAX),
+                  width = picture.integer("width", 1, INT32_MAX);
     int64_t bytes = 0;
     if (__builtin_mul_overflow(height * width, 3, &bytes)) refuse("A picture is larger than memory can be.");
     batch.pixels.push_back(byte_tensor(picture.get("pixels"), picture.path("pixels"), bytes));
@@ -37,7 +38,7 @@ PictureBatch pictures_argument(const Napi::Value& value) {
 
 MakeResult made(std::unique_ptr<Trainer> trainer) {
   auto run = std::make_shared<TrainingRun>();
-  run->step = trainer->step();
+  *run->step = trainer->step();
   run->trainer = std::move(trainer);
   return [run = std::move(run)](Napi::Env env) -> Napi::Value {
     return construct(env, Environment::of(env).trainer_class, run);
@@ -58,14 +59,16 @@ Napi::Value number_or_null(Napi::Env env, const std::optional<double>& value) {
 Napi::Function TrainerObject::define(Napi::Env env) {
   return DefineClass(
       env, "NativeTrainer",
-      {InstanceMethod("trainStep", &TrainerObject::train_step), InstanceMethod("evaluate", &TrainerObject::evaluate),
-       InstanceMethod("save", &TrainerObject::save), InstanceMethod("exportModel", &TrainerObject::export_model),
+      {InstanceMethod("trainStep", &TrainerObject::train_step),
+       InstanceMethod("evaluate", &TrainerObject::evaluate), InstanceMethod("save", &TrainerObject::save),
+       InstanceMethod("exportModel", &TrainerObject::export_model),
        InstanceMethod("dispose", &TrainerObject::dispose),
        InstanceAccessor("step", &TrainerObject::step, nullptr, napi_enumerable)});
 }
 
 TrainerObject::TrainerObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<TrainerObject>(info) {
   auto run = constructor_argument<TrainingRun>(info, "NativeTrainer");
+  step_ = run->step;
   int64_t bytes = 0;
   if (const PretrainOptions* options = run->trainer->pretrain_options()) {
     batch_size_ = options->training.batch_size;
@@ -83,7 +86,8 @@ TrainerObject::TrainerObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
 Napi::Value TrainerObject::create(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
     return [options = training_options(info[1])](const RunContext&) -> MakeResult {
-      if (const auto* pretrain = std::get_if<PretrainOptions>(&options)) return made(create_pretrainer(*pretrain));
+      if (const auto* pretrain = std::get_if<PretrainOptions>(&options))
+        return made(create_pretrainer(*pretrain));
       return made(create_ranker_trainer(std::get<RankerTrainingOptions>(options)));
     };
   });
@@ -107,7 +111,7 @@ Napi::Value TrainerObject::train_step(const Napi::CallbackInfo& info) {
     }
     return [run, batch = std::move(batch)](const RunContext& context) -> MakeResult {
       const StepResult result = run->trainer->train_step(batch.pictures, context);
-      run->step = run->trainer->step();
+      *run->step = run->trainer->step();
       return [result](Napi::Env env) -> Napi::Value {
         Napi::Object object = Napi::Object::New(env);
         object.Set("step", static_cast<double>(result.step));
@@ -168,9 +172,7 @@ Napi::Value TrainerObject::export_model(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value TrainerObject::step(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    return Napi::Number::New(info.Env(), static_cast<double>(run_.get("trainer")->step.load()));
-  });
+  return Napi::Number::New(info.Env(), static_cast<double>(step_->load()));
 }
 
 }  // namespace ltrp::binding

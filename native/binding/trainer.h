@@ -14,7 +14,8 @@ namespace ltrp::binding {
 // The core's trainer belongs to the compute thread; `step` is what the JavaScript thread may read meanwhile.
 struct TrainingRun {
   std::unique_ptr<Trainer> trainer;
-  std::atomic<int64_t> step{0};
+  // Of its own, so that it can be read after dispose() too.
+  std::shared_ptr<std::atomic<int64_t>> step = std::make_shared<std::atomic<int64_t>>(0);
 };
 
 class TrainerObject : public Napi::ObjectWrap<TrainerObject> {
@@ -36,6 +37,7 @@ class TrainerObject : public Napi::ObjectWrap<TrainerObject> {
   void dispose(const Napi::CallbackInfo& info) { run_.release(info.Env()); }
 
   ModelHandle<TrainingRun> run_;
+  std::shared_ptr<std::atomic<int64_t>> step_;
   int64_t batch_size_ = 0;
 };
 

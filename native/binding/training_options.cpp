@@ -10,11 +10,16 @@ constexpr int64_t kMaxSteps = int64_t{1} << 40;
 
 const char* name_of(RankingLoss loss) {
   switch (loss) {
-    case RankingLoss::kPointWise: return "pointWise";
-    case RankingLoss::kListNet: return "listNet";
-    case RankingLoss::kListMle: return "listMle";
-    case RankingLoss::kRankNet: return "rankNet";
-    case RankingLoss::kFocusedRank: return "focusedRank";
+    case RankingLoss::kPointWise:
+      return "pointWise";
+    case RankingLoss::kListNet:
+      return "listNet";
+    case RankingLoss::kListMle:
+      return "listMle";
+    case RankingLoss::kRankNet:
+      return "rankNet";
+    case RankingLoss::kFocusedRank:
+      return "focusedRank";
   }
   return "";
 }
@@ -41,7 +46,8 @@ TrainingOptions common_options(const Options& options) {
   training.seed = options.seed();
   const std::vector<double> scale = options.numbers("cropScale", 2);
   if (!(scale[0] > 0 && scale[0] <= scale[1] && scale[1] <= 1)) {
-    refuse("options.cropScale must be [least, most] with 0 < least <= most <= 1, shares of the picture's area.");
+    refuse(
+        "options.cropScale must be [least, most] with 0 < least <= most <= 1, shares of the picture's area.");
   }
   training.crop_scale_min = scale[0];
   training.crop_scale_max = scale[1];
@@ -94,8 +100,8 @@ std::variant<PretrainOptions, RankerTrainingOptions> training_options(const Napi
   result.scores.drop = drop_option(options);
   result.scores.metric = metric_option(options);
   result.scores.memory_budget = memory_budget_option(options);
-  result.input =
-      options.one_of<RankerInput>("input", {{"visible", RankerInput::kVisible}, {"full", RankerInput::kFull}});
+  result.input = options.one_of<RankerInput>(
+      "input", {{"visible", RankerInput::kVisible}, {"full", RankerInput::kFull}});
   return result;
 }
 
@@ -114,8 +120,9 @@ Napi::Object to_javascript(Napi::Env env, const RankerTrainingOptions& options) 
   object.Set("model", to_javascript(env, options.model));
   object.Set("teacher", options.teacher);
   object.Set("loss", name_of(options.loss));
-  object.Set("lossK", options.loss_k ? Napi::Value(Napi::Number::New(env, static_cast<double>(*options.loss_k)))
-                                     : env.Null());
+  object.Set("lossK", options.loss_k
+                          ? Napi::Value(Napi::Number::New(env, static_cast<double>(*options.loss_k)))
+                          : env.Null());
   object.Set("drop", name_of(options.scores.drop));
   object.Set("metric", name_of(options.scores.metric));
   object.Set("input", options.input == RankerInput::kVisible ? "visible" : "full");
