@@ -91,9 +91,8 @@ test('the search order: each place wins over the ones behind it', async (t) => {
 
   const steps: [source: string, found: string, extra: Parameters<typeof search>[1]][] = [];
   const vars: Record<string, string> = {};
-  let systemFolders: string[] = [];
   steps.push(['cache', cache, {}]);
-  systemFolders = [system];
+  const systemFolders = [system];
   steps.push(['system', system, { systemFolders }]);
   vars['CONDA_PREFIX'] = path.join(folder, 'conda');
   steps.push(['CONDA_PREFIX', conda, { systemFolders, vars: { ...vars } }]);
@@ -255,7 +254,7 @@ async function listen(t: ExecutionContext, server: Server): Promise<string> {
 }
 
 test('a broken download continues where it stopped', async (t) => {
-  const content = Buffer.alloc(300_000, 'leave one out ');
+  const content = Buffer.alloc(5_000_000, 'leave one out ');
   const { url, ranges } = await serve(t, content, 2);
   const file = path.join(t.context.folder, 'f.zip');
   await download(url, file);

@@ -1,8 +1,5 @@
 /** One file over HTTP, resumable: what has arrived stays in `<file>.part` and the next run asks for the rest. */
-import { createWriteStream } from 'node:fs';
-import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
+import { open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LtrpError } from '../errors.js';
 
@@ -84,13 +81,18 @@ async function transfer(url: string, part: string, options: DownloadOptions): Pr
     const total = length === null ? null : start + Number(length);
     await writeValidator(part, response.headers);
     let done = start;
-    const body = Readable.fromWeb(response.body);
-    body.on('data', (chunk: Uint8Array) => {
-      done += chunk.length;
-      restart();
-      options.onProgress?.(done, total);
-    });
-    await pipeline(body, createWriteStream(part, { flags: resumed ? 'a' : 'w' }));
+    // One chunk after the other, so that what has arrived is on disk when the connection breaks.
+    const handle = await open(part, resumed ? 'a' : 'w');
+    try {
+      for await (const chunk of response.body as AsyncIterable<Uint8Array>) {
+        restart();
+        await handle.writeFile(chunk);
+        done += chunk.length;
+        options.onProgress?.(done, total);
+      }
+    } finally {
+      await handle.close();
+    }
     if (total !== null && done !== total) {
       throw new Error(`${String(done)} of ${String(total)} bytes arrived`);
     }
