@@ -12,6 +12,7 @@
 #include "binding/results.h"
 #include "core/engine/leave_one_out.h"
 #include "core/engine/score_map.h"
+#include "core/model/cost.h"
 
 namespace ltrp::binding {
 namespace {
@@ -52,7 +53,7 @@ at::Tensor in_chunks(const at::Tensor& images, int64_t chunk, const RunContext& 
 int64_t reconstruction_chunk(const MaeConfig& config, int64_t visible, int64_t patches) {
   double flops = transformer_flops(config.encoder, visible + 1);
   if (config.decoder) flops += transformer_flops(*config.decoder, patches + 1);
-  return images_per_chunk(flops);
+  return items_between_polls(flops);
 }
 
 }  // namespace
@@ -174,7 +175,7 @@ Napi::Value Mae::encode(const Napi::CallbackInfo& info) {
       check_finite_images(images);
       const at::Tensor visible = masking.draw(n, patches);
       const int64_t chunk =
-          images_per_chunk(transformer_flops(model->config().encoder, masking.visible_count + 1));
+          items_between_polls(transformer_flops(model->config().encoder, masking.visible_count + 1));
       const at::Tensor result = in_chunks(images, chunk, context, [&](int64_t begin, int64_t count) {
         return model->encode(images.narrow(0, begin, count), visible.narrow(0, begin, count));
       });

@@ -1,14 +1,11 @@
 #include "binding/model_config.h"
 
-#include <algorithm>
-
 #include "core/error.h"
 
 namespace ltrp::binding {
 namespace {
 
 constexpr int64_t kMaxField = int64_t{1} << 31;
-constexpr double kChunkFlops = 4e9;
 
 Napi::Object to_javascript(Napi::Env env, const TransformerConfig& config) {
   Napi::Object object = Napi::Object::New(env);
@@ -162,18 +159,6 @@ void check_load_options(const Options& options) {
   if (precision != "float32") {
     throw Error(codes::kUnsupported, "precision '" + precision + "' is not available yet; use 'float32'.");
   }
-}
-
-int64_t images_per_chunk(double flops_per_image) {
-  return std::max<int64_t>(1, static_cast<int64_t>(kChunkFlops / std::max(flops_per_image, 1.0)));
-}
-
-double transformer_flops(const TransformerConfig& config, int64_t tokens) {
-  const auto t = static_cast<double>(tokens);
-  const auto dim = static_cast<double>(config.dim);
-  const double linears = 2 * t * (4 * dim * dim + 2 * dim * static_cast<double>(config.mlp_dim));
-  const double attention = 4 * t * t * dim;
-  return static_cast<double>(config.depth) * (linears + attention);
 }
 
 }  // namespace ltrp::binding

@@ -30,12 +30,4 @@ StoredType stored_type(const Options& options);
 // can do Error(kInvalidArgument).
 void check_load_options(const Options& options);
 
-// How many images go through a stack of blocks between two looks at the cancel flag: as many as cost a few
-// GFLOP, so that a small model answers within tens of milliseconds and activations stay bounded whatever the
-// batch.
-int64_t images_per_chunk(double flops_per_image);
-
-// Floating-point operations of one image through `config` with `tokens` tokens.
-double transformer_flops(const TransformerConfig& config, int64_t tokens);
-
 }  // namespace ltrp::binding

@@ -10,6 +10,7 @@
 #include "binding/call.h"
 #include "binding/model_config.h"
 #include "binding/results.h"
+#include "core/model/cost.h"
 
 namespace ltrp::binding {
 
@@ -57,7 +58,7 @@ Napi::Value Ranker::rank(const Napi::CallbackInfo& info) {
       c10::InferenceMode guard;
       check_finite_images(images);
       const int64_t tokens = (visible ? visible->size(1) : patches) + 1;
-      const int64_t chunk = images_per_chunk(transformer_flops(model->config().encoder, tokens));
+      const int64_t chunk = items_between_polls(transformer_flops(model->config().encoder, tokens));
       const at::Tensor logits = at::empty({n, patches}, at::kFloat);
       for (int64_t begin = 0; begin < n; begin += chunk) {
         context.check();

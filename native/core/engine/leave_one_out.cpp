@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/engine/masking.h"
+#include "core/model/cost.h"
 #include "kernels/difference.h"
 #include "kernels/pixels.h"
 
@@ -74,6 +75,12 @@ class DirectForm {
     const int64_t encoder = tokens * (6 * config.encoder.dim + 2 * config.encoder.mlp_dim);
     return (std::max(decoder, options_.drop == Drop::kDecoder ? 0 : encoder) + pixels) *
            static_cast<int64_t>(c10::elementSize(model_.dtype()));
+  }
+
+  double flops_per_variant(int64_t visible) const {
+    const MaeConfig& config = model_.config();
+    const double decoder = transformer_flops(*config.decoder, grid_.patches() + 1);
+    return options_.drop == Drop::kDecoder ? decoder : decoder + transformer_flops(config.encoder, visible + 1);
   }
 
  private:
@@ -155,9 +162,12 @@ at::Tensor leave_one_out_metric(const MaskedAutoencoder& model, const at::Tensor
     throw Error(codes::kInvalidArgument, "The metrics psnr and ssim need images of at least 11 x 11 pixels.");
   }
   const DirectForm engine(model, options, grid);
-  const int64_t chunk = std::max<int64_t>(1, options.memory_budget / engine.bytes_per_variant());
-  // The anchors of a group stay alive while its variants run: as many images as fill a chunk.
-  const int64_t group_images = std::clamp<int64_t>(chunk / visible_per_image, 1, n);
+  const int64_t fit_memory = std::max<int64_t>(1, options.memory_budget / engine.bytes_per_variant());
+  // A chunk fits the memory budget and is short enough that a cancelled call ends at once.
+  const int64_t fit_time = items_between_polls(engine.flops_per_variant(visible_per_image));
+  const int64_t chunk = std::min(fit_memory, fit_time);
+  // The anchors of a group stay alive while its variants run, and cost about a variant each.
+  const int64_t group_images = std::clamp<int64_t>(std::min(fit_memory / visible_per_image, fit_time), 1, n);
 
   at::Tensor result = at::empty({variants}, at::dtype(model.dtype()));
   int64_t done = 0;
