@@ -85,7 +85,7 @@ test('every epoch has every picture once, in an order of its own that only the s
   t.notDeepEqual(sequence(again, 27, 6), epochs.flat());
   // Asking for a late position first changes nothing: a resumed run does just that.
   const late = await Dataset.open([join(root, 'a'), join(root, 'b')]);
-  t.is(late.at(26, 5), epochs[2]?.[8]);
+  t.is(late.at(26, 5), epochs[2]?.[8] ?? -1);
   t.is(late.digest, first.digest);
 });
 

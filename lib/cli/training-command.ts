@@ -136,11 +136,11 @@ export async function trainingCommand<Settings extends TrainingSettings>(
       onUnreadable: unreadable,
     });
   } catch (error) {
-    if (stop.aborted && error === stop.reason) {
-      process.exitCode = exitCodes.interrupted;
-      return;
-    }
-    throw error;
+    if (!stop.aborted) throw error;
+    const lost = error !== stop.reason; // the save after Ctrl-C failed: that must not pass for a clean stop
+    if (lost) say(toLtrpError(error).message);
+    process.exitCode = lost ? exitCodes.failed : exitCodes.interrupted;
+    return;
   } finally {
     progress?.stop();
     trainer.dispose();

@@ -100,7 +100,7 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
     option('--depth <blocks>', 'blocks of the encoder', integer),
     option('--heads <count>', 'attention heads of the encoder', integer),
     option('--mlp-dim <width>', 'hidden width of its MLPs (default: 4 * dim)', integer),
-    option('--steps <count>', 'length of the run in optimizer steps', integer),
+    option('--steps <count>', 'length of the run in optimizer steps (default: 10000)', integer),
     option('--epochs <count>', 'or in passes through the data', parsePositive).conflicts('steps'),
     option('--batch-size <images>', 'images in an optimizer step', integer).default(64),
     option(
