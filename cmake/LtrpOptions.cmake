@@ -26,7 +26,7 @@ if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
 endif()
 if(LTRP_SANITIZE)
   target_compile_options(
-    ltrp_options INTERFACE -fsanitize=${LTRP_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g)
+    ltrp_options INTERFACE -fsanitize=${LTRP_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g1)
   # vptr needs type information of LibTorch's hidden classes, which its libraries do not export.
   if(LTRP_SANITIZE MATCHES "undefined")
     target_compile_options(ltrp_options INTERFACE -fno-sanitize=vptr)
