@@ -99,7 +99,7 @@ TEST_CASE("goldens: without a config.json the heads of an unusual width must be 
   if (!golden) return;
   const ScratchFolder folder;
   fs::copy_file(*golden / "small/mae-official.pth", folder / "x.pth");
-  check_content_refused(folder / "x.pth", "give the option encoderHeads");
+  check_content_refused(folder / "x.pth", "set encoder_heads");
   CheckpointOverrides overrides;
   overrides.encoder_heads = 3;
   overrides.layer_norm_eps = 1e-4;
@@ -113,7 +113,7 @@ TEST_CASE("goldens: without a config.json the heads of an unusual width must be 
   // A config.json of some other model is not taken for this one.
   write_bytes(folder / "config.json",
               R"({"embed_dim": 768, "depth": 12, "patch_size": 16, "num_heads": 12})");
-  check_content_refused(folder / "x.pth", "give the option encoderHeads");
+  check_content_refused(folder / "x.pth", "set encoder_heads");
 }
 
 TEST_CASE("transformers 5 module names, and eps from config.json or Hugging Face's default") {
@@ -254,11 +254,16 @@ TEST_CASE("non-square grids need a size") {
   const TensorMap tensors = random_tensors(config);
   write_model_pth(folder / "x.pth", tensors);
   CheckpointOverrides overrides = tiny_heads();
-  check_refused(codes::kCheckpointContent, "imageHeight and imageWidth",
+  check_refused(codes::kCheckpointContent, "set image_height and image_width",
                 [&] { load_mae_checkpoint(folder / "x.pth", true, overrides); });
   overrides.image_height = 8;
   check_refused(codes::kInvalidArgument, "both or none",
                 [&] { load_mae_checkpoint(folder / "x.pth", true, overrides); });
+  // A config.json beside the file does as well.
+  write_bytes(folder / "config.json", R"({"img_size": [8, 12], "patch_size": 4, "embed_dim": 8, "depth": 1,
+    "num_heads": 2, "decoder_embed_dim": 4, "decoder_num_heads": 1})");
+  CHECK(load_mae_checkpoint(folder / "x.pth").config == config);
+  fs::remove(folder / "config.json");
   overrides.image_width = 12;
   CHECK(load_mae_checkpoint(folder / "x.pth", true, overrides).config == config);
 }

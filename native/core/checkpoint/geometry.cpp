@@ -211,10 +211,12 @@ int64_t choose_heads(const StoredCheckpoint& checkpoint, const char* part, int64
     if (width == dim) return heads;
   }
   if (dim > 0 && dim % usual_width == 0) return dim / usual_width;
+  const bool decoder = std::string(part) == "decoder";
   refuse(checkpoint, std::string("does not say how many attention heads its ") + part + " of width " +
-                         std::to_string(dim) + " has; give the option " + part +
-                         "Heads, or put a config.json with " +
-                         (std::string(part) == "decoder" ? "decoder_num_heads" : "num_heads") + " beside it");
+                         std::to_string(dim) +
+                         " has; put a config.json with patch_size, embed_dim, depth, num_heads" +
+                         (decoder ? ", decoder_embed_dim and decoder_num_heads" : "") +
+                         " beside it, or set " + part + "_heads");
 }
 
 int64_t encoder_heads(const StoredCheckpoint& checkpoint, int64_t dim, std::optional<int64_t> override_value,
@@ -270,7 +272,9 @@ void choose_image_size(const StoredCheckpoint& checkpoint, const ModelNames& nam
       static_cast<int64_t>(std::llround(std::sqrt(static_cast<double>(std::max<int64_t>(count, 0)))));
   if (count < 1 || count > (int64_t{1} << 32) || side * side != count) {
     refuse(checkpoint, "has " + quote_name(names.pos_embed) + " for " + std::to_string(count) +
-                           " patches, which is no square grid; give the options imageHeight and imageWidth");
+                           " patches, which is no square grid; put a config.json with patch_size, embed_dim, "
+                           "depth and img_size [height, "
+                           "width] beside it, or set image_height and image_width");
   }
   config.image_height = side * config.patch_size;
   config.image_width = side * config.patch_size;
@@ -325,6 +329,7 @@ MaeConfig infer_mae_config(const StoredCheckpoint& checkpoint, const ModelNames&
   } else {
     if (checkpoint.sidecar.is_object()) hints = read_plain_config(checkpoint.sidecar);
     if (!describes(hints, config)) hints = {};
+    if (config.decoder && hints.decoder_dim != config.decoder->dim) hints.decoder_heads.reset();
     config.layer_norm_eps = 1e-6;
   }
 
