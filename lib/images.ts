@@ -1,7 +1,7 @@
 /** Pictures in, tensors out: decoding and resampling with sharp, normalisation in the core. */
 import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
-import sharp from 'sharp';
+import sharp, { type Sharp } from 'sharp';
 import { LtrpError, toLtrpError } from './errors.js';
 import { runJob } from './native/job.js';
 import { loadCore } from './native/loader.js';
@@ -137,10 +137,30 @@ function coverSize(
 }
 
 /**
+ * A picture file as models and people are to see it: upright, transparency on white, 8-bit RGB, of animations the first
+ * frame. RGB values are taken as stored: profiles are ignored, as Pillow and the published models' training ignore them.
+ * CMYK means nothing without its profile (or libvips's own, where it has none).
+ *
+ * @param space - colour space as sharp's metadata names it.
+ */
+export function openUpright(source: string | Uint8Array, space: string | undefined): Sharp {
+  // 'error' refuses damaged and truncated files but lets harmless warnings (odd metadata) pass.
+  const options = {
+    failOn: 'error',
+    limitInputPixels: false,
+    ignoreIcc: space !== 'cmyk',
+  } as const;
+  return sharp(source, options)
+    .autoOrient()
+    .flatten({ background: '#ffffff' })
+    .toColourspace('srgb');
+}
+
+/**
  * Decodes one picture to 8-bit sRGB and fits it to `size` (without `size`: as it is).
  *
  * The EXIF rotation is applied; transparency is laid on white; CMYK, grey, palette, Lab and 16-bit pictures become 8-bit
- * sRGB, through their colour profile where they carry one; of an animation the first frame is taken. Resampling is
+ * RGB; RGB values are taken as stored (see {@link openUpright}); of an animation the first frame is taken. Resampling is
  * bicubic (a = -0.5) with antialiasing: libvips's `cubic` kernel, without JPEG's shrink-on-load, which uses a different
  * filter. Against Pillow's bicubic on the three golden pictures the mean difference is 0.19 to 0.24 levels of 255.
  *
@@ -161,17 +181,17 @@ export async function decodePicture(
   if (bytes.byteLength === 0) {
     throw new LtrpError('ERR_LTRP_IMAGE_DECODE', `The image ${name} is empty (0 bytes).`);
   }
-  // The size is checked below, before anything is decoded. 'error' refuses damaged and truncated files but lets harmless warnings (odd metadata) pass.
-  const pipeline = sharp(bytes, { failOn: 'error', limitInputPixels: false });
   let original: { height: number; width: number };
+  let pipeline: Sharp;
   try {
-    const { autoOrient } = await pipeline.metadata();
+    // The size is checked below, before anything is decoded.
+    const { autoOrient, space } = await sharp(bytes, { limitInputPixels: false }).metadata();
     original = { height: autoOrient.height, width: autoOrient.width };
+    pipeline = openUpright(bytes, space);
   } catch (cause) {
     throw decodeError(name, cause);
   }
   signal?.throwIfAborted();
-  pipeline.autoOrient().flatten({ background: '#ffffff' }).toColourspace('srgb');
   if (size !== undefined && fit === 'none') {
     if (original.height !== size[0] || original.width !== size[1]) {
       throw new LtrpError(
@@ -254,7 +274,8 @@ async function forEachBounded(
  * Reads pictures into one normalised batch.
  *
  * Sources are paths or the bytes of image files (JPEG, PNG, WebP, AVIF, TIFF, GIF, SVG). The EXIF rotation is applied,
- * transparency is laid on white, every colour space becomes 8-bit sRGB, and of an animation the first frame is taken.
+ * transparency is laid on white, every colour space becomes 8-bit RGB (colour profiles are used for CMYK and ignored
+ * otherwise, as Pillow does), and of an animation the first frame is taken.
  * Resampling is antialiased bicubic, within a mean of 0.25 levels of 255 of Pillow's on the golden pictures. Values are
  * (x / 255 - mean) / std. A few pictures are decoded at a time, on libuv's pool; normalisation runs in the core.
  *

@@ -22,7 +22,7 @@ function buildProgram(): Command {
 ranker has learned the order. Method: "Learning to Rank Patches for Unbiased Image Redundancy Reduction" (CVPR 2024).`,
     )
     .version(packageVersion(), '-V, --version', 'print the version')
-    .helpOption('-h, --help', 'print help; ltrp COMMAND --help says more about a command')
+    .helpOption('-h, --help', 'print help')
     .helpCommand('help [command]', 'print help of a command')
     .configureHelp({ sortSubcommands: false })
     .showSuggestionAfterError()

@@ -1,5 +1,6 @@
 /** Pictures that the command writes: heat maps, kept patches, reconstructions. Drawing happens in sharp, off the JavaScript thread. */
 import sharp, { type Sharp } from 'sharp';
+import { openUpright } from '../../images.js';
 import type { PatchGrid } from '../patch-grid.js';
 import { heatColour, rankShares } from './colours.js';
 
@@ -18,10 +19,8 @@ export interface ShownPicture {
 
 /** Reads an image file for display, no larger than `side` pixels on its longer side. */
 export async function readForDisplay(file: string, side = pictureSide): Promise<ShownPicture> {
-  const { data, info } = await sharp(file, { failOn: 'error' })
-    .autoOrient()
-    .flatten({ background: '#ffffff' })
-    .toColourspace('srgb')
+  const { space } = await sharp(file, { limitInputPixels: false }).metadata();
+  const { data, info } = await openUpright(file, space)
     .resize({ width: side, height: side, fit: 'inside', withoutEnlargement: true })
     .raw()
     .toBuffer({ resolveWithObject: true });

@@ -1,0 +1,42 @@
+/** The `ltrp` command as a child process. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { repository } from './paths.js';
+
+export interface Outcome {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+const built = join(repository, 'dist', 'cli', 'main.js');
+
+/** Starts dist/cli/main.js. */
+export function startLtrp(
+  args: readonly string[],
+  options: { cwd?: string } = {},
+): { child: ChildProcess; outcome: Promise<Outcome> } {
+  if (!existsSync(built)) throw new Error('dist/cli/main.js is missing: run npm run build:ts.');
+  const child = spawn(process.execPath, [built, ...args], { cwd: options.cwd ?? repository });
+  let [stdout, stderr] = ['', ''];
+  child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
+  child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+  const outcome = new Promise<Outcome>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (code) => {
+      resolve({ code, stdout, stderr });
+    });
+  });
+  return { child, outcome };
+}
+
+export const ltrp = (args: readonly string[], options?: { cwd?: string }): Promise<Outcome> =>
+  startLtrp(args, options).outcome;
+
+/** The lines of standard output, each of which must be JSON. */
+export const jsonLines = <T>({ stdout }: Outcome): T[] =>
+  stdout
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as T);
