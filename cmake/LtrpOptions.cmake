@@ -17,8 +17,8 @@ if(LTRP_WERROR)
   target_compile_options(ltrp_options INTERFACE -Werror)
 endif()
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-  # False alarm of GCC 12 on "literal" + std::string (GCC bug 105651).
-  target_compile_options(ltrp_options INTERFACE -Wno-restrict)
+  # False alarms of GCC 12: on "literal" + std::string (GCC bug 105651), and on std::optional members under -O3.
+  target_compile_options(ltrp_options INTERFACE -Wno-restrict -Wno-maybe-uninitialized)
 endif()
 if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
   # nodelete: a Node worker that ends must not unmap code whose threads and static objects LibTorch still holds.

@@ -20,6 +20,7 @@ export {
   type Fit,
   type ReadImagesOptions,
 } from './images.js';
+export { rankAgreement, type RankAgreement } from './agreement.js';
 export { convertCheckpoint, type Conversion, type ConvertOptions } from './convert.js';
 export { rankingLoss, type LossAndGradient, type RankingLossOptions } from './losses.js';
 export { MaskedAutoencoder } from './masked-autoencoder.js';

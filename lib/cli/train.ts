@@ -24,6 +24,7 @@ interface TrainSettings extends TrainingSettings {
   drop: Drop;
   metric: Metric;
   input: 'visible' | 'full';
+  start: 'random' | 'teacher';
   memoryBudget: number;
 }
 
@@ -70,6 +71,12 @@ checkpoints, and at the end model.safetensors. Ctrl-C finishes the step, saves a
     )
       .choices(['visible', 'full'])
       .default('visible'),
+    new Option(
+      '--start <weights>',
+      "random, or the first blocks of the teacher's encoder (of the same width)",
+    )
+      .choices(['random', 'teacher'])
+      .default('random'),
     new Option('--memory-budget <MiB>', "for the teacher's activations")
       .argParser(parseInteger(16))
       .default(512),
@@ -122,6 +129,7 @@ async function buildOptions(
     drop: settings.drop,
     metric: settings.metric,
     input: settings.input,
+    start: settings.start,
     memoryBudget: settings.memoryBudget * 1024 ** 2,
   };
 }

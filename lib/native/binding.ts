@@ -161,6 +161,8 @@ export interface NativeRankerTrainingOptions extends NativeTrainingOptions {
   metric: Metric;
   /** 'visible': the paper's asymmetric input; 'full': the ranker sees all patches, the loss reads the visible slots. */
   input: 'visible' | 'full';
+  /** 'teacher': patch projection, CLS token and blocks start as the first ones of the teacher's encoder; the widths must agree. */
+  start: 'random' | 'teacher';
   memoryBudget: number;
 }
 

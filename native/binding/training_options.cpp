@@ -102,6 +102,8 @@ std::variant<PretrainOptions, RankerTrainingOptions> training_options(const Napi
   result.scores.memory_budget = memory_budget_option(options);
   result.input = options.one_of<RankerInput>(
       "input", {{"visible", RankerInput::kVisible}, {"full", RankerInput::kFull}});
+  result.start = options.one_of<RankerStart>(
+      "start", {{"random", RankerStart::kRandom}, {"teacher", RankerStart::kTeacher}});
   return result;
 }
 
@@ -126,6 +128,7 @@ Napi::Object to_javascript(Napi::Env env, const RankerTrainingOptions& options) 
   object.Set("drop", name_of(options.scores.drop));
   object.Set("metric", name_of(options.scores.metric));
   object.Set("input", options.input == RankerInput::kVisible ? "visible" : "full");
+  object.Set("start", options.start == RankerStart::kRandom ? "random" : "teacher");
   object.Set("memoryBudget", static_cast<double>(options.scores.memory_budget));
   return object;
 }

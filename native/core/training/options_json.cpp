@@ -21,6 +21,7 @@ constexpr std::pair<Drop, const char*> kDrops[] = {
 constexpr std::pair<Metric, const char*> kMetrics[] = {
     {Metric::kL1, "l1"}, {Metric::kL2, "l2"}, {Metric::kPsnr, "psnr"}, {Metric::kSsim, "ssim"}};
 constexpr std::pair<RankerInput, const char*> kInputs[] = {{RankerInput::kVisible, "visible"}, {RankerInput::kFull, "full"}};
+constexpr std::pair<RankerStart, const char*> kStarts[] = {{RankerStart::kRandom, "random"}, {RankerStart::kTeacher, "teacher"}};
 constexpr std::pair<TrainingPrecision, const char*> kPrecisions[] = {{TrainingPrecision::kFloat32, "float32"},
                                                                      {TrainingPrecision::kBFloat16, "bfloat16"}};
 
@@ -115,6 +116,7 @@ json to_json(const RankerTrainingOptions& options) {
   result["drop"] = name_of(options.scores.drop, kDrops);
   result["metric"] = name_of(options.scores.metric, kMetrics);
   result["input"] = name_of(options.input, kInputs);
+  result["start"] = name_of(options.start, kStarts);
   result["memoryBudget"] = options.scores.memory_budget;
   return result;
 }
@@ -134,6 +136,7 @@ RankerTrainingOptions ranker_options_from_json(const json& j) {
     o.scores.drop = value_of(j.at("drop").get<std::string>(), kDrops);
     o.scores.metric = value_of(j.at("metric").get<std::string>(), kMetrics);
     o.input = value_of(j.at("input").get<std::string>(), kInputs);
+    o.start = value_of(j.at("start").get<std::string>(), kStarts);
     j.at("memoryBudget").get_to(o.scores.memory_budget);
     return o;
   });

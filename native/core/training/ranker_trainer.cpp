@@ -32,7 +32,23 @@ RankerTrainer::RankerTrainer(const RankerTrainingOptions& options)
                                              "; they must be the same.");
   }
   visible_count(options.model.grid().patches(), options.training.mask_ratio);
+  if (options.start == RankerStart::kTeacher) start_from_teacher();
   start(model_.tensors());
+}
+
+void RankerTrainer::start_from_teacher() {
+  const TransformerConfig &teacher = teacher_.config().encoder, &ranker = options_.model.encoder;
+  if (ranker.dim != teacher.dim || ranker.heads != teacher.heads || ranker.mlp_dim != teacher.mlp_dim || ranker.depth > teacher.depth) {
+    throw Error(codes::kInvalidArgument,
+                "A ranker that starts as its teacher needs the teacher's width (dim " + std::to_string(teacher.dim) + ", " +
+                    std::to_string(teacher.heads) + " heads, mlpDim " + std::to_string(teacher.mlp_dim) + ") and at most its depth of " +
+                    std::to_string(teacher.depth) + ".");
+  }
+  for (const auto& [name, tensor] : model_.tensors()) {
+    if (name == "cls_token" || name.starts_with("patch_embed.") || name.starts_with("blocks.")) {
+      tensor.copy_(teacher_.tensors().at(name));
+    }
+  }
 }
 
 std::string RankerTrainer::fingerprint(const MaskedAutoencoder& teacher) {

@@ -24,6 +24,7 @@ class RankerTrainer final : public TrainerBase {
   EvaluationResult evaluation_result(const EvaluationSums& sums, int64_t pictures) const override;
   std::map<std::string, std::string> metadata() const override;
 
+  void start_from_teacher();
   at::Tensor visible_ids(int64_t images, uint64_t seed, uint64_t first) const;
   // The teacher's scores [m, V] at the visible ids, free of autograd and inference mode.
   at::Tensor teacher_scores(const at::Tensor& images, const at::Tensor& visible, const RunContext& context) const;

@@ -42,6 +42,8 @@ struct PretrainOptions {
 };
 
 enum class RankerInput { kVisible, kFull };
+// kTeacher: patch projection, CLS token and blocks start as the first ones of the teacher's encoder, of the same width.
+enum class RankerStart { kRandom, kTeacher };
 
 struct RankerTrainingOptions {
   TrainingOptions training;
@@ -51,6 +53,7 @@ struct RankerTrainingOptions {
   std::optional<int64_t> loss_k;
   LeaveOneOutOptions scores;
   RankerInput input = RankerInput::kVisible;
+  RankerStart start = RankerStart::kRandom;
 };
 
 // One decoded picture: RGB bytes, rows of width * 3; owned by the caller for the duration of the call.

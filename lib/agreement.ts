@@ -1,0 +1,37 @@
+import { runJob } from './native/job.js';
+import { loadCore } from './native/loader.js';
+import type { JobOptions } from './types.js';
+import { checkFloats, checkOptions, checkPresent, checkShape } from './validation.js';
+
+/** How well one ordering agrees with another, list by list. */
+export interface RankAgreement {
+  /** [lists]: Kendall's tau-b in [-1, 1]; NaN where a list is constant. */
+  kendallTau: Float64Array;
+  /** [lists]: normalised discounted cumulative gain in [0, 1], gain = target above its list's minimum. */
+  ndcg: Float64Array;
+}
+
+/**
+ * Compares two orderings of the same items, for instance a ranker's logits with a teacher's scores. Kendall's tau-b counts
+ * ties (Kendall 1945); the gain of NDCG is discounted by 1 / log2(rank + 1) (Järvelin and Kekäläinen 2002).
+ *
+ * @param predicted - [lists, items].
+ * @param target - [lists, items].
+ * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for wrong sizes.
+ */
+export async function rankAgreement(
+  predicted: Float32Array,
+  target: Float32Array,
+  shape: readonly [lists: number, items: number],
+  options?: JobOptions,
+): Promise<RankAgreement> {
+  const checked = checkOptions(options);
+  checkPresent('predicted', predicted);
+  checkPresent('target', target);
+  checkShape('shape', shape, 2);
+  const [lists, items] = shape;
+  checkFloats('predicted', predicted, lists * items);
+  checkFloats('target', target, lists * items);
+  const core = loadCore();
+  return runJob(core, checked, (job) => core.rankAgreement(job, predicted, target, shape));
+}

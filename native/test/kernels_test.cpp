@@ -1,0 +1,107 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "kernels/difference.h"
+#include "kernels/resample.h"
+#include "test/core_support.h"
+
+namespace ltrp::test {
+namespace {
+
+// SSIM by its definition: every window position on its own, weights of the two-dimensional Gaussian.
+double naive_ssim(const at::Tensor& p, const at::Tensor& t) {
+  const int64_t height = p.size(1), width = p.size(2);
+  const double range = std::max((p.max() - p.min()).item<double>(), (t.max() - t.min()).item<double>());
+  const double c1 = std::pow(0.01 * range, 2), c2 = std::pow(0.03 * range, 2);
+  at::Tensor weights = at::empty({11, 11}, at::kDouble);
+  for (int64_t y = 0; y < 11; ++y) {
+    for (int64_t x = 0; x < 11; ++x) {
+      weights[y][x] = std::exp(-static_cast<double>((y - 5) * (y - 5) + (x - 5) * (x - 5)) / (2 * 1.5 * 1.5));
+    }
+  }
+  weights = weights / weights.sum();
+  double sum = 0;
+  for (int64_t c = 0; c < 3; ++c) {
+    for (int64_t y = 0; y + 11 <= height; ++y) {
+      for (int64_t x = 0; x + 11 <= width; ++x) {
+        const at::Tensor a = p[c].slice(0, y, y + 11).slice(1, x, x + 11), b = t[c].slice(0, y, y + 11).slice(1, x, x + 11);
+        const double ma = (weights * a).sum().item<double>(), mb = (weights * b).sum().item<double>();
+        const double va = (weights * (a - ma).square()).sum().item<double>();
+        const double vb = (weights * (b - mb).square()).sum().item<double>();
+        const double cov = (weights * (a - ma) * (b - mb)).sum().item<double>();
+        sum += (2 * ma * mb + c1) * (2 * cov + c2) / ((ma * ma + mb * mb + c1) * (va + vb + c2));
+      }
+    }
+  }
+  return sum / static_cast<double>(3 * (height - 10) * (width - 10));
+}
+
+TEST_CASE("SSIM equals its definition window by window") {
+  const at::Tensor p = random_tensor({2, 3, 13, 16}, 1), t = p + random_tensor({2, 3, 13, 16}, 2) * 0.3;
+  const at::Tensor got = structural_similarity(p, t);
+  for (int64_t i = 0; i < 2; ++i) CHECK(got[i].item<double>() == doctest::Approx(naive_ssim(p[i], t[i])).epsilon(1e-9));
+  CHECK(structural_similarity(p, p).min().item<double>() == doctest::Approx(1));
+}
+
+TEST_CASE("PSNR of a known error") {
+  // Range 0 to 2 (the minimum above zero counts as zero), error 0.1 everywhere: 10 log10(4 / 0.01).
+  at::Tensor target = at::full({1, 3, 4, 4}, 0.5, at::kDouble);
+  target[0][0][0][0] = 2.0;
+  CHECK(peak_signal_to_noise(target + 0.1, target).item<double>() == doctest::Approx(10 * std::log10(400.0)).epsilon(1e-9));
+}
+
+TEST_CASE("mean differences") {
+  const at::Tensor a = random_tensor({2, 3, 5}, 1), b = random_tensor({2, 3, 5}, 2);
+  double absolute = 0, squared = 0;
+  for (int64_t t = 0; t < 3; ++t) {
+    for (int64_t c = 0; c < 5; ++c) {
+      const double d = (a[1][t][c] - b[1][t][c]).item<double>();
+      absolute += std::abs(d) / 15;
+      squared += d * d / 15;
+    }
+  }
+  CHECK(mean_absolute_difference(a, b)[1].item<double>() == doctest::Approx(absolute));
+  CHECK(mean_squared_difference(a, b)[1].item<double>() == doctest::Approx(squared));
+}
+
+TEST_CASE("cropping at the original scale copies the box; a flip mirrors it") {
+  const at::Tensor picture = at::randint(0, 256, {20, 30, 3}, at::kByte);
+  at::Tensor out = at::empty({8, 12, 3}, at::kByte);
+  crop_resize_bicubic(picture.const_data_ptr<uint8_t>(), 20, 30, {3, 5, 8, 12}, 8, 12, false, out.mutable_data_ptr<uint8_t>());
+  const at::Tensor box = picture.slice(0, 3, 11).slice(1, 5, 17);
+  CHECK(at::equal(out, box));
+  crop_resize_bicubic(picture.const_data_ptr<uint8_t>(), 20, 30, {3, 5, 8, 12}, 8, 12, true, out.mutable_data_ptr<uint8_t>());
+  CHECK(at::equal(out, box.flip({1})));
+  CHECK_THROWS(crop_resize_bicubic(picture.const_data_ptr<uint8_t>(), 20, 30, {13, 5, 8, 12}, 8, 12, false,
+                                   out.mutable_data_ptr<uint8_t>()));
+}
+
+TEST_CASE("bicubic reduction by an integer factor equals the antialiased filter in float64") {
+  // One dimension at a time: the filter of half-width 2 * scale, a = -0.5, normalised; PIL's definition.
+  const int64_t size = 24, scale = 3;
+  const at::Tensor picture = at::randint(0, 256, {size, size, 3}, at::kByte);
+  at::Tensor out = at::empty({size / scale, size / scale, 3}, at::kByte);
+  crop_resize_bicubic(picture.const_data_ptr<uint8_t>(), size, size, {0, 0, size, size}, size / scale, size / scale, false,
+                      out.mutable_data_ptr<uint8_t>());
+  const auto cubic = [](double x) {
+    x = std::abs(x);
+    constexpr double a = -0.5;
+    if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+    if (x < 2) return (((x - 5) * x + 8) * x - 4) * a;
+    return 0.0;
+  };
+  at::Tensor weights = at::zeros({size / scale, size}, at::kDouble);
+  for (int64_t o = 0; o < size / scale; ++o) {
+    const double centre = (static_cast<double>(o) + 0.5) * static_cast<double>(scale);
+    for (int64_t i = 0; i < size; ++i) weights[o][i] = cubic((static_cast<double>(i) + 0.5 - centre) / static_cast<double>(scale));
+  }
+  weights = weights / weights.sum(1, true);
+  const at::Tensor expected =
+      at::matmul(weights, at::matmul(picture.permute({2, 0, 1}).to(at::kDouble), weights.t())).permute({1, 2, 0}).clamp(0, 255);
+  CHECK(largest_difference(out.to(at::kDouble), expected) <= 1.01);
+}
+
+}  // namespace
+}  // namespace ltrp::test
