@@ -49,11 +49,11 @@ TEST_CASE("Kendall's tau-b equals its definition, with and without ties") {
 }
 
 TEST_CASE("NDCG is 1 for the right order and falls with every exchange") {
-  const at::Tensor target = at::tensor({{3.0, 1.0, 2.0, 0.0}}, at::kDouble);
+  const at::Tensor target = at::tensor({3.0, 1.0, 2.0, 0.0}, at::kDouble).view({1, 4});
   CHECK(ndcg(target, target).item<double>() == doctest::Approx(1));
   const double best = 3 / std::log2(2.0) + 2 / std::log2(3.0) + 1 / std::log2(4.0);
   const double swapped = 2 / std::log2(2.0) + 3 / std::log2(3.0) + 1 / std::log2(4.0);
-  const at::Tensor predicted = at::tensor({{2.0, 1.0, 3.0, 0.0}}, at::kDouble);
+  const at::Tensor predicted = at::tensor({2.0, 1.0, 3.0, 0.0}, at::kDouble).view({1, 4});
   CHECK(ndcg(predicted, target).item<double>() == doctest::Approx(swapped / best).epsilon(1e-12));
   CHECK(ndcg(predicted, at::ones({1, 4}, at::kDouble)).item<double>() == doctest::Approx(1));
 }

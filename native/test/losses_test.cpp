@@ -51,7 +51,8 @@ TEST_CASE("list_mle is the negative log-likelihood of the target's order") {
 }
 
 TEST_CASE("rank_net averages over all ordered pairs, the diagonal included") {
-  const at::Tensor target = at::tensor({{0.5, 0.5004, -1.0}}, at::kDouble), predicted = at::tensor({{0.3, -0.2, 2.0}}, at::kDouble);
+  const at::Tensor target = at::tensor({0.5, 0.5004, -1.0}, at::kDouble).view({1, 3});
+  const at::Tensor predicted = at::tensor({0.3, -0.2, 2.0}, at::kDouble).view({1, 3});
   double expected = 0;
   for (int64_t i = 0; i < 3; ++i) {
     for (int64_t j = 0; j < 3; ++j) {

@@ -27,7 +27,7 @@ TEST_CASE("noise of an image depends on seed and number, not on the batch") {
 }
 
 TEST_CASE("the smallest noise is visible, in raster order, and the rest is masked") {
-  const at::Tensor noise = at::tensor({{0.5F, 0.1F, 0.9F, 0.2F}, {0.0F, 0.3F, 0.2F, 0.1F}}).view({2, 4});
+  const at::Tensor noise = at::tensor({0.5F, 0.1F, 0.9F, 0.2F, 0.0F, 0.3F, 0.2F, 0.1F}).view({2, 4});
   const at::Tensor visible = visible_from_noise(noise, 2);
   CHECK(at::equal(visible, at::tensor({1, 3, 0, 3}, at::kLong).view({2, 2})));
   CHECK(at::equal(masked_from_visible(visible, 4), at::tensor({0, 2, 1, 2}, at::kLong).view({2, 2})));

@@ -47,7 +47,8 @@ TEST_CASE("a share of 1 is the plain top, a share of 0 is clusters alone") {
   const at::Tensor images = random_tensor({1, 3, 24, 32}, 1, at::kFloat), logits = at::arange(12, at::kFloat).view({1, 12});
   SelectionOptions options = options_for(4);
   options.score_share = 1;
-  CHECK(row(select_patches(images, logits, options, {}), 0) == std::vector<int64_t>{8, 9, 10, 11});
+  const std::vector<int64_t> best{8, 9, 10, 11};
+  CHECK(row(select_patches(images, logits, options, {}), 0) == best);
   options.score_share = 0;
   const std::vector<int64_t> clusters = row(select_patches(images, logits, options, {}), 0);
   CHECK(row(select_patches(images, -logits, options, {}), 0) == clusters);
