@@ -1,10 +1,12 @@
-// ltrp.node: opens the LibTorch that TypeScript has chosen before the core is loaded. Links no LibTorch itself.
+// ltrp.node: opens the LibTorch that TypeScript has chosen before the core is loaded. Links no LibTorch
+// itself.
 //
-// The core carries no RUNPATH, so the dynamic loader satisfies its NEEDED names (libc10.so, libtorch_cpu.so, libtorch.so)
-// from libraries of the same SONAME that are already open: exactly the ones opened here.
+// The core carries no RUNPATH, so the dynamic loader satisfies its NEEDED names (libc10.so, libtorch_cpu.so,
+// libtorch.so) from libraries of the same SONAME that are already open: exactly the ones opened here.
 #include <dlfcn.h>
 #include <napi.h>
 
+#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,8 +26,31 @@ Napi::Error coded_error(Napi::Env env, const char* code, const std::string& mess
   return error;
 }
 
-// preload(paths): RTLD_NOW so that an incomplete LibTorch fails here, with the loader's text, and not in the middle of a
-// computation; RTLD_LOCAL so that its symbols do not reach other addons; RTLD_NODELETE because it does not survive dlclose.
+// While it exists, an OpenMP runtime that is opened learns to let waiting threads sleep. By default they
+// spin, and as soon as the processor has anything else to do (decoding, the JavaScript thread, another
+// process) the spinning holds up the very thread that is waited for: a call of 60 ms took seconds. What the
+// user has set wins. The runtime reads the variable once, so it is taken away again and child processes do
+// not inherit it.
+class PassiveWaiting {
+ public:
+  PassiveWaiting() {
+    if (std::getenv(kPolicy) != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr) return;
+    set_ = setenv(kPolicy, "passive", 0) == 0;
+  }
+  ~PassiveWaiting() {
+    if (set_) unsetenv(kPolicy);
+  }
+  PassiveWaiting(const PassiveWaiting&) = delete;
+  PassiveWaiting& operator=(const PassiveWaiting&) = delete;
+
+ private:
+  static constexpr const char* kPolicy = "OMP_WAIT_POLICY";
+  bool set_ = false;
+};
+
+// preload(paths): RTLD_NOW so that an incomplete LibTorch fails here, with the loader's text, and not in the
+// middle of a computation; RTLD_LOCAL so that its symbols do not reach other addons; RTLD_NODELETE because it
+// does not survive dlclose.
 void preload(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (info.Length() != 1 || !info[0].IsArray()) {
@@ -40,6 +65,7 @@ void preload(const Napi::CallbackInfo& info) {
     }
     paths.push_back(item.As<Napi::String>().Utf8Value());
   }
+  const PassiveWaiting waiting;
   for (const std::string& path : paths) {
     if (dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) == nullptr) {
       const char* reason = dlerror();
@@ -81,7 +107,8 @@ Napi::Value mapped(const Napi::CallbackInfo& info) {
   }
 #endif
   Napi::Array result = Napi::Array::New(env, found.size());
-  for (size_t i = 0; i < found.size(); ++i) result[static_cast<uint32_t>(i)] = Napi::String::New(env, found[i]);
+  for (size_t i = 0; i < found.size(); ++i)
+    result[static_cast<uint32_t>(i)] = Napi::String::New(env, found[i]);
   return result;
 }
 
