@@ -13,8 +13,10 @@ inline constexpr const char* kInvalidArgument = "ERR_LTRP_INVALID_ARGUMENT";
 inline constexpr const char* kFileNotFound = "ERR_LTRP_FILE_NOT_FOUND";
 inline constexpr const char* kFileRead = "ERR_LTRP_FILE_READ";
 inline constexpr const char* kFileWrite = "ERR_LTRP_FILE_WRITE";
-inline constexpr const char* kCheckpointFormat = "ERR_LTRP_CHECKPOINT_FORMAT";    // the bytes are not a valid file of its kind
-inline constexpr const char* kCheckpointContent = "ERR_LTRP_CHECKPOINT_CONTENT";  // a valid file, the wrong tensors
+inline constexpr const char* kCheckpointFormat =
+    "ERR_LTRP_CHECKPOINT_FORMAT";  // the bytes are not a valid file of its kind
+inline constexpr const char* kCheckpointContent =
+    "ERR_LTRP_CHECKPOINT_CONTENT";  // a valid file, the wrong tensors
 inline constexpr const char* kUnsupported = "ERR_LTRP_UNSUPPORTED";
 inline constexpr const char* kDisposed = "ERR_LTRP_DISPOSED";
 inline constexpr const char* kOutOfMemory = "ERR_LTRP_OUT_OF_MEMORY";

@@ -28,10 +28,13 @@ class RunContext {
     if (on_progress_) on_progress_(done, total);
   }
 
-  // For a part of a larger job: the same cancel flag, progress shifted by `done_before` and counted against `total`.
+  // For a part of a larger job: the same cancel flag, progress shifted by `done_before` and counted against
+  // `total`.
   RunContext offset(int64_t done_before, int64_t total) const {
     if (!on_progress_) return {cancelled_, nullptr};
-    return {cancelled_, [function = on_progress_, done_before, total](int64_t done, int64_t) { function(done_before + done, total); }};
+    return {cancelled_, [function = on_progress_, done_before, total](int64_t done, int64_t) {
+              function(done_before + done, total);
+            }};
   }
 
   RunContext without_progress() const { return {cancelled_, nullptr}; }

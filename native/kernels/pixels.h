@@ -8,16 +8,19 @@
 
 namespace ltrp {
 
-// bytes [n, H, W, 3] uint8 -> [n, 3, H, W] float32: (x / 255 - mean) / std, mean and std of three values each.
+// bytes [n, H, W, 3] uint8 -> [n, 3, H, W] float32: (x / 255 - mean) / std, mean and std of three values
+// each.
 at::Tensor normalize_pixels(const at::Tensor& bytes, at::ArrayRef<double> mean, at::ArrayRef<double> std);
 
-// images [n, 3, H, W] -> [n, L, 3 * p * p], values ordered (channel, row, column): what a patch projection reads.
+// images [n, 3, H, W] -> [n, L, 3 * p * p], values ordered (channel, row, column): what a patch projection
+// reads.
 at::Tensor patchify_channels_first(const at::Tensor& images, int64_t patch_size);
 
 // images [n, 3, H, W] -> [n, L, p * p * 3], values ordered (row, column, channel): what the decoder predicts.
 at::Tensor patchify_channels_last(const at::Tensor& images, int64_t patch_size);
 
 // patches [n, L, p * p * 3], values ordered (row, column, channel) -> [n, 3, rows * p, columns * p].
-at::Tensor unpatchify_channels_last(const at::Tensor& patches, int64_t rows, int64_t columns, int64_t patch_size);
+at::Tensor unpatchify_channels_last(const at::Tensor& patches, int64_t rows, int64_t columns,
+                                    int64_t patch_size);
 
 }  // namespace ltrp

@@ -15,9 +15,10 @@ struct CropBox {
   int64_t width = 0;
 };
 
-// picture: RGB bytes, `picture_width` pixels a row. Writes out_height * out_width RGB bytes to `out`: the box resized with
-// antialiased bicubic interpolation (a = -0.5, the filter of PIL), mirrored left to right if `flip`.
-void crop_resize_bicubic(const uint8_t* picture, int64_t picture_height, int64_t picture_width, const CropBox& box,
-                         int64_t out_height, int64_t out_width, bool flip, uint8_t* out);
+// picture: RGB bytes, `picture_width` pixels a row. Writes out_height * out_width RGB bytes to `out`: the box
+// resized with antialiased bicubic interpolation (a = -0.5, the filter of PIL), mirrored left to right if
+// `flip`.
+void crop_resize_bicubic(const uint8_t* picture, int64_t picture_height, int64_t picture_width,
+                         const CropBox& box, int64_t out_height, int64_t out_width, bool flip, uint8_t* out);
 
 }  // namespace ltrp

@@ -15,7 +15,8 @@ double naive_tau_b(const at::Tensor& a, const at::Tensor& b) {
   double score = 0, untied_a = 0, untied_b = 0;
   for (int64_t i = 0; i < n; ++i) {
     for (int64_t j = 0; j < i; ++j) {
-      const double da = a[i].item<double>() - a[j].item<double>(), db = b[i].item<double>() - b[j].item<double>();
+      const double da = a[i].item<double>() - a[j].item<double>(),
+                   db = b[i].item<double>() - b[j].item<double>();
       if (da * db > 0) score += 1;
       if (da * db < 0) score -= 1;
       if (da != 0) untied_a += 1;

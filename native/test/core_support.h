@@ -47,12 +47,14 @@ inline TensorMap perturbed(const TensorMap& tensors, uint64_t seed) {
 
 inline MaskedAutoencoder small_mae(at::ScalarType dtype = at::kDouble, uint64_t seed = 1) {
   const MaeConfig config = small_mae_config();
-  return MaskedAutoencoder({config, perturbed(MaskedAutoencoder::initialized(config, seed).tensors(), seed), "ltrp"}, dtype);
+  return MaskedAutoencoder(
+      {config, perturbed(MaskedAutoencoder::initialized(config, seed).tensors(), seed), "ltrp"}, dtype);
 }
 
 inline PatchRanker small_ranker(RankerHead head, at::ScalarType dtype = at::kDouble, uint64_t seed = 2) {
   const RankerConfig config = small_ranker_config(head);
-  return PatchRanker({config, perturbed(PatchRanker::initialized(config, seed).tensors(), seed), "ltrp"}, dtype);
+  return PatchRanker({config, perturbed(PatchRanker::initialized(config, seed).tensors(), seed), "ltrp"},
+                     dtype);
 }
 
 inline at::Tensor random_tensor(at::IntArrayRef shape, uint64_t seed, at::ScalarType dtype = at::kDouble) {
@@ -64,12 +66,15 @@ class Pictures {
  public:
   Pictures(int64_t count, int64_t height, int64_t width, uint64_t seed) {
     for (int64_t i = 0; i < count; ++i) {
-      at::Tensor picture = at::empty({height, width, 3}, at::kFloat).uniform_(0, 20, generator_for(seed, static_cast<uint64_t>(i)));
+      at::Tensor picture = at::empty({height, width, 3}, at::kFloat)
+                               .uniform_(0, 20, generator_for(seed, static_cast<uint64_t>(i)));
       picture += at::linspace(20, 160, width, at::kFloat).view({1, width, 1});
-      const at::Tensor at_ = at::empty({2}, at::kFloat).uniform_(0, 1, generator_for(seed + 1, static_cast<uint64_t>(i)));
+      const at::Tensor at_ =
+          at::empty({2}, at::kFloat).uniform_(0, 1, generator_for(seed + 1, static_cast<uint64_t>(i)));
       const auto top = static_cast<int64_t>(at_[0].item<float>() * static_cast<float>(height / 2));
       const auto left = static_cast<int64_t>(at_[1].item<float>() * static_cast<float>(width / 2));
-      picture.slice(0, top, top + height / 2).slice(1, left, left + width / 2) += at::tensor({70.0F, 10.0F, 40.0F});
+      picture.slice(0, top, top + height / 2).slice(1, left, left + width / 2) +=
+          at::tensor({70.0F, 10.0F, 40.0F});
       bytes_.push_back(picture.clamp(0, 255).to(at::kByte).contiguous());
       views_.push_back({bytes_.back().const_data_ptr<uint8_t>(), height, width});
     }
@@ -81,9 +86,12 @@ class Pictures {
   std::vector<Picture> views_;
 };
 
-inline double largest_difference(const at::Tensor& a, const at::Tensor& b) { return (a - b).abs().max().item<double>(); }
+inline double largest_difference(const at::Tensor& a, const at::Tensor& b) {
+  return (a - b).abs().max().item<double>();
+}
 
-// Central differences of `function` in each of the chosen elements of `at_point` against its autograd gradient.
+// Central differences of `function` in each of the chosen elements of `at_point` against its autograd
+// gradient.
 template <typename Function>
 double worst_gradient_error(at::Tensor at_point, Function function, int64_t stride) {
   at_point.requires_grad_(true);

@@ -26,7 +26,8 @@ double naive_ssim(const at::Tensor& p, const at::Tensor& t) {
   for (int64_t c = 0; c < 3; ++c) {
     for (int64_t y = 0; y + 11 <= height; ++y) {
       for (int64_t x = 0; x + 11 <= width; ++x) {
-        const at::Tensor a = p[c].slice(0, y, y + 11).slice(1, x, x + 11), b = t[c].slice(0, y, y + 11).slice(1, x, x + 11);
+        const at::Tensor a = p[c].slice(0, y, y + 11).slice(1, x, x + 11),
+                         b = t[c].slice(0, y, y + 11).slice(1, x, x + 11);
         const double ma = (weights * a).sum().item<double>(), mb = (weights * b).sum().item<double>();
         const double va = (weights * (a - ma).square()).sum().item<double>();
         const double vb = (weights * (b - mb).square()).sum().item<double>();
@@ -41,7 +42,8 @@ double naive_ssim(const at::Tensor& p, const at::Tensor& t) {
 TEST_CASE("SSIM equals its definition window by window") {
   const at::Tensor p = random_tensor({2, 3, 13, 16}, 1), t = p + random_tensor({2, 3, 13, 16}, 2) * 0.3;
   const at::Tensor got = structural_similarity(p, t);
-  for (int64_t i = 0; i < 2; ++i) CHECK(got[i].item<double>() == doctest::Approx(naive_ssim(p[i], t[i])).epsilon(1e-9));
+  for (int64_t i = 0; i < 2; ++i)
+    CHECK(got[i].item<double>() == doctest::Approx(naive_ssim(p[i], t[i])).epsilon(1e-9));
   CHECK(structural_similarity(p, p).min().item<double>() == doctest::Approx(1));
 }
 
@@ -49,7 +51,8 @@ TEST_CASE("PSNR of a known error") {
   // Range 0 to 2 (the minimum above zero counts as zero), error 0.1 everywhere: 10 log10(4 / 0.01).
   at::Tensor target = at::full({1, 3, 4, 4}, 0.5, at::kDouble);
   target[0][0][0][0] = 2.0;
-  CHECK(peak_signal_to_noise(target + 0.1, target).item<double>() == doctest::Approx(10 * std::log10(400.0)).epsilon(1e-9));
+  CHECK(peak_signal_to_noise(target + 0.1, target).item<double>() ==
+        doctest::Approx(10 * std::log10(400.0)).epsilon(1e-9));
 }
 
 TEST_CASE("mean differences") {
@@ -69,10 +72,12 @@ TEST_CASE("mean differences") {
 TEST_CASE("cropping at the original scale copies the box; a flip mirrors it") {
   const at::Tensor picture = at::randint(0, 256, {20, 30, 3}, at::kByte);
   at::Tensor out = at::empty({8, 12, 3}, at::kByte);
-  crop_resize_bicubic(picture.const_data_ptr<uint8_t>(), 20, 30, {3, 5, 8, 12}, 8, 12, false, out.mutable_data_ptr<uint8_t>());
+  crop_resize_bicubic(picture.const_data_ptr<uint8_t>(), 20, 30, {3, 5, 8, 12}, 8, 12, false,
+                      out.mutable_data_ptr<uint8_t>());
   const at::Tensor box = picture.slice(0, 3, 11).slice(1, 5, 17);
   CHECK(at::equal(out, box));
-  crop_resize_bicubic(picture.const_data_ptr<uint8_t>(), 20, 30, {3, 5, 8, 12}, 8, 12, true, out.mutable_data_ptr<uint8_t>());
+  crop_resize_bicubic(picture.const_data_ptr<uint8_t>(), 20, 30, {3, 5, 8, 12}, 8, 12, true,
+                      out.mutable_data_ptr<uint8_t>());
   CHECK(at::equal(out, box.flip({1})));
   CHECK_THROWS(crop_resize_bicubic(picture.const_data_ptr<uint8_t>(), 20, 30, {13, 5, 8, 12}, 8, 12, false,
                                    out.mutable_data_ptr<uint8_t>()));
@@ -83,8 +88,8 @@ TEST_CASE("bicubic reduction by an integer factor equals the antialiased filter 
   const int64_t size = 24, scale = 3;
   const at::Tensor picture = at::randint(0, 256, {size, size, 3}, at::kByte);
   at::Tensor out = at::empty({size / scale, size / scale, 3}, at::kByte);
-  crop_resize_bicubic(picture.const_data_ptr<uint8_t>(), size, size, {0, 0, size, size}, size / scale, size / scale, false,
-                      out.mutable_data_ptr<uint8_t>());
+  crop_resize_bicubic(picture.const_data_ptr<uint8_t>(), size, size, {0, 0, size, size}, size / scale,
+                      size / scale, false, out.mutable_data_ptr<uint8_t>());
   const auto cubic = [](double x) {
     x = std::abs(x);
     constexpr double a = -0.5;
@@ -95,11 +100,14 @@ TEST_CASE("bicubic reduction by an integer factor equals the antialiased filter 
   at::Tensor weights = at::zeros({size / scale, size}, at::kDouble);
   for (int64_t o = 0; o < size / scale; ++o) {
     const double centre = (static_cast<double>(o) + 0.5) * static_cast<double>(scale);
-    for (int64_t i = 0; i < size; ++i) weights[o][i] = cubic((static_cast<double>(i) + 0.5 - centre) / static_cast<double>(scale));
+    for (int64_t i = 0; i < size; ++i)
+      weights[o][i] = cubic((static_cast<double>(i) + 0.5 - centre) / static_cast<double>(scale));
   }
   weights = weights / weights.sum(1, true);
   const at::Tensor expected =
-      at::matmul(weights, at::matmul(picture.permute({2, 0, 1}).to(at::kDouble), weights.t())).permute({1, 2, 0}).clamp(0, 255);
+      at::matmul(weights, at::matmul(picture.permute({2, 0, 1}).to(at::kDouble), weights.t()))
+          .permute({1, 2, 0})
+          .clamp(0, 255);
   CHECK(largest_difference(out.to(at::kDouble), expected) <= 1.01);
 }
 

@@ -12,8 +12,10 @@ namespace {
 
 constexpr int64_t kPatches = 12;
 
-// The authors' loop: one decode after another over all L + 1 tokens, the removed token hidden by an attention mask.
-at::Tensor looped_scores(const MaskedAutoencoder& model, const at::Tensor& images, const at::Tensor& visible, Drop drop) {
+// The authors' loop: one decode after another over all L + 1 tokens, the removed token hidden by an attention
+// mask.
+at::Tensor looped_scores(const MaskedAutoencoder& model, const at::Tensor& images, const at::Tensor& visible,
+                         Drop drop) {
   const Grid grid = model.grid_of(images);
   const at::Tensor masked = masked_from_visible(visible, grid.patches());
   const auto predict = [&](const at::Tensor& tokens, const std::optional<at::Tensor>& hidden) {
@@ -42,7 +44,8 @@ at::Tensor looped_scores(const MaskedAutoencoder& model, const at::Tensor& image
   return at::stack(scores, 1);
 }
 
-TEST_CASE("batched deletion equals the loop with an attention mask, for every drop and on a grid of another size") {
+TEST_CASE(
+    "batched deletion equals the loop with an attention mask, for every drop and on a grid of another size") {
   const MaskedAutoencoder model = small_mae();
   for (const auto& [height, width] : {std::pair<int64_t, int64_t>{24, 32}, {40, 16}}) {
     const at::Tensor images = random_tensor({3, 3, height, width}, 3);
@@ -70,7 +73,8 @@ TEST_CASE("scores depend neither on the batch nor on the memory budget") {
     const at::Tensor scores = leave_one_out_scores(model, images, visible, options, {});
     CHECK(largest_difference(scores, leave_one_out_scores(model, images, visible, tight, {})) < 1e-13);
     for (int64_t i = 0; i < 5; ++i) {
-      const at::Tensor alone = leave_one_out_scores(model, images.slice(0, i, i + 1), visible.slice(0, i, i + 1), options, {});
+      const at::Tensor alone =
+          leave_one_out_scores(model, images.slice(0, i, i + 1), visible.slice(0, i, i + 1), options, {});
       CHECK(largest_difference(scores[i], alone[0]) < 1e-13);
     }
   }
@@ -144,7 +148,8 @@ TEST_CASE("a score map averages the scores of its masks, the same for an image a
   options.rounds = 6;
   const ScoreMap map = score_map(model, images, options, {});
   CHECK(map.standard_error.isfinite().all().item<bool>());
-  CHECK(largest_difference(map.mean[0], score_map(model, images.slice(0, 0, 1), options, {}).mean[0]) < 1e-13);
+  CHECK(largest_difference(map.mean[0], score_map(model, images.slice(0, 0, 1), options, {}).mean[0]) <
+        1e-13);
   options.mask_ratio = 0.55;  // 5 of 12: three masks a round, filled up
   CHECK(score_map(model, images, options, {}).mean.isfinite().all().item<bool>());
   options.rounds = 0;

@@ -12,8 +12,8 @@
 namespace ltrp::test {
 namespace {
 
-const RankingLoss kAll[] = {RankingLoss::kPointWise, RankingLoss::kListNet, RankingLoss::kListMle, RankingLoss::kRankNet,
-                            RankingLoss::kFocusedRank};
+const RankingLoss kAll[] = {RankingLoss::kPointWise, RankingLoss::kListNet, RankingLoss::kListMle,
+                            RankingLoss::kRankNet, RankingLoss::kFocusedRank};
 
 TEST_CASE("gradients of every loss agree with central differences") {
   for (const RankingLoss loss : kAll) {
@@ -22,8 +22,8 @@ TEST_CASE("gradients of every loss agree with central differences") {
       options.k = std::max<int64_t>(1, items / 2);
       const at::Tensor target = random_tensor({lists, items}, 5);
       at::Tensor predicted = random_tensor({lists, items}, 6) * 2;
-      const double error =
-          worst_gradient_error(predicted, [&] { return ranking_loss(loss, predicted, target, options); }, 1);
+      const double error = worst_gradient_error(
+          predicted, [&] { return ranking_loss(loss, predicted, target, options); }, 1);
       CAPTURE(static_cast<int>(loss));
       CAPTURE(items);
       CHECK(error < 1e-7);
@@ -37,17 +37,20 @@ TEST_CASE("list_mle is the negative log-likelihood of the target's order") {
   for (int64_t list = 0; list < 3; ++list) {
     std::vector<int64_t> order(6);
     std::iota(order.begin(), order.end(), 0);
-    std::sort(order.begin(), order.end(),
-              [&](int64_t a, int64_t b) { return target[list][a].item<double>() > target[list][b].item<double>(); });
+    std::sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+      return target[list][a].item<double>() > target[list][b].item<double>();
+    });
     for (size_t j = 0; j < order.size(); ++j) {
       double sum = 0;
       for (size_t l = j; l < order.size(); ++l) sum += std::exp(predicted[list][order[l]].item<double>());
       expected += (std::log(sum) - predicted[list][order[j]].item<double>()) / 3;
     }
   }
-  CHECK(ranking_loss(RankingLoss::kListMle, predicted, target).item<double>() == doctest::Approx(expected).epsilon(1e-12));
+  CHECK(ranking_loss(RankingLoss::kListMle, predicted, target).item<double>() ==
+        doctest::Approx(expected).epsilon(1e-12));
   // Only differences of logits matter, at any magnitude.
-  CHECK(ranking_loss(RankingLoss::kListMle, predicted + 800, target).item<double>() == doctest::Approx(expected).epsilon(1e-10));
+  CHECK(ranking_loss(RankingLoss::kListMle, predicted + 800, target).item<double>() ==
+        doctest::Approx(expected).epsilon(1e-10));
 }
 
 TEST_CASE("rank_net averages over all ordered pairs, the diagonal included") {
@@ -62,7 +65,8 @@ TEST_CASE("rank_net averages over all ordered pairs, the diagonal included") {
       expected -= (label * std::log(p) + (1 - label) * std::log(1 - p)) / 9 / 2;
     }
   }
-  CHECK(ranking_loss(RankingLoss::kRankNet, predicted, target).item<double>() == doctest::Approx(expected).epsilon(1e-12));
+  CHECK(ranking_loss(RankingLoss::kRankNet, predicted, target).item<double>() ==
+        doctest::Approx(expected).epsilon(1e-12));
 }
 
 TEST_CASE("list_mle with k beyond the list is the whole list; sampling depends on the seed only") {
@@ -72,7 +76,8 @@ TEST_CASE("list_mle with k beyond the list is the whole list; sampling depends o
   few.k = 4;
   few.seed = 11;
   const double whole = ranking_loss(RankingLoss::kListMle, predicted, target).item<double>();
-  CHECK(ranking_loss(RankingLoss::kListMle, predicted, target, all).item<double>() == doctest::Approx(whole).epsilon(1e-12));
+  CHECK(ranking_loss(RankingLoss::kListMle, predicted, target, all).item<double>() ==
+        doctest::Approx(whole).epsilon(1e-12));
   const double first = ranking_loss(RankingLoss::kListMle, predicted, target, few).item<double>();
   CHECK(ranking_loss(RankingLoss::kListMle, predicted, target, few).item<double>() == first);
   few.seed = 12;

@@ -15,7 +15,8 @@ TEST_CASE("the number of visible patches is int(L * (1 - ratio)) in double preci
   CHECK(visible_count(100, 0.9) == 9);
   CHECK(visible_count(49, 0.9) == 4);
   CHECK(visible_count(196, 0.75) == 49);
-  for (const double ratio : {0.0, 1.0, -0.5, 1.5, std::nan(""), 0.999}) CHECK_THROWS_AS(visible_count(196, ratio), Error);
+  for (const double ratio : {0.0, 1.0, -0.5, 1.5, std::nan(""), 0.999})
+    CHECK_THROWS_AS(visible_count(196, ratio), Error);
   CHECK_THROWS_AS(visible_count(1, 0.5), Error);
 }
 
@@ -34,7 +35,9 @@ TEST_CASE("the smallest noise is visible, in raster order, and the rest is maske
 }
 
 TEST_CASE("bad ids are refused") {
-  const auto ids = [](std::initializer_list<int64_t> values) { return at::tensor(at::ArrayRef<int64_t>(values), at::kLong).view({1, -1}); };
+  const auto ids = [](std::initializer_list<int64_t> values) {
+    return at::tensor(at::ArrayRef<int64_t>(values), at::kLong).view({1, -1});
+  };
   CHECK_NOTHROW(check_visible(ids({0, 2, 3}), 1, 4));
   for (const auto& bad : {ids({2, 0}), ids({1, 1}), ids({-1, 2}), ids({0, 4}), ids({0, 1, 2, 3})}) {
     CHECK_THROWS_AS(check_visible(bad, 1, 4), Error);

@@ -9,7 +9,8 @@ namespace ltrp::test {
 namespace {
 
 TEST_CASE("the patch projection is the checkpoint's convolution") {
-  const at::Tensor images = random_tensor({2, 3, 24, 32}, 1), weight = random_tensor({5, 3, 8, 8}, 2), bias = random_tensor({5}, 3);
+  const at::Tensor images = random_tensor({2, 3, 24, 32}, 1), weight = random_tensor({5, 3, 8, 8}, 2),
+                   bias = random_tensor({5}, 3);
   const PatchEmbedding embedding{weight, bias};
   const at::Tensor expected = at::conv2d(images, weight, bias, 8).flatten(2).transpose(1, 2);
   CHECK(largest_difference(embedding(patchify_channels_first(images, 8)), expected) < 1e-12);
@@ -26,7 +27,9 @@ TEST_CASE("bytes are normalised as (x / 255 - mean) / std") {
   const at::Tensor bytes = at::randint(0, 256, {2, 9, 5, 3}, at::kByte);
   const std::array<double, 3> mean{0.1, 0.5, 0.9}, std{0.2, 0.25, 0.3};
   const at::Tensor got = normalize_pixels(bytes, mean, std);
-  const auto row = [](const std::array<double, 3>& x) { return at::tensor(at::ArrayRef<double>(x), at::kDouble); };
+  const auto row = [](const std::array<double, 3>& x) {
+    return at::tensor(at::ArrayRef<double>(x), at::kDouble);
+  };
   const at::Tensor expected = ((bytes.to(at::kDouble) / 255 - row(mean)) / row(std)).permute({0, 3, 1, 2});
   CHECK(largest_difference(got.to(at::kDouble), expected) < 1e-6);
 }
@@ -48,7 +51,8 @@ TEST_CASE("predictions at chosen tokens are those of the whole decode") {
   const at::Tensor visible = visible_from_noise(masking_noise(2, 12, 3), 3);
   const at::Tensor tokens = model.decoder_input(model.encode(images, visible), visible, {3, 4});
   const at::Tensor ids = at::tensor({2, 7, 11, 1, 3, 12}, at::kLong).view({2, 3});
-  CHECK(largest_difference(model.decode_at(tokens, ids), gather_tokens(model.decode(tokens), ids - 1)) < 1e-12);
+  CHECK(largest_difference(model.decode_at(tokens, ids), gather_tokens(model.decode(tokens), ids - 1)) <
+        1e-12);
 }
 
 TEST_CASE("ranker: visible input and full input agree where everything is visible in turn") {
@@ -75,10 +79,10 @@ TEST_CASE("gradients of the autoencoder's loss agree with central differences in
       const at::Tensor tokens = model.decoder_input(model.encode(images, visible), visible, {3, 4});
       return (model.decode_at(tokens, masked + 1) - target).square().mean();
     };
-    for (const char* name :
-         {"cls_token", "mask_token", "patch_embed.proj.weight", "blocks.0.norm1.weight", "blocks.1.attn.qkv.weight",
-          "blocks.0.attn.proj.bias", "blocks.1.mlp.fc1.weight", "norm.bias", "decoder_embed.weight",
-          "decoder_blocks.2.attn.qkv.weight", "decoder_blocks.0.mlp.fc2.weight", "decoder_norm.weight", "decoder_pred.bias"}) {
+    for (const char* name : {"cls_token", "mask_token", "patch_embed.proj.weight", "blocks.0.norm1.weight",
+                             "blocks.1.attn.qkv.weight", "blocks.0.attn.proj.bias", "blocks.1.mlp.fc1.weight",
+                             "norm.bias", "decoder_embed.weight", "decoder_blocks.2.attn.qkv.weight",
+                             "decoder_blocks.0.mlp.fc2.weight", "decoder_norm.weight", "decoder_pred.bias"}) {
       const at::Tensor weight = model.tensors().at(name);
       CAPTURE(name);
       CHECK(worst_gradient_error(weight, loss, std::max<int64_t>(1, weight.numel() / 6)) < 1e-6);
@@ -91,7 +95,8 @@ TEST_CASE("gradients of the ranker agree with central differences") {
     const PatchRanker ranker = small_ranker(head);
     const at::Tensor images = random_tensor({2, 3, 24, 32}, 1), direction = random_tensor({2, 12}, 5);
     const auto loss = [&] { return (ranker.forward(images) * direction).sum(); };
-    for (const char* name : {"cls_token", "patch_embed.proj.bias", "blocks.1.attn.qkv.weight", "norm.weight", "head.weight"}) {
+    for (const char* name :
+         {"cls_token", "patch_embed.proj.bias", "blocks.1.attn.qkv.weight", "norm.weight", "head.weight"}) {
       const at::Tensor weight = ranker.tensors().at(name);
       CAPTURE(name);
       CHECK(worst_gradient_error(weight, loss, std::max<int64_t>(1, weight.numel() / 6)) < 1e-6);

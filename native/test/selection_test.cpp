@@ -24,7 +24,8 @@ std::vector<int64_t> row(const at::Tensor& ids, int64_t image) {
 }
 
 TEST_CASE("every keep gives that many distinct patches in raster order, the best by score among them") {
-  const at::Tensor images = random_tensor({2, 3, 24, 32}, 1, at::kFloat), logits = random_tensor({2, 12}, 2, at::kFloat);
+  const at::Tensor images = random_tensor({2, 3, 24, 32}, 1, at::kFloat),
+                   logits = random_tensor({2, 12}, 2, at::kFloat);
   const at::Tensor ranked = logits.argsort(-1, /*descending=*/true);
   for (int64_t keep = 1; keep <= 12; ++keep) {
     for (const bool compat : {false, true}) {
@@ -44,7 +45,8 @@ TEST_CASE("every keep gives that many distinct patches in raster order, the best
 }
 
 TEST_CASE("a share of 1 is the plain top, a share of 0 is clusters alone") {
-  const at::Tensor images = random_tensor({1, 3, 24, 32}, 1, at::kFloat), logits = at::arange(12, at::kFloat).view({1, 12});
+  const at::Tensor images = random_tensor({1, 3, 24, 32}, 1, at::kFloat),
+                   logits = at::arange(12, at::kFloat).view({1, 12});
   SelectionOptions options = options_for(4);
   options.score_share = 1;
   const std::vector<int64_t> best{8, 9, 10, 11};
@@ -60,18 +62,21 @@ TEST_CASE("diverse patches are found where scores say nothing") {
   images.slice(2, 8, 16).slice(3, 8, 16).fill_(3);
   SelectionOptions options = options_for(2);
   options.score_share = 0;
-  const std::vector<int64_t> kept = row(select_patches(images, at::zeros({1, 12}, at::kFloat), options, {}), 0);
+  const std::vector<int64_t> kept =
+      row(select_patches(images, at::zeros({1, 12}, at::kFloat), options, {}), 0);
   CHECK(std::find(kept.begin(), kept.end(), 5) != kept.end());
 }
 
 TEST_CASE("the seed decides, the batch does not") {
-  const at::Tensor images = random_tensor({3, 3, 24, 32}, 1, at::kFloat), logits = random_tensor({3, 12}, 2, at::kFloat);
+  const at::Tensor images = random_tensor({3, 3, 24, 32}, 1, at::kFloat),
+                   logits = random_tensor({3, 12}, 2, at::kFloat);
   SelectionOptions options = options_for(7);
   options.compat = true;
   options.seed = 3;
   const at::Tensor ids = select_patches(images, logits, options, {});
   CHECK(at::equal(ids, select_patches(images, logits, options, {})));
-  CHECK(at::equal(ids.slice(0, 0, 1), select_patches(images.slice(0, 0, 1), logits.slice(0, 0, 1), options, {})));
+  CHECK(at::equal(ids.slice(0, 0, 1),
+                  select_patches(images.slice(0, 0, 1), logits.slice(0, 0, 1), options, {})));
 }
 
 TEST_CASE("bad input is refused") {

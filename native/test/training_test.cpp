@@ -39,23 +39,28 @@ TEST_CASE("the schedule rises linearly, falls as a half-cosine and ends at zero"
 }
 
 TEST_CASE("AdamW's first steps equal the textbook in float64") {
-  const at::Tensor start = random_tensor({3, 4}, 1, at::kFloat), bias_start = random_tensor({4}, 2, at::kFloat);
-  TensorMap tensors{{"a.weight", start.clone()}, {"a.bias", bias_start.clone()}, {"pos_embed", at::ones({1, 2, 2})}};
+  const at::Tensor start = random_tensor({3, 4}, 1, at::kFloat),
+                   bias_start = random_tensor({4}, 2, at::kFloat);
+  TensorMap tensors{
+      {"a.weight", start.clone()}, {"a.bias", bias_start.clone()}, {"pos_embed", at::ones({1, 2, 2})}};
   TrainingOptions options;
   options.weight_decay = 0.1;
   AdamW optimizer(tensors, options);
   CHECK_FALSE(tensors["pos_embed"].requires_grad());
-  at::Tensor w = start.to(at::kDouble), m = at::zeros_like(w), v = at::zeros_like(w), b = bias_start.to(at::kDouble);
+  at::Tensor w = start.to(at::kDouble), m = at::zeros_like(w), v = at::zeros_like(w),
+             b = bias_start.to(at::kDouble);
   at::Tensor bm = at::zeros_like(b), bv = at::zeros_like(b);
   for (int step = 1; step <= 3; ++step) {
     optimizer.zero_gradients();
     (tensors["a.weight"].square().sum() + (tensors["a.bias"] * step).sum()).backward();
     optimizer.update(0.01);
-    const auto adam = [&](at::Tensor& x, at::Tensor& first, at::Tensor& second, const at::Tensor& g, double decay) {
+    const auto adam = [&](at::Tensor& x, at::Tensor& first, at::Tensor& second, const at::Tensor& g,
+                          double decay) {
       x = x * (1 - 0.01 * decay);
       first = 0.9 * first + 0.1 * g;
       second = 0.95 * second + 0.05 * g * g;
-      x = x - 0.01 * (first / (1 - std::pow(0.9, step))) / ((second / (1 - std::pow(0.95, step))).sqrt() + 1e-8);
+      x = x -
+          0.01 * (first / (1 - std::pow(0.9, step))) / ((second / (1 - std::pow(0.95, step))).sqrt() + 1e-8);
     };
     adam(w, m, v, 2 * w, 0.1);
     adam(b, bm, bv, at::full_like(b, step), 0);
@@ -65,7 +70,8 @@ TEST_CASE("AdamW's first steps equal the textbook in float64") {
 }
 
 TEST_CASE("random crops stay inside any picture and within the asked area") {
-  for (const auto& [height, width] : {std::pair<int64_t, int64_t>{1, 1}, {3, 500}, {480, 640}, {1000, 17}, {224, 224}}) {
+  for (const auto& [height, width] :
+       {std::pair<int64_t, int64_t>{1, 1}, {3, 500}, {480, 640}, {1000, 17}, {224, 224}}) {
     for (uint64_t seed = 0; seed < 200; ++seed) {
       at::Generator generator = generator_for(seed, 0);
       bool flip = false;
@@ -120,7 +126,8 @@ TEST_CASE("a saved run continues bit for bit, and a cancelled step leaves no tra
   for (int i = 0; i < 8; ++i) expected.push_back(whole->train_step(pictures.views(), {}).loss);
 
   const auto first = create_pretrainer(pretrain_options());
-  for (int i = 0; i < 4; ++i) CHECK(first->train_step(pictures.views(), {}).loss == expected[static_cast<size_t>(i)]);
+  for (int i = 0; i < 4; ++i)
+    CHECK(first->train_step(pictures.views(), {}).loss == expected[static_cast<size_t>(i)]);
   std::atomic<bool> cancelled{true};
   CHECK_THROWS_AS(first->train_step(pictures.views(), RunContext(&cancelled, nullptr)), Error);
   first->save(folder / "run.safetensors");

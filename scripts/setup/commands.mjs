@@ -3,7 +3,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { buildSanitizedTests, buildTests, ensureNative } from './native.mjs';
 import { ensurePackages } from './packages.mjs';
-import { root, run, runPackage, say, SetupError, step } from './say.mjs';
+import { root, run, runPackage, say, SetupError } from './say.mjs';
 import { buildTypeScript } from './typescript.mjs';
 
 async function buildAll() {
@@ -24,15 +24,23 @@ export async function demo(args) {
   process.exitCode = status;
 }
 
-/** `npm test`: the C++ tests, then the tests through the public API. Arguments after `--` go to ava. */
+/**
+ * `npm test`: the checks of the sources, the C++ tests, then the tests through the public API. With arguments after `--`,
+ * which go to ava, those last alone.
+ */
 export async function test(args) {
   await ensurePackages();
   await buildTypeScript();
   const folder = await buildTests();
-  await step('Type-checking tests and scripts', () =>
-    runPackage('typescript/bin/tsc', ['--noEmit', '-p', 'tsconfig.json']),
-  );
-  const counts = args.length === 0 ? await runCtest(folder) : { passed: 0, failed: 0 };
+  const counts = { passed: 0, failed: 0 };
+  if (args.length === 0) {
+    say('Checking types, lint, formatting and directions of dependency');
+    const checks = await checkSources();
+    if (checks.failed.length > 0) say(`Found something: ${checks.failed.join(', ')}`);
+    const native = await runCtest(folder);
+    counts.passed = checks.passed.length + native.passed;
+    counts.failed = checks.failed.length + native.failed;
+  }
   say('Running the tests of the public API (ava)');
   let output = '';
   await runPackage('ava/entrypoints/cli.mjs', args, {
@@ -102,9 +110,8 @@ function conclude(passed, failed, skipped) {
   process.exitCode = failed > 0 ? 1 : 0;
 }
 
-export async function lint() {
-  await ensurePackages();
-  await buildTypeScript(); // types of tests that import the package by its name
+/** Runs every check of the sources, whatever the others find; returns the names of those that passed and failed. */
+async function checkSources() {
   const checks = [
     ['tsc', () => runPackage('typescript/bin/tsc', ['--noEmit', '-p', 'tsconfig.json'])],
     ['eslint', () => runPackage('eslint/bin/eslint.js', ['--max-warnings=0', '.'])],
@@ -112,13 +119,24 @@ export async function lint() {
     ['clang-format', () => clangFormat(['--dry-run', '-Werror'])],
     ['directions', () => run(process.execPath, ['scripts/check-directions.mjs'])],
   ];
+  const passed = [];
   const failed = [];
   for (const [name, check] of checks) {
-    await check().catch((error) => {
+    try {
+      await check();
+      passed.push(name);
+    } catch (error) {
       if (!(error instanceof SetupError)) throw error;
       failed.push(name);
-    });
+    }
   }
+  return { passed, failed };
+}
+
+export async function lint() {
+  await ensurePackages();
+  await buildTypeScript(); // types of tests that import the package by its name
+  const { failed } = await checkSources();
   if (failed.length > 0) throw new SetupError(`Lint found something: ${failed.join(', ')}.`);
   say('Lint: nothing to report');
 }

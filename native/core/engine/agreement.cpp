@@ -54,7 +54,8 @@ double sort_counting_exchanges(std::vector<double>& values, std::vector<double>&
 double tau_b(const double* a, const double* b, size_t count) {
   std::vector<size_t> order(count);
   std::iota(order.begin(), order.end(), size_t{0});
-  std::sort(order.begin(), order.end(), [&](size_t i, size_t j) { return a[i] != a[j] ? a[i] < a[j] : b[i] < b[j]; });
+  std::sort(order.begin(), order.end(),
+            [&](size_t i, size_t j) { return a[i] != a[j] ? a[i] < a[j] : b[i] < b[j]; });
   const double pairs = static_cast<double>(count) * static_cast<double>(count - 1) / 2;
   const double tied_a = tied_pairs(count, [&](size_t i, size_t j) { return a[order[i]] == a[order[j]]; });
   const double tied_both = tied_pairs(
@@ -75,14 +76,16 @@ at::Tensor kendall_tau(const at::Tensor& predicted, const at::Tensor& target) {
   const int64_t lists = a.size(0), items = a.size(1);
   at::Tensor result = at::empty({lists}, at::kDouble);
   for (int64_t i = 0; i < lists; ++i) {
-    result.mutable_data_ptr<double>()[i] = tau_b(a.const_data_ptr<double>() + i * items,
-                                                 b.const_data_ptr<double>() + i * items, static_cast<size_t>(items));
+    result.mutable_data_ptr<double>()[i] =
+        tau_b(a.const_data_ptr<double>() + i * items, b.const_data_ptr<double>() + i * items,
+              static_cast<size_t>(items));
   }
   return result;
 }
 
 at::Tensor ndcg(const at::Tensor& predicted, const at::Tensor& target) {
-  const at::Tensor gain = target.to(at::kDouble) - std::get<0>(target.to(at::kDouble).min(1, /*keepdim=*/true));
+  const at::Tensor gain =
+      target.to(at::kDouble) - std::get<0>(target.to(at::kDouble).min(1, /*keepdim=*/true));
   const at::Tensor discount = 1 / at::arange(2, target.size(1) + 2, at::kDouble).log2();
   const auto cumulative = [&](const at::Tensor& order) { return (gain.gather(1, order) * discount).sum(1); };
   const at::Tensor best = cumulative(gain.argsort(/*stable=*/true, 1, /*descending=*/true));

@@ -22,12 +22,12 @@ at::Tensor ids_without(const at::Tensor& removed, int64_t count) {
 
 // Everything about a group of images that its variants share.
 struct Group {
-  at::Tensor images;          // [g, 3, H, W]
-  at::Tensor visible;         // [g, V]
-  at::Tensor masked_tokens;   // [g, L - V], token ids (patch id + 1)
-  at::Tensor tokens;          // [g, L + 1, E]: the anchor's decoder input
-  at::Tensor first_qkv;       // [g, L + 1, 3E]: of the anchor in the first block
-  at::Tensor anchor;          // [g, L - V, C] for l1 and l2, [g, 3, H, W] for psnr and ssim
+  at::Tensor images;         // [g, 3, H, W]
+  at::Tensor visible;        // [g, V]
+  at::Tensor masked_tokens;  // [g, L - V], token ids (patch id + 1)
+  at::Tensor tokens;         // [g, L + 1, E]: the anchor's decoder input
+  at::Tensor first_qkv;      // [g, L + 1, 3E]: of the anchor in the first block
+  at::Tensor anchor;         // [g, L - V, C] for l1 and l2, [g, 3, H, W] for psnr and ssim
 };
 
 bool whole_image(Metric metric) { return metric == Metric::kPsnr || metric == Metric::kSsim; }
@@ -44,8 +44,9 @@ class DirectForm {
     group.masked_tokens = masked_from_visible(visible, grid_.patches()) + 1;
     group.tokens = model_.decoder_input(model_.encode(images, visible), visible, grid_);
     group.first_qkv = model_.decoder().blocks.front().project_qkv(group.tokens);
-    group.anchor = whole_image(options_.metric) ? image_of(model_.decode(group.tokens))
-                                                : model_.decode_at(group.tokens, group.masked_tokens, group.first_qkv);
+    group.anchor = whole_image(options_.metric)
+                       ? image_of(model_.decode(group.tokens))
+                       : model_.decode_at(group.tokens, group.masked_tokens, group.first_qkv);
     return group;
   }
 
@@ -59,7 +60,8 @@ class DirectForm {
     const at::Tensor anchor = group.anchor.index_select(0, image);
     if (whole_image(options_.metric)) {
       const at::Tensor changed = image_of(whole_prediction(group, image, slot, removed));
-      return options_.metric == Metric::kSsim ? structural_similarity(anchor, changed) : peak_signal_to_noise(anchor, changed);
+      return options_.metric == Metric::kSsim ? structural_similarity(anchor, changed)
+                                              : peak_signal_to_noise(anchor, changed);
     }
     const at::Tensor changed = masked_prediction(group, image, slot, removed);
     return options_.metric == Metric::kL1 ? mean_absolute_difference(anchor, changed)
@@ -80,7 +82,8 @@ class DirectForm {
   double flops_per_variant(int64_t visible) const {
     const MaeConfig& config = model_.config();
     const double decoder = transformer_flops(*config.decoder, grid_.patches() + 1);
-    return options_.drop == Drop::kDecoder ? decoder : decoder + transformer_flops(config.encoder, visible + 1);
+    return options_.drop == Drop::kDecoder ? decoder
+                                           : decoder + transformer_flops(config.encoder, visible + 1);
   }
 
  private:
@@ -96,10 +99,12 @@ class DirectForm {
   }
 
   // The decoder's input without the removed token: [m, L, E].
-  at::Tensor input_without(const Group& group, const at::Tensor& image, const at::Tensor& slot, const at::Tensor& removed) const {
+  at::Tensor input_without(const Group& group, const at::Tensor& image, const at::Tensor& slot,
+                           const at::Tensor& removed) const {
     const at::Tensor remaining = ids_without(removed, grid_.patches() + 1);
     if (options_.drop == Drop::kDecoder) return gather_tokens(group.tokens.index_select(0, image), remaining);
-    const at::Tensor visible = group.visible.index_select(0, image).gather(1, ids_without(slot, group.visible.size(1)));
+    const at::Tensor visible =
+        group.visible.index_select(0, image).gather(1, ids_without(slot, group.visible.size(1)));
     const at::Tensor latents = model_.encode(group.images.index_select(0, image), visible);
     return gather_tokens(model_.decoder_input(latents, visible, grid_), remaining);
   }
@@ -108,8 +113,8 @@ class DirectForm {
                                const at::Tensor& removed) const {
     at::Tensor query_ids = group.masked_tokens.index_select(0, image);
     if (options_.drop == Drop::kEncoder) {
-      const at::Tensor tokens =
-          model_.decoder_input(hidden_latents(group, image, slot), group.visible.index_select(0, image), grid_);
+      const at::Tensor tokens = model_.decoder_input(hidden_latents(group, image, slot),
+                                                     group.visible.index_select(0, image), grid_);
       return model_.decode_at(tokens, query_ids);
     }
     // The tokens behind the gap have moved up by one.
@@ -117,15 +122,17 @@ class DirectForm {
     const at::Tensor tokens = input_without(group, image, slot, removed);
     if (options_.drop == Drop::kBoth) return model_.decode_at(tokens, query_ids);
     const at::Tensor remaining = ids_without(removed, grid_.patches() + 1);
-    return model_.decode_at(tokens, query_ids, gather_tokens(group.first_qkv.index_select(0, image), remaining));
+    return model_.decode_at(tokens, query_ids,
+                            gather_tokens(group.first_qkv.index_select(0, image), remaining));
   }
 
-  // Predictions of all L patches; at the removed patch, where there is no token to predict from, see fill below.
+  // Predictions of all L patches; at the removed patch, where there is no token to predict from, see fill
+  // below.
   at::Tensor whole_prediction(const Group& group, const at::Tensor& image, const at::Tensor& slot,
                               const at::Tensor& removed) const {
     if (options_.drop == Drop::kEncoder) {
-      return model_.decode(
-          model_.decoder_input(hidden_latents(group, image, slot), group.visible.index_select(0, image), grid_));
+      return model_.decode(model_.decoder_input(hidden_latents(group, image, slot),
+                                                group.visible.index_select(0, image), grid_));
     }
     const int64_t tokens = grid_.patches() + 1;
     at::Tensor hidden = at::zeros({image.size(0), tokens}, at::kBool);
@@ -134,8 +141,10 @@ class DirectForm {
     if (options_.drop == Drop::kDecoder) {
       input = group.tokens.index_select(0, image);
     } else {
-      const at::Tensor visible = group.visible.index_select(0, image).gather(1, ids_without(slot, group.visible.size(1)));
-      input = model_.decoder_input(model_.encode(group.images.index_select(0, image), visible), visible, grid_);
+      const at::Tensor visible =
+          group.visible.index_select(0, image).gather(1, ids_without(slot, group.visible.size(1)));
+      input =
+          model_.decoder_input(model_.encode(group.images.index_select(0, image), visible), visible, grid_);
     }
     // The removed token is seen by nobody; only its own residual stream predicts its own patch.
     return model_.predict(model_.decoder().forward(input, hidden).slice(1, 1));
@@ -148,15 +157,17 @@ class DirectForm {
 
 }  // namespace
 
-at::Tensor leave_one_out_metric(const MaskedAutoencoder& model, const at::Tensor& images, const at::Tensor& visible,
-                                const LeaveOneOutOptions& options, const RunContext& context) {
+at::Tensor leave_one_out_metric(const MaskedAutoencoder& model, const at::Tensor& images,
+                                const at::Tensor& visible, const LeaveOneOutOptions& options,
+                                const RunContext& context) {
   const c10::InferenceMode inference;
   const Grid grid = model.grid_of(images);
   model.decoder();  // refuses encoder-only checkpoints before any work
   const int64_t n = images.size(0), visible_per_image = visible.size(1), variants = n * visible_per_image;
   check_visible(visible, n, grid.patches());
   if (options.drop == Drop::kBoth && visible_per_image < 2) {
-    throw Error(codes::kInvalidArgument, "drop 'both' needs at least two visible patches; lower the mask ratio.");
+    throw Error(codes::kInvalidArgument,
+                "drop 'both' needs at least two visible patches; lower the mask ratio.");
   }
   if (whole_image(options.metric) && (images.size(2) < 11 || images.size(3) < 11)) {
     throw Error(codes::kInvalidArgument, "The metrics psnr and ssim need images of at least 11 x 11 pixels.");
@@ -187,8 +198,9 @@ at::Tensor leave_one_out_metric(const MaskedAutoencoder& model, const at::Tensor
   return result.view({n, visible_per_image});
 }
 
-at::Tensor leave_one_out_scores(const MaskedAutoencoder& model, const at::Tensor& images, const at::Tensor& visible,
-                                const LeaveOneOutOptions& options, const RunContext& context) {
+at::Tensor leave_one_out_scores(const MaskedAutoencoder& model, const at::Tensor& images,
+                                const at::Tensor& visible, const LeaveOneOutOptions& options,
+                                const RunContext& context) {
   const at::Tensor metric = leave_one_out_metric(model, images, visible, options, context);
   if (!whole_image(options.metric)) return metric;
   const at::Tensor low = metric.min(), high = metric.max();

@@ -17,15 +17,17 @@ struct LeaveOneOutOptions {
   int64_t memory_budget = int64_t{512} << 20;  // bytes for the activations of one chunk of variants
 };
 
-// images [n, 3, H, W] normalised, visible [n, V] int64 ascending -> scores [n, V] in the model's dtype; larger is denser.
-// l1, l2: mean absolute / squared difference over masked patches and pixel values, in normalised pixels (squared).
-// psnr, ssim: of the whole reconstruction against the anchor, then 1 - (x - min) / (max - min) over the whole batch:
-// these two depend on the batch. Progress counts variants.
-at::Tensor leave_one_out_scores(const MaskedAutoencoder& model, const at::Tensor& images, const at::Tensor& visible,
-                                const LeaveOneOutOptions& options, const RunContext& context);
+// images [n, 3, H, W] normalised, visible [n, V] int64 ascending -> scores [n, V] in the model's dtype;
+// larger is denser. l1, l2: mean absolute / squared difference over masked patches and pixel values, in
+// normalised pixels (squared). psnr, ssim: of the whole reconstruction against the anchor, then 1 - (x - min)
+// / (max - min) over the whole batch: these two depend on the batch. Progress counts variants.
+at::Tensor leave_one_out_scores(const MaskedAutoencoder& model, const at::Tensor& images,
+                                const at::Tensor& visible, const LeaveOneOutOptions& options,
+                                const RunContext& context);
 
 // The metrics before normalisation (psnr in dB, ssim in [-1, 1]); for l1 and l2 the same as the scores.
-at::Tensor leave_one_out_metric(const MaskedAutoencoder& model, const at::Tensor& images, const at::Tensor& visible,
-                                const LeaveOneOutOptions& options, const RunContext& context);
+at::Tensor leave_one_out_metric(const MaskedAutoencoder& model, const at::Tensor& images,
+                                const at::Tensor& visible, const LeaveOneOutOptions& options,
+                                const RunContext& context);
 
 }  // namespace ltrp

@@ -12,13 +12,15 @@ namespace ltrp {
 int64_t visible_count(int64_t patches, double mask_ratio) {
   // Written so that NaN is refused too.
   if (!(mask_ratio > 0.0 && mask_ratio < 1.0)) {
-    throw Error(codes::kInvalidArgument, "maskRatio must lie between 0 and 1, both excluded; got " + std::to_string(mask_ratio) + ".");
+    throw Error(codes::kInvalidArgument,
+                "maskRatio must lie between 0 and 1, both excluded; got " + std::to_string(mask_ratio) + ".");
   }
   const auto visible = static_cast<int64_t>(static_cast<double>(patches) * (1.0 - mask_ratio));
   if (visible < 1 || visible >= patches) {
-    throw Error(codes::kInvalidArgument, "A mask ratio of " + std::to_string(mask_ratio) + " leaves " + std::to_string(visible) +
-                                             " of " + std::to_string(patches) +
-                                             " patches visible; at least one must be visible and one masked.");
+    throw Error(codes::kInvalidArgument,
+                "A mask ratio of " + std::to_string(mask_ratio) + " leaves " + std::to_string(visible) +
+                    " of " + std::to_string(patches) +
+                    " patches visible; at least one must be visible and one masked.");
   }
   return visible;
 }
@@ -49,12 +51,14 @@ void check_visible(const at::Tensor& visible, int64_t images, int64_t patches) {
   }
   if (visible.size(1) < 1 || visible.size(1) >= patches) {
     throw Error(codes::kInvalidArgument, "visible must name between 1 and " + std::to_string(patches - 1) +
-                                             " patches an image; got " + std::to_string(visible.size(1)) + ".");
+                                             " patches an image; got " + std::to_string(visible.size(1)) +
+                                             ".");
   }
   const bool in_range = visible.min().item<int64_t>() >= 0 && visible.max().item<int64_t>() < patches;
   if (!in_range || !visible.diff(1, 1).gt(0).all().item<bool>()) {
-    throw Error(codes::kInvalidArgument, "visible must hold distinct patch ids in ascending order, each from 0 to " +
-                                             std::to_string(patches - 1) + ".");
+    throw Error(codes::kInvalidArgument,
+                "visible must hold distinct patch ids in ascending order, each from 0 to " +
+                    std::to_string(patches - 1) + ".");
   }
 }
 

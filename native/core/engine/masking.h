@@ -10,7 +10,8 @@ namespace ltrp {
 // V = int(L * (1 - mask_ratio)) in double precision. Error(kInvalidArgument) unless 0 < V < L.
 int64_t visible_count(int64_t patches, double mask_ratio);
 
-// Uniform noise [n, L] float32 from `seed`; image i's row depends on (seed, first_image + i) only, not on the batch it comes in.
+// Uniform noise [n, L] float32 from `seed`; image i's row depends on (seed, first_image + i) only, not on the
+// batch it comes in.
 at::Tensor masking_noise(int64_t images, int64_t patches, uint64_t seed, int64_t first_image = 0);
 
 // Ids of the V smallest of noise [n, L], ascending per row: [n, V] int64.

@@ -14,9 +14,11 @@ namespace {
 
 // Masks of one round for one image: [ceil(L / V), V] ascending ids. Every patch appears at least once.
 at::Tensor masks_of_round(int64_t patches, int64_t visible, uint64_t seed, uint64_t stream) {
-  const at::Tensor order = at::empty({patches}, at::kFloat).uniform_(0, 1, generator_for(seed, stream)).argsort();
+  const at::Tensor order =
+      at::empty({patches}, at::kFloat).uniform_(0, 1, generator_for(seed, stream)).argsort();
   const int64_t masks = (patches + visible - 1) / visible;
-  // The last mask takes what is left and is filled up from the front of the same permutation, which it does not hold yet.
+  // The last mask takes what is left and is filled up from the front of the same permutation, which it does
+  // not hold yet.
   const at::Tensor cyclic = at::cat({order, order.slice(0, 0, masks * visible - patches)});
   return std::get<0>(cyclic.view({masks, visible}).sort(1));
 }
@@ -26,7 +28,8 @@ at::Tensor masks_of_round(int64_t patches, int64_t visible, uint64_t seed, uint6
 ScoreMap score_map(const MaskedAutoencoder& model, const at::Tensor& images, const ScoreMapOptions& options,
                    const RunContext& context) {
   if (options.rounds < 1) {
-    throw Error(codes::kInvalidArgument, "rounds must be at least 1; got " + std::to_string(options.rounds) + ".");
+    throw Error(codes::kInvalidArgument,
+                "rounds must be at least 1; got " + std::to_string(options.rounds) + ".");
   }
   const Grid grid = model.grid_of(images);
   const int64_t n = images.size(0), patches = grid.patches();
@@ -41,10 +44,12 @@ ScoreMap score_map(const MaskedAutoencoder& model, const at::Tensor& images, con
   for (int64_t image = 0; image < n; ++image) {
     for (int64_t round = 0; round < options.rounds; ++round) {
       const at::Tensor ids =
-          masks_of_round(patches, visible, mix_seed(options.seed, static_cast<uint64_t>(image)), static_cast<uint64_t>(round));
+          masks_of_round(patches, visible, mix_seed(options.seed, static_cast<uint64_t>(image)),
+                         static_cast<uint64_t>(round));
       const at::Tensor batch = images.slice(0, image, image + 1).expand({masks_per_round, -1, -1, -1});
       const RunContext inner = context.offset(done, variants);
-      const at::Tensor scores = leave_one_out_scores(model, batch, ids, options.scores, inner).to(at::kDouble).reshape({-1});
+      const at::Tensor scores =
+          leave_one_out_scores(model, batch, ids, options.scores, inner).to(at::kDouble).reshape({-1});
       const at::Tensor flat_ids = ids.reshape({-1});
       count[image].scatter_add_(0, flat_ids, at::ones_like(scores));
       sum[image].scatter_add_(0, flat_ids, scores);
@@ -53,10 +58,13 @@ ScoreMap score_map(const MaskedAutoencoder& model, const at::Tensor& images, con
     }
   }
   const at::Tensor mean = sum / count;
-  // Sample variance of the scores over the masks, divided by their number; 0 / 0 is NaN, as documented for one mask.
+  // Sample variance of the scores over the masks, divided by their number; 0 / 0 is NaN, as documented for
+  // one mask.
   const at::Tensor variance = (squares - count * mean.square()).clamp_min(0) / (count - 1);
   const at::Tensor error = (variance / count).sqrt();
-  const auto finish = [&](const at::Tensor& x) { return x.to(model.dtype()).view({n, grid.rows, grid.columns}); };
+  const auto finish = [&](const at::Tensor& x) {
+    return x.to(model.dtype()).view({n, grid.rows, grid.columns});
+  };
   return {finish(mean), finish(error)};
 }
 

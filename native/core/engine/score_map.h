@@ -14,12 +14,13 @@ struct ScoreMapOptions {
 
 struct ScoreMap {
   at::Tensor mean;            // [n, rows, columns]
-  at::Tensor standard_error;  // [n, rows, columns]; of the mean over the masks in which the patch was visible, NaN for one
+  at::Tensor standard_error;  // [n, rows, columns]; of the mean over the masks in which the patch was
+                              // visible, NaN for one
 };
 
-// Each round splits a random permutation of the patches into ceil(L / V) masks, so every patch is visible at least once a
-// round; the last mask is filled up with other patches of that permutation. Image i's masks depend on (seed, i) only.
-// Progress counts variants.
+// Each round splits a random permutation of the patches into ceil(L / V) masks, so every patch is visible at
+// least once a round; the last mask is filled up with other patches of that permutation. Image i's masks
+// depend on (seed, i) only. Progress counts variants.
 ScoreMap score_map(const MaskedAutoencoder& model, const at::Tensor& images, const ScoreMapOptions& options,
                    const RunContext& context);
 

@@ -24,7 +24,8 @@ struct Clusters {
   at::Tensor assignment;  // [L] index into centres
 };
 
-// Density peaks with k nearest neighbours (Du et al. 2016, as used by the authors): patches [L, C], noise [L].
+// Density peaks with k nearest neighbours (Du et al. 2016, as used by the authors): patches [L, C], noise
+// [L].
 Clusters density_peaks(const at::Tensor& patches, const at::Tensor& noise, int64_t count) {
   const int64_t total = patches.size(0);
   const at::Tensor batch = patches.unsqueeze(0);
@@ -45,7 +46,8 @@ std::vector<int64_t> to_vector(const at::Tensor& ids) {
 }
 
 // One member of every cluster, largest clusters first.
-std::vector<int64_t> representatives(const Clusters& clusters, const std::optional<at::Tensor>& member_noise) {
+std::vector<int64_t> representatives(const Clusters& clusters,
+                                     const std::optional<at::Tensor>& member_noise) {
   const int64_t count = clusters.centres.size(0);
   const at::Tensor sizes = at::bincount(clusters.assignment, {}, count);
   const std::vector<int64_t> order = to_vector(sizes.argsort(/*dim=*/-1, /*descending=*/true));
@@ -69,17 +71,20 @@ std::vector<int64_t> representatives(const Clusters& clusters, const std::option
   return result;
 }
 
-void check(const at::Tensor& images, const at::Tensor& logits, const SelectionOptions& options, int64_t patches) {
+void check(const at::Tensor& images, const at::Tensor& logits, const SelectionOptions& options,
+           int64_t patches) {
   if (logits.dim() != 2 || logits.size(0) != images.size(0) || logits.size(1) != patches) {
-    throw Error(codes::kInvalidArgument, "logits must hold one value for each of the " + std::to_string(patches) +
-                                             " patches of each image.");
+    throw Error(codes::kInvalidArgument, "logits must hold one value for each of the " +
+                                             std::to_string(patches) + " patches of each image.");
   }
   if (options.keep < 1 || options.keep > patches) {
     throw Error(codes::kInvalidArgument, "keep must lie between 1 and the " + std::to_string(patches) +
-                                             " patches of an image; got " + std::to_string(options.keep) + ".");
+                                             " patches of an image; got " + std::to_string(options.keep) +
+                                             ".");
   }
   if (!(options.score_share >= 0 && options.score_share <= 1)) {
-    throw Error(codes::kInvalidArgument, "scoreShare must lie between 0 and 1; got " + std::to_string(options.score_share) + ".");
+    throw Error(codes::kInvalidArgument,
+                "scoreShare must lie between 0 and 1; got " + std::to_string(options.score_share) + ".");
   }
   if (!logits.isfinite().all().item<bool>()) {
     throw Error(codes::kInvalidArgument, "logits must be finite numbers; found NaN or infinity.");
@@ -88,8 +93,10 @@ void check(const at::Tensor& images, const at::Tensor& logits, const SelectionOp
     throw Error(codes::kInvalidArgument, "Pixels must be finite numbers; found NaN or infinity.");
   }
   for (const auto* noise : {&options.density_noise, &options.member_noise}) {
-    if (*noise && ((*noise)->dim() != 2 || (*noise)->size(0) != images.size(0) || (*noise)->size(1) != patches)) {
-      throw Error(codes::kInvalidArgument, "densityNoise and memberNoise must hold one value for each patch of each image.");
+    if (*noise &&
+        ((*noise)->dim() != 2 || (*noise)->size(0) != images.size(0) || (*noise)->size(1) != patches)) {
+      throw Error(codes::kInvalidArgument,
+                  "densityNoise and memberNoise must hold one value for each patch of each image.");
     }
   }
 }
@@ -112,7 +119,8 @@ at::Tensor select_patches(const at::Tensor& images, const at::Tensor& logits, co
       return at::empty({patches}, at::kFloat)
           .uniform_(0, 1, generator_for(mix_seed(options.seed, static_cast<uint64_t>(image)), stream));
     };
-    std::vector<int64_t> kept = to_vector(logits[image].argsort(/*stable=*/true, -1, /*descending=*/true).slice(0, 0, by_score));
+    std::vector<int64_t> kept =
+        to_vector(logits[image].argsort(/*stable=*/true, -1, /*descending=*/true).slice(0, 0, by_score));
     if (by_score < options.keep) {
       const Clusters clusters = density_peaks(pixels[image], noise(options.density_noise, 0), options.keep);
       std::optional<at::Tensor> member_noise;

@@ -15,13 +15,14 @@ struct SelectionOptions {
   int64_t patch_size = 16;
   double score_share = 0.7;  // int(keep * share) go to the highest logits
   uint64_t seed = 0;
-  bool compat = false;  // the authors' way: random member, score order then cluster order
+  bool compat = false;                      // the authors' way: random member, score order then cluster order
   std::optional<at::Tensor> density_noise;  // [n, L] float32 in [0, 1); drawn from seed when absent
   std::optional<at::Tensor> member_noise;   // [n, L]; compat only
 };
 
-// images [n, 3, H, W] normalised, logits [n, L] -> ids [n, keep] int64. Default mode: the clusters' centres represent them,
-// raster order. Error(kInvalidArgument) for wrong sizes, NaN logits or pixels, keep outside [1, L].
+// images [n, 3, H, W] normalised, logits [n, L] -> ids [n, keep] int64. Default mode: the clusters' centres
+// represent them, raster order. Error(kInvalidArgument) for wrong sizes, NaN logits or pixels, keep outside
+// [1, L].
 at::Tensor select_patches(const at::Tensor& images, const at::Tensor& logits, const SelectionOptions& options,
                           const RunContext& context);
 

@@ -32,7 +32,7 @@ struct MaeConfig {
   TransformerConfig encoder;
   std::optional<TransformerConfig> decoder;  // absent in encoder-only checkpoints (mae_pretrain_*.pth)
   double layer_norm_eps = 1e-6;
-  bool normalized_target = false;  // trained on per-patch normalised pixels
+  bool normalized_target = false;                   // trained on per-patch normalised pixels
   std::array<double, 3> mean{0.485, 0.456, 0.406};  // of input pixels in [0, 1], RGB
   std::array<double, 3> std{0.229, 0.224, 0.225};
 

@@ -53,7 +53,8 @@ void MaskedAutoencoder::bind() {
   encoder_ = transformer_weights(tensors_, config_.encoder, "blocks", "norm", config_.layer_norm_eps);
   if (config_.decoder) {
     decoder_embed_ = linear_weights(tensors_, "decoder_embed");
-    decoder_ = transformer_weights(tensors_, *config_.decoder, "decoder_blocks", "decoder_norm", config_.layer_norm_eps);
+    decoder_ = transformer_weights(tensors_, *config_.decoder, "decoder_blocks", "decoder_norm",
+                                   config_.layer_norm_eps);
     decoder_pred_ = linear_weights(tensors_, "decoder_pred");
   }
 }
@@ -72,24 +73,29 @@ at::Tensor MaskedAutoencoder::encode(const at::Tensor& images, const at::Tensor&
   const at::Tensor visible_positions = positions[0].slice(0, 1).index_select(0, visible.reshape({-1}));
   at::Tensor tokens = patch_embedding_(gather_tokens(patches, visible)) +
                       visible_positions.view({visible.size(0), visible.size(1), config_.encoder.dim});
-  const at::Tensor cls = (tensors_.at("cls_token") + positions.slice(1, 0, 1)).expand({tokens.size(0), 1, -1});
+  const at::Tensor cls =
+      (tensors_.at("cls_token") + positions.slice(1, 0, 1)).expand({tokens.size(0), 1, -1});
   tokens = at::cat({cls, tokens}, 1);
   if (!hidden) return encoder_.forward(tokens);
 
-  TORCH_CHECK(hidden->size(0) % tokens.size(0) == 0 && hidden->size(1) == visible.size(1), "hidden must be [n * k, V]");
+  TORCH_CHECK(hidden->size(0) % tokens.size(0) == 0 && hidden->size(1) == visible.size(1),
+              "hidden must be [n * k, V]");
   tokens = tokens.repeat_interleave(hidden->size(0) / tokens.size(0), 0);
   // CLS is never hidden.
   return encoder_.forward(tokens, at::constant_pad_nd(*hidden, {1, 0}, false));
 }
 
-at::Tensor MaskedAutoencoder::decoder_input(const at::Tensor& latents, const at::Tensor& visible, Grid grid) const {
+at::Tensor MaskedAutoencoder::decoder_input(const at::Tensor& latents, const at::Tensor& visible,
+                                            Grid grid) const {
   require_decoder();
   const at::Tensor embedded = decoder_embed_(latents);
   const int64_t n = embedded.size(0), dim = embedded.size(2);
   const at::Tensor& mask_token = tensors_.at("mask_token");
   // Under autocast the projection is narrower than the mask token: everything meets in the embedded dtype.
-  const at::Tensor tokens = mask_token.to(embedded.scalar_type()).expand({n, grid.patches(), dim})
-                                .scatter(1, visible.unsqueeze(-1).expand({-1, -1, dim}), embedded.slice(1, 1));
+  const at::Tensor tokens =
+      mask_token.to(embedded.scalar_type())
+          .expand({n, grid.patches(), dim})
+          .scatter(1, visible.unsqueeze(-1).expand({-1, -1, dim}), embedded.slice(1, 1));
   return at::cat({embedded.slice(1, 0, 1), tokens}, 1) +
          positions_for(tensors_.at("decoder_pos_embed"), config_.grid(), grid);
 }
@@ -130,7 +136,8 @@ at::Tensor MaskedAutoencoder::predict(const at::Tensor& normed) const { return d
 void MaskedAutoencoder::require_decoder() const {
   if (!config_.decoder) {
     throw Error(codes::kCheckpointContent,
-                "This checkpoint has an encoder only (as mae_pretrain_*.pth); reconstructing and scoring need one with a "
+                "This checkpoint has an encoder only (as mae_pretrain_*.pth); reconstructing and scoring "
+                "need one with a "
                 "decoder, such as mae_visualize_*.pth.");
   }
 }
@@ -138,7 +145,8 @@ void MaskedAutoencoder::require_decoder() const {
 at::Tensor target_patches(const at::Tensor& images, int64_t patch_size, bool normalized) {
   const at::Tensor patches = patchify_channels_last(images, patch_size);
   if (!normalized) return patches;
-  const auto [variance, mean] = at::var_mean(patches, at::OptionalIntArrayRef({-1}), /*correction=*/1, /*keepdim=*/true);
+  const auto [variance, mean] =
+      at::var_mean(patches, at::OptionalIntArrayRef({-1}), /*correction=*/1, /*keepdim=*/true);
   return (patches - mean) / (variance + 1e-6).sqrt();
 }
 

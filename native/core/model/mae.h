@@ -1,4 +1,5 @@
-// The masked autoencoder: ViT encoder on visible patches, lightweight decoder on all of them (He et al., CVPR 2022).
+// The masked autoencoder: ViT encoder on visible patches, lightweight decoder on all of them (He et al., CVPR
+// 2022).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -24,27 +25,33 @@ class MaskedAutoencoder {
   int64_t weight_bytes() const;
   at::ScalarType dtype() const { return dtype_; }
 
-  // images [n, 3, H, W] normalised; H and W multiples of the patch size, any grid (positions are interpolated).
-  // visible [n, V] int64 ascending. Returns latents [n, V + 1, D], CLS first, after the final norm.
-  // `hidden` [n or n * k, V] bool: true where a visible token is masked in every block's attention as key and as query
+  // images [n, 3, H, W] normalised; H and W multiples of the patch size, any grid (positions are
+  // interpolated). visible [n, V] int64 ascending. Returns latents [n, V + 1, D], CLS first, after the final
+  // norm. `hidden` [n or n * k, V] bool: true where a visible token is masked in every block's attention as
+  // key and as query
   // ("drop = encoder"); with k > 1, latents are returned for n * k variants, image-major.
-  at::Tensor encode(const at::Tensor& images, const at::Tensor& visible, const std::optional<at::Tensor>& hidden = {}) const;
+  at::Tensor encode(const at::Tensor& images, const at::Tensor& visible,
+                    const std::optional<at::Tensor>& hidden = {}) const;
 
-  // latents [n, V + 1, D] -> decoder input [n, L + 1, E]: embedded, unshuffled over mask tokens, positions added.
+  // latents [n, V + 1, D] -> decoder input [n, L + 1, E]: embedded, unshuffled over mask tokens, positions
+  // added.
   at::Tensor decoder_input(const at::Tensor& latents, const at::Tensor& visible, Grid grid) const;
 
   // tokens [n, T, E] -> predictions [n, T - 1, p * p * 3] of the tokens after CLS.
   at::Tensor decode(const at::Tensor& tokens) const;
 
-  // Predictions at `query_ids` [n, Q] (token ids, CLS is 0) only: tokens [n, T, E] -> [n, Q, p * p * 3]. In the last block the
-  // other tokens serve as keys and values alone. `first_qkv` [n, T, 3E] saves the first block's projection when it is known.
-  at::Tensor decode_at(at::Tensor tokens, const at::Tensor& query_ids, const std::optional<at::Tensor>& first_qkv = {}) const;
+  // Predictions at `query_ids` [n, Q] (token ids, CLS is 0) only: tokens [n, T, E] -> [n, Q, p * p * 3]. In
+  // the last block the other tokens serve as keys and values alone. `first_qkv` [n, T, 3E] saves the first
+  // block's projection when it is known.
+  at::Tensor decode_at(at::Tensor tokens, const at::Tensor& query_ids,
+                       const std::optional<at::Tensor>& first_qkv = {}) const;
 
   // All of it: predictions [n, L, p * p * 3] in target space, values ordered (row, column, channel).
   at::Tensor reconstruct(const at::Tensor& images, const at::Tensor& visible) const;
 
-  // For engines that share work between decodes: the decoder's blocks and final norm, and the prediction layer that follows
-  // (normed tokens [n, T, E] -> [n, T, p * p * 3]). Error(kCheckpointContent) when the checkpoint has no decoder.
+  // For engines that share work between decodes: the decoder's blocks and final norm, and the prediction
+  // layer that follows (normed tokens [n, T, E] -> [n, T, p * p * 3]). Error(kCheckpointContent) when the
+  // checkpoint has no decoder.
   const Transformer& decoder() const;
   at::Tensor predict(const at::Tensor& normed) const;
 
@@ -66,7 +73,8 @@ class MaskedAutoencoder {
   LinearWeights decoder_pred_;
 };
 
-// Pixels [n, 3, H, W] -> patches [n, L, p * p * 3], values ordered (row, column, channel); the reconstruction target.
+// Pixels [n, 3, H, W] -> patches [n, L, p * p * 3], values ordered (row, column, channel); the reconstruction
+// target.
 at::Tensor target_patches(const at::Tensor& images, int64_t patch_size, bool normalized);
 
 }  // namespace ltrp

@@ -26,8 +26,8 @@ PatchRanker PatchRanker::initialized(const RankerConfig& config, uint64_t seed) 
   tensors["pos_embed"] = sincos_positions(config.grid(), config.encoder.dim);
   initialize_blocks(tensors, config.encoder, "blocks", generator);
   initialize_layer_norm(tensors, "norm", config.encoder.dim);
-  initialize_linear(tensors, "head", config.encoder.dim, config.head == RankerHead::kCls ? config.grid().patches() : 1,
-                    generator);
+  initialize_linear(tensors, "head", config.encoder.dim,
+                    config.head == RankerHead::kCls ? config.grid().patches() : 1, generator);
   model.bind();
   return model;
 }
@@ -45,9 +45,10 @@ Grid PatchRanker::grid_of(const at::Tensor& images) const {
   const Grid grid = checked_grid(images, config_.patch_size);
   if (config_.head == RankerHead::kCls && grid != config_.grid()) {
     throw Error(codes::kInvalidArgument,
-                "This ranker's CLS head knows only its own grid of " + std::to_string(config_.grid().rows) + " x " +
-                    std::to_string(config_.grid().columns) + " patches, not " + std::to_string(grid.rows) + " x " +
-                    std::to_string(grid.columns) + "; resize the images to " + std::to_string(config_.image_height) + " x " +
+                "This ranker's CLS head knows only its own grid of " + std::to_string(config_.grid().rows) +
+                    " x " + std::to_string(config_.grid().columns) + " patches, not " +
+                    std::to_string(grid.rows) + " x " + std::to_string(grid.columns) +
+                    "; resize the images to " + std::to_string(config_.image_height) + " x " +
                     std::to_string(config_.image_width) + " pixels or use a ranker with a token head.");
   }
   return grid;

@@ -20,8 +20,9 @@ class PatchRanker {
   const TensorMap& tensors() const { return tensors_; }
   int64_t weight_bytes() const;
 
-  // images [n, 3, H, W] normalised -> logits [n, L]. With `visible` [n, V] int64 ascending only those patches go in;
-  // a token head then leaves the other slots at 0. A CLS head works on its own grid only: Error(kInvalidArgument) otherwise.
+  // images [n, 3, H, W] normalised -> logits [n, L]. With `visible` [n, V] int64 ascending only those patches
+  // go in; a token head then leaves the other slots at 0. A CLS head works on its own grid only:
+  // Error(kInvalidArgument) otherwise.
   at::Tensor forward(const at::Tensor& images, const std::optional<at::Tensor>& visible = {}) const;
 
   Grid grid_of(const at::Tensor& images) const;

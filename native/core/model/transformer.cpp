@@ -20,8 +20,8 @@ at::Tensor PatchEmbedding::operator()(const at::Tensor& patches) const {
 
 at::Tensor TransformerBlock::project_qkv(const at::Tensor& tokens) const { return qkv(norm1(tokens)); }
 
-at::Tensor TransformerBlock::attend(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
-                                    const std::optional<at::Tensor>& hidden) const {
+at::Tensor TransformerBlock::attend(const at::Tensor& queries, const at::Tensor& keys,
+                                    const at::Tensor& values, const std::optional<at::Tensor>& hidden) const {
   const auto split = [this](const at::Tensor& x) {
     return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
   };
@@ -39,7 +39,8 @@ at::Tensor TransformerBlock::finish(const at::Tensor& residual, const at::Tensor
   return middle + fc2(at::gelu(fc1(norm2(middle))));
 }
 
-at::Tensor TransformerBlock::forward(const at::Tensor& tokens, const std::optional<at::Tensor>& hidden) const {
+at::Tensor TransformerBlock::forward(const at::Tensor& tokens,
+                                     const std::optional<at::Tensor>& hidden) const {
   const std::vector<at::Tensor> parts = project_qkv(tokens).chunk(3, -1);
   return finish(tokens, attend(parts[0], parts[1], parts[2], hidden));
 }
@@ -53,7 +54,8 @@ namespace {
 
 const at::Tensor& at_name(const TensorMap& tensors, const std::string& name) {
   const auto found = tensors.find(name);
-  if (found == tensors.end()) throw Error(codes::kCheckpointContent, "The checkpoint has no tensor '" + name + "'.");
+  if (found == tensors.end())
+    throw Error(codes::kCheckpointContent, "The checkpoint has no tensor '" + name + "'.");
   return found->second;
 }
 
@@ -67,8 +69,8 @@ LayerNormWeights layer_norm_weights(const TensorMap& tensors, const std::string&
   return {at_name(tensors, name + ".weight"), at_name(tensors, name + ".bias"), eps};
 }
 
-Transformer transformer_weights(const TensorMap& tensors, const TransformerConfig& config, const std::string& prefix,
-                                const std::string& norm, double eps) {
+Transformer transformer_weights(const TensorMap& tensors, const TransformerConfig& config,
+                                const std::string& prefix, const std::string& norm, double eps) {
   Transformer result;
   for (int64_t i = 0; i < config.depth; ++i) {
     const std::string name = prefix + "." + std::to_string(i);
@@ -86,7 +88,8 @@ Transformer transformer_weights(const TensorMap& tensors, const TransformerConfi
   return result;
 }
 
-void initialize_linear(TensorMap& tensors, const std::string& name, int64_t in, int64_t out, at::Generator& generator) {
+void initialize_linear(TensorMap& tensors, const std::string& name, int64_t in, int64_t out,
+                       at::Generator& generator) {
   const double bound = std::sqrt(6.0 / static_cast<double>(in + out));
   tensors[name + ".weight"] = at::empty({out, in}, at::kFloat).uniform_(-bound, bound, generator);
   tensors[name + ".bias"] = at::zeros({out}, at::kFloat);
@@ -127,9 +130,10 @@ Grid checked_grid(const at::Tensor& images, int64_t patch_size) {
   }
   if (images.size(2) < patch_size || images.size(3) < patch_size || images.size(2) % patch_size != 0 ||
       images.size(3) % patch_size != 0) {
-    throw Error(codes::kInvalidArgument, "Images of " + std::to_string(images.size(2)) + " x " + std::to_string(images.size(3)) +
-                                             " pixels do not divide into patches of " + std::to_string(patch_size) +
-                                             "; resize them to multiples of it.");
+    throw Error(codes::kInvalidArgument,
+                "Images of " + std::to_string(images.size(2)) + " x " + std::to_string(images.size(3)) +
+                    " pixels do not divide into patches of " + std::to_string(patch_size) +
+                    "; resize them to multiples of it.");
   }
   return {images.size(2) / patch_size, images.size(3) / patch_size};
 }

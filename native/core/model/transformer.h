@@ -26,7 +26,8 @@ struct LayerNormWeights {
   at::Tensor operator()(const at::Tensor& x) const;
 };
 
-// Patches to tokens: a linear map over (channel, row, column) values, the p x p convolution of the checkpoints.
+// Patches to tokens: a linear map over (channel, row, column) values, the p x p convolution of the
+// checkpoints.
 struct PatchEmbedding {
   at::Tensor weight;  // [dim, 3, p, p]
   at::Tensor bias;    // [dim]
@@ -40,8 +41,8 @@ struct TransformerBlock {
   LinearWeights qkv, proj, fc1, fc2;
   int64_t heads = 1;
 
-  // tokens [n, T, dim] -> the same. `hidden` [n, T] bool: tokens masked in attention as key and as query; their attention
-  // output is zero, so that only the projection's bias reaches them.
+  // tokens [n, T, dim] -> the same. `hidden` [n, T] bool: tokens masked in attention as key and as query;
+  // their attention output is zero, so that only the projection's bias reaches them.
   at::Tensor forward(const at::Tensor& tokens, const std::optional<at::Tensor>& hidden = {}) const;
 
   // The same in pieces, for engines that share work between variants.
@@ -64,19 +65,22 @@ struct Transformer {
 LinearWeights linear_weights(const TensorMap& tensors, const std::string& name);
 LayerNormWeights layer_norm_weights(const TensorMap& tensors, const std::string& name, double eps);
 // Blocks `prefix`.0 ... and the final norm `norm`.
-Transformer transformer_weights(const TensorMap& tensors, const TransformerConfig& config, const std::string& prefix,
-                                const std::string& norm, double eps);
+Transformer transformer_weights(const TensorMap& tensors, const TransformerConfig& config,
+                                const std::string& prefix, const std::string& norm, double eps);
 
 // Initial weights as in MAE: Xavier-uniform linear maps, zero biases, unit norms.
-void initialize_linear(TensorMap& tensors, const std::string& name, int64_t in, int64_t out, at::Generator& generator);
+void initialize_linear(TensorMap& tensors, const std::string& name, int64_t in, int64_t out,
+                       at::Generator& generator);
 void initialize_layer_norm(TensorMap& tensors, const std::string& name, int64_t dim);
 void initialize_patch_embedding(TensorMap& tensors, const std::string& name, int64_t patch_size, int64_t dim,
                                 at::Generator& generator);
-void initialize_token(TensorMap& tensors, const std::string& name, int64_t dim, at::Generator& generator);  // normal, 0.02
+void initialize_token(TensorMap& tensors, const std::string& name, int64_t dim,
+                      at::Generator& generator);  // normal, 0.02
 void initialize_blocks(TensorMap& tensors, const TransformerConfig& config, const std::string& prefix,
                        at::Generator& generator);
 
-// Grid of images [n, 3, H, W]; Error(kInvalidArgument) when the shape is another or not a multiple of the patch size.
+// Grid of images [n, 3, H, W]; Error(kInvalidArgument) when the shape is another or not a multiple of the
+// patch size.
 Grid checked_grid(const at::Tensor& images, int64_t patch_size);
 
 // x [n, T, ...], ids [n, K] int64 -> [n, K, ...]: rows of x by id.

@@ -24,16 +24,17 @@ void check_pictures(std::span<const Picture> pictures) {
   }
 }
 
-at::Tensor resize_boxes(std::span<const Picture> pictures, const std::vector<CropBox>& boxes, const std::vector<char>& flips,
-                        int64_t out_height, int64_t out_width, at::ArrayRef<double> mean, at::ArrayRef<double> std) {
+at::Tensor resize_boxes(std::span<const Picture> pictures, const std::vector<CropBox>& boxes,
+                        const std::vector<char>& flips, int64_t out_height, int64_t out_width,
+                        at::ArrayRef<double> mean, at::ArrayRef<double> std) {
   const auto n = static_cast<int64_t>(pictures.size());
   at::Tensor bytes = at::empty({n, out_height, out_width, 3}, at::kByte);
   uint8_t* out = bytes.mutable_data_ptr<uint8_t>();
   at::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const auto slot = static_cast<size_t>(i);
-      crop_resize_bicubic(pictures[slot].pixels, pictures[slot].height, pictures[slot].width, boxes[slot], out_height, out_width,
-                          flips[slot] != 0, out + i * out_height * out_width * 3);
+      crop_resize_bicubic(pictures[slot].pixels, pictures[slot].height, pictures[slot].width, boxes[slot],
+                          out_height, out_width, flips[slot] != 0, out + i * out_height * out_width * 3);
     }
   });
   return normalize_pixels(bytes, mean, std);
@@ -41,7 +42,8 @@ at::Tensor resize_boxes(std::span<const Picture> pictures, const std::vector<Cro
 
 }  // namespace
 
-CropBox random_crop_box(int64_t height, int64_t width, const CropOptions& options, at::Generator& generator, bool& flip) {
+CropBox random_crop_box(int64_t height, int64_t width, const CropOptions& options, at::Generator& generator,
+                        bool& flip) {
   constexpr int kTries = 10;
   constexpr double kMinAspect = 3.0 / 4.0, kMaxAspect = 4.0 / 3.0;
   // All numbers are drawn at once so that a rejected box does not shift what comes after.
@@ -51,7 +53,8 @@ CropBox random_crop_box(int64_t height, int64_t width, const CropOptions& option
   const double area = static_cast<double>(height) * static_cast<double>(width);
   for (int i = 0; i < kTries; ++i, u += 4) {
     const double target = area * (options.scale_min + u[0] * (options.scale_max - options.scale_min));
-    const double aspect = std::exp(std::log(kMinAspect) + u[1] * (std::log(kMaxAspect) - std::log(kMinAspect)));
+    const double aspect =
+        std::exp(std::log(kMinAspect) + u[1] * (std::log(kMaxAspect) - std::log(kMinAspect)));
     const auto w = static_cast<int64_t>(std::llround(std::sqrt(target * aspect)));
     const auto h = static_cast<int64_t>(std::llround(std::sqrt(target / aspect)));
     if (w < 1 || h < 1 || w > width || h > height) continue;
@@ -61,8 +64,10 @@ CropBox random_crop_box(int64_t height, int64_t width, const CropOptions& option
   }
   const double ratio = static_cast<double>(width) / static_cast<double>(height);
   int64_t w = width, h = height;
-  if (ratio < kMinAspect) h = std::clamp<int64_t>(std::llround(static_cast<double>(width) / kMinAspect), 1, height);
-  if (ratio > kMaxAspect) w = std::clamp<int64_t>(std::llround(static_cast<double>(height) * kMaxAspect), 1, width);
+  if (ratio < kMinAspect)
+    h = std::clamp<int64_t>(std::llround(static_cast<double>(width) / kMinAspect), 1, height);
+  if (ratio > kMaxAspect)
+    w = std::clamp<int64_t>(std::llround(static_cast<double>(height) * kMaxAspect), 1, width);
   return {(height - h) / 2, (width - w) / 2, h, w};
 }
 
@@ -71,8 +76,9 @@ CropBox centre_crop_box(int64_t height, int64_t width) {
   return {(height - side) / 2, (width - side) / 2, side, side};
 }
 
-at::Tensor augment(std::span<const Picture> pictures, int64_t out_height, int64_t out_width, const CropOptions& options,
-                   at::ArrayRef<double> mean, at::ArrayRef<double> std, uint64_t seed, uint64_t first_stream) {
+at::Tensor augment(std::span<const Picture> pictures, int64_t out_height, int64_t out_width,
+                   const CropOptions& options, at::ArrayRef<double> mean, at::ArrayRef<double> std,
+                   uint64_t seed, uint64_t first_stream) {
   check_pictures(pictures);
   std::vector<CropBox> boxes(pictures.size());
   std::vector<char> flips(pictures.size());
@@ -85,13 +91,14 @@ at::Tensor augment(std::span<const Picture> pictures, int64_t out_height, int64_
   return resize_boxes(pictures, boxes, flips, out_height, out_width, mean, std);
 }
 
-at::Tensor centre_crops(std::span<const Picture> pictures, int64_t out_height, int64_t out_width, at::ArrayRef<double> mean,
-                        at::ArrayRef<double> std) {
+at::Tensor centre_crops(std::span<const Picture> pictures, int64_t out_height, int64_t out_width,
+                        at::ArrayRef<double> mean, at::ArrayRef<double> std) {
   check_pictures(pictures);
   std::vector<CropBox> boxes;
   boxes.reserve(pictures.size());
   for (const Picture& picture : pictures) boxes.push_back(centre_crop_box(picture.height, picture.width));
-  return resize_boxes(pictures, boxes, std::vector<char>(pictures.size(), 0), out_height, out_width, mean, std);
+  return resize_boxes(pictures, boxes, std::vector<char>(pictures.size(), 0), out_height, out_width, mean,
+                      std);
 }
 
 }  // namespace ltrp

@@ -17,19 +17,23 @@ struct CropOptions {
   bool flip = true;
 };
 
-// A box of random area and aspect (3/4 to 4/3, log-uniform) that fits the picture, as torchvision's RandomResizedCrop draws
-// it: ten tries, then the largest centred box of an allowed aspect. `flip` receives a fair coin, drawn in any case.
-CropBox random_crop_box(int64_t height, int64_t width, const CropOptions& options, at::Generator& generator, bool& flip);
+// A box of random area and aspect (3/4 to 4/3, log-uniform) that fits the picture, as torchvision's
+// RandomResizedCrop draws it: ten tries, then the largest centred box of an allowed aspect. `flip` receives a
+// fair coin, drawn in any case.
+CropBox random_crop_box(int64_t height, int64_t width, const CropOptions& options, at::Generator& generator,
+                        bool& flip);
 
 // The centred square of 224/256 of the short side (the usual evaluation crop at any resolution).
 CropBox centre_crop_box(int64_t height, int64_t width);
 
-// Pictures -> normalised [n, 3, out_height, out_width] float32; picture i's crop depends on (seed, first_stream + i) only.
-at::Tensor augment(std::span<const Picture> pictures, int64_t out_height, int64_t out_width, const CropOptions& options,
-                   at::ArrayRef<double> mean, at::ArrayRef<double> std, uint64_t seed, uint64_t first_stream);
+// Pictures -> normalised [n, 3, out_height, out_width] float32; picture i's crop depends on (seed,
+// first_stream + i) only.
+at::Tensor augment(std::span<const Picture> pictures, int64_t out_height, int64_t out_width,
+                   const CropOptions& options, at::ArrayRef<double> mean, at::ArrayRef<double> std,
+                   uint64_t seed, uint64_t first_stream);
 
 // Centre crops of the pictures, normalised.
-at::Tensor centre_crops(std::span<const Picture> pictures, int64_t out_height, int64_t out_width, at::ArrayRef<double> mean,
-                        at::ArrayRef<double> std);
+at::Tensor centre_crops(std::span<const Picture> pictures, int64_t out_height, int64_t out_width,
+                        at::ArrayRef<double> mean, at::ArrayRef<double> std);
 
 }  // namespace ltrp

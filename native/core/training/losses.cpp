@@ -23,25 +23,27 @@ at::Tensor list_net(const at::Tensor& predicted, const at::Tensor& target) {
   return -(target.softmax(1) * predicted.log_softmax(1)).mean();
 }
 
-// BCE of sigmoid(s_i - s_j) against the order of y_i and y_j, mean over all pairs of a row and a column item, halved.
+// BCE of sigmoid(s_i - s_j) against the order of y_i and y_j, mean over all pairs of a row and a column item,
+// halved.
 at::Tensor pairwise(const at::Tensor& rows, const at::Tensor& columns, const at::Tensor& row_targets,
                     const at::Tensor& column_targets) {
   const at::Tensor difference = rows.unsqueeze(2) - columns.unsqueeze(1);
   const at::Tensor order = row_targets.unsqueeze(2) - column_targets.unsqueeze(1);
-  const at::Tensor label =
-      at::where(order.abs().lt(kTieThreshold), at::full_like(order, 0.5), order.gt(0).to(order.scalar_type()));
+  const at::Tensor label = at::where(order.abs().lt(kTieThreshold), at::full_like(order, 0.5),
+                                     order.gt(0).to(order.scalar_type()));
   return at::binary_cross_entropy_with_logits(difference, label) / 2;
 }
 
 int64_t checked_k(int64_t k, int64_t items) {
   if (k < 1 || k > items) {
-    throw Error(codes::kInvalidArgument,
-                "k must lie between 1 and the " + std::to_string(items) + " items of a list; got " + std::to_string(k) + ".");
+    throw Error(codes::kInvalidArgument, "k must lie between 1 and the " + std::to_string(items) +
+                                             " items of a list; got " + std::to_string(k) + ".");
   }
   return k;
 }
 
-at::Tensor sampled_list_mle(const at::Tensor& predicted, const at::Tensor& target, const RankingLossOptions& options) {
+at::Tensor sampled_list_mle(const at::Tensor& predicted, const at::Tensor& target,
+                            const RankingLossOptions& options) {
   // The paper samples k = 20 of 19 visible patches: more than there are means all of them.
   const int64_t k = std::min(*options.k, predicted.size(1));
   checked_k(k, predicted.size(1));
@@ -52,8 +54,10 @@ at::Tensor sampled_list_mle(const at::Tensor& predicted, const at::Tensor& targe
   return list_mle(predicted.gather(1, chosen), target.gather(1, chosen));
 }
 
-at::Tensor focused_rank(const at::Tensor& predicted, const at::Tensor& target, const RankingLossOptions& options) {
-  if (!options.k) throw Error(codes::kInvalidArgument, "The loss focusedRank needs k, the number of patches in the focus.");
+at::Tensor focused_rank(const at::Tensor& predicted, const at::Tensor& target,
+                        const RankingLossOptions& options) {
+  if (!options.k)
+    throw Error(codes::kInvalidArgument, "The loss focusedRank needs k, the number of patches in the focus.");
   const int64_t k = checked_k(*options.k, predicted.size(1));
   const at::Tensor order = target.argsort(/*stable=*/true, 1, /*descending=*/true);
   const at::Tensor s = predicted.gather(1, order), y = target.gather(1, order);
@@ -76,8 +80,10 @@ RankingLoss parse_ranking_loss(const std::string& name) {
 
 at::Tensor ranking_loss(RankingLoss loss, const at::Tensor& predicted, const at::Tensor& target,
                         const RankingLossOptions& options) {
-  if (predicted.dim() != 2 || predicted.sizes() != target.sizes() || predicted.size(0) < 1 || predicted.size(1) < 1) {
-    throw Error(codes::kInvalidArgument, "predicted and target must both be [lists, items] with at least one of each.");
+  if (predicted.dim() != 2 || predicted.sizes() != target.sizes() || predicted.size(0) < 1 ||
+      predicted.size(1) < 1) {
+    throw Error(codes::kInvalidArgument,
+                "predicted and target must both be [lists, items] with at least one of each.");
   }
   if (options.noise && options.noise->sizes() != predicted.sizes()) {
     throw Error(codes::kInvalidArgument, "noise must have the shape of predicted.");

@@ -15,7 +15,7 @@ enum class RankingLoss { kPointWise, kListNet, kListMle, kRankNet, kFocusedRank 
 RankingLoss parse_ranking_loss(const std::string& name);
 
 struct RankingLossOptions {
-  std::optional<int64_t> k;         // list_mle: items drawn; focused_rank: items in the focus (required there)
+  std::optional<int64_t> k;  // list_mle: items drawn; focused_rank: items in the focus (required there)
   std::optional<at::Tensor> noise;  // [n, V] for list_mle with k; drawn from `seed` when absent
   uint64_t seed = 0;
 };

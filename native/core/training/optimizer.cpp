@@ -19,7 +19,8 @@ double scheduled_learning_rate(const TrainingOptions& options, int64_t done) {
   return options.learning_rate * 0.5 * (1 + std::cos(std::numbers::pi * share));
 }
 
-AdamW::AdamW(const TensorMap& tensors, const TrainingOptions& options) : beta1_(options.beta1), beta2_(options.beta2) {
+AdamW::AdamW(const TensorMap& tensors, const TrainingOptions& options)
+    : beta1_(options.beta1), beta2_(options.beta2) {
   Group decayed, plain;
   decayed.weight_decay = options.weight_decay;
   for (const auto& [name, tensor] : tensors) {
@@ -71,8 +72,9 @@ void AdamW::update(double learning_rate) {
       gradients.push_back(gradient.defined() ? gradient.contiguous() : at::zeros_like(group.weights[i]));
       group.steps[i].add_(1);
     }
-    at::_fused_adamw_(group.weights, gradients, group.first_moments, group.second_moments, /*max_exp_avg_sqs=*/{}, group.steps,
-                      learning_rate, beta1_, beta2_, group.weight_decay, kEps, /*amsgrad=*/false, /*maximize=*/false);
+    at::_fused_adamw_(group.weights, gradients, group.first_moments, group.second_moments,
+                      /*max_exp_avg_sqs=*/{}, group.steps, learning_rate, beta1_, beta2_, group.weight_decay,
+                      kEps, /*amsgrad=*/false, /*maximize=*/false);
   }
 }
 
@@ -89,9 +91,11 @@ void AdamW::export_state(TensorMap& state) const {
 void AdamW::import_state(const TensorMap& state) {
   const auto take = [&](const std::string& name, at::Tensor& into) {
     const auto found = state.find(name);
-    if (found == state.end()) throw Error(codes::kCheckpointContent, "The training checkpoint has no tensor '" + name + "'.");
+    if (found == state.end())
+      throw Error(codes::kCheckpointContent, "The training checkpoint has no tensor '" + name + "'.");
     if (found->second.numel() != into.numel() || found->second.scalar_type() != into.scalar_type()) {
-      throw Error(codes::kCheckpointContent, "The training checkpoint's tensor '" + name + "' has the wrong shape or type.");
+      throw Error(codes::kCheckpointContent,
+                  "The training checkpoint's tensor '" + name + "' has the wrong shape or type.");
     }
     into.copy_(found->second.view(into.sizes()));
   };

@@ -11,12 +11,12 @@
 
 namespace ltrp {
 
-// Learning rate of the step that follows `done` finished steps: rises linearly to the peak over the warm-up, then falls as a
-// half-cosine to 0 at `steps`.
+// Learning rate of the step that follows `done` finished steps: rises linearly to the peak over the warm-up,
+// then falls as a half-cosine to 0 at `steps`.
 double scheduled_learning_rate(const TrainingOptions& options, int64_t done);
 
-// Decoupled weight decay (Loshchilov & Hutter 2019) through LibTorch's fused kernel. Position tables are not trained; biases,
-// norms, CLS and mask tokens are not decayed.
+// Decoupled weight decay (Loshchilov & Hutter 2019) through LibTorch's fused kernel. Position tables are not
+// trained; biases, norms, CLS and mask tokens are not decayed.
 class AdamW {
  public:
   // `tensors` are the model's own; the trained ones are made to require gradients.
@@ -27,7 +27,8 @@ class AdamW {
   double clip_gradients(const std::optional<double>& limit);
   void update(double learning_rate);
 
-  // First and second moments and step counts, for training checkpoints. Keys "adam_m/<name>", "adam_v/<name>", "adam_step".
+  // First and second moments and step counts, for training checkpoints. Keys "adam_m/<name>",
+  // "adam_v/<name>", "adam_step".
   void export_state(TensorMap& state) const;
   // Error(kCheckpointContent) naming a missing or misshapen tensor.
   void import_state(const TensorMap& state);

@@ -20,10 +20,12 @@ constexpr std::pair<Drop, const char*> kDrops[] = {
     {Drop::kDecoder, "decoder"}, {Drop::kEncoder, "encoder"}, {Drop::kBoth, "both"}};
 constexpr std::pair<Metric, const char*> kMetrics[] = {
     {Metric::kL1, "l1"}, {Metric::kL2, "l2"}, {Metric::kPsnr, "psnr"}, {Metric::kSsim, "ssim"}};
-constexpr std::pair<RankerInput, const char*> kInputs[] = {{RankerInput::kVisible, "visible"}, {RankerInput::kFull, "full"}};
-constexpr std::pair<RankerStart, const char*> kStarts[] = {{RankerStart::kRandom, "random"}, {RankerStart::kTeacher, "teacher"}};
-constexpr std::pair<TrainingPrecision, const char*> kPrecisions[] = {{TrainingPrecision::kFloat32, "float32"},
-                                                                     {TrainingPrecision::kBFloat16, "bfloat16"}};
+constexpr std::pair<RankerInput, const char*> kInputs[] = {{RankerInput::kVisible, "visible"},
+                                                           {RankerInput::kFull, "full"}};
+constexpr std::pair<RankerStart, const char*> kStarts[] = {{RankerStart::kRandom, "random"},
+                                                           {RankerStart::kTeacher, "teacher"}};
+constexpr std::pair<TrainingPrecision, const char*> kPrecisions[] = {
+    {TrainingPrecision::kFloat32, "float32"}, {TrainingPrecision::kBFloat16, "bfloat16"}};
 
 template <typename Value, size_t count>
 std::string name_of(Value value, const std::pair<Value, const char*> (&names)[count]) {
@@ -38,7 +40,8 @@ Value value_of(const std::string& name, const std::pair<Value, const char*> (&na
   for (const auto& [value, candidate] : names) {
     if (name == candidate) return value;
   }
-  throw Error(codes::kCheckpointContent, "The training checkpoint's options name an unknown value '" + name + "'.");
+  throw Error(codes::kCheckpointContent,
+              "The training checkpoint's options name an unknown value '" + name + "'.");
 }
 
 template <typename Value>
@@ -95,7 +98,8 @@ auto translated(Function function) {
   try {
     return function();
   } catch (const json::exception& error) {
-    throw Error(codes::kCheckpointContent, std::string("The training checkpoint's options cannot be read: ") + error.what() + ".");
+    throw Error(codes::kCheckpointContent,
+                std::string("The training checkpoint's options cannot be read: ") + error.what() + ".");
   }
 }
 
@@ -122,7 +126,9 @@ json to_json(const RankerTrainingOptions& options) {
 }
 
 PretrainOptions pretrain_options_from_json(const json& j) {
-  return translated([&] { return PretrainOptions{training_from_json(j), config_from_json<MaeConfig>(j.at("model"))}; });
+  return translated([&] {
+    return PretrainOptions{training_from_json(j), config_from_json<MaeConfig>(j.at("model"))};
+  });
 }
 
 RankerTrainingOptions ranker_options_from_json(const json& j) {

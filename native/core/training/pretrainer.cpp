@@ -13,7 +13,8 @@ Pretrainer::Pretrainer(const PretrainOptions& options)
     : TrainerBase(options.training),
       options_(options),
       model_(MaskedAutoencoder::initialized(options.model, options.training.seed)) {
-  if (!options.model.decoder) throw Error(codes::kInvalidArgument, "Pre-training needs a decoder; give its geometry.");
+  if (!options.model.decoder)
+    throw Error(codes::kInvalidArgument, "Pre-training needs a decoder; give its geometry.");
   visible_count(options.model.grid().patches(), options.training.mask_ratio);
   start(model_.tensors());
 }
@@ -30,18 +31,22 @@ at::Tensor Pretrainer::masked_error(const at::Tensor& images, uint64_t seed, uin
   at::Tensor predicted;
   {
     const AutocastScope autocast(training().precision);
-    const at::Tensor tokens = model_.decoder_input(model_.encode(images, visible), visible, options_.model.grid());
+    const at::Tensor tokens =
+        model_.decoder_input(model_.encode(images, visible), visible, options_.model.grid());
     predicted = model_.decode_at(tokens, masked + 1);
   }
-  const at::Tensor target = target_patches(images, options_.model.patch_size, options_.model.normalized_target);
+  const at::Tensor target =
+      target_patches(images, options_.model.patch_size, options_.model.normalized_target);
   return (predicted.to(at::kFloat) - gather_tokens(target, masked)).square().mean();
 }
 
-TrainerBase::LossParts Pretrainer::micro_loss(const at::Tensor& images, uint64_t first_stream, const RunContext&) {
+TrainerBase::LossParts Pretrainer::micro_loss(const at::Tensor& images, uint64_t first_stream,
+                                              const RunContext&) {
   return {masked_error(images, mask_seed(), first_stream), 0};
 }
 
-TrainerBase::EvaluationSums Pretrainer::evaluate_batch(const at::Tensor& images, uint64_t first, const RunContext&) {
+TrainerBase::EvaluationSums Pretrainer::evaluate_batch(const at::Tensor& images, uint64_t first,
+                                                       const RunContext&) {
   EvaluationSums sums;
   sums.reconstruction_error =
       masked_error(images, evaluation_seed(), first).item<double>() * static_cast<double>(images.size(0));

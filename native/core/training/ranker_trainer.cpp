@@ -27,9 +27,10 @@ RankerTrainer::RankerTrainer(const RankerTrainingOptions& options)
       teacher_(load_mae_checkpoint(options.teacher)),
       model_(PatchRanker::initialized(options.model, options.training.seed)) {
   if (teacher_.config().patch_size != options.model.patch_size) {
-    throw Error(codes::kInvalidArgument, "The teacher's patches are " + std::to_string(teacher_.config().patch_size) +
-                                             " pixels wide, the ranker's " + std::to_string(options.model.patch_size) +
-                                             "; they must be the same.");
+    throw Error(codes::kInvalidArgument,
+                "The teacher's patches are " + std::to_string(teacher_.config().patch_size) +
+                    " pixels wide, the ranker's " + std::to_string(options.model.patch_size) +
+                    "; they must be the same.");
   }
   visible_count(options.model.grid().patches(), options.training.mask_ratio);
   if (options.start == RankerStart::kTeacher) start_from_teacher();
@@ -38,10 +39,12 @@ RankerTrainer::RankerTrainer(const RankerTrainingOptions& options)
 
 void RankerTrainer::start_from_teacher() {
   const TransformerConfig &teacher = teacher_.config().encoder, &ranker = options_.model.encoder;
-  if (ranker.dim != teacher.dim || ranker.heads != teacher.heads || ranker.mlp_dim != teacher.mlp_dim || ranker.depth > teacher.depth) {
+  if (ranker.dim != teacher.dim || ranker.heads != teacher.heads || ranker.mlp_dim != teacher.mlp_dim ||
+      ranker.depth > teacher.depth) {
     throw Error(codes::kInvalidArgument,
-                "A ranker that starts as its teacher needs the teacher's width (dim " + std::to_string(teacher.dim) + ", " +
-                    std::to_string(teacher.heads) + " heads, mlpDim " + std::to_string(teacher.mlp_dim) + ") and at most its depth of " +
+                "A ranker that starts as its teacher needs the teacher's width (dim " +
+                    std::to_string(teacher.dim) + ", " + std::to_string(teacher.heads) + " heads, mlpDim " +
+                    std::to_string(teacher.mlp_dim) + ") and at most its depth of " +
                     std::to_string(teacher.depth) + ".");
   }
   for (const auto& [name, tensor] : model_.tensors()) {
@@ -66,7 +69,9 @@ TrainerBase::Input RankerTrainer::input() const {
 at::Tensor RankerTrainer::for_teacher(const at::Tensor& images) const {
   const MaeConfig& teacher = teacher_.config();
   if (teacher.mean == options_.model.mean && teacher.std == options_.model.std) return images;
-  const auto row = [](const std::array<double, 3>& values) { return at::tensor(at::ArrayRef<double>(values), at::kFloat).view({1, 3, 1, 1}); };
+  const auto row = [](const std::array<double, 3>& values) {
+    return at::tensor(at::ArrayRef<double>(values), at::kFloat).view({1, 3, 1, 1});
+  };
   return (images * row(options_.model.std) + row(options_.model.mean) - row(teacher.mean)) / row(teacher.std);
 }
 
@@ -76,17 +81,20 @@ at::Tensor RankerTrainer::visible_ids(int64_t images, uint64_t seed, uint64_t fi
                             visible_count(patches, training().mask_ratio));
 }
 
-at::Tensor RankerTrainer::teacher_scores(const at::Tensor& images, const at::Tensor& visible, const RunContext& context) const {
+at::Tensor RankerTrainer::teacher_scores(const at::Tensor& images, const at::Tensor& visible,
+                                         const RunContext& context) const {
   const RunContext silent = context.without_progress();
   // Cloned out of inference mode, so that losses may save it for their backward pass.
   return leave_one_out_scores(teacher_, for_teacher(images), visible, options_.scores, silent).clone();
 }
 
-TrainerBase::LossParts RankerTrainer::micro_loss(const at::Tensor& images, uint64_t first_stream, const RunContext& context) {
+TrainerBase::LossParts RankerTrainer::micro_loss(const at::Tensor& images, uint64_t first_stream,
+                                                 const RunContext& context) {
   const auto begin = std::chrono::steady_clock::now();
   const at::Tensor visible = visible_ids(images.size(0), mask_seed(), first_stream);
   const at::Tensor target = teacher_scores(images, visible, context);
-  const double teacher_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const double teacher_seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   at::Tensor logits;
   {
     const AutocastScope autocast(training().precision);
@@ -95,10 +103,12 @@ TrainerBase::LossParts RankerTrainer::micro_loss(const at::Tensor& images, uint6
   RankingLossOptions loss_options;
   loss_options.k = options_.loss_k;
   loss_options.seed = mix_seed(mix_seed(training().seed, kLossStream), first_stream);
-  return {ranking_loss(options_.loss, logits.to(at::kFloat).gather(1, visible), target, loss_options), teacher_seconds};
+  return {ranking_loss(options_.loss, logits.to(at::kFloat).gather(1, visible), target, loss_options),
+          teacher_seconds};
 }
 
-TrainerBase::EvaluationSums RankerTrainer::evaluate_batch(const at::Tensor& images, uint64_t first, const RunContext& context) {
+TrainerBase::EvaluationSums RankerTrainer::evaluate_batch(const at::Tensor& images, uint64_t first,
+                                                          const RunContext& context) {
   const at::Tensor visible = visible_ids(images.size(0), evaluation_seed(), first);
   const at::Tensor target = teacher_scores(images, visible, context);
   const at::Tensor logits = model_.forward(images).gather(1, visible);
@@ -108,7 +118,8 @@ TrainerBase::EvaluationSums RankerTrainer::evaluate_batch(const at::Tensor& imag
   sums.ndcg = ndcg(logits, target).sum().item<double>();
   RankingLossOptions loss_options;
   loss_options.k = options_.loss_k;
-  sums.loss = ranking_loss(options_.loss, logits, target, loss_options).item<double>() * static_cast<double>(images.size(0));
+  sums.loss = ranking_loss(options_.loss, logits, target, loss_options).item<double>() *
+              static_cast<double>(images.size(0));
   return sums;
 }
 
@@ -122,7 +133,9 @@ EvaluationResult RankerTrainer::evaluation_result(const EvaluationSums& sums, in
 }
 
 std::map<std::string, std::string> RankerTrainer::metadata() const {
-  return {{"kind", "ranker"}, {"options", to_json(options_).dump()}, {"teacher_fingerprint", fingerprint(teacher_)}};
+  return {{"kind", "ranker"},
+          {"options", to_json(options_).dump()},
+          {"teacher_fingerprint", fingerprint(teacher_)}};
 }
 
 void RankerTrainer::export_model(const std::string& path, StoredType type) const {

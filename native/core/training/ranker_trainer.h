@@ -27,7 +27,8 @@ class RankerTrainer final : public TrainerBase {
   void start_from_teacher();
   at::Tensor visible_ids(int64_t images, uint64_t seed, uint64_t first) const;
   // The teacher's scores [m, V] at the visible ids, free of autograd and inference mode.
-  at::Tensor teacher_scores(const at::Tensor& images, const at::Tensor& visible, const RunContext& context) const;
+  at::Tensor teacher_scores(const at::Tensor& images, const at::Tensor& visible,
+                            const RunContext& context) const;
   // The ranker's input under the pixel statistics the teacher was trained with.
   at::Tensor for_teacher(const at::Tensor& images) const;
 

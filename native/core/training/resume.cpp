@@ -9,7 +9,9 @@
 
 namespace ltrp {
 
-std::unique_ptr<Trainer> create_pretrainer(const PretrainOptions& options) { return std::make_unique<Pretrainer>(options); }
+std::unique_ptr<Trainer> create_pretrainer(const PretrainOptions& options) {
+  return std::make_unique<Pretrainer>(options);
+}
 
 std::unique_ptr<Trainer> create_ranker_trainer(const RankerTrainingOptions& options) {
   return std::make_unique<RankerTrainer>(options);
@@ -20,12 +22,14 @@ std::unique_ptr<Trainer> resume_trainer(const std::string& path) {
   const auto field = [&](const char* name) {
     const auto found = file.metadata.find(name);
     if (found == file.metadata.end()) {
-      throw Error(codes::kCheckpointContent, "'" + path + "' has no '" + name + "' in its header; it is not a training checkpoint.");
+      throw Error(codes::kCheckpointContent,
+                  "'" + path + "' has no '" + name + "' in its header; it is not a training checkpoint.");
     }
     return found->second;
   };
   if (field("format") != "ltrp-training-1") {
-    throw Error(codes::kCheckpointContent, "'" + path + "' is not a training checkpoint of this version (format '" +
+    throw Error(codes::kCheckpointContent, "'" + path +
+                                               "' is not a training checkpoint of this version (format '" +
                                                field("format") + "', expected 'ltrp-training-1').");
   }
   const nlohmann::json options = nlohmann::json::parse(field("options"), nullptr, /*allow_exceptions=*/false);
@@ -44,13 +48,15 @@ std::unique_ptr<Trainer> resume_trainer(const std::string& path) {
   if (kind == "ranker") {
     auto trainer = std::make_unique<RankerTrainer>(ranker_options_from_json(options));
     if (RankerTrainer::fingerprint(trainer->teacher()) != field("teacher_fingerprint")) {
-      throw Error(codes::kCheckpointContent, "The teacher '" + trainer->ranker_options()->teacher +
-                                                 "' is not the one this run began with; put it back to resume.");
+      throw Error(codes::kCheckpointContent,
+                  "The teacher '" + trainer->ranker_options()->teacher +
+                      "' is not the one this run began with; put it back to resume.");
     }
     trainer->restore(file.tensors, step);
     return trainer;
   }
-  throw Error(codes::kCheckpointContent, "'" + path + "' holds a training run of unknown kind '" + kind + "'.");
+  throw Error(codes::kCheckpointContent,
+              "'" + path + "' holds a training run of unknown kind '" + kind + "'.");
 }
 
 }  // namespace ltrp

@@ -1,4 +1,5 @@
-// Training of both models. The caller brings decoded pictures; crops, masks, forward, backward and the optimizer are here.
+// Training of both models. The caller brings decoded pictures; crops, masks, forward, backward and the
+// optimizer are here.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,10 @@
 
 namespace ltrp {
 
-enum class TrainingPrecision { kFloat32, kBFloat16 };  // bfloat16: autocast matmuls; weights, optimizer and scores stay float32
+enum class TrainingPrecision {
+  kFloat32,
+  kBFloat16
+};  // bfloat16: autocast matmuls; weights, optimizer and scores stay float32
 
 // Units: images for sizes, optimizer steps for lengths.
 struct TrainingOptions {
@@ -42,7 +46,8 @@ struct PretrainOptions {
 };
 
 enum class RankerInput { kVisible, kFull };
-// kTeacher: patch projection, CLS token and blocks start as the first ones of the teacher's encoder, of the same width.
+// kTeacher: patch projection, CLS token and blocks start as the first ones of the teacher's encoder, of the
+// same width.
 enum class RankerStart { kRandom, kTeacher };
 
 struct RankerTrainingOptions {
@@ -84,8 +89,8 @@ class Trainer {
  public:
   virtual ~Trainer() = default;
   virtual int64_t step() const = 0;
-  // One optimizer step on exactly batch_size pictures; crops, flips and masks come from (seed, step, slot). A cancelled
-  // step leaves weights and optimizer untouched.
+  // One optimizer step on exactly batch_size pictures; crops, flips and masks come from (seed, step, slot). A
+  // cancelled step leaves weights and optimizer untouched.
   virtual StepResult train_step(std::span<const Picture> pictures, const RunContext& context) = 0;
   virtual EvaluationResult evaluate(std::span<const Picture> pictures, const RunContext& context) = 0;
   // Everything needed to continue exactly. Atomic.

@@ -1,8 +1,8 @@
 #include "core/training/trainer_base.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
 #include <ATen/autocast_mode.h>
+#include <c10/core/GradMode.h>
 
 #include <chrono>
 #include <cmath>
@@ -17,7 +17,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 // Independent streams of random numbers out of one seed.
 constexpr uint64_t kCropStream = 1, kMaskStream = 2, kEvaluationStream = 3;
@@ -28,20 +30,26 @@ constexpr uint64_t kCropStream = 1, kMaskStream = 2, kEvaluationStream = 3;
 
 void validate(const TrainingOptions& o) {
   if (o.batch_size < 1) refuse("batchSize must be at least 1.");
-  if (o.micro_batch_size < 1 || o.micro_batch_size > o.batch_size) refuse("microBatchSize must lie between 1 and batchSize.");
+  if (o.micro_batch_size < 1 || o.micro_batch_size > o.batch_size)
+    refuse("microBatchSize must lie between 1 and batchSize.");
   if (o.steps < 1) refuse("steps must be at least 1.");
   if (o.warmup_steps < 0 || o.warmup_steps > o.steps) refuse("warmupSteps must lie between 0 and steps.");
-  if (!(o.learning_rate > 0) || !std::isfinite(o.learning_rate)) refuse("learningRate must be a positive number.");
-  if (!(o.weight_decay >= 0) || !std::isfinite(o.weight_decay)) refuse("weightDecay must be 0 or a positive number.");
-  if (!(o.beta1 >= 0 && o.beta1 < 1) || !(o.beta2 >= 0 && o.beta2 < 1)) refuse("beta1 and beta2 must lie in [0, 1).");
-  if (o.clip_gradient_norm && !(*o.clip_gradient_norm > 0)) refuse("clipGradientNorm must be a positive number or null.");
+  if (!(o.learning_rate > 0) || !std::isfinite(o.learning_rate))
+    refuse("learningRate must be a positive number.");
+  if (!(o.weight_decay >= 0) || !std::isfinite(o.weight_decay))
+    refuse("weightDecay must be 0 or a positive number.");
+  if (!(o.beta1 >= 0 && o.beta1 < 1) || !(o.beta2 >= 0 && o.beta2 < 1))
+    refuse("beta1 and beta2 must lie in [0, 1).");
+  if (o.clip_gradient_norm && !(*o.clip_gradient_norm > 0))
+    refuse("clipGradientNorm must be a positive number or null.");
   if (!(o.crop_scale_min > 0 && o.crop_scale_min <= o.crop_scale_max && o.crop_scale_max <= 1)) {
     refuse("cropScale must be two shares of the picture's area with 0 < minimum <= maximum <= 1.");
   }
   if (!(o.mask_ratio > 0 && o.mask_ratio < 1)) refuse("maskRatio must lie between 0 and 1, both excluded.");
 }
 
-AutocastScope::AutocastScope(TrainingPrecision precision) : active_(precision == TrainingPrecision::kBFloat16) {
+AutocastScope::AutocastScope(TrainingPrecision precision)
+    : active_(precision == TrainingPrecision::kBFloat16) {
   if (!active_) return;
   at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
   at::autocast::set_autocast_enabled(at::kCPU, true);
@@ -65,10 +73,11 @@ uint64_t TrainerBase::evaluation_seed() const { return mix_seed(options_.seed, k
 
 StepResult TrainerBase::train_step(std::span<const Picture> pictures, const RunContext& context) {
   if (static_cast<int64_t>(pictures.size()) != options_.batch_size) {
-    refuse("A training step takes exactly " + std::to_string(options_.batch_size) + " pictures (batchSize); got " +
-           std::to_string(pictures.size()) + ".");
+    refuse("A training step takes exactly " + std::to_string(options_.batch_size) +
+           " pictures (batchSize); got " + std::to_string(pictures.size()) + ".");
   }
-  if (step_ >= options_.steps) refuse("All " + std::to_string(options_.steps) + " steps of this run are done.");
+  if (step_ >= options_.steps)
+    refuse("All " + std::to_string(options_.steps) + " steps of this run are done.");
   const auto begin = Clock::now();
   StepResult result;
   const Input in = input();
@@ -80,8 +89,8 @@ StepResult TrainerBase::train_step(std::span<const Picture> pictures, const RunC
     const auto stream = static_cast<uint64_t>(step_ * options_.batch_size + first);
     const auto augment_begin = Clock::now();
     const at::Tensor images =
-        augment(pictures.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), in.height, in.width, crops, in.mean,
-                in.std, mix_seed(options_.seed, kCropStream), stream);
+        augment(pictures.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), in.height, in.width,
+                crops, in.mean, in.std, mix_seed(options_.seed, kCropStream), stream);
     result.augment_seconds += seconds_since(augment_begin);
     const LossParts parts = micro_loss(images, stream, context);
     const double share = static_cast<double>(count) / static_cast<double>(options_.batch_size);
@@ -91,8 +100,9 @@ StepResult TrainerBase::train_step(std::span<const Picture> pictures, const RunC
   }
   context.check();
   if (!std::isfinite(result.loss)) {
-    throw Error(codes::kInvalidArgument, "The loss is no longer finite at step " + std::to_string(step_ + 1) +
-                                             "; lower learningRate or set clipGradientNorm, and resume from the last checkpoint.");
+    throw Error(codes::kInvalidArgument,
+                "The loss is no longer finite at step " + std::to_string(step_ + 1) +
+                    "; lower learningRate or set clipGradientNorm, and resume from the last checkpoint.");
   }
   result.gradient_norm = optimizer_->clip_gradients(options_.clip_gradient_norm);
   result.learning_rate = scheduled_learning_rate(options_, step_);
@@ -111,8 +121,9 @@ EvaluationResult TrainerBase::evaluate(std::span<const Picture> pictures, const 
   for (int64_t first = 0; first < total; first += options_.micro_batch_size) {
     context.check();
     const int64_t count = std::min(options_.micro_batch_size, total - first);
-    const at::Tensor images = centre_crops(pictures.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), in.height,
-                                           in.width, in.mean, in.std);
+    const at::Tensor images =
+        centre_crops(pictures.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), in.height,
+                     in.width, in.mean, in.std);
     const EvaluationSums part = evaluate_batch(images, static_cast<uint64_t>(first), context);
     sums.reconstruction_error += part.reconstruction_error;
     sums.loss += part.loss;
@@ -141,13 +152,15 @@ void TrainerBase::restore(const TensorMap& state, int64_t step) {
       throw Error(codes::kCheckpointContent, "The training checkpoint has no tensor 'model/" + name + "'.");
     }
     if (found->second.sizes() != tensor.sizes() || found->second.scalar_type() != tensor.scalar_type()) {
-      throw Error(codes::kCheckpointContent, "The training checkpoint's tensor 'model/" + name + "' has the wrong shape or type.");
+      throw Error(codes::kCheckpointContent,
+                  "The training checkpoint's tensor 'model/" + name + "' has the wrong shape or type.");
     }
     tensor.copy_(found->second);
   }
   optimizer_->import_state(state);
   if (step < 0 || step > options_.steps) {
-    throw Error(codes::kCheckpointContent, "The training checkpoint's step " + std::to_string(step) + " is outside its run.");
+    throw Error(codes::kCheckpointContent,
+                "The training checkpoint's step " + std::to_string(step) + " is outside its run.");
   }
   step_ = step;
 }

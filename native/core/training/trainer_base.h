@@ -44,9 +44,11 @@ class TrainerBase : public Trainer {
 
   virtual Input input() const = 0;
   // images [m, 3, H, W]; `first_stream` numbers the first picture among all pictures ever trained on.
-  virtual LossParts micro_loss(const at::Tensor& images, uint64_t first_stream, const RunContext& context) = 0;
+  virtual LossParts micro_loss(const at::Tensor& images, uint64_t first_stream,
+                               const RunContext& context) = 0;
   // `first` numbers the first picture within the evaluated set.
-  virtual EvaluationSums evaluate_batch(const at::Tensor& images, uint64_t first, const RunContext& context) = 0;
+  virtual EvaluationSums evaluate_batch(const at::Tensor& images, uint64_t first,
+                                        const RunContext& context) = 0;
   virtual EvaluationResult evaluation_result(const EvaluationSums& sums, int64_t pictures) const = 0;
   // Metadata of a training checkpoint beyond format and step.
   virtual std::map<std::string, std::string> metadata() const = 0;

@@ -6,14 +6,19 @@
 
 namespace ltrp {
 
-at::Tensor mean_absolute_difference(const at::Tensor& a, const at::Tensor& b) { return (a - b).abs_().mean({1, 2}); }
+at::Tensor mean_absolute_difference(const at::Tensor& a, const at::Tensor& b) {
+  return (a - b).abs_().mean({1, 2});
+}
 
-at::Tensor mean_squared_difference(const at::Tensor& a, const at::Tensor& b) { return (a - b).square_().mean({1, 2}); }
+at::Tensor mean_squared_difference(const at::Tensor& a, const at::Tensor& b) {
+  return (a - b).square_().mean({1, 2});
+}
 
 at::Tensor structural_similarity(const at::Tensor& predicted, const at::Tensor& target) {
   constexpr int64_t kWindow = 11;
   constexpr double kSigma = 1.5;
-  TORCH_CHECK(predicted.size(2) >= kWindow && predicted.size(3) >= kWindow, "SSIM needs images of at least 11 x 11 pixels");
+  TORCH_CHECK(predicted.size(2) >= kWindow && predicted.size(3) >= kWindow,
+              "SSIM needs images of at least 11 x 11 pixels");
   const int64_t m = predicted.size(0);
   const auto span = [m](const at::Tensor& x) {
     const at::Tensor flat = x.reshape({m, -1});
@@ -30,7 +35,8 @@ at::Tensor structural_similarity(const at::Tensor& predicted, const at::Tensor& 
   const at::Tensor horizontal = window.view({1, 1, 1, kWindow}).expand({3, 1, 1, kWindow}).contiguous();
   const auto blur = [&](const at::Tensor& x) {
     const auto depthwise = [](const at::Tensor& input, const at::Tensor& weight) {
-      return at::conv2d(input, weight, /*bias=*/{}, /*stride=*/{1, 1}, at::IntArrayRef{0, 0}, /*dilation=*/{1, 1}, /*groups=*/3);
+      return at::conv2d(input, weight, /*bias=*/{}, /*stride=*/{1, 1}, at::IntArrayRef{0, 0},
+                        /*dilation=*/{1, 1}, /*groups=*/3);
     };
     return depthwise(depthwise(x, vertical), horizontal);
   };

@@ -8,16 +8,19 @@
 namespace ltrp {
 
 at::Tensor normalize_pixels(const at::Tensor& bytes, at::ArrayRef<double> mean, at::ArrayRef<double> std) {
-  TORCH_CHECK(bytes.dim() == 4 && bytes.size(3) == 3 && bytes.scalar_type() == at::kByte, "bytes must be [n, H, W, 3] uint8");
+  TORCH_CHECK(bytes.dim() == 4 && bytes.size(3) == 3 && bytes.scalar_type() == at::kByte,
+              "bytes must be [n, H, W, 3] uint8");
   TORCH_CHECK(mean.size() == 3 && std.size() == 3, "mean and std need three values each");
   const at::Tensor source = bytes.contiguous();
   const int64_t images = source.size(0), height = source.size(1), width = source.size(2);
   at::Tensor result = at::empty({images, 3, height, width}, at::kFloat);
-  // One multiply-add a value; a table of 256 entries a channel makes it a look-up with the division done once.
+  // One multiply-add a value; a table of 256 entries a channel makes it a look-up with the division done
+  // once.
   std::array<std::array<float, 256>, 3> table;
   for (size_t c = 0; c < 3; ++c) {
     for (size_t v = 0; v < 256; ++v) {
-      table[c][v] = static_cast<float>((static_cast<float>(v) / 255.0F - static_cast<float>(mean[c])) / static_cast<float>(std[c]));
+      table[c][v] = static_cast<float>((static_cast<float>(v) / 255.0F - static_cast<float>(mean[c])) /
+                                       static_cast<float>(std[c]));
     }
   }
   const uint8_t* in = source.const_data_ptr<uint8_t>();
@@ -52,7 +55,8 @@ at::Tensor patchify_channels_last(const at::Tensor& images, int64_t patch_size) 
       .reshape({n, rows * columns, patch_size * patch_size * 3});
 }
 
-at::Tensor unpatchify_channels_last(const at::Tensor& patches, int64_t rows, int64_t columns, int64_t patch_size) {
+at::Tensor unpatchify_channels_last(const at::Tensor& patches, int64_t rows, int64_t columns,
+                                    int64_t patch_size) {
   const int64_t n = patches.size(0);
   return patches.reshape({n, rows, columns, patch_size, patch_size, 3})
       .permute({0, 5, 1, 3, 2, 4})
