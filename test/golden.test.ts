@@ -106,6 +106,8 @@ for (const set of sets) {
       const encoderReference = expected.f32('score_encoder_l1').data;
       isWithin(t, encoder.scores, encoderReference, { relative: 1e-4 }, 'score_encoder_l1');
 
+      // The weights are the same in all of them.
+      if (checkpoint !== set.checkpoints[0]) return;
       for (const metric of ['psnr', 'ssim'] as const) {
         const { scores } = await mae.scorePatches(images, { noise, metric });
         const wanted = expected.f32(`score_${metric}`).data;
