@@ -92,9 +92,11 @@ TEST_CASE("pre-training reduces its loss, in float32 and with bfloat16 products"
   for (const TrainingPrecision precision : {TrainingPrecision::kFloat32, TrainingPrecision::kBFloat16}) {
     PretrainOptions options = pretrain_options();
     options.training.precision = precision;
+    options.training.steps = 80;
+    options.training.crop_scale_min = 0.8;
     const auto trainer = create_pretrainer(options);
     const double before = *trainer->evaluate(pictures.views(), {}).reconstruction_error;
-    for (int i = 0; i < 40; ++i) trainer->train_step(pictures.views(), {});
+    for (int i = 0; i < 80; ++i) trainer->train_step(pictures.views(), {});
     const double after = *trainer->evaluate(pictures.views(), {}).reconstruction_error;
     CAPTURE(before);
     CAPTURE(after);

@@ -45,12 +45,10 @@ std::vector<int64_t> to_vector(const at::Tensor& ids) {
   return {flat.const_data_ptr<int64_t>(), flat.const_data_ptr<int64_t>() + flat.numel()};
 }
 
-// One member of every cluster, largest clusters first.
-std::vector<int64_t> representatives(const Clusters& clusters,
+// One member of every cluster, largest clusters first; those whose member is kept already come last.
+std::vector<int64_t> representatives(const Clusters& clusters, const std::vector<int64_t>& kept,
                                      const std::optional<at::Tensor>& member_noise) {
   const int64_t count = clusters.centres.size(0);
-  const at::Tensor sizes = at::bincount(clusters.assignment, {}, count);
-  const std::vector<int64_t> order = to_vector(sizes.argsort(/*dim=*/-1, /*descending=*/true));
   std::vector<int64_t> member = to_vector(clusters.centres);
   if (member_noise) {
     const std::vector<int64_t> assignment = to_vector(clusters.assignment);
@@ -65,6 +63,14 @@ std::vector<int64_t> representatives(const Clusters& clusters,
       }
     }
   }
+  at::Tensor sizes = at::bincount(clusters.assignment, {}, count);
+  for (int64_t cluster = 0; cluster < count; ++cluster) {
+    if (std::find(kept.begin(), kept.end(), member[static_cast<size_t>(cluster)]) != kept.end())
+      sizes[cluster] = 0;
+  }
+  // Among clusters of one size the authors' order is what the unstable sort leaves, the zeros included.
+  const bool stable = !member_noise.has_value();
+  const std::vector<int64_t> order = to_vector(sizes.argsort(stable, /*dim=*/-1, /*descending=*/true));
   std::vector<int64_t> result;
   result.reserve(order.size());
   for (const int64_t cluster : order) result.push_back(member[static_cast<size_t>(cluster)]);
@@ -108,7 +114,9 @@ at::Tensor select_patches(const at::Tensor& images, const at::Tensor& logits, co
   const c10::InferenceMode inference;
   const int64_t n = images.size(0), patches = checked_grid(images, options.patch_size).patches();
   check(images, logits, options, patches);
-  const at::Tensor pixels = patchify_channels_first(images, options.patch_size);
+  // The order of a patch's values decides how distances round, and with that the clusters of nearly equal
+  // patches.
+  const at::Tensor pixels = patchify_channels_last(images, options.patch_size);
   // Rounded down as the authors do, in double precision.
   const auto by_score = static_cast<int64_t>(static_cast<double>(options.keep) * options.score_share);
   at::Tensor result = at::empty({n, options.keep}, at::kLong);
@@ -121,11 +129,12 @@ at::Tensor select_patches(const at::Tensor& images, const at::Tensor& logits, co
     };
     std::vector<int64_t> kept =
         to_vector(logits[image].argsort(/*stable=*/true, -1, /*descending=*/true).slice(0, 0, by_score));
+    if (options.compat) std::reverse(kept.begin(), kept.end());  // the authors sort by rising score
     if (by_score < options.keep) {
       const Clusters clusters = density_peaks(pixels[image], noise(options.density_noise, 0), options.keep);
       std::optional<at::Tensor> member_noise;
       if (options.compat) member_noise = noise(options.member_noise, 1);
-      for (const int64_t patch : representatives(clusters, member_noise)) {
+      for (const int64_t patch : representatives(clusters, kept, member_noise)) {
         if (static_cast<int64_t>(kept.size()) == options.keep) break;
         if (std::find(kept.begin(), kept.end(), patch) == kept.end()) kept.push_back(patch);
       }

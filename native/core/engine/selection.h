@@ -15,7 +15,7 @@ struct SelectionOptions {
   int64_t patch_size = 16;
   double score_share = 0.7;  // int(keep * share) go to the highest logits
   uint64_t seed = 0;
-  bool compat = false;                      // the authors' way: random member, score order then cluster order
+  bool compat = false;  // the authors' way: random member, rising scores, then cluster order
   std::optional<at::Tensor> density_noise;  // [n, L] float32 in [0, 1); drawn from seed when absent
   std::optional<at::Tensor> member_noise;   // [n, L]; compat only
 };

@@ -17,6 +17,7 @@ at::Tensor mean_squared_difference(const at::Tensor& a, const at::Tensor& b) {
 at::Tensor structural_similarity(const at::Tensor& predicted, const at::Tensor& target) {
   constexpr int64_t kWindow = 11;
   constexpr double kSigma = 1.5;
+  constexpr int64_t kMargin = kWindow / 2;
   TORCH_CHECK(predicted.size(2) >= kWindow && predicted.size(3) >= kWindow,
               "SSIM needs images of at least 11 x 11 pixels");
   const int64_t m = predicted.size(0);
@@ -38,7 +39,8 @@ at::Tensor structural_similarity(const at::Tensor& predicted, const at::Tensor& 
       return at::conv2d(input, weight, /*bias=*/{}, /*stride=*/{1, 1}, at::IntArrayRef{0, 0},
                         /*dilation=*/{1, 1}, /*groups=*/3);
     };
-    return depthwise(depthwise(x, vertical), horizontal);
+    return depthwise(depthwise(at::reflection_pad2d(x, {kMargin, kMargin, kMargin, kMargin}), vertical),
+                     horizontal);
   };
 
   const at::Tensor mean_p = blur(predicted), mean_t = blur(target);
@@ -51,11 +53,9 @@ at::Tensor structural_similarity(const at::Tensor& predicted, const at::Tensor& 
 }
 
 at::Tensor peak_signal_to_noise(const at::Tensor& predicted, const at::Tensor& target) {
-  const int64_t m = predicted.size(0);
-  const at::Tensor flat = target.reshape({m, -1});
-  const at::Tensor range = flat.amax(1).clamp_min(0) - flat.amin(1).clamp_max(0);
+  constexpr double kRange = 3;
   const at::Tensor error = (predicted - target).square().mean({1, 2, 3});
-  return (2 * range.log() - error.log()) * (10 / std::log(10.0));
+  return (2 * std::log(kRange) - error.log()) * (10 / std::log(10.0));
 }
 
 }  // namespace ltrp
