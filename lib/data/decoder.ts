@@ -1,7 +1,7 @@
 /** Decoding for training: RGB bytes no larger than crops need, remembered while there is memory for them. */
 import sharp from 'sharp';
 import { LtrpError } from '../errors.js';
-import { maximumAspect, maximumPixels, minimumSide } from '../images.js';
+import { maximumAspect, maximumPixels, minimumSide, openUpright } from '../images.js';
 import type { NativePicture } from '../native/binding.js';
 
 export interface DecoderOptions {
@@ -66,8 +66,7 @@ export class PictureDecoder {
 
 async function decodeSmall(path: string, shortSide: number): Promise<NativePicture> {
   try {
-    const image = sharp(path, { failOn: 'error', limitInputPixels: maximumPixels });
-    const { autoOrient } = await image.metadata();
+    const { autoOrient, space } = await sharp(path, { limitInputPixels: maximumPixels }).metadata();
     const [short, long] = [autoOrient.width, autoOrient.height].sort((a, b) => a - b) as [
       number,
       number,
@@ -78,10 +77,7 @@ async function decodeSmall(path: string, shortSide: number): Promise<NativePictu
         `${path} is ${autoOrient.width} x ${autoOrient.height} pixels: too small or too long to train on.`,
       );
     }
-    const { data, info } = await image
-      .autoOrient()
-      .flatten({ background: '#ffffff' })
-      .toColourspace('srgb')
+    const { data, info } = await openUpright(path, space)
       .resize(shortSide, shortSide, { fit: 'outside', withoutEnlargement: true, kernel: 'cubic' })
       .raw()
       .toBuffer({ resolveWithObject: true });
