@@ -444,7 +444,7 @@ test('convertCheckpoint writes what loads to the same results', async (t) => {
     await sleep(200);
     const started = performance.now();
     controller.abort();
-    await t.throwsAsync(running);
+    await t.throwsAsync(running, { any: true });
     const settled = performance.now() - started;
     t.log(`abort settled in ${settled.toFixed(1)} ms`);
     t.true(settled < 100);
