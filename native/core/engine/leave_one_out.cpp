@@ -126,8 +126,8 @@ class DirectForm {
                             gather_tokens(group.first_qkv.index_select(0, image), remaining));
   }
 
-  // Predictions of all L patches; at the removed patch, where there is no token to predict from, see fill
-  // below.
+  // Predictions of all L patches. The removed token is hidden rather than deleted here: its own residual
+  // stream is all that predicts its patch.
   at::Tensor whole_prediction(const Group& group, const at::Tensor& image, const at::Tensor& slot,
                               const at::Tensor& removed) const {
     if (options_.drop == Drop::kEncoder) {
@@ -146,7 +146,6 @@ class DirectForm {
       input =
           model_.decoder_input(model_.encode(group.images.index_select(0, image), visible), visible, grid_);
     }
-    // The removed token is seen by nobody; only its own residual stream predicts its own patch.
     return model_.predict(model_.decoder().forward(input, hidden).slice(1, 1));
   }
 
