@@ -194,6 +194,17 @@ export interface NativeTrainer {
   dispose(): void;
 }
 
+export interface NativeTensor {
+  data: Float32Array;
+  shape: number[];
+}
+
+export interface NativeWeights {
+  naming: string;
+  config: NativeMaeConfig | NativeRankerConfig;
+  tensors: Record<string, NativeTensor>;
+}
+
 export interface CoreInfo {
   coreVersion: string; // of package.json
   torchVersion: string; // compiled against
@@ -266,6 +277,12 @@ export interface CoreBinding {
     output: string,
     options: { kind: 'mae' | 'ranker'; type: 'float32' | 'float16' | 'bfloat16' },
   ): Promise<{ naming: string; tensors: number; config: NativeMaeConfig | NativeRankerConfig }>;
+  /** A checkpoint of any naming, whole: tensors by canonical name (core/checkpoint/checkpoint.h), float32. */
+  readWeights(
+    job: NativeJob,
+    path: string,
+    options: { kind: 'mae' | 'ranker' },
+  ): Promise<NativeWeights>;
   createTrainer(
     job: NativeJob,
     options: NativePretrainOptions | NativeRankerTrainingOptions,

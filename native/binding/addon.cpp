@@ -13,6 +13,7 @@
 #include "binding/ranker.h"
 #include "binding/ranking.h"
 #include "binding/trainer.h"
+#include "binding/weights.h"
 
 namespace ltrp::binding {
 namespace {
@@ -49,6 +50,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("rankingLoss", Napi::Function::New<ranking_loss>(env, "rankingLoss"));
   exports.Set("rankAgreement", Napi::Function::New<rank_agreement>(env, "rankAgreement"));
   exports.Set("convertCheckpoint", Napi::Function::New<convert_checkpoint>(env, "convertCheckpoint"));
+  exports.Set("readWeights", Napi::Function::New<read_weights>(env, "readWeights"));
   exports.Set("createTrainer", Napi::Function::New<TrainerObject::create>(env, "createTrainer"));
   exports.Set("resumeTrainer", Napi::Function::New<TrainerObject::resume>(env, "resumeTrainer"));
   return exports;
