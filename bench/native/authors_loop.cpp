@@ -1,0 +1,102 @@
+#include "authors_loop.h"
+
+#include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/core/grad_mode.h>
+
+#include <cmath>
+#include <limits>
+
+#include "core/error.h"
+
+namespace ltrp::bench {
+
+namespace {
+
+TensorMap decoder_weights(const MaskedAutoencoder& model) {
+  TensorMap result;
+  for (const auto& [name, tensor] : model.tensors()) {
+    // Autocast keeps the converted copy of a weight only where the weight asks for gradients.
+    if (name.starts_with("decoder_")) result[name] = tensor.clone().set_requires_grad(true);
+  }
+  return result;
+}
+
+// tokens [n, T, E], hidden [n, T] bool or undefined -> concatenated heads [n, T, E].
+at::Tensor explicit_attention(const TransformerBlock& block, const at::Tensor& tokens,
+                              const at::Tensor& hidden) {
+  const int64_t n = tokens.size(0), count = tokens.size(1), dim = tokens.size(2);
+  const int64_t head_dim = dim / block.heads;
+  const at::Tensor qkv =
+      block.project_qkv(tokens).reshape({n, count, 3, block.heads, head_dim}).permute({2, 0, 3, 1, 4});
+  const double scale = 1 / std::sqrt(static_cast<double>(head_dim));
+  at::Tensor attention = at::matmul(qkv[0], qkv[1].transpose(-2, -1)) * scale;
+  if (hidden.defined()) {
+    attention =
+        attention.masked_fill(hidden.view({n, 1, 1, count}), -std::numeric_limits<double>::infinity());
+  }
+  attention = attention.softmax(-1);
+  if (hidden.defined()) attention = attention.masked_fill(hidden.view({n, 1, count, 1}), 0);
+  return at::matmul(attention, qkv[2]).transpose(1, 2).reshape({n, count, dim});
+}
+
+}  // namespace
+
+LoopPrecision parse_loop_precision(const std::string& name) {
+  if (name == "float32") return LoopPrecision::kFloat32;
+  if (name == "float16") return LoopPrecision::kFloat16;
+  if (name == "bfloat16") return LoopPrecision::kBFloat16;
+  throw Error(codes::kInvalidArgument,
+              "'precision' must be float32, float16 or bfloat16, not '" + name + "'.");
+}
+
+LoopAutocast::LoopAutocast(LoopPrecision precision) : active_(precision != LoopPrecision::kFloat32) {
+  if (!active_) return;
+  at::autocast::set_autocast_dtype(at::kCPU,
+                                   precision == LoopPrecision::kFloat16 ? at::kHalf : at::kBFloat16);
+  at::autocast::set_autocast_enabled(at::kCPU, true);
+}
+
+LoopAutocast::~LoopAutocast() {
+  if (!active_) return;
+  at::autocast::set_autocast_enabled(at::kCPU, false);
+  at::autocast::clear_cache();
+}
+
+AuthorsLoop::AuthorsLoop(const MaskedAutoencoder& model) : model_(model), weights_(decoder_weights(model)) {
+  const MaeConfig& config = model.config();
+  model.decoder();  // refuses a checkpoint without one
+  decoder_ =
+      transformer_weights(weights_, *config.decoder, "decoder_blocks", "decoder_norm", config.layer_norm_eps);
+  prediction_ = linear_weights(weights_, "decoder_pred");
+}
+
+at::Tensor AuthorsLoop::decode(at::Tensor tokens, const at::Tensor& removed) const {
+  at::Tensor hidden;
+  if (removed.defined()) {
+    hidden = at::zeros({tokens.size(0), tokens.size(1)}, at::kBool).scatter_(1, removed.unsqueeze(1), true);
+  }
+  for (const TransformerBlock& block : decoder_.blocks) {
+    tokens = block.finish(tokens, explicit_attention(block, tokens, hidden));
+  }
+  return prediction_(decoder_.norm(tokens)).slice(1, 1).to(at::kFloat);
+}
+
+at::Tensor AuthorsLoop::scores(const at::Tensor& images, const at::Tensor& visible, int64_t variants,
+                               LoopPrecision precision) const {
+  const at::NoGradGuard no_grad;
+  const LoopAutocast autocast(precision);
+  const Grid grid = model_.grid_of(images);
+  const at::Tensor tokens = model_.decoder_input(model_.encode(images, visible), visible, grid);
+  const at::Tensor masked = at::ones({images.size(0), grid.patches()}, at::kFloat).scatter_(1, visible, 0.0);
+  const at::Tensor anchor = decode(tokens, {});
+  std::vector<at::Tensor> columns;
+  for (int64_t slot = 0; slot < variants; ++slot) {
+    const at::Tensor changed = decode(tokens, visible.select(1, slot) + 1);
+    const at::Tensor difference = (anchor - changed).abs().mean(-1);
+    columns.push_back((difference * masked).sum(-1) / masked.sum(-1));
+  }
+  return at::stack(columns, 1);
+}
+
+}  // namespace ltrp::bench
