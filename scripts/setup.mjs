@@ -3,10 +3,10 @@
  * Brings whatever a command of the project needs, then runs it: npm packages, TypeScript, LibTorch, the native addon.
  * Plain Node without dependencies, because it is what installs them. Every step looks first whether there is work.
  *
- *   node scripts/setup.mjs build | ts | native | demo | test | test-native | test-sanitize | lint | format
+ *   node scripts/setup.mjs build | ts | native | demo | test | test-native | test-sanitize | bench-native | lint | format
  */
 import { demo, format, lint, test, testNative, testSanitize } from './setup/commands.mjs';
-import { ensureNative } from './setup/native.mjs';
+import { buildBenchHelper, ensureNative } from './setup/native.mjs';
 import { ensurePackages } from './setup/packages.mjs';
 import { fail, SetupError } from './setup/say.mjs';
 import { buildTypeScript } from './setup/typescript.mjs';
@@ -30,6 +30,11 @@ const commands = {
   test,
   'test-native': testNative,
   'test-sanitize': testSanitize,
+  'bench-native': async () => {
+    await ensurePackages();
+    await buildTypeScript();
+    await buildBenchHelper();
+  },
   lint,
   format,
 };

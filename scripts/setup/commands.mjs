@@ -148,8 +148,10 @@ export async function format() {
 }
 
 async function clangFormat(args) {
-  const files = readdirSync(path.join(root, 'native'), { recursive: true, encoding: 'utf8' })
-    .filter((name) => /\.(cpp|h|cu|cuh)$/.test(name) && !name.startsWith('third_party'))
-    .map((name) => path.join('native', name));
+  const files = ['native', 'bench/native'].flatMap((folder) =>
+    readdirSync(path.join(root, folder), { recursive: true, encoding: 'utf8' })
+      .filter((name) => /\.(cpp|h|cu|cuh)$/.test(name) && !name.startsWith('third_party'))
+      .map((name) => path.join(folder, name)),
+  );
   if (files.length > 0) await runPackage('clang-format/index.js', [...args, ...files]);
 }

@@ -48,6 +48,13 @@ export async function buildTests() {
   return folder;
 }
 
+/** Builds the benchmark's native helper (bench/native); returns its path. */
+export async function buildBenchHelper() {
+  const folder = await ensureNative();
+  await step("Building the benchmark's native helper", () => build(folder, 'ltrp_bench'));
+  return path.join(folder, 'ltrp_bench');
+}
+
 /** The C++ tests with AddressSanitizer and UndefinedBehaviorSanitizer, in a folder of their own. */
 export async function buildSanitizedTests() {
   const libtorch = await ensureLibtorch();
