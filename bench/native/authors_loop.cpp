@@ -13,15 +13,6 @@ namespace ltrp::bench {
 
 namespace {
 
-TensorMap decoder_weights(const MaskedAutoencoder& model) {
-  TensorMap result;
-  for (const auto& [name, tensor] : model.tensors()) {
-    // Autocast keeps the converted copy of a weight only where the weight asks for gradients.
-    if (name.starts_with("decoder_")) result[name] = tensor.clone().set_requires_grad(true);
-  }
-  return result;
-}
-
 // tokens [n, T, E], hidden [n, T] bool or undefined -> concatenated heads [n, T, E].
 at::Tensor explicit_attention(const TransformerBlock& block, const at::Tensor& tokens,
                               const at::Tensor& hidden) {
@@ -63,12 +54,13 @@ LoopAutocast::~LoopAutocast() {
   at::autocast::clear_cache();
 }
 
-AuthorsLoop::AuthorsLoop(const MaskedAutoencoder& model) : model_(model), weights_(decoder_weights(model)) {
-  const MaeConfig& config = model.config();
+void keep_conversions(const TensorMap& weights) {
+  for (const auto& entry : weights) entry.second.set_requires_grad(true);
+}
+
+AuthorsLoop::AuthorsLoop(const MaskedAutoencoder& model) : model_(model) {
   model.decoder();  // refuses a checkpoint without one
-  decoder_ =
-      transformer_weights(weights_, *config.decoder, "decoder_blocks", "decoder_norm", config.layer_norm_eps);
-  prediction_ = linear_weights(weights_, "decoder_pred");
+  keep_conversions(model.tensors());
 }
 
 at::Tensor AuthorsLoop::decode(at::Tensor tokens, const at::Tensor& removed) const {
@@ -76,10 +68,10 @@ at::Tensor AuthorsLoop::decode(at::Tensor tokens, const at::Tensor& removed) con
   if (removed.defined()) {
     hidden = at::zeros({tokens.size(0), tokens.size(1)}, at::kBool).scatter_(1, removed.unsqueeze(1), true);
   }
-  for (const TransformerBlock& block : decoder_.blocks) {
+  for (const TransformerBlock& block : model_.decoder().blocks) {
     tokens = block.finish(tokens, explicit_attention(block, tokens, hidden));
   }
-  return prediction_(decoder_.norm(tokens)).slice(1, 1).to(at::kFloat);
+  return model_.predict(model_.decoder().norm(tokens)).slice(1, 1).to(at::kFloat);
 }
 
 at::Tensor AuthorsLoop::scores(const at::Tensor& images, const at::Tensor& visible, int64_t variants,

@@ -25,6 +25,10 @@ class LoopAutocast {
   bool active_;
 };
 
+// Lets autocast keep the converted copies of these weights for the lifetime of a LoopAutocast, as it does for
+// the parameters of a PyTorch module: it keeps those that ask for gradients. Calls belong under NoGradGuard.
+void keep_conversions(const TensorMap& weights);
+
 // Encoder once per batch with all visible patches; decoder once for the anchor and once per removed patch,
 // for the whole batch at a time. The removed token stays among the L + 1 and is masked in every block's
 // attention, as key and as query; attention is written out (product, mask, softmax, product); every block and
@@ -33,7 +37,7 @@ class LoopAutocast {
 // keeps converted decoder weights for a whole call.
 class AuthorsLoop {
  public:
-  // Copies the decoder's weights.
+  // `model` must outlive the loop; its weights get keep_conversions().
   explicit AuthorsLoop(const MaskedAutoencoder& model);
 
   // images [n, 3, H, W], visible [n, V] -> float32 scores [n, variants] of the first `variants` visible
@@ -46,9 +50,6 @@ class AuthorsLoop {
   at::Tensor decode(at::Tensor tokens, const at::Tensor& removed) const;
 
   const MaskedAutoencoder& model_;
-  TensorMap weights_;
-  Transformer decoder_;
-  LinearWeights prediction_;
 };
 
 }  // namespace ltrp::bench

@@ -80,6 +80,7 @@ Json load(Session& session, const Json& request) {
   }
   if (has(request, "ranker")) {
     session.ranker = std::make_unique<PatchRanker>(load_ranker_checkpoint(request["ranker"]));
+    keep_conversions(session.ranker->tensors());
   }
   if (has(request, "images")) session.images = read_tensor(request["images"]);
   if (has(request, "visible")) {

@@ -21,7 +21,7 @@ using Shape = std::array<int64_t, 3>;  // rows, inputs, outputs
 // Two squarish products in which the library is at its best, then the linear maps of the published decoder on
 // the rows of 20 variants: qkv, proj, fc1, fc2.
 constexpr std::array<Shape, 6> kShapes{{{2048, 2048, 2048},
-                                        {4096, 1024, 4096},
+                                        {4096, 1024, 1024},
                                         {3920, 512, 1536},
                                         {3920, 512, 512},
                                         {3920, 512, 2048},
