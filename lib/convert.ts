@@ -1,17 +1,43 @@
-import { resolve } from 'node:path';
+import { extname, resolve } from 'node:path';
 import { resolveModel, type ModelKind } from './models.js';
 import type { NativeMaeConfig, NativeRankerConfig } from './native/binding.js';
 import { runJob } from './native/job.js';
 import { loadCore } from './native/loader.js';
+import type { MaePart } from './onnx/convert.js';
+import { refuseExisting } from './output-files.js';
 import type { JobOptions } from './types.js';
-import { checkChoice, checkOptions, checkPresent, checkSource, invalid } from './validation.js';
+import {
+  checkBoolean,
+  checkChoice,
+  checkInteger,
+  checkOptions,
+  checkPresent,
+  checkSource,
+  invalid,
+} from './validation.js';
+
+export type { MaePart } from './onnx/convert.js';
+
+/** Formats that {@link convertCheckpoint} writes. */
+export type ConversionFormat = 'safetensors' | 'onnx';
 
 /** Options of {@link convertCheckpoint}. */
 export interface ConvertOptions extends JobOptions {
   /** What the checkpoint holds, or which of its models is wanted. */
   kind: ModelKind;
-  /** How weights are stored. Default `'float32'`. */
+  /** Default: by the output's extension, `.safetensors` or `.onnx`. */
+  to?: ConversionFormat | undefined;
+  /** How weights are stored in safetensors. Default `'float32'`; ONNX models are float32. */
   type?: 'float32' | 'float16' | 'bfloat16' | undefined;
+  /** Which part of an autoencoder the ONNX model is. Default `'reconstruct'`. */
+  part?: MaePart | undefined;
+  /**
+   * ONNX only: weights of more bytes than this in total go to `OUTPUT.data` beside the model (ONNX external data), fewer are
+   * inside it. Default 1 GiB, at most 2 000 000 000: no reader takes a model file of 2 GiB.
+   */
+  externalDataAbove?: number | undefined;
+  /** Replace files that are there. Default false: that is refused. */
+  overwrite?: boolean | undefined;
   /** Folder of the LibTorch to use; it counts for the first load in a process. */
   libtorch?: string | undefined;
 }
@@ -20,18 +46,36 @@ export interface ConvertOptions extends JobOptions {
 export interface Conversion {
   /** Names that the input used: `'ltrp'`, `'official'`, `'ltrp-reference'`, `'hf-hub'`, `'hf-v5'` or `'hf-v5-saved'`. */
   naming: string;
-  /** Number of tensors. */
+  /** Number of the checkpoint's tensors that were written; in safetensors, position tables that are the fixed ones count too. */
   tensors: number;
   /** Geometry, as it stands in the output's header. */
   config: NativeMaeConfig | NativeRankerConfig;
+  /** Absolute paths of what was written: the output and, for a large ONNX model, its data. */
+  files: string[];
 }
 
+const defaultExternalDataAbove = 2 ** 30;
+
 /**
- * Reads a checkpoint of any naming and writes it in this project's layout: safetensors whose header carries architecture,
- * eps and normalisation. The output appears whole or not at all.
+ * Reads a checkpoint of any naming and writes it
  *
- * @throws {LtrpError} `ERR_LTRP_FILE_NOT_FOUND`, `ERR_LTRP_CHECKPOINT_FORMAT`, `ERR_LTRP_CHECKPOINT_CONTENT`,
- *   `ERR_LTRP_FILE_WRITE`, `ERR_LTRP_INVALID_ARGUMENT`.
+ * - as safetensors in this project's layout, whose header carries architecture, eps and normalisation; or
+ * - as an ONNX model (operator set 17, float32) for the model's own image size, any batch size. Shapes: n images, L patches,
+ *   V visible, p the side of a patch, D and E the widths of encoder and decoder.
+ *
+ *   | model | inputs | output |
+ *   | --- | --- | --- |
+ *   | ranker | `images` float32 [n, 3, H, W] | `logits` [n, L] |
+ *   | mae, `'reconstruct'` | `images`, `visible` int64 [n, V] | `predictions` [n, L, p * p * 3] |
+ *   | mae, `'encoder'` | `images`, `visible` | `latent` [n, V + 1, D], CLS first |
+ *   | mae, `'decoder'` | `tokens` float32 [m, T, E], positions added, CLS first | `predictions` [m, T - 1, p * p * 3] |
+ *
+ *   Images are normalised as for the model's other uses; ids of visible patches are distinct and ascending.
+ *
+ * The output appears whole or not at all.
+ *
+ * @throws {LtrpError} `ERR_LTRP_FILE_EXISTS`, `ERR_LTRP_FILE_NOT_FOUND`, `ERR_LTRP_CHECKPOINT_FORMAT`,
+ *   `ERR_LTRP_CHECKPOINT_CONTENT`, `ERR_LTRP_FILE_WRITE`, `ERR_LTRP_INVALID_ARGUMENT`.
  */
 export async function convertCheckpoint(
   input: string,
@@ -39,15 +83,61 @@ export async function convertCheckpoint(
   options: ConvertOptions,
 ): Promise<Conversion> {
   const checked = checkOptions(options);
-  const { kind, type = 'float32', libtorch } = checked;
+  const { kind, libtorch } = checked;
   checkPresent('kind', kind);
   checkChoice('kind', kind, ['mae', 'ranker']);
-  checkChoice('type', type, ['float32', 'float16', 'bfloat16']);
   checkSource('output', output);
-  const from = resolveModel(input, kind);
   const to = resolve(output);
-  if (!to.endsWith('.safetensors'))
-    throw invalid(`output must end in .safetensors, but it is ${to}.`);
+  const format = checkedFormat(to, checked);
+  const from = resolveModel(input, kind);
+  if (checked.overwrite !== true) refuseExisting(to);
   const core = loadCore({ libtorch });
-  return runJob(core, checked, (job) => core.convertCheckpoint(job, from, to, { kind, type }));
+  if (format === 'safetensors') {
+    const { type = 'float32' } = checked;
+    const conversion = await runJob(core, checked, (job) =>
+      core.convertCheckpoint(job, from, to, { kind, type }),
+    );
+    return { ...conversion, files: [to] };
+  }
+  const weights = await runJob(core, checked, (job) => core.readWeights(job, from, { kind }));
+  // Only those who ask for ONNX wait for protobuf to load.
+  const { writeOnnx } = await import('./onnx/convert.js');
+  const {
+    part = 'reconstruct',
+    externalDataAbove = defaultExternalDataAbove,
+    overwrite = false,
+    signal,
+  } = checked;
+  const model = kind === 'mae' ? ({ kind, part } as const) : { kind };
+  const written = await writeOnnx(to, model, weights, { externalDataAbove, overwrite, signal });
+  return { naming: weights.naming, config: weights.config, ...written };
+}
+
+/** The format of `output`, with the options that belong to it checked and those that belong to the other refused. */
+function checkedFormat(output: string, options: ConvertOptions): ConversionFormat {
+  const { to, kind, type, part, externalDataAbove, overwrite } = options;
+  checkChoice('to', to, ['safetensors', 'onnx']);
+  checkChoice('type', type, ['float32', 'float16', 'bfloat16']);
+  checkChoice('part', part, ['reconstruct', 'encoder', 'decoder']);
+  checkInteger('externalDataAbove', externalDataAbove, 0, 2_000_000_000);
+  checkBoolean('overwrite', overwrite);
+  const extension = extname(output);
+  const named = extension === '.safetensors' || extension === '.onnx';
+  if (to === undefined ? !named : extension !== `.${to}`) {
+    const wanted = to === undefined ? '.safetensors or .onnx' : `.${to}`;
+    throw invalid(`output must end in ${wanted}, but it is ${output}.`);
+  }
+  if (extension === '.safetensors') {
+    if (part !== undefined || externalDataAbove !== undefined) {
+      throw invalid('part and externalDataAbove are for ONNX models; safetensors hold all of it.');
+    }
+    return 'safetensors';
+  }
+  if (type !== undefined && type !== 'float32') {
+    throw invalid(`ONNX models are written in float32; type '${type}' is for safetensors.`);
+  }
+  if (part !== undefined && kind !== 'mae') {
+    throw invalid("part is for kind 'mae'; a ranker is exported whole.");
+  }
+  return 'onnx';
 }

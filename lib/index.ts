@@ -21,7 +21,13 @@ export {
   type ReadImagesOptions,
 } from './images.js';
 export { rankAgreement, type RankAgreement } from './agreement.js';
-export { convertCheckpoint, type Conversion, type ConvertOptions } from './convert.js';
+export {
+  convertCheckpoint,
+  type Conversion,
+  type ConversionFormat,
+  type ConvertOptions,
+  type MaePart,
+} from './convert.js';
 export { rankingLoss, type LossAndGradient, type RankingLossOptions } from './losses.js';
 export { MaskedAutoencoder } from './masked-autoencoder.js';
 export { embeddedModels } from './models.js';

@@ -28,6 +28,11 @@ export function checkInteger(
   }
 }
 
+export function checkBoolean(name: string, value: unknown): void {
+  if (value === undefined || typeof value === 'boolean') return;
+  throw invalid(`${name} must be true or false, not ${shown(value)}.`);
+}
+
 /** Refuses an argument that was left out; the other checks let `undefined` pass. */
 export function checkPresent(name: string, value: unknown): void {
   if (value === undefined || value === null) throw invalid(`${name} is missing.`);

@@ -413,7 +413,7 @@ test('convertCheckpoint writes what loads to the same results', async (t) => {
   half.dispose();
   await refused(
     t,
-    convertCheckpoint(smallMae, small, { kind: 'ranker' }),
+    convertCheckpoint(smallMae, small, { kind: 'ranker', overwrite: true }),
     'ERR_LTRP_CHECKPOINT_CONTENT',
   );
   await refused(

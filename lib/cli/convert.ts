@@ -1,14 +1,18 @@
-/** `ltrp convert`: any checkpoint into this project's safetensors layout. */
+/** `ltrp convert`: any checkpoint into this project's safetensors layout or into an ONNX model. */
 import { stat } from 'node:fs/promises';
 import { Option, type Command } from 'commander';
-import { convertCheckpoint } from '../convert.js';
+import { convertCheckpoint, type ConversionFormat, type MaePart } from '../convert.js';
 import { shortPath } from './image-arguments.js';
 import { interruptSignal } from './interrupt.js';
 import { libtorchOption } from './options.js';
 
 interface ConvertSettings {
   kind: 'mae' | 'ranker';
+  to?: ConversionFormat;
   type: 'float32' | 'float16' | 'bfloat16';
+  part?: MaePart;
+  externalData?: true;
+  force?: true;
   json?: true;
   libtorch?: string;
 }
@@ -16,35 +20,60 @@ interface ConvertSettings {
 export function register(program: Command): void {
   program
     .command('convert')
-    .summary('convert a checkpoint to safetensors with a header that says what it is')
+    .summary('convert a checkpoint to safetensors or to an ONNX model')
     .description(
-      `Converts a checkpoint to safetensors with a header that says architecture, eps and normalisation.
+      `Converts a checkpoint to safetensors with a header that says architecture, eps and normalisation, or to an ONNX model.
 
 Read are .safetensors and .pth files and Hugging Face folders, with the names of the official MAE files, of LTRP's
 training, and of Hugging Face's ViTMAE (hub files and transformers 5). Missing, unexpected and misshapen tensors are
 errors that name them. Nothing in a .pth file is executed.`,
     )
-    .argument('<input>', 'checkpoint file or Hugging Face folder')
-    .argument('<output>', 'the .safetensors file to write')
+    .argument('<input>', "checkpoint file, Hugging Face folder or 'tiny' (embedded)")
+    .argument('<output>', 'the .safetensors or .onnx file to write')
     .addOption(
       new Option('--kind <kind>', 'the model in it: masked autoencoder or ranker')
         .choices(['mae', 'ranker'])
         .makeOptionMandatory(),
     )
     .addOption(
-      new Option('--type <type>', 'how weights are stored')
+      new Option('--to <format>', "what to write (default: by the output's extension)").choices([
+        'safetensors',
+        'onnx',
+      ]),
+    )
+    .addOption(
+      new Option('--type <type>', 'how weights are stored in safetensors')
         .choices(['float32', 'float16', 'bfloat16'])
         .default('float32'),
     )
+    .addOption(
+      new Option(
+        '--part <part>',
+        'the part of an autoencoder in ONNX (default: reconstruct)',
+      ).choices(['reconstruct', 'encoder', 'decoder']),
+    )
+    .option(
+      '--external-data',
+      'ONNX: weights in OUTPUT.data beside the model (default: only above 1 GiB)',
+    )
+    .option('--force', 'replace files that are there')
     .option('--json', 'print the outcome as JSON on standard output')
     .addOption(libtorchOption())
     .addHelpText(
       'after',
       `
+ONNX models are float32, operator set 17, for the model's own image size and any batch size:
+  ranker       images float32 [n, 3, H, W] -> logits [n, L]
+  reconstruct  images, visible int64 [n, V] (ids, ascending) -> predictions [n, L, p * p * 3]
+  encoder      images, visible -> latent [n, V + 1, D], CLS first
+  decoder      tokens float32 [m, T, E] (positions added, CLS first) -> predictions [m, T - 1, p * p * 3]
+
 Examples:
   ltrp convert mae_visualize_vit_base.pth vit-base.safetensors --kind mae
   ltrp convert facebook-vit-mae-base/ vit-base.safetensors --kind mae --type float16
   ltrp convert checkpoint-399.pth ranker.safetensors --kind ranker
+  ltrp convert tiny ranker.onnx --kind ranker
+  ltrp convert vit-base.safetensors decoder.onnx --kind mae --part decoder
 
 Exit codes:
   0  written
@@ -52,23 +81,30 @@ Exit codes:
   2  the command line is wrong`,
     )
     .action(async (input: string, output: string, settings: ConvertSettings) => {
-      const { kind, type, libtorch } = settings;
+      const { kind, to, type, part, externalData, force, libtorch } = settings;
       const conversion = await convertCheckpoint(input, output, {
         kind,
+        to,
         type,
+        part,
+        externalDataAbove: externalData === true ? 0 : undefined,
+        overwrite: force === true,
         libtorch,
         signal: interruptSignal(),
       });
-      const { size } = await stat(output);
+      const sizes = await Promise.all(
+        conversion.files.map(async (file) => (await stat(file)).size),
+      );
+      const bytes = sizes.reduce((sum, size) => sum + size, 0);
       if (settings.json === true) {
         process.stdout.write(
-          `${JSON.stringify({ input, output, kind, type, bytes: size, ...conversion })}\n`,
+          `${JSON.stringify({ input, output, kind, type, bytes, ...conversion })}\n`,
         );
         return;
       }
       process.stdout.write(
-        `${String(conversion.tensors)} tensors with ${conversion.naming} names written to ${shortPath(output)} ` +
-          `as ${type} (${(size / 2 ** 20).toFixed(1)} MiB)\n`,
+        `${String(conversion.tensors)} tensors with ${conversion.naming} names written to ` +
+          `${conversion.files.map(shortPath).join(' and ')} as ${type} (${(bytes / 2 ** 20).toFixed(1)} MiB)\n`,
       );
     });
 }
