@@ -3,8 +3,9 @@
  * Brings whatever a command of the project needs, then runs it: npm packages, TypeScript, LibTorch, the native addon.
  * Plain Node without dependencies, because it is what installs them. Every step looks first whether there is work.
  *
- *   node scripts/setup.mjs build | ts | native | demo | test | test-native | test-sanitize | bench-native | lint | format
+ *   node scripts/setup.mjs build | ts | native | demo | test | test-native | test-sanitize | bench | bench-native | lint | format
  */
+import { bench } from './setup/bench.mjs';
 import { demo, format, lint, test, testNative, testSanitize } from './setup/commands.mjs';
 import { buildBenchHelper, ensureNative } from './setup/native.mjs';
 import { ensurePackages } from './setup/packages.mjs';
@@ -30,6 +31,7 @@ const commands = {
   test,
   'test-native': testNative,
   'test-sanitize': testSanitize,
+  bench,
   'bench-native': async () => {
     await ensurePackages();
     await buildTypeScript();

@@ -1,0 +1,202 @@
+/** Who takes part, how each is started, and how exact each must be before it is timed. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { MaeConfig } from '../lib/index.js';
+import type { Program, Reply } from './child.js';
+import {
+  deltaFlops,
+  directFlops,
+  loopFlops,
+  peerFlops,
+  type ScoringShape,
+  type SplitFlops,
+} from './flops.js';
+import type { Group, Precision } from './results.js';
+import type { TensorFile } from './workers/tensors.js';
+
+export const root = join(import.meta.dirname, '..');
+
+/** The files that a comparison is about. */
+export interface Material {
+  /** Float32 safetensors. */
+  mae?: string;
+  ranker?: string;
+  images: TensorFile;
+  visible?: number[][];
+  tokens?: TensorFile;
+  onnx?: { decoder?: string; ranker?: string };
+}
+
+/** The largest deviation from float64 with which a contender is timed. */
+export interface Tolerance {
+  error: number;
+  kendallTau: number;
+}
+
+export interface ContenderSpec {
+  key: string;
+  label: string;
+  group: Group;
+  precision: Precision;
+  program(threads: number): Program;
+  /** Fields of `load`. */
+  load(material: Material): Reply;
+  /** Fields of `scores` and `rank` besides the counts. */
+  run: Reply;
+  /** It cannot be asked for some of the variants only. */
+  allVariants: boolean;
+  /** Why it cannot take part, or null. */
+  unavailable(material: Material): string | null;
+  tolerance: { scores: Tolerance; ranker: Tolerance };
+  flops(
+    teacher: Pick<MaeConfig, 'encoder' | 'decoder' | 'patchSize'>,
+    shape: ScoringShape,
+  ): SplitFlops;
+}
+
+const float32Tolerance = {
+  scores: { error: 1e-4, kendallTau: 0.99 },
+  ranker: { error: 1e-4, kendallTau: 0.99 },
+};
+
+function worker(file: string, args: readonly string[], threads: number): Program {
+  return {
+    command: process.execPath,
+    args: ['--import=tsx', join(root, 'bench', 'workers', file), ...args],
+    env: { OMP_NUM_THREADS: String(threads), MKL_NUM_THREADS: String(threads) },
+  };
+}
+
+function ours(
+  precision: 'float32' | 'bfloat16' | 'int8',
+  scores: Tolerance,
+  ranker: Tolerance,
+): ContenderSpec {
+  return {
+    key: `ltrp-${precision}`,
+    label: `ltrp ${precision}`,
+    group: 'ours',
+    precision,
+    program: (threads) => worker('ltrp.ts', [], threads),
+    load: ({ mae, ranker: model, images, visible }) => ({
+      mae,
+      ranker: model,
+      images,
+      visible,
+      precision,
+    }),
+    run: {},
+    allVariants: true,
+    unavailable: () => null,
+    tolerance: { scores, ranker },
+    flops: precision === 'float32' ? directFlops : deltaFlops,
+  };
+}
+
+export const nativeHelper = join(root, 'build', 'ltrp_bench');
+
+/** The helper's process, for references, peaks and models as well as for the authors' loop. */
+export function helperProgram(threads: number): Program {
+  return { command: nativeHelper, args: [], env: { OMP_NUM_THREADS: String(threads) } };
+}
+
+/** Autocast is what it is: these bounds only keep a broken loop from being timed. */
+const autocastTolerance: Record<'float32' | 'float16' | 'bfloat16', Tolerance> = {
+  float32: float32Tolerance.scores,
+  float16: { error: 0.05, kendallTau: 0.9 },
+  bfloat16: { error: 1, kendallTau: 0.4 },
+};
+
+function authorsLoop(
+  precision: 'float32' | 'float16' | 'bfloat16',
+  library: 'LibTorch' | 'PyTorch',
+  python: string | null,
+): ContenderSpec {
+  const tolerance = autocastTolerance[precision];
+  return {
+    key: `loop-${library.toLowerCase()}-${precision}`,
+    label: `authors' loop, ${library} ${precision}${precision === 'float32' ? '' : ' autocast'}`,
+    group: 'authors',
+    precision,
+    program: (threads) =>
+      library === 'LibTorch'
+        ? helperProgram(threads)
+        : {
+            command: 'python3',
+            args: [join(root, 'bench', 'python', 'authors_loop.py')],
+            env: { OMP_NUM_THREADS: String(threads) },
+          },
+    load: ({ mae, ranker, images, visible }) => ({ mae, ranker, images, visible }),
+    run: { precision },
+    allVariants: false,
+    unavailable: ({ mae }) => {
+      if (library === 'LibTorch')
+        return existsSync(nativeHelper) ? null : 'build/ltrp_bench is not built.';
+      if (mae === undefined) return 'It runs the loop only.';
+      return python === null ? "python3 has no 'torch' here." : null;
+    },
+    tolerance: {
+      scores: tolerance,
+      ranker: precision === 'float32' ? float32Tolerance.ranker : { error: 0.1, kendallTau: 0.8 },
+    },
+    flops: (teacher, shape) =>
+      precision === 'float32'
+        ? { float32: loopFlops(teacher, shape), own: 0 }
+        : { float32: 0, own: loopFlops(teacher, shape) },
+  };
+}
+
+function peer(
+  key: string,
+  label: string,
+  file: string,
+  args: readonly string[],
+  fields: (material: Material) => Reply,
+  decoderBatch: number,
+  needsGraph: boolean,
+): ContenderSpec {
+  return {
+    key,
+    label,
+    group: 'peer',
+    precision: 'float32',
+    program: (threads) => worker(file, args, threads),
+    load: ({ images, visible, tokens, ...rest }) => ({
+      images,
+      visible,
+      tokens,
+      ...fields({ images, ...rest }),
+    }),
+    run: { decoderBatch },
+    allVariants: false,
+    unavailable: ({ mae, ranker, onnx }) => {
+      if (!needsGraph) return null;
+      const missing =
+        (mae !== undefined && !onnx?.decoder) || (ranker !== undefined && !onnx?.ranker);
+      return missing ? 'There is no ONNX graph of this model.' : null;
+    },
+    tolerance: float32Tolerance,
+    flops: (teacher, shape) => ({ float32: peerFlops(teacher, shape), own: 0 }),
+  };
+}
+
+/** Everybody, the slowest last. `python` is the version of its torch, or null. */
+export function allContenders(python: string | null): ContenderSpec[] {
+  const graphs = ({ onnx }: Material): Reply => ({ onnx });
+  const weights = ({ mae, ranker }: Material): Reply => ({ mae, ranker });
+  return [
+    ours('float32', { error: 1e-5, kendallTau: 0.999 }, { error: 1e-4, kendallTau: 0.99 }),
+    ours('bfloat16', { error: 1e-3, kendallTau: 0.99 }, { error: 0.05, kendallTau: 0.9 }),
+    ours('int8', { error: 2e-3, kendallTau: 0.98 }, { error: 0.1, kendallTau: 0.9 }),
+    authorsLoop('float32', 'LibTorch', python),
+    authorsLoop('float16', 'LibTorch', python),
+    authorsLoop('bfloat16', 'LibTorch', python),
+    authorsLoop('float32', 'PyTorch', python),
+    authorsLoop('float16', 'PyTorch', python),
+    authorsLoop('bfloat16', 'PyTorch', python),
+    peer('onnxruntime-node', 'onnxruntime-node', 'onnxruntime.ts', ['node'], graphs, 8, true),
+    peer('onnxruntime-web', 'onnxruntime-web (wasm)', 'onnxruntime.ts', ['web'], graphs, 8, true),
+    peer('tfjs-wasm', '@tensorflow/tfjs-backend-wasm', 'tfjs.ts', ['wasm'], weights, 1, false),
+    peer('tfjs-cpu', '@tensorflow/tfjs (cpu, JavaScript)', 'tfjs.ts', ['cpu'], weights, 1, false),
+  ];
+}

@@ -1,0 +1,158 @@
+/**
+ * Floating-point operations as the benchmark counts them: matrix products alone, a multiply-add as two. Softmax, LayerNorm,
+ * GELU and sums are not counted, for anybody. The derivation is written out in docs/benchmarks.md.
+ */
+import type { MaeConfig, RankerConfig, TransformerConfig } from '../lib/index.js';
+
+/** What `scores` computes, as far as its cost goes. */
+export interface ScoringShape {
+  /** L: patches of an image. */
+  patches: number;
+  /** V: visible ones. */
+  visible: number;
+  /** m: variants that are computed, V where all are. */
+  variants: number;
+}
+
+type Teacher = Pick<MaeConfig, 'encoder' | 'decoder' | 'patchSize'>;
+
+/** The linears of one block on `tokens` tokens: q, k, v, projection (4 · dim²) and the MLP (2 · dim · mlpDim). */
+function blockLinears({ dim, mlpDim }: TransformerConfig, tokens: number): number {
+  return 2 * tokens * (4 * dim * dim + 2 * dim * mlpDim);
+}
+
+/** q kᵀ and p v of one block, all heads together. */
+function attention({ dim }: TransformerConfig, queries: number, keys: number): number {
+  return 4 * queries * keys * dim;
+}
+
+/** A stack of blocks on `tokens` tokens. */
+export function transformerFlops(config: TransformerConfig, tokens: number): number {
+  return config.depth * (blockLinears(config, tokens) + attention(config, tokens, tokens));
+}
+
+/** One image through the encoder: all patches are embedded, then the visible ones and CLS go through the blocks. */
+export function encoderFlops(teacher: Teacher, { patches, visible }: ScoringShape): number {
+  const { encoder, decoder, patchSize } = teacher;
+  const embedding = 2 * patches * 3 * patchSize ** 2 * encoder.dim;
+  const intoDecoder = 2 * (visible + 1) * encoder.dim * decoder.dim;
+  return embedding + transformerFlops(encoder, visible + 1) + intoDecoder;
+}
+
+/** One whole pass of the decoder over `tokens` tokens, the prediction of all patches included. */
+export function decoderFlops(teacher: Teacher, tokens: number): number {
+  const { decoder, patchSize } = teacher;
+  return transformerFlops(decoder, tokens) + 2 * (tokens - 1) * decoder.dim * 3 * patchSize ** 2;
+}
+
+/** The authors' loop on one image: the encoder, then 1 + m whole decoder passes over L + 1 tokens, one of them hidden. */
+export function loopFlops(teacher: Teacher, shape: ScoringShape): number {
+  const { patches, variants } = shape;
+  return encoderFlops(teacher, shape) + (1 + variants) * decoderFlops(teacher, patches + 1);
+}
+
+/**
+ * The peers on one image: the decoder alone, once on all tokens and m times with one token deleted. The encoder is computed
+ * for them and costs them nothing.
+ */
+export function peerFlops(teacher: Teacher, { patches, variants }: ScoringShape): number {
+  return decoderFlops(teacher, patches + 1) + variants * decoderFlops(teacher, patches);
+}
+
+/** Operations of one image that are done at float32, and those done at the contender's own precision. */
+export interface SplitFlops {
+  float32: number;
+  own: number;
+}
+
+/** The blocks of one pass when first-block q, k, v are at hand and the last block answers masked queries only. */
+function trimmedPass(
+  teacher: Teacher,
+  { patches, visible }: ScoringShape,
+  tokens: number,
+  attentionFactor: number,
+  firstAttention: boolean,
+): number {
+  const { decoder, patchSize } = teacher;
+  const { dim, mlpDim, depth } = decoder;
+  const masked = patches - visible;
+  const qkv = 2 * tokens * 3 * dim * dim;
+  const rest = (rows: number): number => 2 * rows * (dim * dim + 2 * dim * mlpDim);
+  let sum = 2 * masked * dim * 3 * patchSize ** 2;
+  for (let block = 0; block < depth; block++) {
+    const queries = block === depth - 1 ? masked : tokens;
+    if (block > 0) sum += qkv;
+    if (block > 0 || firstAttention) {
+      sum += attention(decoder, queries, tokens) * (block > 0 ? attentionFactor : 1);
+    }
+    sum += rest(queries);
+  }
+  return sum;
+}
+
+/** The direct form on one image, all in float32: what is left of the loop once nothing is computed twice or thrown away. */
+export function directFlops(teacher: Teacher, shape: ScoringShape): SplitFlops {
+  const { patches, variants: count } = shape;
+  const { dim } = teacher.decoder;
+  const firstQkv = 2 * (patches + 1) * 3 * dim * dim;
+  const anchor = trimmedPass(teacher, shape, patches + 1, 1, true);
+  const variants = count * trimmedPass(teacher, shape, patches, 1, true);
+  return { float32: encoderFlops(teacher, shape) + firstQkv + anchor + variants, own: 0 };
+}
+
+/**
+ * The delta form on one image: encoder and anchor in float32; of each variant the linears on differences, attention with
+ * two products where the direct form has one (dq (k + dk)ᵀ + q dkᵀ, and (p' − p)(v + dv) + p dv), none in the first block,
+ * whose leave-one-out softmax is elementwise.
+ */
+export function deltaFlops(teacher: Teacher, shape: ScoringShape): SplitFlops {
+  const { patches, variants: count } = shape;
+  const { dim } = teacher.decoder;
+  const firstQkv = 2 * (patches + 1) * 3 * dim * dim;
+  const anchor = trimmedPass(teacher, shape, patches + 1, 1, true);
+  return {
+    float32: encoderFlops(teacher, shape) + firstQkv + anchor,
+    own: count * trimmedPass(teacher, shape, patches, 2, false),
+  };
+}
+
+/**
+ * A ranker on one image: patch embedding, CLS and all L patches through the blocks, the head. Both heads do L dot products
+ * (the CLS head has L rows and one token, the token head one row and L tokens).
+ */
+export function rankerFlops(
+  { encoder, patchSize }: Pick<RankerConfig, 'encoder' | 'patchSize'>,
+  patches: number,
+): number {
+  const embedding = 2 * patches * 3 * patchSize ** 2 * encoder.dim;
+  return embedding + transformerFlops(encoder, patches + 1) + 2 * patches * encoder.dim;
+}
+
+/** A ViT-B/16 classifier with 1000 classes on one 224 px image, the yardstick for what a ranker may cost. */
+export function vitBaseFlops(patches = 196): number {
+  const encoder = { dim: 768, depth: 12, heads: 12, mlpDim: 3072 };
+  return 2 * patches * 3 * 16 ** 2 * 768 + transformerFlops(encoder, patches + 1) + 2 * 768 * 1000;
+}
+
+/**
+ * Share of the machine's matmul peak: the time that the counted operations would take at the measured peaks, divided by the
+ * time they took.
+ *
+ * @param milliseconds - of one image.
+ * @param peaks - GFLOP/s, measured in the same run.
+ * @returns null where a peak that is needed was not measured.
+ */
+export function shareOfPeak(
+  flops: SplitFlops,
+  milliseconds: number,
+  peaks: { float32: number | null; own: number | null },
+): number | null {
+  let ideal = 0;
+  for (const part of ['float32', 'own'] as const) {
+    const peak = peaks[part];
+    if (flops[part] === 0) continue;
+    if (peak === null) return null;
+    ideal += flops[part] / (peak * 1e6);
+  }
+  return ideal / milliseconds;
+}

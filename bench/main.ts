@@ -1,0 +1,241 @@
+/** `npm run bench`: measures, then writes Markdown, JSON and a chart. */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { version } from '../lib/index.js';
+import { compare, type Pace } from './compare.js';
+import { allContenders, root, type ContenderSpec, type Material } from './contenders.js';
+import { measureCurves } from './curves.js';
+import { measureFiles } from './files.js';
+import { better, Helper } from './helper.js';
+import { commit, machine, pythonTorch } from './machine.js';
+import { masks, pictureFiles, pictures, ranker, teacher, visibleCount } from './material.js';
+import { help, readOptions, UsageError, type Options } from './options.js';
+import { writeChart } from './report/chart.js';
+import { markdown } from './report/markdown.js';
+import type { Peak, Results } from './results.js';
+
+/** Progress is for people, on standard error; standard output gets the report. */
+function say(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+class Run {
+  readonly #options: Options;
+  readonly #helper: Helper;
+  readonly #temporary: string;
+  readonly #specs: ContenderSpec[];
+  readonly #pace: Pace;
+  readonly #results: Results;
+
+  constructor(
+    options: Options,
+    helper: Helper,
+    temporary: string,
+    results: Results,
+    python: string | null,
+  ) {
+    this.#options = options;
+    this.#helper = helper;
+    this.#temporary = temporary;
+    this.#results = results;
+    this.#specs = allContenders(python).filter(
+      ({ key }) => options.only.length === 0 || options.only.some((text) => key.includes(text)),
+    );
+    this.#pace = { ...options, say };
+  }
+
+  /** Measures what peaks are left of, a little of everything at a time, and keeps the best. */
+  async peaks(): Promise<void> {
+    const found = new Map(this.#results.peaks.map((peak) => [peak.precision, peak]));
+    for (const precision of ['float64', 'float32', 'bfloat16', 'float16', 'int8'] as const) {
+      const peak = await this.#helper.peak(precision, this.#options.peakSeconds);
+      found.set(precision, better(found.get(precision), peak));
+    }
+    this.#results.peaks = [...found.values()];
+    const text = (peak: Peak): string =>
+      `${peak.precision} ${peak.gflops === null ? 'none' : peak.gflops.toFixed(0)}`;
+    say(`Matmul peaks, GFLOP/s: ${this.#results.peaks.map(text).join(', ')}`);
+  }
+
+  async scores(source: string): Promise<void> {
+    const { images: count } = this.#options;
+    const model = await teacher(this.#helper, source, this.#temporary);
+    this.#noteGraph(model);
+    const { config } = model;
+    const [gridRows, gridColumns] = config.grid;
+    const patches = gridRows * gridColumns;
+    const visible = visibleCount(patches);
+    const size = [config.imageHeight, config.imageWidth] as const;
+    const material: Material = {
+      mae: model.path,
+      images: await pictures(count, config, size, this.#file('images.f32')),
+      visible: masks(count, patches, visible),
+    };
+    if (model.onnx !== undefined) material.onnx = { decoder: model.onnx };
+    say(`Float64 reference: ${model.name}`);
+    const reference = await this.#helper.scores(material, count, visible);
+    material.tokens = await this.#helper.tokens(this.#file('tokens.f32'));
+    const work = {
+      title: `Scores: ${model.name}`,
+      kind: 'scores',
+      model: model.name,
+      material,
+      teacher: config,
+      patches,
+      visible,
+      images: count,
+      batch: 1,
+      reference,
+      baseline: 'loop-libtorch-float32',
+    } as const;
+    this.#results.comparisons.push(
+      await compare(work, this.#specs, this.#pace, this.#results.peaks),
+    );
+  }
+
+  async ranker(source: string): Promise<void> {
+    const { rankerImages: count } = this.#options;
+    const model = await ranker(this.#helper, source, this.#temporary);
+    this.#noteGraph(model);
+    const { config } = model;
+    const size = [config.imageHeight, config.imageWidth] as const;
+    const material: Material = {
+      ranker: model.path,
+      images: await pictures(count, config, size, this.#file('images.f32')),
+    };
+    if (model.onnx !== undefined) material.onnx = { ranker: model.onnx };
+    const reference = await this.#helper.logits(material, count);
+    for (const batch of [1, 16]) {
+      const work = {
+        title: `Ranking: ${model.name}, ${batch === 1 ? 'one image' : `${batch} images`} at a time`,
+        kind: 'ranker',
+        model: model.name,
+        material,
+        ranker: config,
+        patches: config.grid[0] * config.grid[1],
+        visible: 0,
+        images: count,
+        batch,
+        reference,
+        baseline: 'onnxruntime-node',
+      } as const;
+      this.#results.comparisons.push(
+        await compare(work, this.#specs, this.#pace, this.#results.peaks),
+      );
+    }
+  }
+
+  async files(source: string): Promise<void> {
+    const model = await ranker(this.#helper, source, this.#temporary);
+    const names = pictureFiles();
+    const paths = Array.from(
+      { length: this.#options.fileImages },
+      (_, i) => names[i % names.length] as string,
+    );
+    const ours = this.#specs.filter(({ group }) => group === 'ours');
+    this.#results.files.push(...(await measureFiles(model, ours, paths, 16, this.#pace)));
+  }
+
+  async curves(): Promise<void> {
+    const model = await teacher(this.#helper, this.#options.curveModel, this.#temporary);
+    const loop = this.#specs.filter(({ key }) => key === 'loop-libtorch-float32');
+    const ours = this.#specs.filter(({ group }) => group === 'ours');
+    const pace = { ...this.#pace, rounds: this.#options.curveRounds, slowRounds: 1 };
+    this.#results.curves = await measureCurves(
+      model,
+      [...loop, ...ours],
+      this.#options.curves,
+      this.#temporary,
+      pace,
+    );
+  }
+
+  async kernels(): Promise<void> {
+    say('Kernels');
+    this.#results.bandwidth = await this.#helper.bandwidth(this.#options.peakSeconds);
+    this.#results.kernels = await this.#helper.kernels(this.#options.kernelSeconds);
+  }
+
+  #file(name: string): string {
+    return join(this.#temporary, name);
+  }
+
+  #noteGraph({ name, onnxProblem }: { name: string; onnxProblem: string | null }): void {
+    if (onnxProblem !== null)
+      this.#results.notes.push(`No ONNX graph of the ${name}: ${onnxProblem}`);
+  }
+}
+
+async function measure(options: Options): Promise<Results> {
+  const start = performance.now();
+  const temporary = mkdtempSync(join(tmpdir(), 'ltrp-bench-'));
+  const helper = new Helper(options.threads);
+  try {
+    const { versions, features } = await helper.hello(options.threads);
+    const python = pythonTorch();
+    const results: Results = {
+      ltrp: version,
+      commit: commit(),
+      date: new Date().toISOString().slice(0, 10),
+      mode: options.mode,
+      threads: options.threads,
+      seconds: 0,
+      machine: machine(features, { ...versions, ...(python === null ? {} : { PyTorch: python }) }),
+      peaks: [],
+      bandwidth: null,
+      comparisons: [],
+      files: [],
+      curves: [],
+      kernels: [],
+      notes:
+        python === null ? ["The loop in PyTorch was left out: python3 has no 'torch' here."] : [],
+    };
+    const run = new Run(options, helper, temporary, results, python);
+    const wants = (section: (typeof options.sections)[number]): boolean =>
+      options.sections.includes(section);
+    await run.peaks();
+    if (wants('scores')) for (const source of options.models) await run.scores(source);
+    if (wants('ranker')) for (const source of options.rankers) await run.ranker(source);
+    if (wants('files')) for (const source of options.rankers) await run.files(source);
+    if (wants('curves')) await run.curves();
+    if (wants('kernels')) await run.kernels();
+    results.seconds = (performance.now() - start) / 1000;
+    return results;
+  } finally {
+    await helper.close();
+    rmSync(temporary, { recursive: true, force: true });
+  }
+}
+
+async function main(): Promise<void> {
+  const options = readOptions(process.argv.slice(2));
+  if (options === 'help') {
+    process.stdout.write(help);
+    return;
+  }
+  const results =
+    options.render === undefined
+      ? await measure(options)
+      : (JSON.parse(readFileSync(options.render, 'utf8')) as Results);
+  const out = resolve(root, options.out);
+  mkdirSync(out, { recursive: true });
+  const text = markdown(results);
+  writeFileSync(join(out, 'benchmarks.json'), `${JSON.stringify(results, null, 1)}\n`);
+  writeFileSync(join(out, 'benchmarks.md'), text);
+  await writeChart(results, join(out, 'benchmarks.svg'));
+  process.stdout.write(text);
+  say(`Written: ${['md', 'json', 'svg'].map((end) => join(out, `benchmarks.${end}`)).join(', ')}`);
+  const failed = results.comparisons.flatMap(({ rows }) =>
+    rows.filter((row) => row.status === 'failed'),
+  );
+  if (failed.length > 0) process.exitCode = 1;
+}
+
+try {
+  await main();
+} catch (error) {
+  if (!(error instanceof UsageError)) throw error;
+  say(`bench: ${error.message}`);
+  process.exitCode = 2;
+}

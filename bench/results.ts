@@ -1,0 +1,142 @@
+/** What a run of the benchmark finds out; docs/benchmarks.json is exactly this. */
+import type { Spread } from './statistics.js';
+
+export type Precision = 'float32' | 'bfloat16' | 'float16' | 'int8';
+export type Group = 'ours' | 'authors' | 'peer';
+
+/** Megabytes of 10^6 bytes. */
+export interface Memory {
+  /** Highest resident memory while it was timed, less what the process had before it loaded the weights. */
+  beyondProcess: number;
+  /** The same, less what it had once the weights were loaded. */
+  beyondLoad: number;
+}
+
+/** One contender on one piece of work. */
+export interface Row {
+  contender: string;
+  label: string;
+  group: Group;
+  precision: Precision;
+  /** `unavailable`: not on this machine or not in this version. `failed`: it broke, or disagreed with float64. */
+  status: 'timed' | 'unavailable' | 'failed';
+  /** Why it was not timed. */
+  reason: string | null;
+  /** Images of one timed call. */
+  images: number;
+  /** Variants of each image in one timed call; null for rankers. */
+  variants: number | null;
+  /** Milliseconds of one image with all its variants, scaled by the counted operations where fewer were run. */
+  msPerImage: Spread | null;
+  /** Against float64: scores' mean relative error; logits' mean error over their mean size. */
+  error: number | null;
+  /** Kendall's tau-b against float64, mean over the images; null for lists of one. */
+  kendallTau: number | null;
+  /** GFLOP/s with the loop's (ranker: the model's) count for everybody. */
+  gflops: number | null;
+  /** GFLOP/s with the operations that this contender does. */
+  ownGflops: number | null;
+  /** Of the matmul peak at its precisions, with the operations that it does. */
+  peakShare: number | null;
+  /** Of the matmul peak at its precision, with the loop's count. */
+  loopPeakShare: number | null;
+  memory: Memory | null;
+  /** Milliseconds; null for contenders without an event loop. */
+  eventLoopWorst: number | null;
+  versions: Record<string, string>;
+}
+
+/** All contenders on the same work. */
+export interface Comparison {
+  title: string;
+  kind: 'scores' | 'ranker';
+  model: string;
+  /** L. */
+  patches: number;
+  /** V; null for rankers. */
+  visible: number | null;
+  /** Images in one forward pass; null for scores. */
+  batch: number | null;
+  /** GFLOP of one image: the loop's, or the ranker's. */
+  gflopPerImage: number;
+  /** The contender whose speed is 1. */
+  baseline: string;
+  rounds: number;
+  rows: Row[];
+}
+
+export interface Peak {
+  precision: Precision | 'float64';
+  gflops: number | null;
+  shape: number[];
+  how: string;
+}
+
+export interface Kernel {
+  name: string;
+  shape: string;
+  precision: string;
+  oursMs: number;
+  plainMs: number;
+  oursBytes: number;
+  plainBytes: number;
+}
+
+export interface FilesRow {
+  label: string;
+  model: string;
+  precision: Precision;
+  images: number;
+  batch: number;
+  /** From files to indices of kept patches. */
+  imagesPerSecond: Spread;
+  /** Decoding, resizing and normalising alone. */
+  decodeImagesPerSecond: Spread;
+  eventLoopWorst: number | null;
+}
+
+export interface Curve {
+  title: string;
+  /** What the horizontal axis counts. */
+  axis: 'patches' | 'visible' | 'batch' | 'threads';
+  model: string;
+  points: {
+    contender: string;
+    label: string;
+    x: number;
+    imagesPerSecond: Spread | null;
+    /** Variants of each image that were run. */
+    variants: number;
+    /** GFLOP/s with the loop's count. */
+    gflops: number | null;
+    reason: string | null;
+  }[];
+}
+
+export interface Machine {
+  cpu: string;
+  cores: number;
+  memoryGiB: number;
+  features: string[];
+  system: string;
+  node: string;
+  versions: Record<string, string>;
+}
+
+export interface Results {
+  ltrp: string;
+  commit: string | null;
+  date: string;
+  mode: 'quick' | 'full';
+  threads: number;
+  seconds: number;
+  machine: Machine;
+  peaks: Peak[];
+  bandwidth: { gbPerSecond: number; how: string } | null;
+  comparisons: Comparison[];
+  files: FilesRow[];
+  curves: Curve[];
+  kernels: Kernel[];
+  /** What was left out and why. */
+  notes: string[];
+}

@@ -1,0 +1,113 @@
+/** Small sums over repeated timings and over scores. */
+
+/** What repeated timings come to. */
+export interface Spread {
+  median: number;
+  /** First and third quartile. */
+  low: number;
+  high: number;
+  /** How many values. */
+  count: number;
+}
+
+/**
+ * The value below which a share `q` of the values lies, interpolated between neighbours (Hyndman and Fan's type 7, the
+ * default of R and NumPy). `sorted` is ascending and not empty.
+ */
+export function quantile(sorted: readonly number[], q: number): number {
+  const place = (sorted.length - 1) * q;
+  const below = Math.floor(place);
+  const low = sorted[below] as number;
+  const high = sorted[Math.min(below + 1, sorted.length - 1)] as number;
+  return low + (high - low) * (place - below);
+}
+
+/** Median and quartiles; null for no values. */
+export function spread(values: readonly number[]): Spread | null {
+  if (values.length === 0) return null;
+  const sorted = [...values].sort((a, b) => a - b);
+  return {
+    median: quantile(sorted, 0.5),
+    low: quantile(sorted, 0.25),
+    high: quantile(sorted, 0.75),
+    count: sorted.length,
+  };
+}
+
+/** Mean over all values of |value − reference| / |reference|: for scores, which are positive. */
+export function meanRelativeError(
+  values: readonly (readonly number[])[],
+  reference: readonly (readonly number[])[],
+): number {
+  return pairwise(values, reference, (pairs) =>
+    mean(pairs.map(([value, expected]) => Math.abs(value - expected) / Math.abs(expected))),
+  );
+}
+
+/** Mean |value − reference| over mean |reference|: for logits, which cross zero. */
+export function errorOverMean(
+  values: readonly (readonly number[])[],
+  reference: readonly (readonly number[])[],
+): number {
+  return pairwise(
+    values,
+    reference,
+    (pairs) =>
+      mean(pairs.map(([value, expected]) => Math.abs(value - expected))) /
+      mean(pairs.map(([, expected]) => Math.abs(expected))),
+  );
+}
+
+/** NaN, which agrees with nothing, unless `values` are the first rows and columns of `reference`. */
+function pairwise(
+  values: readonly (readonly number[])[],
+  reference: readonly (readonly number[])[],
+  measure: (pairs: readonly (readonly [number, number])[]) => number,
+): number {
+  const pairs: [number, number][] = [];
+  for (const [i, row] of values.entries()) {
+    for (const [j, value] of row.entries()) pairs.push([value, reference[i]?.[j] ?? NaN]);
+  }
+  return pairs.length === 0 ? NaN : measure(pairs);
+}
+
+export function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+/** `count` draws without replacement out of [0, limit), ascending; the same for the same seed everywhere. */
+export function drawAscending(limit: number, count: number, seed: number): number[] {
+  const random = mulberry32(seed);
+  const ids = Array.from({ length: limit }, (_, id) => id);
+  for (let i = 0; i < count; i++) {
+    const other = i + Math.floor(random() * (limit - i));
+    [ids[i], ids[other]] = [ids[other] as number, ids[i] as number];
+  }
+  return ids.slice(0, count).sort((a, b) => a - b);
+}
+
+/** Tommy Ettinger's mulberry32, in the public domain: uniform numbers in [0, 1) from 32 bits of state. */
+export function mulberry32(seed: number): () => number {
+  let state = seed | 0;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/**
+ * How much of the work a contender is given: all of it where it fits into the budget, otherwise fewer images, then fewer
+ * variants, at least one variant of one image. An image costs one pass for the anchor and one for each variant.
+ */
+export function affordable(
+  wanted: { images: number; variants: number },
+  millisecondsPerPass: number,
+  budgetMs: number,
+): { images: number; variants: number } {
+  const passes = Math.max(2, Math.floor(budgetMs / millisecondsPerPass));
+  const images = Math.max(1, Math.min(wanted.images, Math.floor(passes / (1 + wanted.variants))));
+  const variants = Math.max(1, Math.min(wanted.variants, Math.floor(passes / images) - 1));
+  return { images, variants };
+}
