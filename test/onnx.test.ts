@@ -367,13 +367,15 @@ test('a failure or an abort leaves nothing behind', async (t) => {
   controller.abort(reason);
   t.is(await t.throwsAsync(running), reason);
   t.deepEqual(await readdir(out), []);
-  // A folder in the place of the data file: the model, written before, must not stay alone.
+  // A folder in the place of the data file: the old model stays, the new one must not stand there alone.
   await mkdir(`${output}.data`);
+  await writeFile(output, 'mine');
   const blocked = { kind: 'mae', externalDataAbove: 0, overwrite: true } as const;
   await t.throwsAsync(convertCheckpoint(smallMae, output, blocked), {
     code: 'ERR_LTRP_FILE_WRITE',
   });
-  t.deepEqual(await readdir(out), ['x.onnx.data']);
+  t.deepEqual((await readdir(out)).sort(), ['x.onnx', 'x.onnx.data']);
+  t.is(await readFile(output, 'utf8'), 'mine');
 });
 
 test('the command writes ONNX', async (t) => {

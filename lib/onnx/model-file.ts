@@ -41,8 +41,8 @@ function needsDataFile(graph: Graph, externalDataAbove: number): boolean {
 
 /**
  * Writes a model and, if its weights are large, its data file; returns the paths of both. Each file appears whole or not at
- * all, the data first. Where a pair is replaced, the old model is removed before: a model never stands beside the data of
- * another.
+ * all, the data first. Where a pair is replaced, the old model is set aside before and comes back only with its own data: a
+ * model never stands beside the data of another.
  *
  * @throws {LtrpError} `ERR_LTRP_FILE_EXISTS`, `ERR_LTRP_FILE_WRITE`; or the signal's reason.
  */
@@ -57,6 +57,7 @@ export async function writeModelFile(
   if (!overwrite)
     for (const file of external ? [path, dataPath(path)] : [path]) refuseExisting(file);
   const parts: PartialFile[] = [];
+  let aside: string | undefined;
   try {
     let tensors = graph.initializers.map((initializer) => embedded(initializer));
     if (external) {
@@ -68,16 +69,18 @@ export async function writeModelFile(
     parts.push(file);
     await writeModel(file, model, graph, tensors, signal);
     signal?.throwIfAborted();
-    if (external) await rm(target, { force: true });
+    if (external) aside = await setAside(target);
     for (const part of parts) await part.finish();
   } catch (cause) {
     for (const part of parts) await part.discard();
+    if (aside !== undefined && parts[0]?.finished === false) await rename(aside, target);
     if (signal?.aborted === true) throw signal.reason;
     if (!(cause instanceof Error && 'errno' in cause)) throw cause;
     throw new LtrpError('ERR_LTRP_FILE_WRITE', `${path} cannot be written: ${cause.message}.`, {
       cause,
     });
   }
+  if (aside !== undefined) await rm(aside, { force: true });
   return external ? [path, dataPath(path)] : [path];
 }
 
@@ -160,16 +163,34 @@ async function writeModel(
   }
 }
 
+/** Takes the file at `path` out of the way; its new name, or undefined where there is none. */
+async function setAside(path: string): Promise<string | undefined> {
+  const aside = temporaryName(path);
+  try {
+    await rename(path, aside);
+    return aside;
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw cause;
+  }
+}
+
+function temporaryName(path: string): string {
+  return `${path}.${randomBytes(4).toString('hex')}.partial`;
+}
+
 /** A file under a temporary name in the folder of the final one. */
 class PartialFile {
   readonly path: string;
   readonly #partial: string;
   #handle: FileHandle | undefined;
   size = 0;
+  /** Whether the file has its name. */
+  finished = false;
 
   constructor(path: string) {
     this.path = path;
-    this.#partial = `${path}.${randomBytes(4).toString('hex')}.partial`;
+    this.#partial = temporaryName(path);
   }
 
   async open(): Promise<void> {
@@ -188,6 +209,7 @@ class PartialFile {
     await this.#handle?.close();
     this.#handle = undefined;
     await rename(this.#partial, this.path);
+    this.finished = true;
     // File systems that cannot sync a folder are left alone.
     const folder = await open(dirname(this.path)).catch(() => undefined);
     await folder?.sync().catch(() => undefined);
