@@ -62,6 +62,9 @@ interface Entry {
 /** Long enough for threads that spin after a call to go to sleep, so that nobody pays for the one before. */
 const settleMs = 150;
 
+/** A batch that takes longer than this many budgets is not worth the wait. */
+const hopelessBudgets = 8;
+
 /** A call may take this many times what the probe promised before it counts as hung. */
 const patience = 20;
 
@@ -126,10 +129,23 @@ async function prepare(entry: Entry, work: Work, pace: Pace): Promise<void> {
     entry.base = contender.memory()?.now ?? null;
     await contender.ask('load', spec.load(work.material));
     entry.loaded = contender.memory()?.now ?? null;
-    await size(entry, work, pace);
+    const tooSlow = await hopeless(entry, work, pace);
+    if (tooSlow === null) await size(entry, work, pace);
+    else giveUp(entry, 'unavailable', tooSlow, pace);
   } catch (error) {
     giveUp(entry, unsupported(error) ? 'unavailable' : 'failed', messageOf(error), pace);
   }
+}
+
+/** Rankers that would take very long over one batch are not asked for it; they are in the table of single images. */
+async function hopeless(entry: Entry, work: Work, pace: Pace): Promise<string | null> {
+  if (work.kind === 'scores' || work.batch === 1) return null;
+  const request = { ...entry.spec.run, images: 1, batch: 1 };
+  const reply = await (entry.process as Contender).ask('rank', request);
+  const ms = (reply['ms'] as number) * work.batch;
+  const limit = hopelessBudgets * pace.budgetMs;
+  if (ms <= limit) return null;
+  return `Left out: ${work.batch} images would take about ${(ms / 1000).toFixed(0)} s.`;
 }
 
 /** A small call tells what a call costs; then one of the size to be timed is compared with float64. */

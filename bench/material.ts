@@ -106,6 +106,7 @@ async function modelFile(
   await convertCheckpoint(existsSync(embedded) ? embedded : source, path, {
     kind,
     type: 'float32',
+    overwrite: true,
   });
   return path;
 }
@@ -121,6 +122,7 @@ async function graph(
     await convertCheckpoint(path, target, {
       kind,
       to: 'onnx',
+      overwrite: true,
       ...(kind === 'mae' ? { part: 'decoder' as const } : {}),
     });
     return { onnx: target, onnxProblem: null };
