@@ -37,6 +37,8 @@ export interface Pace {
   /** A call that takes longer than this is timed only `slowRounds` times. */
   slowMs: number;
   slowRounds: number;
+  /** Quick runs take the checked call of a contender that is hopelessly slow for its timing instead of a second one. */
+  checkIsTiming: boolean;
   say(text: string): void;
 }
 
@@ -62,7 +64,7 @@ interface Entry {
 /** Long enough for threads that spin after a call to go to sleep, so that nobody pays for the one before. */
 const settleMs = 150;
 
-/** A batch that takes longer than this many budgets is not worth the wait. */
+/** A call that takes longer than this many budgets is not worth waiting for twice. */
 const hopelessBudgets = 8;
 
 /** A call may take this many times what the probe promised before it counts as hung. */
@@ -129,6 +131,7 @@ async function prepare(entry: Entry, work: Work, pace: Pace): Promise<void> {
     entry.base = contender.memory()?.now ?? null;
     await contender.ask('load', spec.load(work.material));
     entry.loaded = contender.memory()?.now ?? null;
+    contender.resetPeak();
     const tooSlow = await hopeless(entry, work, pace);
     if (tooSlow === null) await size(entry, work, pace);
     else giveUp(entry, 'unavailable', tooSlow, pace);
@@ -177,7 +180,12 @@ async function size(entry: Entry, work: Work, pace: Pace): Promise<void> {
     return;
   }
   entry.rounds = (reply['ms'] as number) > pace.slowMs ? pace.slowRounds : pace.rounds;
-  entry.process?.resetPeak();
+  if (pace.checkIsTiming && (reply['ms'] as number) > hopelessBudgets * pace.budgetMs) {
+    entry.rounds = 0;
+    record(entry, reply);
+  } else {
+    entry.process?.resetPeak();
+  }
   const amount = scores ? `${entry.images} x ${entry.variants} variants` : `${entry.images} images`;
   pace.say(`  ${spec.label}: agrees, ${amount} in ${(reply['ms'] as number).toFixed(0)} ms`);
 }
@@ -201,15 +209,18 @@ async function call(
 
 async function time(entry: Entry, work: Work): Promise<void> {
   try {
-    const reply = await call(entry, work, entry);
-    entry.times.push(reply['ms'] as number);
-    const delay = reply['eventLoopWorstMs'];
-    if (typeof delay === 'number') entry.delays.push(delay);
-    entry.peakMemory = entry.process?.memory()?.peak ?? null;
+    record(entry, await call(entry, work, entry));
   } catch (error) {
     entry.status = 'failed';
     entry.reason = messageOf(error);
   }
+}
+
+function record(entry: Entry, reply: Reply): void {
+  entry.times.push(reply['ms'] as number);
+  const delay = reply['eventLoopWorstMs'];
+  if (typeof delay === 'number') entry.delays.push(delay);
+  entry.peakMemory = entry.process?.memory()?.peak ?? null;
 }
 
 function giveUp(entry: Entry, status: Row['status'], reason: string, pace: Pace): void {

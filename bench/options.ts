@@ -24,6 +24,7 @@ export interface Options {
   slowRounds: number;
   budgetMs: number;
   slowMs: number;
+  checkIsTiming: boolean;
   peakSeconds: number;
   kernelSeconds: number;
   threads: number;
@@ -79,7 +80,7 @@ export function readOptions(args: readonly string[]): Options | 'help' {
     ? {
         rounds: 3,
         slowRounds: 1,
-        budgetMs: 1500,
+        budgetMs: 1000,
         slowMs: 4000,
         peakSeconds: 0.5,
         kernelSeconds: 10,
@@ -103,6 +104,7 @@ export function readOptions(args: readonly string[]): Options | 'help' {
     rankerImages: quick ? 32 : 128,
     fileImages: quick ? 40 : 200,
     ...pace,
+    checkIsTiming: quick,
     images: count('images', quick ? 2 : 4),
     rounds: count('rounds', pace.rounds),
     threads: count('threads', cores),

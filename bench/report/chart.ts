@@ -53,10 +53,7 @@ export function chart(results: Results): Spec {
     .filter(({ rows: timed }) => timed.length > 0)
     .map((comparison) => ({
       resolve: { scale: { color: 'shared' } },
-      hconcat:
-        comparison.kind === 'scores'
-          ? [speed(comparison.title, comparison.rows), errorAgainstSpeed(comparison.rows)]
-          : [speed(comparison.title, comparison.rows)],
+      hconcat: [speed(comparison.title, comparison.rows), exactness(comparison.rows)],
     }));
   if (results.curves.length > 0) {
     rows.push({
@@ -100,20 +97,42 @@ function values(rows: readonly TimedRow[]): Spec[] {
   });
 }
 
+/** Powers of ten that cover the values: a logarithmic axis with more lines than that is all grid. */
+export function decades(numbers: readonly number[]): number[] {
+  const positive = numbers.filter((value) => value > 0);
+  if (positive.length === 0) return [1];
+  const first = Math.floor(Math.log10(Math.min(...positive)));
+  const last = Math.ceil(Math.log10(Math.max(...positive)));
+  return Array.from({ length: last - first + 1 }, (_, index) => 10 ** (first + index));
+}
+
+function logarithmic(field: string, title: string, ticks: readonly number[], format: string): Spec {
+  const scale = { type: 'log', domain: [ticks[0], ticks.at(-1)], nice: false };
+  return { field, type: 'quantitative', scale, title, axis: { values: ticks, format } };
+}
+
+/** Dots with quartiles, one line for each contender. */
 function speed(title: string, rows: readonly TimedRow[]): Spec {
-  const y = { field: 'label', type: 'nominal', sort: null, title: null, axis: { labelLimit: 300 } };
-  const scale = { type: 'log' };
+  const shown = values(rows);
+  const ticks = decades(shown.flatMap(({ slow, fast }) => [slow as number, fast as number]));
+  const y = {
+    field: 'label',
+    type: 'nominal',
+    sort: null,
+    title: null,
+    axis: { labelLimit: 0, grid: true },
+  };
   return {
     title,
-    data: { values: values(rows) },
-    width: 380,
+    data: { values: shown },
+    width: 340,
     height: { step: 20 },
     layer: [
       {
         mark: { type: 'point', filled: true, size: 70, opacity: 1 },
         encoding: {
           y,
-          x: { field: 'rate', type: 'quantitative', scale, title: 'images per second (quartiles)' },
+          x: logarithmic('rate', 'images per second (quartiles)', ticks, '~g'),
           color: groupColour,
         },
       },
@@ -121,7 +140,7 @@ function speed(title: string, rows: readonly TimedRow[]): Spec {
         mark: 'rule',
         encoding: {
           y,
-          x: { field: 'slow', type: 'quantitative', scale },
+          x: { field: 'slow', type: 'quantitative' },
           x2: { field: 'fast' },
           color: groupColour,
         },
@@ -130,32 +149,32 @@ function speed(title: string, rows: readonly TimedRow[]): Spec {
   };
 }
 
-function errorAgainstSpeed(rows: readonly TimedRow[]): Spec {
-  const scale = { type: 'log' };
-  const x = { field: 'rate', type: 'quantitative', scale, title: 'images per second' };
-  const y = {
-    field: 'error',
-    type: 'quantitative',
-    scale,
-    title: 'relative error against float64',
-    axis: { format: '.0e' },
-  };
-  const shown = values(rows).filter(({ error }) => typeof error === 'number' && error > 0);
+/** The same lines, without repeating their names: how far each is from float64. */
+function exactness(rows: readonly TimedRow[]): Spec {
+  const shown = values(rows);
+  const ticks = decades(shown.map(({ error }) => (error as number | null) ?? 0));
   return {
-    title: 'Exactness and speed',
-    data: { values: shown },
-    width: 380,
-    height: 260,
-    layer: [
-      {
-        mark: { type: 'point', filled: true, size: 70, opacity: 1 },
-        encoding: { x, y, color: groupColour },
+    title: 'Error against float64',
+    data: {
+      values: shown.map((value) => ({
+        ...value,
+        error: value['error'] === 0 ? null : value['error'],
+      })),
+    },
+    width: 260,
+    height: { step: 20 },
+    mark: { type: 'point', filled: true, size: 70, opacity: 1 },
+    encoding: {
+      y: {
+        field: 'label',
+        type: 'nominal',
+        sort: null,
+        title: null,
+        axis: { labels: false, ticks: false, grid: true },
       },
-      {
-        mark: { type: 'text', align: 'left', dx: 7, fontSize: 9 },
-        encoding: { x, y, text: { field: 'label', type: 'nominal' } },
-      },
-    ],
+      x: logarithmic('error', 'relative error (left is better)', ticks, '.0e'),
+      color: groupColour,
+    },
   };
 }
 

@@ -17,7 +17,8 @@ export function procedure(): string {
   float64; only who agrees is timed. Tolerances (mean relative error, Kendall tau): ours float32 1e-5, 0.999; bfloat16 1e-3, 0.99; int8 2e-3, 0.98;
   other float32 contenders 1e-4, 0.99; the authors' float16 autocast 5e-2, 0.9 and bfloat16 autocast 1, 0.4, which only keep a broken loop out.
   For rankers the error is the mean deviation over the mean size of a logit: float32 1e-4, 0.99; bfloat16 5e-2, 0.9; int8 1e-1, 0.9; autocast 1e-1, 0.8.
-- Contenders take turns, round by round, each round beginning with another one. Figures are medians, in brackets the quartiles; who was timed once has none.
+- Contenders take turns, round by round, each round beginning with another one. Figures are medians, in brackets the quartiles; who was timed once has none. In a quick
+  run the checked call of a contender that takes more than 8 s is its timing.
 - A contender too slow for all variants runs fewer of them and is scaled by the operations counted below; the last column says how many it ran.
 - The authors' loop is our own rendering: the encoder once, then one masked decoder pass after another, one image at a time; under autocast the matrix
   products are float16 or bfloat16 and the residual stream stays float32.
