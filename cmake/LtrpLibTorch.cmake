@@ -43,4 +43,19 @@ endforeach()
 if(NOT APPLE)
   # LibTorch's own dependencies (libgomp, a CUDA build's nvidia libraries) are its business, found by its own RUNPATH.
   target_link_options(ltrp_libtorch INTERFACE -Wl,--allow-shlib-undefined)
+  # at::parallel_for is a template: without OpenMP at compile time it runs in one thread. Compile time only: the addon must
+  # use the OpenMP runtime that LibTorch brings, under whatever name, so its symbols stay undefined and are found through
+  # libtorch_cpu. Executables name that file (ltrp::openmp).
+  target_compile_options(ltrp_libtorch INTERFACE -fopenmp)
+endif()
+add_library(ltrp_openmp INTERFACE)
+add_library(ltrp::openmp ALIAS ltrp_openmp)
+if(NOT APPLE)
+  file(GLOB LTRP_LIBGOMP "${LTRP_LIBTORCH}/lib/libgomp*.so*")
+  if(LTRP_LIBGOMP)
+    list(GET LTRP_LIBGOMP 0 LTRP_LIBGOMP)
+    target_link_libraries(ltrp_openmp INTERFACE "${LTRP_LIBGOMP}")
+  else()
+    target_link_libraries(ltrp_openmp INTERFACE gomp)
+  endif()
 endif()

@@ -65,17 +65,21 @@ Grid MaskedAutoencoder::grid_of(const at::Tensor& images) const {
   return checked_grid(images, config_.patch_size);
 }
 
-at::Tensor MaskedAutoencoder::encode(const at::Tensor& images, const at::Tensor& visible,
-                                     const std::optional<at::Tensor>& hidden) const {
+at::Tensor MaskedAutoencoder::encoder_input(const at::Tensor& images, const at::Tensor& visible) const {
   const Grid grid = grid_of(images);
   const at::Tensor positions = positions_for(tensors_.at("pos_embed"), config_.grid(), grid);
   const at::Tensor patches = patchify_channels_first(images.to(dtype_), config_.patch_size);
   const at::Tensor visible_positions = positions[0].slice(0, 1).index_select(0, visible.reshape({-1}));
-  at::Tensor tokens = patch_embedding_(gather_tokens(patches, visible)) +
-                      visible_positions.view({visible.size(0), visible.size(1), config_.encoder.dim});
+  const at::Tensor tokens = patch_embedding_(gather_tokens(patches, visible)) +
+                            visible_positions.view({visible.size(0), visible.size(1), config_.encoder.dim});
   const at::Tensor cls =
       (tensors_.at("cls_token") + positions.slice(1, 0, 1)).expand({tokens.size(0), 1, -1});
-  tokens = at::cat({cls, tokens}, 1);
+  return at::cat({cls, tokens}, 1);
+}
+
+at::Tensor MaskedAutoencoder::encode(const at::Tensor& images, const at::Tensor& visible,
+                                     const std::optional<at::Tensor>& hidden) const {
+  at::Tensor tokens = encoder_input(images, visible);
   if (!hidden) return encoder_.forward(tokens);
 
   TORCH_CHECK(hidden->size(0) % tokens.size(0) == 0 && hidden->size(1) == visible.size(1),
@@ -83,6 +87,15 @@ at::Tensor MaskedAutoencoder::encode(const at::Tensor& images, const at::Tensor&
   tokens = tokens.repeat_interleave(hidden->size(0) / tokens.size(0), 0);
   // CLS is never hidden.
   return encoder_.forward(tokens, at::constant_pad_nd(*hidden, {1, 0}, false));
+}
+
+void MaskedAutoencoder::pack() {
+  encoder_.pack();
+  decoder_.pack();
+  if (config_.decoder) {
+    decoder_embed_.pack();
+    decoder_pred_.pack();
+  }
 }
 
 at::Tensor MaskedAutoencoder::decoder_input(const at::Tensor& latents, const at::Tensor& visible,

@@ -22,6 +22,8 @@ class MaskedAutoencoder {
   const MaeConfig& config() const { return config_; }
   // Canonical name -> weight; the tensors are the model's own (training updates them in place).
   const TensorMap& tensors() const { return tensors_; }
+  // For a float32 model that is not trained any more: lays its weights out for fast products.
+  void pack();
   int64_t weight_bytes() const;
   at::ScalarType dtype() const { return dtype_; }
 
@@ -32,6 +34,9 @@ class MaskedAutoencoder {
   // ("drop = encoder"); with k > 1, latents are returned for n * k variants, image-major.
   at::Tensor encode(const at::Tensor& images, const at::Tensor& visible,
                     const std::optional<at::Tensor>& hidden = {}) const;
+
+  // What goes into the encoder's first block: CLS and the visible patches, embedded, [n, V + 1, D].
+  at::Tensor encoder_input(const at::Tensor& images, const at::Tensor& visible) const;
 
   // latents [n, V + 1, D] -> decoder input [n, L + 1, E]: embedded, unshuffled over mask tokens, positions
   // added.
@@ -53,6 +58,9 @@ class MaskedAutoencoder {
   // layer that follows (normed tokens [n, T, E] -> [n, T, p * p * 3]). Error(kCheckpointContent) when the
   // checkpoint has no decoder.
   const Transformer& decoder() const;
+  const Transformer& encoder() const { return encoder_; }
+  const LinearWeights& decoder_embed() const { return decoder_embed_; }
+  const LinearWeights& decoder_pred() const { return decoder_pred_; }
   at::Tensor predict(const at::Tensor& normed) const;
 
   // Grid of a batch [n, 3, H, W]; Error(kInvalidArgument) when the shape does not fit the patch size.

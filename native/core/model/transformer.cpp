@@ -5,10 +5,17 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "kernels/linear.h"
 
 namespace ltrp {
 
-at::Tensor LinearWeights::operator()(const at::Tensor& x) const { return at::linear(x, weight, bias); }
+at::Tensor LinearWeights::operator()(const at::Tensor& x) const {
+  return packed.defined() ? packed_linear(x, packed, bias) : at::linear(x, weight, bias);
+}
+
+void LinearWeights::pack() {
+  if (weight.scalar_type() == at::kFloat) packed = packed_weight(weight);
+}
 
 at::Tensor LayerNormWeights::operator()(const at::Tensor& x) const {
   return at::layer_norm(x, {weight.size(0)}, weight, bias, eps);
@@ -50,6 +57,12 @@ at::Tensor Transformer::forward(at::Tensor tokens, const std::optional<at::Tenso
   return norm(tokens);
 }
 
+void Transformer::pack() {
+  for (TransformerBlock& block : blocks) {
+    for (LinearWeights* linear : {&block.qkv, &block.proj, &block.fc1, &block.fc2}) linear->pack();
+  }
+}
+
 namespace {
 
 const at::Tensor& at_name(const TensorMap& tensors, const std::string& name) {
@@ -62,7 +75,7 @@ const at::Tensor& at_name(const TensorMap& tensors, const std::string& name) {
 }  // namespace
 
 LinearWeights linear_weights(const TensorMap& tensors, const std::string& name) {
-  return {at_name(tensors, name + ".weight"), at_name(tensors, name + ".bias")};
+  return {at_name(tensors, name + ".weight"), at_name(tensors, name + ".bias"), {}};
 }
 
 LayerNormWeights layer_norm_weights(const TensorMap& tensors, const std::string& name, double eps) {

@@ -16,7 +16,11 @@ namespace ltrp {
 struct LinearWeights {
   at::Tensor weight;  // [out, in]
   at::Tensor bias;    // [out]
+  at::Tensor packed;  // the weight in oneDNN's layout, once pack() was called
   at::Tensor operator()(const at::Tensor& x) const;
+  // Float32 weights that will not change any more: products become several times faster, gradients
+  // impossible.
+  void pack();
 };
 
 struct LayerNormWeights {
@@ -59,6 +63,7 @@ struct Transformer {
   LayerNormWeights norm;  // after the last block
 
   at::Tensor forward(at::Tensor tokens, const std::optional<at::Tensor>& hidden = {}) const;
+  void pack();
 };
 
 // Looks up tensors by canonical name while a model binds its weights.

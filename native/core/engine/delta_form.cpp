@@ -1,0 +1,179 @@
+#include "core/engine/delta_form.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "core/engine/masking.h"
+#include "kernels/difference.h"
+#include "kernels/pixels.h"
+
+namespace ltrp {
+
+namespace {
+
+// Rows of variants that make the matrix products worth their calls.
+constexpr int64_t kEnoughRows = 4096;
+
+void store_product(const ProductRows& product, at::Tensor target) {
+  target.copy_(product.values);
+  if (product.scale.defined()) target.mul_(product.scale.unsqueeze(1));
+}
+
+bool whole_image(Metric metric) { return metric == Metric::kPsnr || metric == Metric::kSsim; }
+
+}  // namespace
+
+// Images whose anchors are alive at the same time.
+struct DeltaForm::Group {
+  Grid grid;
+  at::Tensor visible;   // [g, V]
+  at::Tensor queries;   // [g, L - V] int32: masked tokens; undefined when whole images are wanted
+  StackAnchor encoder;  // only where the encoder differs too
+  StackAnchor decoder;
+  at::Tensor prediction;  // [g, L, C], for whole images
+};
+
+DeltaForm::DeltaForm(const MaskedAutoencoder& model, Precision precision)
+    : model_(model),
+      encoder_(model.encoder(), precision),
+      decoder_(model.decoder(), precision),
+      decoder_embed_(model.decoder_embed().weight, precision),
+      decoder_pred_(model.decoder_pred().weight, precision) {}
+
+int64_t DeltaForm::packed_bytes() const {
+  return encoder_.packed_bytes() + decoder_.packed_bytes() + decoder_embed_.packed_bytes() +
+         decoder_pred_.packed_bytes();
+}
+
+DeltaForm::Group DeltaForm::prepare(const at::Tensor& images, const at::Tensor& visible,
+                                    const LeaveOneOutOptions& options) const {
+  Group group;
+  group.grid = model_.grid_of(images);
+  group.visible = visible;
+  at::Tensor latents;
+  if (options.drop == Drop::kDecoder) {
+    latents = model_.encode(images, visible);
+  } else {
+    group.encoder = encoder_.anchor(model_.encoder_input(images, visible));
+    latents = group.encoder.output;
+  }
+  group.decoder = decoder_.anchor(model_.decoder_input(latents, visible, group.grid));
+  if (whole_image(options.metric)) {
+    group.prediction = model_.predict(group.decoder.output.slice(1, 1));
+  } else {
+    group.queries = (masked_from_visible(visible, group.grid.patches()) + 1).to(at::kInt);
+  }
+  return group;
+}
+
+// How the decoder's input differs where the encoder lacked the token as well: [m * T, E].
+at::Tensor DeltaForm::starting_difference(const Group& group, const VariantSet& set, const at::Tensor& slot,
+                                          Drop drop, const RunContext& context) const {
+  const int64_t m = set.variants, latents = group.visible.size(1) + 1;
+  VariantSet encoder_set;
+  encoder_set.variants = m;
+  encoder_set.tokens = latents;
+  encoder_set.image = set.image;
+  const at::Tensor embedded = at::empty({m * latents, model_.config().decoder->dim}, at::kFloat);
+  encoder_.differences(
+      group.encoder, encoder_set, (slot + 1).to(at::kInt), {}, decoder_.precision(),
+      [&](const RowRange& range, const RoundedRows& rows) {
+        store_product(decoder_embed_(rows), embedded.narrow(0, range.begin, range.size()));
+      },
+      context);
+  // Latent 0 is CLS, latent s + 1 the s-th visible token: row ids [m, latents].
+  const at::Tensor image = set.image.to(at::kLong),
+                   start = at::arange(m, at::kLong).unsqueeze(1) * set.tokens;
+  const at::Tensor tokens = at::constant_pad_nd(group.visible.index_select(0, image) + 1, {1, 0}, 0);
+  const at::Tensor d = at::zeros({m * set.tokens, embedded.size(1)}, at::kFloat);
+  d.index_copy_(0, (tokens + start).reshape({-1}), embedded);
+  if (drop == Drop::kBoth) {
+    // The token itself is gone; what its encoder rows hold means nothing.
+    d.index_fill_(0, group.visible.index({image, slot}) + 1 + start.squeeze(1), 0);
+  }
+  return d;
+}
+
+// Variants [begin, end) of the group, numbered image-major: [end - begin].
+at::Tensor DeltaForm::run(const Group& group, int64_t begin, int64_t end, const LeaveOneOutOptions& options,
+                          const RunContext& context) const {
+  const int64_t m = end - begin, visible_per_image = group.visible.size(1);
+  const at::Tensor variant = at::arange(begin, end, group.visible.options());
+  const at::Tensor image = variant.floor_divide(visible_per_image);
+  const at::Tensor slot = variant.remainder(visible_per_image);
+  VariantSet set;
+  set.variants = m;
+  set.tokens = group.grid.patches() + 1;
+  set.image = image.to(at::kInt);
+  set.queries = group.queries;
+  at::Tensor removed, d;
+  if (options.drop != Drop::kEncoder) removed = (group.visible.index({image, slot}) + 1).to(at::kInt);
+  if (options.drop != Drop::kDecoder) d = starting_difference(group, set, slot, options.drop, context);
+
+  const int64_t values = model_.config().patch_values();
+  const Precision precision = decoder_.precision();
+  if (!whole_image(options.metric)) {
+    const bool squared = options.metric == Metric::kL2;
+    at::Tensor sums = at::empty({set.rows()}, at::kDouble);
+    decoder_.differences(
+        group.decoder, set, removed, d, precision,
+        [&](const RowRange& range, const RoundedRows& rows) {
+          sums.narrow(0, range.begin, range.size()).copy_(row_sums(decoder_pred_(rows), squared));
+        },
+        context);
+    const double count = static_cast<double>(set.slots() * values);
+    return sums.view({m, set.slots()}).sum(1).div_(count).to(at::kFloat);
+  }
+  at::Tensor change = at::empty({set.rows(), values}, at::kFloat);
+  decoder_.differences(
+      group.decoder, set, removed, d, precision,
+      [&](const RowRange& range, const RoundedRows& rows) {
+        store_product(decoder_pred_(rows), change.narrow(0, range.begin, range.size()));
+      },
+      context);
+  const auto image_of = [&](const at::Tensor& patches) {
+    return unpatchify_channels_last(patches, group.grid.rows, group.grid.columns, model_.config().patch_size);
+  };
+  const at::Tensor anchor = group.prediction.index_select(0, image);
+  const at::Tensor patches = anchor + change.view({m, set.tokens, values}).slice(1, 1);
+  return options.metric == Metric::kSsim ? structural_similarity(image_of(anchor), image_of(patches))
+                                         : peak_signal_to_noise(image_of(anchor), image_of(patches));
+}
+
+at::Tensor DeltaForm::metric(const at::Tensor& images, const at::Tensor& visible,
+                             const LeaveOneOutOptions& options, const RunContext& context) const {
+  const int64_t n = images.size(0), visible_per_image = visible.size(1), variants = n * visible_per_image;
+  const int64_t tokens = model_.grid_of(images).patches() + 1;
+  int64_t anchor_bytes = decoder_.anchor_bytes(tokens), variant_bytes = decoder_.variant_bytes(tokens);
+  if (options.drop != Drop::kDecoder) {
+    anchor_bytes += encoder_.anchor_bytes(visible_per_image + 1);
+    variant_bytes += encoder_.variant_bytes(visible_per_image + 1);
+  }
+  if (whole_image(options.metric)) variant_bytes += tokens * model_.config().patch_values() * 4 * 12;
+  // One image at a time unless images are so small that several fill a matrix product better.
+  const int64_t image_bytes = anchor_bytes + visible_per_image * variant_bytes;
+  const int64_t group_images = std::clamp<int64_t>(
+      std::min(options.memory_budget / image_bytes, kEnoughRows / (visible_per_image * tokens)), 1, n);
+  const int64_t chunk =
+      std::max<int64_t>(1, (options.memory_budget - group_images * anchor_bytes) / variant_bytes);
+
+  at::Tensor result = at::empty({variants}, at::kFloat);
+  int64_t done = 0;
+  for (int64_t first = 0; first < n; first += group_images) {
+    context.check();
+    const int64_t last = std::min(n, first + group_images);
+    const Group group = prepare(images.slice(0, first, last), visible.slice(0, first, last), options);
+    const int64_t group_variants = (last - first) * visible_per_image;
+    for (int64_t begin = 0; begin < group_variants; begin += chunk) {
+      context.check();
+      const int64_t end = std::min(group_variants, begin + chunk);
+      result.slice(0, done, done + end - begin).copy_(run(group, begin, end, options, context));
+      done += end - begin;
+      context.progress(done, variants);
+    }
+  }
+  return result.view({n, visible_per_image});
+}
+
+}  // namespace ltrp

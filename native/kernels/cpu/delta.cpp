@@ -1,0 +1,253 @@
+#include "kernels/delta.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/cpu/simd_dispatch.h"
+#include "kernels/parallel.h"
+
+namespace ltrp {
+
+namespace {
+
+// The row kernels keep one row on the stack.
+constexpr int64_t kWidest = int64_t{1} << 17;
+
+int64_t width_of(const at::Tensor& x) {
+  TORCH_CHECK(x.size(-1) <= kWidest, "rows of ", x.size(-1), " values are too wide");
+  return x.size(-1);
+}
+
+const float* floats(const at::Tensor& x) {
+  TORCH_CHECK(x.is_contiguous() && x.scalar_type() == at::kFloat, "a contiguous float32 tensor is expected");
+  return x.const_data_ptr<float>();
+}
+
+const int32_t* ints(const at::Tensor& x) {
+  if (!x.defined()) return nullptr;
+  TORCH_CHECK(x.is_contiguous() && x.scalar_type() == at::kInt, "a contiguous int32 tensor is expected");
+  return x.const_data_ptr<int32_t>();
+}
+
+simd::Variants variants_of(const VariantSet& set) {
+  return {set.variants, set.tokens, set.slots(), ints(set.image), ints(set.queries)};
+}
+
+simd::PackedRows rows_of(const RowRange& range) {
+  if (!range.ids.defined()) return {nullptr, range.begin};
+  return {ints(range.ids) + range.begin, 0};
+}
+
+simd::Product product_of(const ProductRows& product) {
+  simd::Product result;
+  if (!product.values.defined()) return result;
+  TORCH_CHECK(product.values.is_contiguous(), "a contiguous product is expected");
+  result.float32 = product.values.scalar_type() == at::kFloat;
+  result.values = product.values.const_data_ptr();
+  if (product.scale.defined()) result.scale = floats(product.scale);
+  return result;
+}
+
+// Room for `rows` rounded rows, and where the kernel writes them.
+RoundedRows rounded_rows(int64_t rows, int64_t width, Precision precision, simd::Rounded& out) {
+  RoundedRows result;
+  switch (precision) {
+    case Precision::kBfloat16:
+      result.values = at::empty({rows, width}, at::kBFloat16);
+      out.bfloat16 = static_cast<uint16_t*>(result.values.mutable_data_ptr());
+      break;
+    case Precision::kInt8:
+      result.values = at::empty({rows, width}, at::kByte);
+      result.scale = at::empty({rows}, at::kFloat);
+      out.bytes = result.values.mutable_data_ptr<uint8_t>();
+      out.scale = result.scale.mutable_data_ptr<float>();
+      break;
+    case Precision::kFloat32:
+      result.values = at::empty({rows, width}, at::kFloat);
+      out.float32 = result.values.mutable_data_ptr<float>();
+  }
+  return result;
+}
+
+// Rows worth a thread of their own: some ten thousand values.
+int64_t grain(int64_t width) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, width)); }
+
+template <typename Kernel, typename Arguments>
+void for_rows(int64_t rows, int64_t width, Kernel kernel, const Arguments& arguments) {
+  at::parallel_for(0, rows, grain(width), [&](int64_t begin, int64_t end) { kernel(arguments, begin, end); });
+}
+
+// Heads a few at a time: one is long enough for a task, neighbours share what they read, and each thread
+// needs its own workspace.
+template <typename Kernel, typename Arguments>
+void for_heads(int64_t heads, int64_t workspace, Kernel kernel, const Arguments& arguments) {
+  const auto bytes = static_cast<size_t>(workspace) * sizeof(float);
+  const int64_t at_a_time = std::clamp<int64_t>(heads / (4 * at::get_num_threads()), 1, 16);
+  for_tasks((heads + at_a_time - 1) / at_a_time,
+            [&] { return c10::GetAllocator(c10::kCPU)->allocate(bytes); },
+            [&](int64_t task, const at::DataPtr& memory) {
+              kernel(arguments, task * at_a_time, std::min(heads, (task + 1) * at_a_time),
+                     static_cast<float*>(memory.get()));
+            });
+}
+
+}  // namespace
+
+at::Tensor layer_norm_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps,
+                           LayerNormAnchor* anchor) {
+  const int64_t width = width_of(x), rows = x.numel() / width;
+  at::Tensor result = at::empty(x.sizes(), at::kFloat);
+  simd::LayerNormRows arguments;
+  arguments.width = width;
+  arguments.eps = eps;
+  arguments.x = floats(x);
+  arguments.weight = floats(weight);
+  arguments.bias = floats(bias);
+  arguments.out = result.mutable_data_ptr<float>();
+  if (anchor != nullptr) {
+    anchor->normed = at::empty({rows, width}, at::kFloat);
+    anchor->deviation = at::empty({rows}, at::kFloat);
+    arguments.normed = anchor->normed.mutable_data_ptr<float>();
+    arguments.deviation = anchor->deviation.mutable_data_ptr<float>();
+  }
+  for_rows(rows, width, simd::kernels().layer_norm, arguments);
+  return result;
+}
+
+RoundedRows layer_norm_difference(const VariantSet& set, const RowRange& range, const at::Tensor& d,
+                                  const ProductRows& update, const LayerNormAnchor& anchor,
+                                  const at::Tensor& weight, Precision precision) {
+  simd::LayerNormDifference arguments;
+  arguments.set = variants_of(set);
+  arguments.width = width_of(d);
+  arguments.rows = rows_of(range);
+  arguments.d = const_cast<float*>(floats(d));
+  arguments.update = product_of(update);
+  arguments.normed = floats(anchor.normed);
+  arguments.deviation = floats(anchor.deviation);
+  arguments.weight = floats(weight);
+  RoundedRows result = rounded_rows(range.size(), arguments.width, precision, arguments.out);
+  for_rows(range.size(), arguments.width, simd::kernels().layer_norm_difference, arguments);
+  return result;
+}
+
+RoundedRows gelu_difference(const VariantSet& set, const RowRange& range, const ProductRows& du,
+                            const at::Tensor& u, const at::Tensor& gelu_u, Precision precision) {
+  simd::GeluDifference arguments;
+  arguments.set = variants_of(set);
+  arguments.width = width_of(u);
+  arguments.rows = rows_of(range);
+  arguments.du = product_of(du);
+  arguments.u = floats(u);
+  arguments.gelu_u = floats(gelu_u);
+  RoundedRows result = rounded_rows(range.size(), arguments.width, precision, arguments.out);
+  for_rows(range.size(), arguments.width, simd::kernels().gelu_difference, arguments);
+  return result;
+}
+
+RoundedRows round_rows(const RowRange& range, const at::Tensor& x, Precision precision) {
+  simd::RoundRows arguments;
+  arguments.width = width_of(x);
+  arguments.rows = rows_of(range);
+  arguments.x = floats(x);
+  RoundedRows result = rounded_rows(range.size(), arguments.width, precision, arguments.out);
+  for_rows(range.size(), arguments.width, simd::kernels().round_rows, arguments);
+  return result;
+}
+
+void add_rows(const RowRange& range, const at::Tensor& x, const ProductRows& update) {
+  simd::AddRows arguments;
+  arguments.width = width_of(x);
+  arguments.rows = rows_of(range);
+  arguments.update = product_of(update);
+  arguments.x = const_cast<float*>(floats(x));
+  for_rows(range.size(), arguments.width, simd::kernels().add_rows, arguments);
+}
+
+at::Tensor row_sums(const ProductRows& x, bool squared) {
+  const int64_t rows = x.values.size(0);
+  at::Tensor result = at::empty({rows}, at::kDouble);
+  simd::RowSums arguments;
+  arguments.width = width_of(x.values);
+  arguments.x = product_of(x);
+  arguments.squared = squared;
+  arguments.sums = result.mutable_data_ptr<double>();
+  for_rows(rows, arguments.width, simd::kernels().row_sums, arguments);
+  return result;
+}
+
+at::Tensor split_heads(const at::Tensor& qkv, int64_t tokens, int64_t heads) {
+  TORCH_CHECK(qkv.is_contiguous(), "a contiguous tensor is expected");
+  const int64_t n = qkv.size(0) / tokens, head_dim = qkv.size(1) / (3 * heads);
+  at::Tensor result = at::empty({n, heads, 3, tokens, head_dim}, qkv.options());
+  simd::SplitHeads arguments;
+  arguments.tokens = tokens;
+  arguments.heads = heads;
+  arguments.head_bytes = head_dim * static_cast<int64_t>(qkv.element_size());
+  arguments.rows = static_cast<const char*>(qkv.const_data_ptr());
+  arguments.out = static_cast<char*>(result.mutable_data_ptr());
+  at::parallel_for(0, n, 1,
+                   [&](int64_t begin, int64_t end) { simd::kernels().split_heads(arguments, begin, end); });
+  return result;
+}
+
+at::Tensor attention_rows(const at::Tensor& qkv, const at::Tensor& queries) {
+  const int64_t n = qkv.size(0), heads = qkv.size(1), tokens = qkv.size(3), head_dim = qkv.size(4);
+  const int64_t slots = queries.defined() ? queries.size(1) : tokens;
+  at::Tensor result = at::empty({n, slots, heads * head_dim}, at::kFloat);
+  const at::Tensor image = at::arange(n, at::kInt);
+  simd::Attention arguments;
+  arguments.set = {n, tokens, slots, ints(image), ints(queries)};
+  arguments.heads = heads;
+  arguments.head_dim = head_dim;
+  arguments.qkv = floats(qkv);
+  arguments.out = result.mutable_data_ptr<float>();
+  const simd::KernelTable& kernels = simd::kernels();
+  for_heads(n * heads, kernels.attention_workspace(arguments.set, head_dim), kernels.attention, arguments);
+  return result;
+}
+
+at::Tensor attention_difference(const VariantSet& set, const at::Tensor& qkv, const ProductRows& dqkv,
+                                const at::Tensor& removed, const at::Tensor& anchor_output) {
+  const int64_t heads = qkv.size(1), head_dim = qkv.size(4);
+  at::Tensor result = at::empty({set.rows(), heads * head_dim}, at::kFloat);
+  simd::Attention arguments;
+  arguments.set = variants_of(set);
+  arguments.heads = heads;
+  arguments.head_dim = head_dim;
+  arguments.qkv = floats(qkv);
+  const simd::Product difference = product_of(dqkv);
+  arguments.dqkv = difference.values;
+  arguments.dqkv_float32 = difference.float32;
+  arguments.dqkv_scale = difference.scale;
+  arguments.removed = ints(removed);
+  arguments.anchor_output = floats(anchor_output);
+  arguments.out = result.mutable_data_ptr<float>();
+  const simd::KernelTable& kernels = simd::kernels();
+  for_heads(set.variants * heads, kernels.attention_workspace(arguments.set, head_dim), kernels.attention,
+            arguments);
+  return result;
+}
+
+at::Tensor removal_difference(const VariantSet& set, const at::Tensor& qkv, const at::Tensor& removed,
+                              const at::Tensor& anchor_output) {
+  const int64_t images = qkv.size(0), heads = qkv.size(1), head_dim = qkv.size(4);
+  at::Tensor result = at::empty({set.rows(), heads * head_dim}, at::kFloat);
+  simd::RemovalAttention arguments;
+  arguments.set = variants_of(set);
+  arguments.heads = heads;
+  arguments.head_dim = head_dim;
+  arguments.qkv = floats(qkv);
+  arguments.removed = ints(removed);
+  arguments.anchor_output = floats(anchor_output);
+  arguments.out = result.mutable_data_ptr<float>();
+  const simd::KernelTable& kernels = simd::kernels();
+  for_heads(images * heads, kernels.attention_workspace(arguments.set, head_dim), kernels.removal_attention,
+            arguments);
+  return result;
+}
+
+}  // namespace ltrp
