@@ -70,12 +70,11 @@ const hopelessBudgets = 8;
 /** A call may take this many times what the probe promised before it counts as hung. */
 const patience = 20;
 
-/** Runs one comparison. Peaks, measured by the caller, become shares in {@link finished}. */
+/** Runs one comparison. Shares of the peaks are filled in by {@link fillShares} once all peaks are known. */
 export async function compare(
   work: Work,
   specs: readonly ContenderSpec[],
   pace: Pace,
-  peaks: readonly Peak[],
 ): Promise<Comparison> {
   pace.say(work.title);
   const entries = specs.map(newEntry);
@@ -93,7 +92,7 @@ export async function compare(
   } finally {
     for (const { process } of entries) await process?.close();
   }
-  return finished(work, entries, pace, peaks);
+  return finished(work, entries, pace);
 }
 
 function newEntry(spec: ContenderSpec): Entry {
@@ -237,12 +236,7 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-function finished(
-  work: Work,
-  entries: readonly Entry[],
-  pace: Pace,
-  peaks: readonly Peak[],
-): Comparison {
+function finished(work: Work, entries: readonly Entry[], pace: Pace): Comparison {
   return {
     title: work.title,
     kind: work.kind,
@@ -253,7 +247,7 @@ function finished(
     gflopPerImage: wholeFlops(work) / 1e9,
     baseline: work.baseline,
     rounds: pace.rounds,
-    rows: entries.map((entry) => row(entry, work, peaks)),
+    rows: entries.map((entry) => row(entry, work)),
   };
 }
 
@@ -271,7 +265,7 @@ function ownFlops(spec: ContenderSpec, work: Work, variants: number): SplitFlops
   return spec.precision === 'float32' ? { float32: flops, own: 0 } : { float32: 0, own: flops };
 }
 
-function row(entry: Entry, work: Work, peaks: readonly Peak[]): Row {
+function row(entry: Entry, work: Work): Row {
   const { spec, times } = entry;
   const scores = work.kind === 'scores';
   const whole = ownFlops(spec, work, work.visible);
@@ -279,13 +273,9 @@ function row(entry: Entry, work: Work, peaks: readonly Peak[]): Row {
   const scale = (whole.float32 + whole.own) / (done.float32 + done.own);
   const timed = entry.status === 'timed';
   const perImage = timed ? spread(times.map((ms) => (ms / entry.images) * scale)) : null;
-  const peak = (precision: Peak['precision']): number | null =>
-    peaks.find((found) => found.precision === precision)?.gflops ?? null;
-  const own = peak(spec.precision);
   const loop = wholeFlops(work);
   const rate = (flops: number): number | null =>
     perImage === null ? null : flops / (perImage.median * 1e6);
-  const gflops = rate(loop);
   const beyond = (bytes: number | null): number =>
     Math.max(0, (entry.peakMemory ?? 0) - (bytes ?? 0)) / 1e6;
   return {
@@ -300,10 +290,11 @@ function row(entry: Entry, work: Work, peaks: readonly Peak[]): Row {
     msPerImage: perImage,
     error: entry.agreement?.error ?? null,
     kendallTau: entry.agreement?.kendallTau ?? null,
-    gflops,
+    gflops: rate(loop),
     ownGflops: rate(whole.float32 + whole.own),
-    peakShare: perImage && shareOfPeak(whole, perImage.median, { float32: peak('float32'), own }),
-    loopPeakShare: gflops === null || own === null ? null : gflops / own,
+    flops: whole,
+    peakShare: null,
+    loopPeakShare: null,
     memory:
       timed && entry.peakMemory !== null && entry.base !== null
         ? { beyondProcess: beyond(entry.base), beyondLoad: beyond(entry.loaded) }
@@ -311,4 +302,16 @@ function row(entry: Entry, work: Work, peaks: readonly Peak[]): Row {
     eventLoopWorst: entry.delays.length === 0 ? null : Math.max(...entry.delays),
     versions: entry.versions,
   };
+}
+
+/** Puts a comparison's speeds in relation to the best peaks of the whole run. */
+export function fillShares({ rows }: Comparison, peaks: readonly Peak[]): void {
+  const peak = (precision: Peak['precision']): number | null =>
+    peaks.find((found) => found.precision === precision)?.gflops ?? null;
+  for (const found of rows) {
+    const own = peak(found.precision);
+    const both = { float32: peak('float32'), own };
+    found.loopPeakShare = found.gflops === null || own === null ? null : found.gflops / own;
+    found.peakShare = found.msPerImage && shareOfPeak(found.flops, found.msPerImage.median, both);
+  }
 }

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { version } from '../lib/index.js';
-import { compare, type Pace } from './compare.js';
+import { compare, fillShares, type Pace } from './compare.js';
 import { allContenders, root, type ContenderSpec, type Material } from './contenders.js';
 import { measureCurves } from './curves.js';
 import { measureFiles } from './files.js';
@@ -45,7 +45,7 @@ class Run {
     this.#pace = { ...options, say };
   }
 
-  /** Measures what peaks are left of, a little of everything at a time, and keeps the best. */
+  /** Measures the peaks of all precisions again and keeps the best. */
   async peaks(): Promise<void> {
     const found = new Map(this.#results.peaks.map((peak) => [peak.precision, peak]));
     for (const precision of ['float64', 'float32', 'bfloat16', 'float16', 'int8'] as const) {
@@ -89,9 +89,7 @@ class Run {
       reference,
       baseline: 'loop-libtorch-float32',
     } as const;
-    this.#results.comparisons.push(
-      await compare(work, this.#specs, this.#pace, this.#results.peaks),
-    );
+    this.#results.comparisons.push(await compare(work, this.#specs, this.#pace));
   }
 
   async ranker(source: string): Promise<void> {
@@ -120,9 +118,7 @@ class Run {
         reference,
         baseline: 'onnxruntime-node',
       } as const;
-      this.#results.comparisons.push(
-        await compare(work, this.#specs, this.#pace, this.#results.peaks),
-      );
+      this.#results.comparisons.push(await compare(work, this.#specs, this.#pace));
     }
   }
 
@@ -188,18 +184,31 @@ async function measure(options: Options): Promise<Results> {
       files: [],
       curves: [],
       kernels: [],
+      failures: [],
       notes:
         python === null ? ["The loop in PyTorch was left out: python3 has no 'torch' here."] : [],
     };
     const run = new Run(options, helper, temporary, results, python);
-    const wants = (section: (typeof options.sections)[number]): boolean =>
-      options.sections.includes(section);
+    // What one section trips over must not cost the hours of the others.
+    const section = async (name: (typeof options.sections)[number], work: () => Promise<void>) => {
+      if (!options.sections.includes(name)) return;
+      try {
+        await work();
+      } catch (error) {
+        results.failures.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
+        say(`FAILED: ${results.failures.at(-1) ?? ''}`);
+      }
+    };
     await run.peaks();
-    if (wants('scores')) for (const source of options.models) await run.scores(source);
-    if (wants('ranker')) for (const source of options.rankers) await run.ranker(source);
-    if (wants('files')) for (const source of options.rankers) await run.files(source);
-    if (wants('curves')) await run.curves();
-    if (wants('kernels')) await run.kernels();
+    for (const source of options.models) {
+      await section('scores', () => run.scores(source));
+      await run.peaks();
+    }
+    for (const source of options.rankers) await section('ranker', () => run.ranker(source));
+    for (const source of options.rankers) await section('files', () => run.files(source));
+    await section('curves', () => run.curves());
+    await section('kernels', () => run.kernels());
+    for (const comparison of results.comparisons) fillShares(comparison, results.peaks);
     results.seconds = (performance.now() - start) / 1000;
     return results;
   } finally {
@@ -220,8 +229,9 @@ async function main(): Promise<void> {
       : (JSON.parse(readFileSync(options.render, 'utf8')) as Results);
   const out = resolve(root, options.out);
   mkdirSync(out, { recursive: true });
-  const text = markdown(results);
+  // First, so that a fault of the report costs no measurement: --render writes it again.
   writeFileSync(join(out, 'benchmarks.json'), `${JSON.stringify(results, null, 1)}\n`);
+  const text = markdown(results);
   writeFileSync(join(out, 'benchmarks.md'), text);
   await writeChart(results, join(out, 'benchmarks.svg'));
   process.stdout.write(text);
@@ -229,7 +239,7 @@ async function main(): Promise<void> {
   const failed = results.comparisons.flatMap(({ rows }) =>
     rows.filter((row) => row.status === 'failed'),
   );
-  if (failed.length > 0) process.exitCode = 1;
+  if (failed.length + results.failures.length > 0) process.exitCode = 1;
 }
 
 try {

@@ -1,4 +1,5 @@
 /** What a run of the benchmark finds out; docs/benchmarks.json is exactly this. */
+import type { SplitFlops } from './flops.js';
 import type { Spread } from './statistics.js';
 
 export type Precision = 'float32' | 'bfloat16' | 'float16' | 'int8';
@@ -34,7 +35,9 @@ export interface Row {
   kendallTau: number | null;
   /** GFLOP/s with the loop's (ranker: the model's) count for everybody. */
   gflops: number | null;
-  /** GFLOP/s with the operations that this contender does. */
+  /** Operations that this contender does for one image with all its variants. */
+  flops: SplitFlops;
+  /** GFLOP/s with these. */
   ownGflops: number | null;
   /** Of the matmul peak at its precisions, with the operations that it does. */
   peakShare: number | null;
@@ -74,12 +77,15 @@ export interface Peak {
 
 export interface Kernel {
   name: string;
-  shape: string;
+  shape: number[];
   precision: string;
   oursMs: number;
   plainMs: number;
   oursBytes: number;
   plainBytes: number;
+  flops: number;
+  /** Largest difference between the two, over the largest value. */
+  disagreement: number;
 }
 
 export interface FilesRow {
@@ -139,4 +145,6 @@ export interface Results {
   kernels: Kernel[];
   /** What was left out and why. */
   notes: string[];
+  /** Sections that broke off. */
+  failures: string[];
 }

@@ -1,6 +1,7 @@
 /** The benchmark's own arithmetic: counts, statistics, tables, what is decoded around a peer's decoder. */
 import test from 'ava';
 import { agreement, disagreement } from '../bench/agreement.js';
+import { fillShares } from '../bench/compare.js';
 import { Contender, ContenderError } from '../bench/child.js';
 import { allContenders } from '../bench/contenders.js';
 import {
@@ -234,6 +235,7 @@ function row(contender: string, more: Partial<Row>): Row {
     kendallTau: 1,
     gflops: 100,
     ownGflops: 90,
+    flops: { float32: 40e9, own: 0 },
     peakShare: 0.5,
     loopPeakShare: 0.55,
     memory: { beyondProcess: 512, beyondLoad: 64 },
@@ -283,8 +285,10 @@ test('the report says what was timed, how fast against the loop, and what was no
     curves: [],
     kernels: [
       {
+        flops: 2e6,
+        disagreement: 1e-7,
         name: 'k',
-        shape: '1',
+        shape: [4, 8],
         precision: 'int8',
         oursMs: 1,
         plainMs: 3,
@@ -293,12 +297,22 @@ test('the report says what was timed, how fast against the loop, and what was no
       },
     ],
     notes: [],
+    failures: ['Scores: no luck.'],
   };
+  fillShares(comparison, results.peaks);
+  // 40 GFLOP in 100 ms are 400 GFLOP/s, twice the peak of 200; the loop's 100 GFLOP/s are half of it.
+  t.is(comparison.rows[0]?.peakShare, 2);
+  t.is(comparison.rows[0]?.loopPeakShare, 0.5);
+  t.is(comparison.rows[2]?.peakShare, null);
   const text = markdown(results);
   t.regex(text, /^\| fast \| 10\.0 \(10\.0 to 10\.0\) \| 4\.00x \|/m);
   t.regex(text, /^\| loop \| 2\.50 \(2\.44 to 2\.56\) \| 1\.00x \|/m);
   t.regex(text, /^- broken: \*\*failed\*\*: It disagrees\.$/m);
-  t.regex(text, /^\| k \| 1 \| int8 \| 1\.00 \| 3\.00 \| 3\.00x \| 10\.0 \| 20\.0 \| 50% \|$/m);
+  t.regex(
+    text,
+    /^\| k \| 4 x 8 \| int8 \| 1\.00 \| 3\.00 \| 3\.00x \| 10\.0 \| 20\.0 \| 50% \| 2\.00 \| 1\.0e−7 \|$/m,
+  );
+  t.regex(text, /^- \*\*Broke off:\*\* Scores: no luck\.$/m);
   t.regex(text, /217\.8/, 'the derivation of the count');
   const drawn = JSON.stringify(chart(results));
   t.true(drawn.includes('"fast"') && !drawn.includes('"broken"'));

@@ -32,6 +32,7 @@ function machine({ machine: found, ...results }: Results): string {
     `- ltrp ${results.ltrp}${results.commit === null ? '' : `, commit ${results.commit}`}; ${results.date}; ` +
       `${results.threads} threads; the run took ${(results.seconds / 60).toFixed(1)} minutes`,
     ...results.notes.map((note) => `- ${note}`),
+    ...results.failures.map((failure) => `- **Broke off:** ${failure}`),
   ];
   return `## The machine\n${lines.join('\n')}`;
 }
@@ -153,7 +154,7 @@ function kernels({ kernels: found, bandwidth }: Results): string {
     bandwidth === null ? '–' : percent(bytes / (ms * 1e6) / bandwidth.gbPerSecond);
   const body = found.map((kernel) => [
     kernel.name,
-    kernel.shape,
+    kernel.shape.join(' x '),
     kernel.precision,
     digits(kernel.oursMs),
     digits(kernel.plainMs),
@@ -161,10 +162,12 @@ function kernels({ kernels: found, bandwidth }: Results): string {
     digits(kernel.oursBytes / 1e6),
     digits(kernel.plainBytes / 1e6),
     share(kernel.oursBytes, kernel.oursMs),
+    digits(kernel.flops / (kernel.oursMs * 1e6)),
+    tiny(kernel.disagreement),
   ]);
   return `## Kernels
 Each kernel of ours beside the LibTorch calls that it replaces, on the same data. Bytes are those that have to move at least; small shapes stay in
-the caches, which is why a share of the memory's bandwidth can be above 100%.
+the caches, which is why a share of the memory's bandwidth can be above 100%. The difference is the largest one between the two, over the largest value.
 
-${table(['kernel', 'shape', 'precision', 'ours, ms', 'LibTorch, ms', 'faster by', 'ours, MB', 'LibTorch, MB', 'of bandwidth'], body)}`;
+${table(['kernel', 'shape', 'precision', 'ours, ms', 'LibTorch, ms', 'faster by', 'ours, MB', 'LibTorch, MB', 'of bandwidth', 'GFLOP/s', 'difference'], body)}`;
 }

@@ -22,7 +22,8 @@ export function procedure(): string {
 - A contender too slow for all variants runs fewer of them and is scaled by the operations counted below; the last column says how many it ran.
 - The authors' loop is our own rendering: the encoder once, then one masked decoder pass after another, one image at a time; under autocast the matrix
   products are float16 or bfloat16 and the residual stream stays float32.
-- Peers (ONNX Runtime, TensorFlow.js) get the cheapest form that a plain decoder has: the dropped token deleted, variants in batches.
+- Peers (ONNX Runtime, TensorFlow.js) get the cheapest form that a plain decoder has: the dropped token deleted, one or two variants at a time
+  (whichever is fastest for them).
   Their encoder's work is done for them and not timed, which favours them by less than 2%.
 - onnxruntime-node and ours use as many threads as the machine has cores; onnxruntime-web starts as many WebAssembly threads; TensorFlow.js has one in Node.
 - Memory is the highest resident size while timed, less that of the process before it loaded anything; in brackets, less what it had after loading.
