@@ -140,6 +140,7 @@ run(title('bad requests are refused one by one, and the helper goes on'), async 
     { op: 'generate', mae: { geometry: 'vit_q', path: '/nowhere/x' } },
     { op: 'peak', precision: 'float8' },
     { op: 'peak', precision: 'float32', shapes: [[0, 1, 1]] },
+    { op: 'kernels', simd: 'abacus' },
     { op: 'hello', threads: 0 },
     { id: 'last', op: 'hello' },
   ]);
@@ -154,6 +155,7 @@ run(title('bad requests are refused one by one, and the helper goes on'), async 
       'ERR_LTRP_INVALID_ARGUMENT',
       'ERR_LTRP_INVALID_ARGUMENT',
       'ERR_LTRP_INVALID_ARGUMENT',
+      'ERR_LTRP_UNSUPPORTED',
       'ERR_LTRP_INVALID_ARGUMENT',
       undefined,
     ],

@@ -12,14 +12,9 @@ namespace ltrp::bench {
 
 namespace {
 
-// The published decoder on one image with 19 visible of 196 patches: predictions of 177 masked patches for 19
-// variants.
-constexpr int64_t kVariants = 19, kMasked = 177, kValues = 768;
-
-at::Tensor normal(std::vector<int64_t> shape) {
-  at::Generator generator = generator_for(7, 0);
-  return at::empty(shape, at::kFloat).normal_(0, 1, generator);
-}
+// Predictions of the masked patches.
+constexpr int64_t kMasked = shape::kTokens - 1 - shape::kVariants;
+const std::vector<int64_t> kPredictions{shape::kVariants, kMasked, shape::kPixels};
 
 double bytes(std::initializer_list<at::Tensor> tensors) {
   double total = 0;
@@ -28,8 +23,7 @@ double bytes(std::initializer_list<at::Tensor> tensors) {
 }
 
 KernelCase mean_absolute() {
-  const at::Tensor a = normal({kVariants, kMasked, kValues}),
-                   b = a + 0.01 * normal({kVariants, kMasked, kValues}).flip(0);
+  const at::Tensor a = normal_values(kPredictions, 0), b = a + 0.01 * normal_values(kPredictions, 1);
   KernelCase result;
   result.name = "mean_absolute_difference";
   result.precision = "float32";
@@ -45,8 +39,7 @@ KernelCase mean_absolute() {
 
 KernelCase mean_squared() {
   KernelCase result = mean_absolute();
-  const at::Tensor a = normal({kVariants, kMasked, kValues}),
-                   b = a + 0.01 * normal({kVariants, kMasked, kValues}).flip(0);
+  const at::Tensor a = normal_values(kPredictions, 0), b = a + 0.01 * normal_values(kPredictions, 1);
   result.name = "mean_squared_difference";
   result.ours = [=] { return std::vector{mean_squared_difference(a, b)}; };
   result.plain = [=] { return std::vector{(a - b).square().mean({1, 2})}; };
@@ -54,7 +47,7 @@ KernelCase mean_squared() {
 }
 
 KernelCase normalize() {
-  const at::Tensor pixels = (normal({8, 224, 224, 3}) * 50 + 128).clamp(0, 255).to(at::kByte);
+  const at::Tensor pixels = (normal_values({8, 224, 224, 3}, 0) * 50 + 128).clamp(0, 255).to(at::kByte);
   static constexpr std::array<double, 3> kMean{0.485, 0.456, 0.406}, kStd{0.229, 0.224, 0.225};
   KernelCase result;
   result.name = "normalize_pixels";
@@ -75,7 +68,7 @@ KernelCase normalize() {
 }
 
 KernelCase patchify() {
-  const at::Tensor images = normal({8, 3, 224, 224});
+  const at::Tensor images = normal_values({8, 3, 224, 224}, 0);
   KernelCase result;
   result.name = "patchify_channels_first";
   result.precision = "float32";
@@ -92,9 +85,16 @@ KernelCase patchify() {
 
 }  // namespace
 
-const std::vector<KernelCaseMaker>& kernel_cases() {
-  static const std::vector<KernelCaseMaker> cases{mean_absolute, mean_squared, normalize, patchify};
-  return cases;
+at::Tensor normal_values(std::vector<int64_t> shape, uint64_t stream) {
+  at::Generator generator = generator_for(7, stream);
+  return at::empty(shape, at::kFloat).normal_(0, 1, generator);
+}
+
+std::vector<KernelCaseMaker> kernel_cases() {
+  std::vector<KernelCaseMaker> all{mean_absolute, mean_squared, normalize, patchify};
+  for (const auto& more : {row_kernel_cases(), attention_kernel_cases(), product_kernel_cases()})
+    all.insert(all.end(), more.begin(), more.end());
+  return all;
 }
 
 }  // namespace ltrp::bench

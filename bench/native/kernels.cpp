@@ -2,7 +2,13 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <climits>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "kernel_cases.h"
+#include "kernels/simd.h"
 #include "session.h"
 #include "timing.h"
 
@@ -49,16 +55,46 @@ Json measure(const KernelCase& kernel, double seconds) {
           {"disagreement", error}};
 }
 
+// glibc gives large results back to the system, and fresh pages would cost more than the kernels do.
+void keep_memory() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, INT_MAX);
+#endif
+}
+
+// The vector kernels' instruction set for the lifetime of the object.
+class ChosenLevel {
+ public:
+  explicit ChosenLevel(const std::string& name) : before_(simd_level()) {
+    for (const SimdLevel level : available_simd_levels()) {
+      if (simd_level_name(level) != name) continue;
+      set_simd_level(level);
+      return;
+    }
+    throw Error(codes::kUnsupported, "This CPU has no kernels of level '" + name + "'.");
+  }
+  ~ChosenLevel() { set_simd_level(before_); }
+  ChosenLevel(const ChosenLevel&) = delete;
+  ChosenLevel& operator=(const ChosenLevel&) = delete;
+
+ private:
+  SimdLevel before_;
+};
+
 }  // namespace
 
 Json kernels(Session&, const Json& request) {
   const at::NoGradGuard no_grad;
   const double seconds = number(request, "seconds", 2.0, 0.01, 600.0);
+  const ChosenLevel level(request.value("simd", std::string(simd_level_name(simd_level()))));
+  keep_memory();
   Json all = Json::array();
-  for (const KernelCaseMaker make : kernel_cases()) {
-    all.push_back(measure(make(), seconds / static_cast<double>(kernel_cases().size())));
+  const std::vector<KernelCaseMaker> cases = kernel_cases();
+  for (const KernelCaseMaker& make : cases) {
+    all.push_back(measure(make(), seconds / static_cast<double>(cases.size())));
   }
-  return {{"kernels", std::move(all)}};
+  return {{"kernels", std::move(all)}, {"simd", simd_level_name(simd_level())}};
 }
 
 }  // namespace ltrp::bench

@@ -1,0 +1,116 @@
+#include "kernel_operands.h"
+
+#include <ATen/ATen.h>
+
+#include "kernel_cases.h"
+
+namespace ltrp::bench {
+
+const char* name_of(Precision precision) {
+  switch (precision) {
+    case Precision::kFloat32:
+      return "float32";
+    case Precision::kBfloat16:
+      return "bfloat16";
+    case Precision::kInt8:
+      return "int8";
+  }
+  return "";
+}
+
+VariantSet one_image() {
+  VariantSet set;
+  set.variants = shape::kVariants;
+  set.tokens = shape::kTokens;
+  set.image = at::zeros({shape::kVariants}, at::kInt);
+  return set;
+}
+
+RowRange all_rows() { return {0, shape::kRows, {}}; }
+
+ProductRows product_rows(int64_t width, double magnitude, Precision precision, uint64_t stream) {
+  ProductRows product;
+  const at::Tensor values = normal_values({shape::kRows, width}, stream);
+  if (precision == Precision::kInt8) {
+    product.scale = magnitude * (normal_values({shape::kRows}, stream + 1).abs() + 0.5);
+    product.values = values.to(at::kBFloat16);
+  } else {
+    product.values = (magnitude * values).to(precision == Precision::kFloat32 ? at::kFloat : at::kBFloat16);
+  }
+  return product;
+}
+
+at::Tensor plain_product(const ProductRows& product) {
+  const at::Tensor wide = product.values.to(at::kFloat);
+  return product.scale.defined() ? wide * product.scale.unsqueeze(1) : wide;
+}
+
+RoundedRows plain_rounded(const at::Tensor& x, Precision precision) {
+  if (precision == Precision::kFloat32) return {x, {}};
+  if (precision == Precision::kBfloat16) return {x.to(at::kBFloat16), {}};
+  const at::Tensor scale = x.abs().amax(1) / 127;
+  return {((x / scale.unsqueeze(1)).round() + 128).to(at::kByte), scale};
+}
+
+std::vector<at::Tensor> tensors_of(const RoundedRows& rows) {
+  return rows.scale.defined() ? std::vector{rows.values, rows.scale} : std::vector{rows.values};
+}
+
+double rounding_tolerance(Precision precision) {
+  switch (precision) {
+    case Precision::kFloat32:
+      return 1e-4;  // plain LibTorch cancels digits here, ours does not
+    case Precision::kBfloat16:
+      return 1.0 / 128;
+    case Precision::kInt8:
+      return 1.01 / 255;
+  }
+  return 0;
+}
+
+double product_bytes(Precision precision) { return precision == Precision::kFloat32 ? 4 : 2; }
+
+double rounded_bytes(Precision precision) {
+  switch (precision) {
+    case Precision::kFloat32:
+      return 4;
+    case Precision::kBfloat16:
+      return 2;
+    case Precision::kInt8:
+      return 1;
+  }
+  return 0;
+}
+
+double plain_product_bytes(Precision precision) {
+  switch (precision) {
+    case Precision::kFloat32:
+      return 0;
+    case Precision::kBfloat16:
+      return 2 + 4;
+    case Precision::kInt8:
+      return 2 + 4 + 8;
+  }
+  return 0;
+}
+
+double plain_rounded_bytes(Precision precision) {
+  switch (precision) {
+    case Precision::kFloat32:
+      return 0;
+    case Precision::kBfloat16:
+      return 4 + 2;
+    // Magnitude, largest, quotient, nearest, shift, conversion.
+    case Precision::kInt8:
+      return 8 + 4 + 8 + 8 + 8 + 5;
+  }
+  return 0;
+}
+
+at::Tensor per_variant(const at::Tensor& anchor) { return anchor.unsqueeze(0); }
+
+at::Tensor by_variant(const at::Tensor& rows) {
+  return rows.view({shape::kVariants, shape::kTokens, rows.size(1)});
+}
+
+}  // namespace ltrp::bench
