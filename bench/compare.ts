@@ -186,7 +186,9 @@ async function size(entry: Entry, work: Work, pace: Pace): Promise<void> {
     entry.process?.resetPeak();
   }
   const amount = scores ? `${entry.images} x ${entry.variants} variants` : `${entry.images} images`;
-  pace.say(`  ${spec.label}: agrees, ${amount} in ${(reply['ms'] as number).toFixed(0)} ms`);
+  pace.say(
+    `  ${labelOf(spec, work)}: agrees, ${amount} in ${(reply['ms'] as number).toFixed(0)} ms`,
+  );
 }
 
 function wholeBatches(work: Work, msPerBatch: number, budgetMs: number): number {
@@ -200,7 +202,10 @@ async function call(
   { images, variants }: { images: number; variants: number },
   timeoutMs?: number,
 ): Promise<Reply> {
-  const counts = work.kind === 'scores' ? { images, variants } : { images, batch: work.batch };
+  const { batch: limit } = entry.spec;
+  const together = limit === undefined ? {} : { batch: Math.min(limit, images) };
+  const counts =
+    work.kind === 'scores' ? { images, variants, ...together } : { images, batch: work.batch };
   const op = work.kind === 'scores' ? 'scores' : 'rank';
   await sleep(settleMs);
   return (entry.process as Contender).ask(op, { ...entry.spec.run, ...counts }, timeoutMs);
@@ -213,6 +218,10 @@ async function time(entry: Entry, work: Work): Promise<void> {
     entry.status = 'failed';
     entry.reason = messageOf(error);
   }
+}
+
+function labelOf(spec: ContenderSpec, { kind }: Work): string {
+  return kind === 'ranker' ? (spec.rankerLabel ?? spec.label) : spec.label;
 }
 
 function record(entry: Entry, reply: Reply): void {
@@ -280,8 +289,8 @@ function row(entry: Entry, work: Work): Row {
     Math.max(0, (entry.peakMemory ?? 0) - (bytes ?? 0)) / 1e6;
   return {
     contender: spec.key,
-    label: spec.label,
-    group: spec.group,
+    label: labelOf(spec, work),
+    group: scores || spec.group === 'ours' ? spec.group : 'peer',
     precision: spec.precision,
     status: entry.status,
     reason: entry.reason,

@@ -145,7 +145,8 @@ async function measurePoint(
 }
 
 function ask({ spec, process, variants }: Running, { images }: Point): Promise<Reply> {
-  return process.ask('scores', { ...spec.run, images, variants });
+  const together = spec.batch === undefined ? {} : { batch: Math.min(spec.batch, images) };
+  return process.ask('scores', { ...spec.run, ...together, images, variants });
 }
 
 /** Loads, finds out how many variants the budget allows, compares with the reference; returns it. */

@@ -1,6 +1,6 @@
 """The authors' way of scoring in PyTorch, as a contender of the benchmark (bench/PROTOCOL.md).
 
-One image: the encoder once, the decoder once with all visible patches, then once for every visible patch with that
+A few images at a time: the encoder once, the decoder once with all visible patches, then once for every visible patch with that
 patch's token hidden, as key and as query, in every block. Under autocast the matrix products are float16 or bfloat16,
 the residual stream stays float32. Written for this benchmark; needs torch and nothing else.
 """
@@ -74,50 +74,53 @@ class Teacher:
         q, k, v = qkv.view(count, tokens, 3, heads, dim // heads).permute(2, 0, 3, 1, 4)
         logits = q @ k.transpose(-2, -1) / math.sqrt(dim // heads)
         if hidden is not None:
-            logits = logits.masked_fill(hidden.view(1, 1, 1, tokens), -math.inf)
+            logits = logits.masked_fill(hidden.view(count, 1, 1, tokens), -math.inf)
         p = logits.softmax(-1)
         if hidden is not None:
-            p = p.masked_fill(hidden.view(1, 1, tokens, 1), 0)
+            p = p.masked_fill(hidden.view(count, 1, tokens, 1), 0)
         x = x + self.linear((p @ v).transpose(1, 2).reshape(count, tokens, dim), name + ".attn.proj")
         h = F.gelu(self.linear(self.norm(x, name + ".norm2"), name + ".mlp.fc1"))
         return x + self.linear(h, name + ".mlp.fc2")
 
-    def tokens(self, image, visible):
-        """Decoder input [1, L + 1, E] of one image [1, 3, H, W]."""
+    def tokens(self, images, visible):
+        """Decoder input [n, L + 1, E] of images [n, 3, H, W], visible [n, V]."""
         p = self.patch
-        _, _, height, width = image.shape
-        cut = image.view(1, 3, height // p, p, width // p, p).permute(0, 2, 4, 1, 3, 5)
-        x = self.linear(cut.reshape(1, -1, 3 * p * p), "patch_embed.proj")
+        n, _, height, width = images.shape
+        cut = images.view(n, 3, height // p, p, width // p, p).permute(0, 2, 4, 1, 3, 5)
+        x = self.linear(cut.reshape(n, -1, 3 * p * p), "patch_embed.proj")
         table = self.w["pos_embed"]
-        x = (x + table[:, 1:])[:, visible]
-        x = torch.cat([self.w["cls_token"] + table[:, :1], x], 1)
+        x = (x + table[:, 1:])[torch.arange(n).unsqueeze(1), visible]
+        x = torch.cat([(self.w["cls_token"] + table[:, :1]).expand(n, -1, -1), x], 1)
         for i in range(self.encoder["depth"]):
             x = self.block(x, f"blocks.{i}", self.encoder["heads"], None)
         x = self.linear(self.norm(x, "norm"), "decoder_embed")
         patches = (height // p) * (width // p)
-        full = self.w["mask_token"].to(x.dtype).expand(1, patches, -1).clone()
-        full[:, visible] = x[:, 1:]
+        full = self.w["mask_token"].to(x.dtype).expand(n, patches, -1).clone()
+        full[torch.arange(n).unsqueeze(1), visible] = x[:, 1:]
         return torch.cat([x[:, :1], full], 1) + self.w["decoder_pos_embed"]
 
     def decode(self, x, removed):
         hidden = None
         if removed is not None:
-            hidden = torch.zeros(x.shape[1], dtype=torch.bool)
-            hidden[removed + 1] = True
+            hidden = torch.zeros(x.shape[:2], dtype=torch.bool)
+            hidden[torch.arange(len(removed)), removed + 1] = True
         for i in range(self.decoder["depth"]):
             x = self.block(x, f"decoder_blocks.{i}", self.decoder["heads"], hidden)
         return self.linear(self.norm(x, "decoder_norm"), "decoder_pred")[:, 1:]
 
     @torch.no_grad()
-    def scores(self, image, visible, variants):
-        x = self.tokens(image, visible)
-        masked = torch.ones(x.shape[1] - 1, dtype=torch.bool)
-        masked[visible] = False
-        anchor = self.decode(x, None)[:, masked]
-        return [
-            (anchor - self.decode(x, removed)[:, masked]).abs().mean(dtype=torch.float32).item()
-            for removed in visible.tolist()[:variants]
-        ]
+    def scores(self, images, visible, variants):
+        """[n][variants]."""
+        n = len(images)
+        x = self.tokens(images, visible)
+        masked = torch.ones(n, x.shape[1] - 1, dtype=torch.bool)
+        masked[torch.arange(n).unsqueeze(1), visible] = False
+        anchor = self.decode(x, None)[masked].view(n, -1)
+        columns = []
+        for slot in range(variants):
+            changed = self.decode(x, visible[:, slot])[masked].view(n, -1)
+            columns.append((anchor - changed).abs().mean(1, dtype=torch.float32))
+        return torch.stack(columns, 1).tolist()
 
 
 class Session:
@@ -137,11 +140,12 @@ class Session:
         dtype = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}[request["precision"]]
         start = time.perf_counter()
         scope = torch.autocast("cpu", dtype=dtype) if dtype else contextlib.nullcontext()
+        count, batch = request["images"], request.get("batch", 1)
+        scores = []
         with scope:
-            scores = [
-                self.teacher.scores(self.images[i : i + 1], self.visible[i], request["variants"])
-                for i in range(request["images"])
-            ]
+            for first in range(0, count, batch):
+                part = slice(first, min(count, first + batch))
+                scores += self.teacher.scores(self.images[part], self.visible[part], request["variants"])
         return {"ms": 1e3 * (time.perf_counter() - start), "scores": scores}
 
 

@@ -179,7 +179,7 @@ function exactness(rows: readonly TimedRow[]): Spec {
 }
 
 function curvePanel({ title, points }: Curve): Spec {
-  const scale = { type: 'log' };
+  const scale = { type: 'log', nice: false, padding: 12 };
   return {
     title,
     data: {
@@ -198,13 +198,19 @@ function curvePanel({ title, points }: Curve): Spec {
         title: title.toLowerCase(),
         axis: { values: [...new Set(points.map(({ x }) => x))] },
       },
-      y: { field: 'rate', type: 'quantitative', scale, title: 'images per second' },
+      y: {
+        field: 'rate',
+        type: 'quantitative',
+        scale,
+        title: 'images per second',
+        axis: { tickCount: 4 },
+      },
       color: {
         field: 'label',
         type: 'nominal',
         title: null,
         scale: { domain: [...new Set(points.map(({ label }) => label))], range: curveColours },
-        legend: { orient: 'bottom' },
+        legend: { orient: 'bottom', labelLimit: 0 },
       },
     },
   };

@@ -162,7 +162,7 @@ function kernels({ kernels: found, bandwidth }: Results): string {
     digits(kernel.oursBytes / 1e6),
     digits(kernel.plainBytes / 1e6),
     share(kernel.oursBytes, kernel.oursMs),
-    digits(kernel.flops / (kernel.oursMs * 1e6)),
+    kernel.flops === 0 ? '–' : digits(kernel.flops / (kernel.oursMs * 1e6)),
     tiny(kernel.disagreement),
   ]);
   return `## Kernels

@@ -20,8 +20,9 @@ export function procedure(): string {
 - Contenders take turns, round by round, each round beginning with another one. Figures are medians, in brackets the quartiles; who was timed once has none. In a quick
   run the checked call of a contender that takes more than 8 s is its timing.
 - A contender too slow for all variants runs fewer of them and is scaled by the operations counted below; the last column says how many it ran.
-- The authors' loop is our own rendering: the encoder once, then one masked decoder pass after another, one image at a time; under autocast the matrix
-  products are float16 or bfloat16 and the residual stream stays float32.
+- The authors' loop is our own rendering: the encoder once, then one masked decoder pass after another; under autocast the matrix
+  products are float16 or bfloat16 and the residual stream stays float32. Each pass takes several images where there are some: up to 8 under autocast, 2 in
+  float32, which was fastest.
 - Peers (ONNX Runtime, TensorFlow.js) get the cheapest form that a plain decoder has: the dropped token deleted, one or two variants at a time
   (whichever is fastest for them).
   Their encoder's work is done for them and not timed, which favours them by less than 2%.
