@@ -15,6 +15,7 @@ import type {
   MaeConfig,
   MaskingOptions,
   PatchScores,
+  Precision,
   Reconstruction,
   ReconstructOptions,
   ScoreMap,
@@ -50,12 +51,15 @@ import {
 export class MaskedAutoencoder {
   /** Geometry and input normalisation, as the checkpoint has them. */
   readonly config: Readonly<MaeConfig>;
+  /** What scores are computed in: the precision asked for, or what the processor has instead. */
+  readonly precision: Precision;
   readonly #core: CoreBinding;
   readonly #native: NativeMae;
 
   private constructor(core: CoreBinding, native: NativeMae) {
     this.#core = core;
     this.#native = native;
+    this.precision = native.precision;
     const {
       imageHeight,
       imageWidth,

@@ -40,12 +40,6 @@ export function resolveModel(source: string, kind: ModelKind): string {
 export function nativeLoadOptions(options: LoadOptions): NativeLoadOptions {
   const { device = 'auto', precision = 'float32' } = options;
   checkChoice('precision', precision, ['float32', 'bfloat16', 'int8']);
-  if (precision !== 'float32') {
-    throw new LtrpError(
-      'ERR_LTRP_UNSUPPORTED',
-      `The precision '${precision}' is not available in this version; use 'float32'.`,
-    );
-  }
   if (typeof device !== 'string' || !/^(auto|cpu|cuda(:\d+)?)$/.test(device)) {
     checkChoice('device', device, ['auto', 'cpu', 'cuda', 'cuda:N']);
   }

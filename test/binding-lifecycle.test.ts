@@ -398,8 +398,8 @@ test.serial('the binding itself refuses what the library would not pass on', asy
     /cuda:0/,
   );
   await refused(
-    () => looseCore['loadMae']!(job(), teacher, { device: 'cpu', precision: 'int8' }),
-    /int8/,
+    () => looseCore['loadMae']!(job(), teacher, { device: 'cpu', precision: 'int4' }),
+    /precision must be one of 'float32', 'bfloat16', 'int8'/,
   );
   await refused(() => looseCore['loadMae']!(job(), 'a\0b', {}), /NUL/);
   t.throws(

@@ -80,6 +80,17 @@ export function candidateLine(candidate: LibtorchCandidate): string {
   return `${marks[candidate.verdict]} ${candidate.source}${place}: ${verdict}`;
 }
 
+/** What each precision means on this processor. */
+export function precisionLine(precisions: CoreInfo['precisions']): string {
+  return Object.entries(precisions)
+    .map(([wanted, effective]) =>
+      wanted === effective
+        ? wanted
+        : `${wanted} falls back to ${effective} (no instructions for it here)`,
+    )
+    .join(', ');
+}
+
 function print(report: DoctorReport): string {
   const { info } = report;
   const rows: [string, string][] = [
@@ -107,8 +118,9 @@ function print(report: DoctorReport): string {
       ['Versions', `compiled against ${info.torchVersion}, running on ${info.torchRuntimeVersion}`],
       [
         'Instructions',
-        `${info.cpuCapability} kernels; the processor has ${info.cpuFeatures.join(', ') || 'none of those asked for'}`,
+        `${info.cpuCapability} kernels in LibTorch, ${info.simd} in ltrp; the processor has ${info.cpuFeatures.join(', ') || 'none of those asked for'}`,
       ],
+      ['Precisions', precisionLine(info.precisions)],
       ['Libraries', `MKL ${info.mkl ? 'yes' : 'no'}, oneDNN ${info.onednn ? 'yes' : 'no'}`],
       ['Devices', `${info.devices.join(', ')}; 'auto' means ${report.device ?? 'cpu'}`],
       ['Threads', String(info.threads)],

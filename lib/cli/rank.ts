@@ -9,6 +9,7 @@ import { interruptSignal } from './interrupt.js';
 import { alignedRows, jsonNumbers } from './numbers.js';
 import {
   deviceOption,
+  precisionOption,
   gridOption,
   libtorchOption,
   parseShare,
@@ -30,6 +31,7 @@ interface RankSettings extends GridWish {
   json?: true;
   seed: number;
   device: NonNullable<LoadOptions['device']>;
+  precision: NonNullable<LoadOptions['precision']>;
   libtorch?: string;
 }
 
@@ -93,6 +95,7 @@ Boxes are in pixels of the original, after its EXIF rotation.`,
     .addOption(gridOption())
     .addOption(patchesOption())
     .addOption(seedOption())
+    .addOption(precisionOption())
     .addOption(deviceOption())
     .addOption(libtorchOption())
     .addHelpText(
@@ -125,6 +128,7 @@ async function rank(patterns: readonly string[], settings: RankSettings): Promis
   const out = outPath === undefined ? undefined : new OutputFolder(outPath);
   const ranker = await PatchRanker.load(settings.model, {
     device: settings.device,
+    precision: settings.precision,
     libtorch: settings.libtorch,
     signal: interruptSignal(),
   });

@@ -9,6 +9,7 @@ import { interruptSignal } from './interrupt.js';
 import { alignedRows, jsonNumbers } from './numbers.js';
 import {
   deviceOption,
+  precisionOption,
   gridOption,
   libtorchOption,
   parseInteger,
@@ -32,6 +33,7 @@ interface ScoreSettings extends GridWish {
   json?: true;
   seed: number;
   device: NonNullable<LoadOptions['device']>;
+  precision: NonNullable<LoadOptions['precision']>;
   libtorch?: string;
 }
 
@@ -104,6 +106,7 @@ are trained with, and how one is checked.`,
     .addOption(gridOption())
     .addOption(patchesOption())
     .addOption(seedOption())
+    .addOption(precisionOption())
     .addOption(deviceOption())
     .addOption(libtorchOption())
     .addHelpText(
@@ -135,6 +138,7 @@ async function score(patterns: readonly string[], settings: ScoreSettings): Prom
   const out = outPath === undefined ? undefined : new OutputFolder(outPath);
   const mae = await MaskedAutoencoder.load(settings.model, {
     device: settings.device,
+    precision: settings.precision,
     libtorch: settings.libtorch,
     signal: interruptSignal(),
   });

@@ -56,6 +56,9 @@ export interface NativeImages {
   shape: readonly [images: number, channels: 3, height: number, width: number];
 }
 
+/** What matrix products are computed in. Scores take the delta form below float32. */
+export type NativePrecision = 'float32' | 'bfloat16' | 'int8';
+
 export type Drop = 'decoder' | 'encoder' | 'both';
 export type Metric = 'l1' | 'l2' | 'psnr' | 'ssim';
 
@@ -76,6 +79,8 @@ export interface NativeScoreOptions extends NativeMasking {
 
 export interface NativeMae {
   readonly config: NativeMaeConfig;
+  /** What the processor's instructions made of the precision asked for. */
+  readonly precision: NativePrecision;
   scorePatches(
     job: NativeJob,
     images: NativeImages,
@@ -214,12 +219,15 @@ export interface CoreInfo {
   mkl: boolean;
   onednn: boolean;
   threads: number; // intra-op threads of the compute thread
+  simd: 'plain' | 'avx2' | 'avx512'; // of our own vector kernels
+  /** What a model computes in when it is loaded for a precision. */
+  precisions: Record<NativePrecision, NativePrecision>;
   devices: string[]; // 'cpu', 'cuda:0', …
 }
 
 export interface NativeLoadOptions {
   device: string;
-  precision: 'float32';
+  precision: NativePrecision;
 }
 
 /** `native/binding`: one per LibTorch minor and variant. */

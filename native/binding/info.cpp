@@ -13,6 +13,9 @@
 
 #include "binding/environment.h"
 #include "binding/failure.h"
+#include "binding/model_config.h"
+#include "core/engine/teacher.h"
+#include "kernels/simd.h"
 
 // From libtorch_cpu's stable C interface (2.9 and later): the version of the library that is loaded, one byte
 // a part.
@@ -71,6 +74,13 @@ Napi::Value info(const Napi::CallbackInfo& info) {
     object.Set("mkl", at::hasMKL());
     object.Set("onednn", at::hasMKLDNN());
     object.Set("threads", Environment::of(env).compute.threads());
+    object.Set("simd", std::string(simd_level_name(simd_level())));
+    // What a model computes in when it is loaded for a precision.
+    Napi::Object precisions = Napi::Object::New(env);
+    for (const Precision wanted : {Precision::kFloat32, Precision::kBfloat16, Precision::kInt8}) {
+      precisions.Set(precision_name(wanted), precision_name(effective_precision(wanted)));
+    }
+    object.Set("precisions", precisions);
     object.Set("devices", strings(env, {"cpu"}));
     return object;
   });

@@ -67,23 +67,26 @@ Napi::Function Mae::define(Napi::Env env) {
 }
 
 Mae::Mae(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Mae>(info) {
-  auto model = constructor_argument<const MaskedAutoencoder>(info, "NativeMae");
-  define_config(Value(), "config", to_javascript(info.Env(), model->config()));
-  const int64_t bytes = model->weight_bytes();
-  model_.set(info.Env(), std::move(model), bytes);
+  auto teacher = constructor_argument<const Teacher>(info, "NativeMae");
+  define_config(Value(), "config", to_javascript(info.Env(), teacher->model().config()));
+  define_config(Value(), "precision", Napi::String::New(info.Env(), precision_name(teacher->precision())));
+  const int64_t bytes = teacher->weight_bytes();
+  model_.set(info.Env(), std::move(teacher), bytes);
 }
 
 Napi::Value Mae::load(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
     std::string path = string_argument(info[1], "path");
-    check_load_options(Options(info[2], "options"));
-    return [path = std::move(path)](const RunContext& context) -> MakeResult {
+    const Precision precision = load_precision(Options(info[2], "options"));
+    return [path = std::move(path), precision](const RunContext& context) -> MakeResult {
       // Weights for inference only: tensors without autograd's bookkeeping.
       c10::InferenceMode guard;
-      auto model = std::make_shared<const MaskedAutoencoder>(load_mae_checkpoint(path));
+      MaskedAutoencoder model(load_mae_checkpoint(path));
       context.check();
-      return [model = std::move(model)](Napi::Env env) -> Napi::Value {
-        return construct(env, Environment::of(env).mae_class, model);
+      auto teacher = std::make_shared<const Teacher>(std::move(model), precision);
+      context.check();
+      return [teacher = std::move(teacher)](Napi::Env env) -> Napi::Value {
+        return construct(env, Environment::of(env).mae_class, teacher);
       };
     };
   });
@@ -91,17 +94,19 @@ Napi::Value Mae::load(const Napi::CallbackInfo& info) {
 
 Napi::Value Mae::score_patches(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
-    auto model = model_.get("masked autoencoder");
+    auto teacher = model_.get("masked autoencoder");
+    const MaskedAutoencoder* model = &teacher->model();
     const at::Tensor images = images_argument(info[1]);
     const int64_t n = images.size(0), patches = model->grid_of(images).patches();
     const Options options(info[2], "options");
     const LeaveOneOutOptions scores = score_options(options);
-    return [=, masking = masking_options(options, n, patches)](const RunContext& context) -> MakeResult {
+    return [=, teacher = teacher,
+            masking = masking_options(options, n, patches)](const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       check_finite_images(images);
       const at::Tensor visible = masking.draw(n, patches);
       const at::Tensor result =
-          for_javascript(leave_one_out_scores(*model, images, visible, scores, context));
+          for_javascript(leave_one_out_scores(*teacher, images, visible, scores, context));
       return [result, ids = for_javascript(visible)](Napi::Env env) -> Napi::Value {
         Napi::Object object = Napi::Object::New(env);
         object.Set("scores", typed_array(env, result));
@@ -115,7 +120,8 @@ Napi::Value Mae::score_patches(const Napi::CallbackInfo& info) {
 
 Napi::Value Mae::score_map(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
-    auto model = model_.get("masked autoencoder");
+    auto teacher = model_.get("masked autoencoder");
+    const MaskedAutoencoder* model = &teacher->model();
     const at::Tensor images = images_argument(info[1]);
     const Options options(info[2], "options");
     ScoreMapOptions map_options;
@@ -123,10 +129,10 @@ Napi::Value Mae::score_map(const Napi::CallbackInfo& info) {
     map_options.mask_ratio = mask_ratio_option(options, model->grid_of(images).patches());
     map_options.rounds = options.integer("rounds", 1, 1'000'000, map_options.rounds);
     map_options.seed = options.seed();
-    return [=](const RunContext& context) -> MakeResult {
+    return [=, teacher = teacher](const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       check_finite_images(images);
-      const ScoreMap map = ltrp::score_map(*model, images, map_options, context);
+      const ScoreMap map = ltrp::score_map(*teacher, images, map_options, context);
       return [mean = for_javascript(map.mean),
               standard_error = for_javascript(map.standard_error)](Napi::Env env) -> Napi::Value {
         Napi::Object object = Napi::Object::New(env);
@@ -141,10 +147,11 @@ Napi::Value Mae::score_map(const Napi::CallbackInfo& info) {
 
 Napi::Value Mae::reconstruct(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
-    auto model = model_.get("masked autoencoder");
+    auto teacher = model_.get("masked autoencoder");
+    const MaskedAutoencoder* model = &teacher->model();
     const at::Tensor images = images_argument(info[1]);
     const int64_t n = images.size(0), patches = model->grid_of(images).patches();
-    return [=, masking = masking_options(Options(info[2], "options"), n, patches)](
+    return [=, teacher = teacher, masking = masking_options(Options(info[2], "options"), n, patches)](
                const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       check_finite_images(images);
@@ -166,10 +173,11 @@ Napi::Value Mae::reconstruct(const Napi::CallbackInfo& info) {
 
 Napi::Value Mae::encode(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
-    auto model = model_.get("masked autoencoder");
+    auto teacher = model_.get("masked autoencoder");
+    const MaskedAutoencoder* model = &teacher->model();
     const at::Tensor images = images_argument(info[1]);
     const int64_t n = images.size(0), patches = model->grid_of(images).patches();
-    return [=, masking = masking_options(Options(info[2], "options"), n, patches)](
+    return [=, teacher = teacher, masking = masking_options(Options(info[2], "options"), n, patches)](
                const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       check_finite_images(images);

@@ -5,7 +5,7 @@
 
 #include "binding/model_handle.h"
 #include "binding/node_api.h"
-#include "core/model/mae.h"
+#include "core/engine/teacher.h"
 
 namespace ltrp::binding {
 
@@ -25,7 +25,7 @@ class Mae : public Napi::ObjectWrap<Mae> {
   Napi::Value encode(const Napi::CallbackInfo& info);
   void dispose(const Napi::CallbackInfo& info) { model_.release(info.Env()); }
 
-  ModelHandle<const MaskedAutoencoder> model_;
+  ModelHandle<const Teacher> model_;
 };
 
 }  // namespace ltrp::binding

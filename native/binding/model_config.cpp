@@ -141,7 +141,7 @@ StoredType stored_type(const Options& options) {
                                              {"bfloat16", StoredType::kBFloat16}});
 }
 
-void check_load_options(const Options& options) {
+Precision load_precision(const Options& options) {
   const std::string device = options.string("device", "auto");
   if (device != "auto" && device != "cpu") {
     const bool cuda = device == "cuda" || (device.starts_with("cuda:") && device.size() > 5 &&
@@ -154,10 +154,20 @@ void check_load_options(const Options& options) {
     refuse("device must be one of 'auto', 'cpu', 'cuda', 'cuda:N', but " +
            describe_value(options.get("device")) + " came.");
   }
-  const std::string precision = options.one_of<std::string>(
-      "precision", {{"float32", "float32"}, {"bfloat16", "bfloat16"}, {"int8", "int8"}}, "float32");
-  if (precision != "float32") {
-    throw Error(codes::kUnsupported, "precision '" + precision + "' is not available yet; use 'float32'.");
+  return options.one_of<Precision>(
+      "precision",
+      {{"float32", Precision::kFloat32}, {"bfloat16", Precision::kBfloat16}, {"int8", Precision::kInt8}},
+      Precision::kFloat32);
+}
+
+const char* precision_name(Precision precision) {
+  switch (precision) {
+    case Precision::kBfloat16:
+      return "bfloat16";
+    case Precision::kInt8:
+      return "int8";
+    default:
+      return "float32";
   }
 }
 

@@ -8,6 +8,7 @@
 #include "core/checkpoint/checkpoint.h"
 #include "core/engine/leave_one_out.h"
 #include "core/model/config.h"
+#include "kernels/linear.h"
 
 namespace ltrp::binding {
 
@@ -26,8 +27,9 @@ const char* name_of(Metric metric);
 // 'float32' | 'float16' | 'bfloat16'.
 StoredType stored_type(const Options& options);
 
-// device and precision of NativeLoadOptions. What this build cannot do is Error(kUnsupported), what nobody
-// can do Error(kInvalidArgument).
-void check_load_options(const Options& options);
+// The precision of NativeLoadOptions, once the device was checked. What this build cannot do is
+// Error(kUnsupported), what nobody can do Error(kInvalidArgument).
+Precision load_precision(const Options& options);
+const char* precision_name(Precision precision);
 
 }  // namespace ltrp::binding

@@ -29,7 +29,7 @@ Ranker::Ranker(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Ranker>(info) 
 Napi::Value Ranker::load(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
     std::string path = string_argument(info[1], "path");
-    check_load_options(Options(info[2], "options"));
+    load_precision(Options(info[2], "options"));
     return [path = std::move(path)](const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       auto model = std::make_shared<const PatchRanker>(load_ranker_checkpoint(path));

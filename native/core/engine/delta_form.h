@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/engine/delta_stack.h"
-#include "core/engine/leave_one_out.h"
+#include "core/engine/score_options.h"
 #include "core/model/mae.h"
 
 namespace ltrp {

@@ -39,7 +39,7 @@ DeltaStack::DeltaStack(const Transformer& stack, Precision precision) : stack_(s
          RoundedLinear(block.fc1.weight, precision), RoundedLinear(block.fc2.weight, precision)});
   }
   width_ = stack.norm.weight.size(0);
-  mlp_width_ = stack.blocks.empty() ? 0 : stack.blocks.front().fc1.weight.size(0);
+  mlp_width_ = stack.blocks.empty() ? 0 : stack.blocks.front().fc1.bias.size(0);
 }
 
 StackAnchor DeltaStack::anchor(const at::Tensor& tokens) const {

@@ -4,10 +4,12 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <mutex>
 
 #include "core/engine/masking.h"
 #include "core/model/cost.h"
 #include "kernels/difference.h"
+#include "kernels/parallel.h"
 #include "kernels/pixels.h"
 
 namespace ltrp {
@@ -156,10 +158,10 @@ class DirectForm {
 
 }  // namespace
 
-at::Tensor leave_one_out_metric(const MaskedAutoencoder& model, const at::Tensor& images,
-                                const at::Tensor& visible, const LeaveOneOutOptions& options,
-                                const RunContext& context) {
+at::Tensor leave_one_out_metric(const Teacher& teacher, const at::Tensor& images, const at::Tensor& visible,
+                                const LeaveOneOutOptions& options, const RunContext& context) {
   const c10::InferenceMode inference;
+  const MaskedAutoencoder& model = teacher.model();
   const Grid grid = model.grid_of(images);
   model.decoder();  // refuses encoder-only checkpoints before any work
   const int64_t n = images.size(0), visible_per_image = visible.size(1), variants = n * visible_per_image;
@@ -171,36 +173,45 @@ at::Tensor leave_one_out_metric(const MaskedAutoencoder& model, const at::Tensor
   if (whole_image(options.metric) && (images.size(2) < 11 || images.size(3) < 11)) {
     throw Error(codes::kInvalidArgument, "The metrics psnr and ssim need images of at least 11 x 11 pixels.");
   }
+  if (teacher.delta() != nullptr) return teacher.delta()->metric(images, visible, options, context);
   const DirectForm engine(model, options, grid);
-  const int64_t fit_memory = std::max<int64_t>(1, options.memory_budget / engine.bytes_per_variant());
-  // A chunk fits the memory budget and is short enough that a cancelled call ends at once.
+  // Each thread takes variants through the whole decoder: no barriers, and what passes from one layer to the
+  // next stays in its own cache. A chunk fits the memory budget and is short enough that a cancelled call
+  // ends at once.
+  const int64_t threads = at::get_num_threads();
+  const int64_t fit_memory =
+      std::max<int64_t>(1, options.memory_budget / (threads * engine.bytes_per_variant()));
   const int64_t fit_time = items_between_polls(engine.flops_per_variant(visible_per_image));
   const int64_t chunk = std::min(fit_memory, fit_time);
-  // The anchors of a group stay alive while its variants run, and cost about a variant each.
-  const int64_t group_images = std::clamp<int64_t>(std::min(fit_memory / visible_per_image, fit_time), 1, n);
+  // The anchors of a group stay alive while its variants run, and cost about a variant each. Several chunks
+  // per thread, so that no thread waits long for the others.
+  const int64_t busy = 8 * threads * chunk / visible_per_image + 1;
+  const int64_t group_images = std::clamp<int64_t>(std::min(fit_memory, busy), 1, n);
 
   at::Tensor result = at::empty({variants}, at::dtype(model.dtype()));
+  std::mutex progress;
   int64_t done = 0;
   for (int64_t first = 0; first < n; first += group_images) {
     context.check();
     const int64_t last = std::min(n, first + group_images);
     const Group group = engine.prepare(images.slice(0, first, last), visible.slice(0, first, last));
-    const int64_t group_variants = (last - first) * visible_per_image;
-    for (int64_t begin = 0; begin < group_variants; begin += chunk) {
-      context.check();
-      const int64_t end = std::min(group_variants, begin + chunk);
-      result.slice(0, done, done + end - begin).copy_(engine.run(group, begin, end));
-      done += end - begin;
-      context.progress(done, variants);
-    }
+    const int64_t group_variants = (last - first) * visible_per_image, offset = first * visible_per_image;
+    for_tasks((group_variants + chunk - 1) / chunk, [] { return c10::InferenceMode(); },
+              [&](int64_t task, const c10::InferenceMode&) {
+                context.check();
+                const int64_t begin = task * chunk, end = std::min(group_variants, begin + chunk);
+                result.slice(0, offset + begin, offset + end).copy_(engine.run(group, begin, end));
+                const std::lock_guard lock(progress);
+                done += end - begin;
+                context.progress(done, variants);
+              });
   }
   return result.view({n, visible_per_image});
 }
 
-at::Tensor leave_one_out_scores(const MaskedAutoencoder& model, const at::Tensor& images,
-                                const at::Tensor& visible, const LeaveOneOutOptions& options,
-                                const RunContext& context) {
-  const at::Tensor metric = leave_one_out_metric(model, images, visible, options, context);
+at::Tensor leave_one_out_scores(const Teacher& teacher, const at::Tensor& images, const at::Tensor& visible,
+                                const LeaveOneOutOptions& options, const RunContext& context) {
+  const at::Tensor metric = leave_one_out_metric(teacher, images, visible, options, context);
   if (!whole_image(options.metric)) return metric;
   const at::Tensor low = metric.min(), high = metric.max();
   return 1 - (metric - low) / (high - low);

@@ -3,31 +3,21 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "core/model/mae.h"
+#include "core/engine/score_options.h"
+#include "core/engine/teacher.h"
 #include "core/run_context.h"
 
 namespace ltrp {
-
-enum class Drop { kDecoder, kEncoder, kBoth };
-enum class Metric { kL1, kL2, kPsnr, kSsim };
-
-struct LeaveOneOutOptions {
-  Drop drop = Drop::kDecoder;
-  Metric metric = Metric::kL1;
-  int64_t memory_budget = int64_t{512} << 20;  // bytes for the activations of one chunk of variants
-};
 
 // images [n, 3, H, W] normalised, visible [n, V] int64 ascending -> scores [n, V] in the model's dtype;
 // larger is denser. l1, l2: mean absolute / squared difference over masked patches and pixel values, in
 // normalised pixels (squared). psnr, ssim: of the whole reconstruction against the anchor, then 1 - (x - min)
 // / (max - min) over the whole batch: these two depend on the batch. Progress counts variants.
-at::Tensor leave_one_out_scores(const MaskedAutoencoder& model, const at::Tensor& images,
-                                const at::Tensor& visible, const LeaveOneOutOptions& options,
-                                const RunContext& context);
+at::Tensor leave_one_out_scores(const Teacher& teacher, const at::Tensor& images, const at::Tensor& visible,
+                                const LeaveOneOutOptions& options, const RunContext& context);
 
 // The metrics before normalisation (psnr in dB, ssim in [-1, 1]); for l1 and l2 the same as the scores.
-at::Tensor leave_one_out_metric(const MaskedAutoencoder& model, const at::Tensor& images,
-                                const at::Tensor& visible, const LeaveOneOutOptions& options,
-                                const RunContext& context);
+at::Tensor leave_one_out_metric(const Teacher& teacher, const at::Tensor& images, const at::Tensor& visible,
+                                const LeaveOneOutOptions& options, const RunContext& context);
 
 }  // namespace ltrp

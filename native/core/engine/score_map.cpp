@@ -25,13 +25,13 @@ at::Tensor masks_of_round(int64_t patches, int64_t visible, uint64_t seed, uint6
 
 }  // namespace
 
-ScoreMap score_map(const MaskedAutoencoder& model, const at::Tensor& images, const ScoreMapOptions& options,
+ScoreMap score_map(const Teacher& teacher, const at::Tensor& images, const ScoreMapOptions& options,
                    const RunContext& context) {
   if (options.rounds < 1) {
     throw Error(codes::kInvalidArgument,
                 "rounds must be at least 1; got " + std::to_string(options.rounds) + ".");
   }
-  const Grid grid = model.grid_of(images);
+  const Grid grid = teacher.model().grid_of(images);
   const int64_t n = images.size(0), patches = grid.patches();
   const int64_t visible = visible_count(patches, options.mask_ratio);
   const int64_t masks_per_round = (patches + visible - 1) / visible;
@@ -49,7 +49,7 @@ ScoreMap score_map(const MaskedAutoencoder& model, const at::Tensor& images, con
       const at::Tensor batch = images.slice(0, image, image + 1).expand({masks_per_round, -1, -1, -1});
       const RunContext inner = context.offset(done, variants);
       const at::Tensor scores =
-          leave_one_out_scores(model, batch, ids, options.scores, inner).to(at::kDouble).reshape({-1});
+          leave_one_out_scores(teacher, batch, ids, options.scores, inner).to(at::kDouble).reshape({-1});
       const at::Tensor flat_ids = ids.reshape({-1});
       count[image].scatter_add_(0, flat_ids, at::ones_like(scores));
       sum[image].scatter_add_(0, flat_ids, scores);
@@ -63,7 +63,7 @@ ScoreMap score_map(const MaskedAutoencoder& model, const at::Tensor& images, con
   const at::Tensor variance = (squares - count * mean.square()).clamp_min(0) / (count - 1);
   const at::Tensor error = (variance / count).sqrt();
   const auto finish = [&](const at::Tensor& x) {
-    return x.to(model.dtype()).view({n, grid.rows, grid.columns});
+    return x.to(teacher.model().dtype()).view({n, grid.rows, grid.columns});
   };
   return {finish(mean), finish(error)};
 }

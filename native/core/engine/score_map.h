@@ -21,7 +21,7 @@ struct ScoreMap {
 // Each round splits a random permutation of the patches into ceil(L / V) masks, so every patch is visible at
 // least once a round; the last mask is filled up with other patches of that permutation. Image i's masks
 // depend on (seed, i) only. Progress counts variants.
-ScoreMap score_map(const MaskedAutoencoder& model, const at::Tensor& images, const ScoreMapOptions& options,
+ScoreMap score_map(const Teacher& teacher, const at::Tensor& images, const ScoreMapOptions& options,
                    const RunContext& context);
 
 }  // namespace ltrp

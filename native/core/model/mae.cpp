@@ -48,6 +48,7 @@ MaskedAutoencoder MaskedAutoencoder::initialized(const MaeConfig& config, uint64
 }
 
 void MaskedAutoencoder::bind() {
+  weight_bytes_ = total_bytes(tensors_);
   const LinearWeights patches = linear_weights(tensors_, "patch_embed.proj");
   patch_embedding_ = {patches.weight, patches.bias};
   encoder_ = transformer_weights(tensors_, config_.encoder, "blocks", "norm", config_.layer_norm_eps);
@@ -59,7 +60,7 @@ void MaskedAutoencoder::bind() {
   }
 }
 
-int64_t MaskedAutoencoder::weight_bytes() const { return total_bytes(tensors_); }
+int64_t MaskedAutoencoder::weight_bytes() const { return weight_bytes_; }
 
 Grid MaskedAutoencoder::grid_of(const at::Tensor& images) const {
   return checked_grid(images, config_.patch_size);
@@ -98,6 +99,18 @@ void MaskedAutoencoder::pack() {
   }
 }
 
+void MaskedAutoencoder::drop_unpacked() {
+  encoder_.drop_unpacked();
+  decoder_.drop_unpacked();
+  for (LinearWeights* linear : {&decoder_embed_, &decoder_pred_}) {
+    if (linear->packed.defined()) linear->weight.reset();
+  }
+  // What nobody but the map holds any more is in use in its new layout.
+  std::erase_if(tensors_, [](const auto& entry) {
+    return entry.second.use_count() == 1 && entry.first.ends_with(".weight");
+  });
+}
+
 at::Tensor MaskedAutoencoder::decoder_input(const at::Tensor& latents, const at::Tensor& visible,
                                             Grid grid) const {
   require_decoder();
@@ -124,13 +137,10 @@ at::Tensor MaskedAutoencoder::decode_at(at::Tensor tokens, const at::Tensor& que
   for (size_t i = 0; i < decoder_.blocks.size(); ++i) {
     const TransformerBlock& block = decoder_.blocks[i];
     const at::Tensor qkv = i == 0 && first_qkv ? *first_qkv : block.project_qkv(tokens);
-    const std::vector<at::Tensor> parts = qkv.chunk(3, -1);
-    at::Tensor queries = parts[0];
-    if (i + 1 == decoder_.blocks.size()) {
-      queries = gather_tokens(queries, query_ids);
-      tokens = gather_tokens(tokens, query_ids);
-    }
-    tokens = block.finish(tokens, block.attend(queries, parts[1], parts[2]));
+    const bool last = i + 1 == decoder_.blocks.size();
+    const at::Tensor attended = last ? block.attend(qkv, query_ids) : block.attend(qkv);
+    if (last) tokens = gather_tokens(tokens, query_ids);
+    tokens = block.finish(tokens, attended);
   }
   return decoder_pred_(decoder_.norm(tokens));
 }

@@ -24,6 +24,8 @@ class MaskedAutoencoder {
   const TensorMap& tensors() const { return tensors_; }
   // For a float32 model that is not trained any more: lays its weights out for fast products.
   void pack();
+  // After pack(): lets go of the weights in their old layout. tensors() is incomplete then.
+  void drop_unpacked();
   int64_t weight_bytes() const;
   at::ScalarType dtype() const { return dtype_; }
 
@@ -73,6 +75,7 @@ class MaskedAutoencoder {
 
   MaeConfig config_;
   TensorMap tensors_;
+  int64_t weight_bytes_ = 0;
   at::ScalarType dtype_ = at::kFloat;
   PatchEmbedding patch_embedding_;
   Transformer encoder_;

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "kernels/delta.h"
 #include "kernels/linear.h"
 
 namespace ltrp {
@@ -18,7 +19,8 @@ void LinearWeights::pack() {
 }
 
 at::Tensor LayerNormWeights::operator()(const at::Tensor& x) const {
-  return at::layer_norm(x, {weight.size(0)}, weight, bias, eps);
+  return packed ? layer_norm_rows(x.contiguous(), weight, bias, eps)
+                : at::layer_norm(x, {weight.size(0)}, weight, bias, eps);
 }
 
 at::Tensor PatchEmbedding::operator()(const at::Tensor& patches) const {
@@ -27,29 +29,40 @@ at::Tensor PatchEmbedding::operator()(const at::Tensor& patches) const {
 
 at::Tensor TransformerBlock::project_qkv(const at::Tensor& tokens) const { return qkv(norm1(tokens)); }
 
-at::Tensor TransformerBlock::attend(const at::Tensor& queries, const at::Tensor& keys,
-                                    const at::Tensor& values, const std::optional<at::Tensor>& hidden) const {
-  const auto split = [this](const at::Tensor& x) {
-    return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
+at::Tensor TransformerBlock::attend(const at::Tensor& x, const std::optional<at::Tensor>& query_ids,
+                                    const std::optional<at::Tensor>& hidden) const {
+  const int64_t n = x.size(0), tokens = x.size(1), dim = x.size(2) / 3;
+  if (qkv.packed.defined() && !hidden) {
+    return attention_rows(split_heads(x.contiguous().view({n * tokens, 3 * dim}), tokens, heads),
+                          query_ids ? query_ids->to(at::kInt) : at::Tensor());
+  }
+  const auto split = [&](const at::Tensor& part) {
+    return part.view({n, part.size(1), heads, dim / heads}).transpose(1, 2);
   };
+  const std::vector<at::Tensor> parts = x.chunk(3, -1);
+  const at::Tensor queries = query_ids ? gather_tokens(parts[0], *query_ids) : parts[0];
   std::optional<at::Tensor> mask;
   if (hidden) mask = hidden->logical_not().unsqueeze(1).unsqueeze(1).expand({-1, 1, queries.size(1), -1});
-  at::Tensor out = at::scaled_dot_product_attention(split(queries), split(keys), split(values), mask)
+  at::Tensor out = at::scaled_dot_product_attention(split(queries), split(parts[1]), split(parts[2]), mask)
                        .transpose(1, 2)
-                       .reshape({queries.size(0), queries.size(1), queries.size(2)});
+                       .reshape({n, queries.size(1), dim});
   if (hidden) out = out.masked_fill(hidden->unsqueeze(-1), 0);
   return out;
 }
 
 at::Tensor TransformerBlock::finish(const at::Tensor& residual, const at::Tensor& attended) const {
+  if (proj.packed.defined()) {
+    const at::Tensor middle = packed_linear_add(attended, proj.packed, proj.bias, residual);
+    const at::Tensor activated = packed_linear(norm2(middle), fc1.packed, fc1.bias, /*gelu=*/true);
+    return packed_linear_add(activated, fc2.packed, fc2.bias, middle);
+  }
   const at::Tensor middle = residual + proj(attended);
   return middle + fc2(at::gelu(fc1(norm2(middle))));
 }
 
 at::Tensor TransformerBlock::forward(const at::Tensor& tokens,
                                      const std::optional<at::Tensor>& hidden) const {
-  const std::vector<at::Tensor> parts = project_qkv(tokens).chunk(3, -1);
-  return finish(tokens, attend(parts[0], parts[1], parts[2], hidden));
+  return finish(tokens, attend(project_qkv(tokens), {}, hidden));
 }
 
 at::Tensor Transformer::forward(at::Tensor tokens, const std::optional<at::Tensor>& hidden) const {
@@ -60,6 +73,16 @@ at::Tensor Transformer::forward(at::Tensor tokens, const std::optional<at::Tenso
 void Transformer::pack() {
   for (TransformerBlock& block : blocks) {
     for (LinearWeights* linear : {&block.qkv, &block.proj, &block.fc1, &block.fc2}) linear->pack();
+    block.norm1.packed = block.norm2.packed = block.qkv.packed.defined();
+    norm.packed = block.qkv.packed.defined();
+  }
+}
+
+void Transformer::drop_unpacked() {
+  for (TransformerBlock& block : blocks) {
+    for (LinearWeights* linear : {&block.qkv, &block.proj, &block.fc1, &block.fc2}) {
+      if (linear->packed.defined()) linear->weight.reset();
+    }
   }
 }
 

@@ -27,6 +27,7 @@ struct LayerNormWeights {
   at::Tensor weight;  // [dim]
   at::Tensor bias;
   double eps = 1e-6;
+  bool packed = false;  // float32 weights that will not change any more, see LinearWeights::pack()
   at::Tensor operator()(const at::Tensor& x) const;
 };
 
@@ -50,9 +51,10 @@ struct TransformerBlock {
   at::Tensor forward(const at::Tensor& tokens, const std::optional<at::Tensor>& hidden = {}) const;
 
   // The same in pieces, for engines that share work between variants.
-  at::Tensor project_qkv(const at::Tensor& tokens) const;  // -> [n, T, 3 * dim]
-  // queries [n, Tq, dim], keys and values [n, T, dim] -> concatenated heads [n, Tq, dim]
-  at::Tensor attend(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
+  at::Tensor project_qkv(const at::Tensor& tokens) const;  // -> [n, T, 3 * dim]: q, k and v side by side
+  // qkv [n, T, 3 * dim] -> concatenated heads [n, T, dim], or [n, Q, dim] for the tokens `query_ids` [n, Q]
+  // int64.
+  at::Tensor attend(const at::Tensor& qkv, const std::optional<at::Tensor>& query_ids = {},
                     const std::optional<at::Tensor>& hidden = {}) const;
   // residual [n, Tq, dim] and the heads' output for the same tokens -> the block's output
   at::Tensor finish(const at::Tensor& residual, const at::Tensor& attended) const;
@@ -64,6 +66,8 @@ struct Transformer {
 
   at::Tensor forward(at::Tensor tokens, const std::optional<at::Tensor>& hidden = {}) const;
   void pack();
+  // Lets go of the weights that pack() laid out anew.
+  void drop_unpacked();
 };
 
 // Looks up tensors by canonical name while a model binds its weights.

@@ -1,0 +1,17 @@
+// What a pseudo-score is of (method section 1).
+#pragma once
+
+#include <cstdint>
+
+namespace ltrp {
+
+enum class Drop { kDecoder, kEncoder, kBoth };
+enum class Metric { kL1, kL2, kPsnr, kSsim };
+
+struct LeaveOneOutOptions {
+  Drop drop = Drop::kDecoder;
+  Metric metric = Metric::kL1;
+  int64_t memory_budget = int64_t{512} << 20;  // bytes for the activations of one chunk of variants
+};
+
+}  // namespace ltrp
