@@ -46,19 +46,17 @@ int64_t DeltaForm::packed_bytes() const {
          decoder_pred_.packed_bytes();
 }
 
-DeltaForm::Group DeltaForm::prepare(const at::Tensor& images, const at::Tensor& visible,
+// `latents` [g, V + 1, D] are those of the images where the encoder does not take part in the variants.
+DeltaForm::Group DeltaForm::prepare(const at::Tensor& images, const at::Tensor& visible, const at::Tensor& latents,
                                     const LeaveOneOutOptions& options) const {
   Group group;
   group.grid = model_.grid_of(images);
   group.visible = visible;
-  at::Tensor latents;
-  if (options.drop == Drop::kDecoder) {
-    latents = model_.encode(images, visible);
-  } else {
+  if (options.drop != Drop::kDecoder) {
     group.encoder = encoder_.anchor(model_.encoder_input(images, visible));
-    latents = group.encoder.output;
   }
-  group.decoder = decoder_.anchor(model_.decoder_input(latents, visible, group.grid));
+  group.decoder = decoder_.anchor(
+      model_.decoder_input(latents.defined() ? latents : group.encoder.output, visible, group.grid));
   if (whole_image(options.metric)) {
     group.prediction = model_.predict(group.decoder.output.slice(1, 1));
   } else {
@@ -160,10 +158,18 @@ at::Tensor DeltaForm::metric(const at::Tensor& images, const at::Tensor& visible
 
   at::Tensor result = at::empty({variants}, at::kFloat);
   int64_t done = 0;
+  const int64_t encoded_at_once = std::max(group_images, kImagesToEncode / group_images * group_images);
+  at::Tensor latents;
   for (int64_t first = 0; first < n; first += group_images) {
     context.check();
-    const int64_t last = std::min(n, first + group_images);
-    const Group group = prepare(images.slice(0, first, last), visible.slice(0, first, last), options);
+    const int64_t last = std::min(n, first + group_images), ahead = first % encoded_at_once;
+    if (options.drop == Drop::kDecoder && ahead == 0) {
+      const int64_t until = std::min(n, first + encoded_at_once);
+      latents = model_.encode(images.slice(0, first, until), visible.slice(0, first, until));
+    }
+    const Group group =
+        prepare(images.slice(0, first, last), visible.slice(0, first, last),
+                latents.defined() ? latents.slice(0, ahead, ahead + last - first) : latents, options);
     const int64_t group_variants = (last - first) * visible_per_image;
     for (int64_t begin = 0; begin < group_variants; begin += chunk) {
       context.check();

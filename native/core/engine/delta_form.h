@@ -19,7 +19,8 @@ class DeltaForm {
 
  private:
   struct Group;
-  Group prepare(const at::Tensor& images, const at::Tensor& visible, const LeaveOneOutOptions& options) const;
+  Group prepare(const at::Tensor& images, const at::Tensor& visible, const at::Tensor& latents,
+                const LeaveOneOutOptions& options) const;
   at::Tensor run(const Group& group, int64_t begin, int64_t end, const LeaveOneOutOptions& options,
                  const RunContext& context) const;
   at::Tensor starting_difference(const Group& group, const VariantSet& set, const at::Tensor& slot, Drop drop,

@@ -185,7 +185,7 @@ at::Tensor leave_one_out_metric(const Teacher& teacher, const at::Tensor& images
   const int64_t chunk = std::min(fit_memory, fit_time);
   // The anchors of a group stay alive while its variants run, and cost about a variant each. Several chunks
   // per thread, so that no thread waits long for the others.
-  const int64_t busy = 8 * threads * chunk / visible_per_image + 1;
+  const int64_t busy = std::max(kImagesToEncode, 8 * threads * chunk / visible_per_image + 1);
   const int64_t group_images = std::clamp<int64_t>(std::min(fit_memory, busy), 1, n);
 
   at::Tensor result = at::empty({variants}, at::dtype(model.dtype()));

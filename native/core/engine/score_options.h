@@ -8,6 +8,10 @@ namespace ltrp {
 enum class Drop { kDecoder, kEncoder, kBoth };
 enum class Metric { kL1, kL2, kPsnr, kSsim };
 
+// Images that go through the encoder together where there are as many: with one image's few visible tokens it would
+// mostly read weights.
+constexpr int64_t kImagesToEncode = 8;
+
 struct LeaveOneOutOptions {
   Drop drop = Drop::kDecoder;
   Metric metric = Metric::kL1;

@@ -1,0 +1,108 @@
+#include "core/engine/frozen_ranker.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+#include <atomic>
+#include <utility>
+
+#include "core/engine/teacher.h"
+#include "kernels/delta.h"
+#include "kernels/forward.h"
+#include "kernels/parallel.h"
+
+namespace ltrp {
+
+namespace {
+
+// Tokens that go through the network at a time: enough for full speed of the matrix products, few enough that
+// what passes from one to the next stays in a core's own cache.
+constexpr int64_t kTokensAtATime = 256;
+
+}  // namespace
+
+FrozenRanker::FrozenRanker(PatchRanker model, Precision wanted)
+    : model_(std::move(model)), precision_(effective_precision(wanted)) {
+  if (precision_ == Precision::kFloat32) {
+    model_.pack();
+  } else {
+    embedding_ = RoundedLinear(model_.patch_embedding().weight.flatten(1), precision_);
+    stack_.emplace(model_.encoder(), precision_);
+  }
+  model_.drop_unpacked();
+}
+
+at::Tensor FrozenRanker::logits(const at::Tensor& images, const std::optional<at::Tensor>& visible,
+                                const RunContext& context) const {
+  const Grid grid = grid_of(images);
+  const int64_t n = images.size(0), patches = grid.patches();
+  const int64_t tokens = (visible ? visible->size(1) : patches) + 1;
+  at::Tensor table = model_.token_table(grid);
+  if (stack_) table.slice(0, 1).add_(model_.patch_embedding().bias);
+  const at::Tensor result =
+      visible ? at::zeros({n, patches}, at::kFloat) : at::empty({n, patches}, at::kFloat);
+
+  std::atomic<int64_t> done{0};
+  const auto compute = [&](int64_t begin, int64_t count) {
+    context.check();
+    const at::Tensor part = images.narrow(0, begin, count), out = result.narrow(0, begin, count);
+    const at::Tensor ids = visible ? visible->narrow(0, begin, count) : at::Tensor();
+    if (stack_) {
+      const at::Tensor found = rounded_logits(part, ids, table);
+      if (visible && config().head == RankerHead::kToken) {
+        out.scatter_(1, ids, found);
+      } else {
+        out.copy_(found);
+      }
+    } else {
+      out.copy_(model_.forward(part, visible ? std::optional(ids) : std::nullopt, table));
+    }
+    done += count;
+    if (at::get_thread_num() == 0) context.progress(done, n);
+  };
+
+  // Whole rounds of tasks for all threads; what is left is too little for that, and there the threads share
+  // each operator's rows.
+  const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
+  const int64_t most = std::max<int64_t>(1, kTokensAtATime / tokens);
+  const int64_t rounds = (n + threads * most - 1) / (threads * most);
+  const int64_t at_a_time = std::max<int64_t>(1, n / (threads * rounds));
+  const int64_t tasks = n / at_a_time / threads * threads;
+  for_tasks(
+      tasks, [] { return c10::InferenceMode(); },
+      [&](int64_t task, const c10::InferenceMode&) { compute(task * at_a_time, at_a_time); });
+  for (int64_t begin = tasks * at_a_time; begin < n; begin += most) {
+    compute(begin, std::min(most, n - begin));
+  }
+  context.progress(n, n);
+  return result;
+}
+
+at::Tensor FrozenRanker::rounded_logits(const at::Tensor& images, const at::Tensor& visible,
+                                        const at::Tensor& table) const {
+  const int64_t n = images.size(0), width = config().encoder.dim;
+  const ProductRows embedded = embedding_(patch_rows(
+      images, config().patch_size, visible.defined() ? visible.contiguous() : visible, precision_));
+  const int64_t count = embedded.values.size(0) / n;
+  at::Tensor x = at::empty({n, count + 1, width}, at::kFloat);
+  x.select(1, 0).copy_(table[0]);
+  if (visible.defined()) {
+    x.slice(1, 1).copy_(table.index_select(0, visible.flatten() + 1).view({n, count, width}));
+  } else {
+    x.slice(1, 1).copy_(table.slice(0, 1).expand({n, -1, -1}));
+  }
+  const at::Tensor ids = (at::arange(count, at::kInt).unsqueeze(0) +
+                          (at::arange(n, at::kInt) * static_cast<int>(count + 1) + 1).unsqueeze(1))
+                             .flatten()
+                             .contiguous();
+  add_rows({0, n * count, ids}, x.view({-1, width}), embedded);
+  return model_.read_out(stack_->forward(x, config().head == RankerHead::kCls));
+}
+
+int64_t FrozenRanker::weight_bytes() const {
+  if (!stack_) return model_.weight_bytes();
+  return total_bytes(model_.tensors()) + embedding_.packed_bytes() + stack_->packed_bytes();
+}
+
+}  // namespace ltrp

@@ -1,0 +1,40 @@
+// A ranker that is not trained any more, in the precision it was loaded for.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "core/engine/rounded_stack.h"
+#include "core/model/ranker.h"
+#include "core/run_context.h"
+
+namespace ltrp {
+
+class FrozenRanker {
+ public:
+  // Takes a float32 model, lays its weights out for inference and drops what training would need. The
+  // precision is effective_precision(wanted).
+  FrozenRanker(PatchRanker model, Precision wanted);
+
+  // images [n, 3, H, W] float32 contiguous, `visible` as for PatchRanker::forward -> logits [n, L] float32. A
+  // few images at a time go through the whole network on one thread, so that threads need not meet; an
+  // image's logits do not depend on the others. Progress counts images.
+  at::Tensor logits(const at::Tensor& images, const std::optional<at::Tensor>& visible,
+                    const RunContext& context) const;
+
+  const RankerConfig& config() const { return model_.config(); }
+  Grid grid_of(const at::Tensor& images) const { return model_.grid_of(images); }
+  Precision precision() const { return precision_; }
+  int64_t weight_bytes() const;
+
+ private:
+  at::Tensor rounded_logits(const at::Tensor& images, const at::Tensor& visible,
+                            const at::Tensor& table) const;
+
+  PatchRanker model_;
+  Precision precision_;
+  RoundedLinear embedding_;
+  std::optional<RoundedStack> stack_;  // none: float32
+};
+
+}  // namespace ltrp
