@@ -59,6 +59,8 @@ interface Entry {
   peakMemory: number | null;
   status: Row['status'];
   reason: string | null;
+  /** Milliseconds of an image at the work before this one. */
+  before: number | null;
 }
 
 /** Long enough for threads that spin after a call to go to sleep, so that nobody pays for the one before. */
@@ -70,29 +72,32 @@ const hopelessBudgets = 8;
 /** A call may take this many times what the probe promised before it counts as hung. */
 const patience = 20;
 
-/** Runs one comparison. Shares of the peaks are filled in by {@link fillShares} once all peaks are known. */
+/**
+ * Runs comparisons that share their material, with the same processes. Shares of the peaks are filled in by
+ * {@link fillShares} once all peaks are known.
+ */
 export async function compare(
-  work: Work,
+  works: readonly Work[],
   specs: readonly ContenderSpec[],
   pace: Pace,
-): Promise<Comparison> {
-  pace.say(work.title);
-  const entries = specs.map(newEntry);
+): Promise<Comparison[]> {
+  const comparisons: Comparison[] = [];
+  let entries = specs.map(newEntry);
   try {
-    for (const entry of entries) await prepare(entry, work, pace);
-    const running = entries.filter((entry) => entry.status === 'timed');
-    for (let round = 0; round < pace.rounds; round++) {
-      pace.say(`  round ${round + 1} of ${pace.rounds}`);
-      // Another one begins each round, so that nobody always follows the same neighbour.
-      for (let turn = 0; turn < running.length; turn++) {
-        const entry = running[(turn + round) % running.length] as Entry;
-        if (round < entry.rounds && entry.status === 'timed') await time(entry, work);
+    for (const [index, work] of works.entries()) {
+      pace.say(work.title);
+      for (const entry of entries) {
+        if (index === 0) await start(entry, work, pace);
+        if (entry.status === 'timed') await prepare(entry, work, pace);
       }
+      await rounds(entries, work, pace);
+      comparisons.push(finished(work, entries, pace));
+      entries = entries.map(again);
     }
   } finally {
     for (const { process } of entries) await process?.close();
   }
-  return finished(work, entries, pace);
+  return comparisons;
 }
 
 function newEntry(spec: ContenderSpec): Entry {
@@ -111,11 +116,32 @@ function newEntry(spec: ContenderSpec): Entry {
     peakMemory: null,
     status: 'timed',
     reason: null,
+    before: null,
   };
 }
 
-/** Starts, loads, finds out how much it can be given, and checks it against float64. */
-async function prepare(entry: Entry, work: Work, pace: Pace): Promise<void> {
+/** The same process at the next work. Who could not do the last one is not asked again. */
+function again(entry: Entry): Entry {
+  const { process, base, loaded, versions, status, reason, times, images } = entry;
+  const median = spread(times)?.median;
+  const before = median === undefined ? entry.before : median / images;
+  return { ...newEntry(entry.spec), process, base, loaded, versions, status, reason, before };
+}
+
+async function rounds(entries: readonly Entry[], work: Work, pace: Pace): Promise<void> {
+  const running = entries.filter((entry) => entry.status === 'timed');
+  for (let round = 0; round < pace.rounds; round++) {
+    pace.say(`  round ${round + 1} of ${pace.rounds}`);
+    // Another one begins each round, so that nobody always follows the same neighbour.
+    for (let turn = 0; turn < running.length; turn++) {
+      const entry = running[(turn + round) % running.length] as Entry;
+      if (round < entry.rounds && entry.status === 'timed') await time(entry, work);
+    }
+  }
+}
+
+/** Starts the process and loads the material. */
+async function start(entry: Entry, work: Work, pace: Pace): Promise<void> {
   const { spec } = entry;
   const missing = spec.unavailable(work.material);
   if (missing !== null) {
@@ -130,24 +156,25 @@ async function prepare(entry: Entry, work: Work, pace: Pace): Promise<void> {
     entry.base = contender.memory()?.now ?? null;
     await contender.ask('load', spec.load(work.material));
     entry.loaded = contender.memory()?.now ?? null;
-    contender.resetPeak();
-    const tooSlow = await hopeless(entry, work, pace);
-    if (tooSlow === null) await size(entry, work, pace);
-    else giveUp(entry, 'unavailable', tooSlow, pace);
   } catch (error) {
     giveUp(entry, unsupported(error) ? 'unavailable' : 'failed', messageOf(error), pace);
   }
 }
 
-/** Rankers that would take very long over one batch are not asked for it; they are in the table of single images. */
-async function hopeless(entry: Entry, work: Work, pace: Pace): Promise<string | null> {
-  if (work.kind === 'scores' || work.batch === 1) return null;
-  const request = { ...entry.spec.run, images: 1, batch: 1 };
-  const reply = await (entry.process as Contender).ask('rank', request);
-  const ms = (reply['ms'] as number) * work.batch;
-  const limit = hopelessBudgets * pace.budgetMs;
-  if (ms <= limit) return null;
-  return `Left out: ${work.batch} images would take about ${(ms / 1000).toFixed(0)} s.`;
+/** Finds out how much it can be given, and checks it against float64. */
+async function prepare(entry: Entry, work: Work, pace: Pace): Promise<void> {
+  const batchMs = (entry.before ?? 0) * work.batch;
+  if (work.kind === 'ranker' && batchMs > hopelessBudgets * pace.budgetMs) {
+    const seconds = (batchMs / 1000).toFixed(0);
+    giveUp(entry, 'unavailable', `${work.batch} images would take about ${seconds} s.`, pace);
+    return;
+  }
+  try {
+    entry.process?.resetPeak();
+    await size(entry, work, pace);
+  } catch (error) {
+    giveUp(entry, unsupported(error) ? 'unavailable' : 'failed', messageOf(error), pace);
+  }
 }
 
 /** A small call tells what a call costs; then one of the size to be timed is compared with float64. */
@@ -158,9 +185,10 @@ async function size(entry: Entry, work: Work, pace: Pace): Promise<void> {
     images: scores ? 1 : work.batch,
     variants: spec.allVariants ? work.visible : Math.min(1, work.visible),
   };
-  const probed = await call(entry, work, probe);
-  const ms = probed['ms'] as number;
-  let reply = probed;
+  let reply = await call(entry, work, probe);
+  // The first call of a library is not like the others.
+  if ((reply['ms'] as number) < pace.slowMs) reply = await call(entry, work, probe);
+  const ms = reply['ms'] as number;
   Object.assign(entry, probe);
   if (ms < pace.budgetMs) {
     const wanted = { images: work.images, variants: work.visible };

@@ -48,15 +48,39 @@ export async function measureCurves(
   pace: Pace,
 ): Promise<Curve[]> {
   const curves: Curve[] = [];
-  for (const axis of ['patches', 'visible', 'batch', 'threads'] as const) {
-    const curve: Curve = { title: titles[axis], axis, model: model.name, points: [] };
-    for (const point of pointsOf(axis, plan, pace.threads)) {
-      pace.say(`Curve: ${titles[axis]}: ${point.x}`);
-      curve.points.push(...(await measurePoint(model, specs, point, temporary, pace)));
+  const pool = new Pool();
+  try {
+    for (const axis of ['patches', 'visible', 'batch', 'threads'] as const) {
+      const curve: Curve = { title: titles[axis], axis, model: model.name, points: [] };
+      for (const point of pointsOf(axis, plan, pace.threads)) {
+        pace.say(`Curve: ${titles[axis]}: ${point.x}`);
+        curve.points.push(...(await measurePoint(model, specs, point, pool, temporary, pace)));
+      }
+      curves.push(curve);
     }
-    curves.push(curve);
+  } finally {
+    await pool.close();
   }
   return curves;
+}
+
+/** One process for each contender and number of threads, kept from point to point. */
+class Pool {
+  readonly #processes = new Map<string, Contender>();
+
+  async get(spec: ContenderSpec, threads: number): Promise<Contender> {
+    const key = `${spec.key} ${threads}`;
+    const known = this.#processes.get(key);
+    if (known !== undefined) return known;
+    const process = new Contender(spec.label, spec.program(threads));
+    this.#processes.set(key, process);
+    await process.ask('hello', { threads });
+    return process;
+  }
+
+  async close(): Promise<void> {
+    for (const process of this.#processes.values()) await process.close();
+  }
 }
 
 function pointsOf(axis: Axis, plan: CurvePlan, threads: number): Point[] {
@@ -77,7 +101,7 @@ function pointsOf(axis: Axis, plan: CurvePlan, threads: number): Point[] {
 
 interface Running {
   spec: ContenderSpec;
-  process: Contender;
+  process: Contender | undefined;
   variants: number;
   rounds: number;
   times: number[];
@@ -88,6 +112,7 @@ async function measurePoint(
   model: Model<MaeConfig>,
   specs: readonly ContenderSpec[],
   point: Point,
+  pool: Pool,
   temporary: string,
   pace: Pace,
 ): Promise<Curve['points']> {
@@ -99,33 +124,33 @@ async function measurePoint(
     visible: masks(point.images, point.patches, point.visible),
   };
   const runs: Running[] = [];
-  try {
-    let reference: number[][] | undefined;
-    for (const spec of specs) {
-      const process = new Contender(spec.label, spec.program(point.threads));
-      const run: Running = {
-        spec,
-        process,
-        variants: point.visible,
-        rounds: pace.rounds,
-        times: [],
-        reason: null,
-      };
-      runs.push(run);
+  let reference: number[][] | undefined;
+  for (const spec of specs) {
+    const run: Running = {
+      spec,
+      process: undefined,
+      variants: point.visible,
+      rounds: pace.rounds,
+      times: [],
+      reason: null,
+    };
+    runs.push(run);
+    try {
+      run.process = await pool.get(spec, point.threads);
+      reference = await check(run, point, material, reference, pace);
+    } catch (error) {
+      run.reason = messageOf(error);
+    }
+  }
+  for (let round = 0; round < pace.rounds; round++) {
+    for (const run of runs) {
+      if (run.reason !== null || round >= run.rounds) continue;
       try {
-        reference = await check(run, point, material, reference, pace);
-      } catch (error) {
-        run.reason = error instanceof Error ? error.message : String(error);
-      }
-    }
-    for (let round = 0; round < pace.rounds; round++) {
-      for (const run of runs) {
-        if (run.reason !== null || round >= run.rounds) continue;
         run.times.push((await ask(run, point))['ms'] as number);
+      } catch (error) {
+        run.reason = messageOf(error);
       }
     }
-  } finally {
-    await Promise.all(runs.map(({ process }) => process.close()));
   }
   const { patches, visible } = point;
   const whole = loopFlops(config, { patches, visible, variants: visible });
@@ -146,7 +171,7 @@ async function measurePoint(
 
 function ask({ spec, process, variants }: Running, { images }: Point): Promise<Reply> {
   const together = spec.batch === undefined ? {} : { batch: Math.min(spec.batch, images) };
-  return process.ask('scores', { ...spec.run, ...together, images, variants });
+  return (process as Contender).ask('scores', { ...spec.run, ...together, images, variants });
 }
 
 /** Loads, finds out how many variants the budget allows, compares with the reference; returns it. */
@@ -157,9 +182,8 @@ async function check(
   reference: number[][] | undefined,
   pace: Pace,
 ): Promise<number[][] | undefined> {
-  const { spec, process } = run;
-  await process.ask('hello', { threads: point.threads });
-  await process.ask('load', spec.load(material));
+  const { spec } = run;
+  await run.process?.ask('load', spec.load(material));
   if (!spec.allVariants) {
     run.variants = 1;
     const ms = (await ask(run, point))['ms'] as number;
@@ -182,4 +206,8 @@ async function check(
     run.reason = `Its scores are off by ${error.toExponential(1)} against the loop's, allowed are ${allowed.toExponential(1)}.`;
   }
   return reference;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

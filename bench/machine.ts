@@ -1,7 +1,7 @@
 /** What a run was measured on. */
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { availableParallelism, cpus, release, totalmem, type } from 'node:os';
+import { availableParallelism, cpus, loadavg, release, totalmem, type } from 'node:os';
 import { root } from './contenders.js';
 import type { Machine } from './results.js';
 
@@ -57,4 +57,12 @@ export function pythonTorch(): string | null {
   } catch {
     return null;
   }
+}
+
+/** A warning when others were computing while the run began, or null. */
+export function busy(): string | null {
+  const [load = 0] = loadavg();
+  return load < 0.5 * availableParallelism()
+    ? null
+    : `The machine was busy when the run began (load ${load.toFixed(1)}): timings are not to be trusted.`;
 }

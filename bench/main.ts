@@ -3,12 +3,12 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { version } from '../lib/index.js';
-import { compare, fillShares, type Pace } from './compare.js';
+import { compare, fillShares, type Pace, type Work } from './compare.js';
 import { allContenders, root, type ContenderSpec, type Material } from './contenders.js';
 import { measureCurves } from './curves.js';
 import { measureFiles } from './files.js';
 import { better, Helper } from './helper.js';
-import { commit, machine, pythonTorch } from './machine.js';
+import { busy, commit, machine, pythonTorch } from './machine.js';
 import { masks, pictureFiles, pictures, ranker, teacher, visibleCount } from './material.js';
 import { help, readOptions, UsageError, type Options } from './options.js';
 import { writeChart } from './report/chart.js';
@@ -89,7 +89,7 @@ class Run {
       reference,
       baseline: 'loop-libtorch-float32',
     } as const;
-    this.#results.comparisons.push(await compare(work, this.#specs, this.#pace));
+    this.#results.comparisons.push(...(await compare([work], this.#specs, this.#pace)));
   }
 
   async ranker(source: string): Promise<void> {
@@ -105,22 +105,20 @@ class Run {
     if (model.onnx !== undefined) material.onnx = { ranker: model.onnx };
     const reference = await this.#helper.logits(material, count);
     const specs = this.#specs.filter(({ key }) => !key.startsWith('loop-pytorch'));
-    for (const batch of [1, 16]) {
-      const work = {
-        title: `Ranking: ${model.name}, ${batch === 1 ? 'one image' : `${batch} images`} at a time`,
-        kind: 'ranker',
-        model: model.name,
-        material,
-        ranker: config,
-        patches: config.grid[0] * config.grid[1],
-        visible: 0,
-        images: count,
-        batch,
-        reference,
-        baseline: 'onnxruntime-node',
-      } as const;
-      this.#results.comparisons.push(await compare(work, specs, this.#pace));
-    }
+    const works = [1, 16].map((batch): Work => ({
+      title: `Ranking: ${model.name}, ${batch === 1 ? 'one image' : `${batch} images`} at a time`,
+      kind: 'ranker',
+      model: model.name,
+      material,
+      ranker: config,
+      patches: config.grid[0] * config.grid[1],
+      visible: 0,
+      images: count,
+      batch,
+      reference,
+      baseline: 'onnxruntime-node',
+    }));
+    this.#results.comparisons.push(...(await compare(works, specs, this.#pace)));
   }
 
   async files(source: string): Promise<void> {
@@ -186,8 +184,10 @@ async function measure(options: Options): Promise<Results> {
       curves: [],
       kernels: [],
       failures: [],
-      notes:
-        python === null ? ["The loop in PyTorch was left out: python3 has no 'torch' here."] : [],
+      notes: [
+        busy(),
+        python === null ? "The loop in PyTorch was left out: python3 has no 'torch' here." : null,
+      ].filter((note) => note !== null),
     };
     const run = new Run(options, helper, temporary, results, python);
     // What one section trips over must not cost the hours of the others.
@@ -206,7 +206,7 @@ async function measure(options: Options): Promise<Results> {
       await run.peaks();
     }
     for (const source of options.rankers) await section('ranker', () => run.ranker(source));
-    for (const source of options.rankers) await section('files', () => run.files(source));
+    for (const source of options.fileRankers) await section('files', () => run.files(source));
     await section('curves', () => run.curves());
     await section('kernels', () => run.kernels());
     for (const comparison of results.comparisons) fillShares(comparison, results.peaks);

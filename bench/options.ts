@@ -12,6 +12,8 @@ export interface Options {
   /** Teachers of the comparisons; the first is the headline. */
   models: readonly string[];
   rankers: readonly string[];
+  /** Rankers of the way from files to kept patches. */
+  fileRankers: readonly string[];
   /** Teacher of the curves. */
   curveModel: string;
   curves: CurvePlan;
@@ -97,7 +99,8 @@ export function readOptions(args: readonly string[]): Options | 'help' {
     mode: quick ? 'quick' : 'full',
     sections: chosen.length > 0 ? (chosen as Section[]) : sections,
     models: models.length > 0 ? models : ['vit_b', 'tiny'],
-    rankers: rankers.length > 0 ? rankers : ['vit_s', 'tiny'],
+    rankers: rankers.length > 0 ? rankers : quick ? ['vit_s'] : ['vit_s', 'tiny'],
+    fileRankers: rankers.length > 0 ? rankers : quick ? ['tiny'] : ['vit_s', 'tiny'],
     curveModel: quick ? 'tiny' : (models[0] ?? 'vit_b'),
     curves: quick ? quickCurves(cores) : fullCurves(cores),
     curveRounds: quick ? 2 : 3,
