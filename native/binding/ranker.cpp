@@ -1,16 +1,13 @@
 #include "binding/ranker.h"
 
-#include <ATen/ops/empty.h>
 #include <c10/core/InferenceMode.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "binding/arguments.h"
 #include "binding/call.h"
 #include "binding/model_config.h"
 #include "binding/results.h"
-#include "core/model/cost.h"
 
 namespace ltrp::binding {
 
@@ -20,8 +17,9 @@ Napi::Function Ranker::define(Napi::Env env) {
 }
 
 Ranker::Ranker(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Ranker>(info) {
-  auto model = constructor_argument<const PatchRanker>(info, "NativeRanker");
+  auto model = constructor_argument<const FrozenRanker>(info, "NativeRanker");
   define_config(Value(), "config", to_javascript(info.Env(), model->config()));
+  define_config(Value(), "precision", Napi::String::New(info.Env(), precision_name(model->precision())));
   const int64_t bytes = model->weight_bytes();
   model_.set(info.Env(), std::move(model), bytes);
 }
@@ -29,10 +27,12 @@ Ranker::Ranker(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Ranker>(info) 
 Napi::Value Ranker::load(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
     std::string path = string_argument(info[1], "path");
-    load_precision(Options(info[2], "options"));
-    return [path = std::move(path)](const RunContext& context) -> MakeResult {
+    const Precision precision = load_precision(Options(info[2], "options"));
+    return [path = std::move(path), precision](const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
-      auto model = std::make_shared<const PatchRanker>(load_ranker_checkpoint(path));
+      PatchRanker loaded(load_ranker_checkpoint(path));
+      context.check();
+      auto model = std::make_shared<const FrozenRanker>(std::move(loaded), precision);
       context.check();
       return [model = std::move(model)](Napi::Env env) -> Napi::Value {
         return construct(env, Environment::of(env).ranker_class, model);
@@ -57,17 +57,7 @@ Napi::Value Ranker::rank(const Napi::CallbackInfo& info) {
     return [=](const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       check_finite_images(images);
-      const int64_t tokens = (visible ? visible->size(1) : patches) + 1;
-      const int64_t chunk = items_between_polls(transformer_flops(model->config().encoder, tokens));
-      const at::Tensor logits = at::empty({n, patches}, at::kFloat);
-      for (int64_t begin = 0; begin < n; begin += chunk) {
-        context.check();
-        const int64_t count = std::min(chunk, n - begin);
-        std::optional<at::Tensor> ids;
-        if (visible) ids = visible->narrow(0, begin, count);
-        logits.narrow(0, begin, count).copy_(model->forward(images.narrow(0, begin, count), ids));
-        context.progress(begin + count, n);
-      }
+      const at::Tensor logits = for_javascript(model->logits(images, visible, context));
       return [logits](Napi::Env env) -> Napi::Value {
         Napi::Object object = Napi::Object::New(env);
         object.Set("logits", typed_array(env, logits));

@@ -5,7 +5,7 @@
 
 #include "binding/model_handle.h"
 #include "binding/node_api.h"
-#include "core/model/ranker.h"
+#include "core/engine/frozen_ranker.h"
 
 namespace ltrp::binding {
 
@@ -22,7 +22,7 @@ class Ranker : public Napi::ObjectWrap<Ranker> {
   Napi::Value rank(const Napi::CallbackInfo& info);
   void dispose(const Napi::CallbackInfo& info) { model_.release(info.Env()); }
 
-  ModelHandle<const PatchRanker> model_;
+  ModelHandle<const FrozenRanker> model_;
 };
 
 }  // namespace ltrp::binding

@@ -50,7 +50,7 @@ MaskedAutoencoder MaskedAutoencoder::initialized(const MaeConfig& config, uint64
 void MaskedAutoencoder::bind() {
   weight_bytes_ = total_bytes(tensors_);
   const LinearWeights patches = linear_weights(tensors_, "patch_embed.proj");
-  patch_embedding_ = {patches.weight, patches.bias};
+  patch_embedding_ = {patches.weight, patches.bias, {}};
   encoder_ = transformer_weights(tensors_, config_.encoder, "blocks", "norm", config_.layer_norm_eps);
   if (config_.decoder) {
     decoder_embed_ = linear_weights(tensors_, "decoder_embed");
@@ -91,6 +91,7 @@ at::Tensor MaskedAutoencoder::encode(const at::Tensor& images, const at::Tensor&
 }
 
 void MaskedAutoencoder::pack() {
+  patch_embedding_.pack();
   encoder_.pack();
   decoder_.pack();
   if (config_.decoder) {
@@ -100,15 +101,11 @@ void MaskedAutoencoder::pack() {
 }
 
 void MaskedAutoencoder::drop_unpacked() {
+  patch_embedding_.drop_unpacked();
   encoder_.drop_unpacked();
   decoder_.drop_unpacked();
-  for (LinearWeights* linear : {&decoder_embed_, &decoder_pred_}) {
-    if (linear->packed.defined()) linear->weight.reset();
-  }
-  // What nobody but the map holds any more is in use in its new layout.
-  std::erase_if(tensors_, [](const auto& entry) {
-    return entry.second.use_count() == 1 && entry.first.ends_with(".weight");
-  });
+  for (LinearWeights* linear : {&decoder_embed_, &decoder_pred_}) linear->weight.reset();
+  drop_unused_weights(tensors_);
 }
 
 at::Tensor MaskedAutoencoder::decoder_input(const at::Tensor& latents, const at::Tensor& visible,

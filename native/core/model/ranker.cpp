@@ -33,13 +33,24 @@ PatchRanker PatchRanker::initialized(const RankerConfig& config, uint64_t seed) 
 }
 
 void PatchRanker::bind() {
+  weight_bytes_ = total_bytes(tensors_);
   const LinearWeights patches = linear_weights(tensors_, "patch_embed.proj");
-  patch_embedding_ = {patches.weight, patches.bias};
+  patch_embedding_ = {patches.weight, patches.bias, {}};
   encoder_ = transformer_weights(tensors_, config_.encoder, "blocks", "norm", config_.layer_norm_eps);
   head_ = linear_weights(tensors_, "head");
 }
 
-int64_t PatchRanker::weight_bytes() const { return total_bytes(tensors_); }
+// The head stays as it is: one logit a token is no matrix product.
+void PatchRanker::pack() {
+  patch_embedding_.pack();
+  encoder_.pack();
+}
+
+void PatchRanker::drop_unpacked() {
+  patch_embedding_.drop_unpacked();
+  encoder_.drop_unpacked();
+  drop_unused_weights(tensors_);
+}
 
 Grid PatchRanker::grid_of(const at::Tensor& images) const {
   const Grid grid = checked_grid(images, config_.patch_size);
@@ -54,24 +65,38 @@ Grid PatchRanker::grid_of(const at::Tensor& images) const {
   return grid;
 }
 
-at::Tensor PatchRanker::forward(const at::Tensor& images, const std::optional<at::Tensor>& visible) const {
-  const Grid grid = grid_of(images);
-  const int64_t n = images.size(0);
+at::Tensor PatchRanker::token_table(Grid grid) const {
   at::Tensor positions = tensors_.at("pos_embed");
   if (grid != config_.grid()) positions = resize_positions(positions, config_.grid(), grid);
+  const at::Tensor cls = tensors_.at("cls_token") + positions.slice(1, 0, 1);
+  return at::cat({cls, positions.slice(1, 1)}, 1).squeeze(0);
+}
+
+at::Tensor PatchRanker::read_out(const at::Tensor& normed) const {
+  return config_.head == RankerHead::kCls ? head_(normed.select(1, 0))
+                                          : head_(normed.slice(1, 1)).squeeze(-1);
+}
+
+at::Tensor PatchRanker::forward(const at::Tensor& images, const std::optional<at::Tensor>& visible) const {
+  return forward(images, visible, token_table(grid_of(images)));
+}
+
+at::Tensor PatchRanker::forward(const at::Tensor& images, const std::optional<at::Tensor>& visible,
+                                const at::Tensor& table) const {
+  const int64_t n = images.size(0), count = table.size(0) - 1;
   at::Tensor patches = patchify_channels_first(images.to(dtype_), config_.patch_size);
-  at::Tensor patch_positions = positions.slice(1, 1).expand({n, -1, -1});
+  at::Tensor positions = table.slice(0, 1).unsqueeze(0);
   if (visible) {
     patches = gather_tokens(patches, *visible);
-    patch_positions = gather_tokens(patch_positions, *visible);
+    positions = gather_tokens(positions.expand({n, -1, -1}), *visible);
   }
-  const at::Tensor cls = (tensors_.at("cls_token") + positions.slice(1, 0, 1)).expand({n, 1, -1});
-  const at::Tensor tokens = encoder_.forward(at::cat({cls, patch_embedding_(patches) + patch_positions}, 1));
-  if (config_.head == RankerHead::kCls) return head_(tokens.select(1, 0));
+  const at::Tensor cls = table.slice(0, 0, 1).unsqueeze(0).expand({n, 1, -1});
+  const at::Tensor tokens = at::cat({cls, patch_embedding_(patches) + positions}, 1);
+  if (config_.head == RankerHead::kCls) return read_out(encoder_.forward_first(tokens));
 
-  const at::Tensor logits = head_(tokens.slice(1, 1)).squeeze(-1);
+  const at::Tensor logits = read_out(encoder_.forward(tokens));
   if (!visible) return logits;
-  return at::zeros({n, grid.patches()}, logits.options()).scatter(1, *visible, logits);
+  return at::zeros({n, count}, logits.options()).scatter(1, *visible, logits);
 }
 
 }  // namespace ltrp

@@ -24,8 +24,15 @@ at::Tensor LayerNormWeights::operator()(const at::Tensor& x) const {
 }
 
 at::Tensor PatchEmbedding::operator()(const at::Tensor& patches) const {
-  return at::linear(patches, weight.reshape({weight.size(0), -1}), bias);
+  return packed.defined() ? packed_linear(patches.contiguous(), packed, bias)
+                          : at::linear(patches, weight.flatten(1), bias);
 }
+
+void PatchEmbedding::pack() {
+  if (weight.scalar_type() == at::kFloat) packed = packed_weight(weight.flatten(1));
+}
+
+void PatchEmbedding::drop_unpacked() { weight.reset(); }
 
 at::Tensor TransformerBlock::project_qkv(const at::Tensor& tokens) const { return qkv(norm1(tokens)); }
 
@@ -70,6 +77,19 @@ at::Tensor Transformer::forward(at::Tensor tokens, const std::optional<at::Tenso
   return norm(tokens);
 }
 
+at::Tensor Transformer::forward_first(at::Tensor tokens) const {
+  const at::Tensor first = at::zeros({tokens.size(0), 1}, at::kLong);
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    if (i + 1 < blocks.size()) {
+      tokens = blocks[i].forward(tokens);
+      continue;
+    }
+    const at::Tensor attended = blocks[i].attend(blocks[i].project_qkv(tokens), first);
+    tokens = blocks[i].finish(tokens.slice(1, 0, 1).contiguous(), attended);
+  }
+  return norm(tokens.slice(1, 0, 1));
+}
+
 void Transformer::pack() {
   for (TransformerBlock& block : blocks) {
     for (LinearWeights* linear : {&block.qkv, &block.proj, &block.fc1, &block.fc2}) linear->pack();
@@ -80,9 +100,7 @@ void Transformer::pack() {
 
 void Transformer::drop_unpacked() {
   for (TransformerBlock& block : blocks) {
-    for (LinearWeights* linear : {&block.qkv, &block.proj, &block.fc1, &block.fc2}) {
-      if (linear->packed.defined()) linear->weight.reset();
-    }
+    for (LinearWeights* linear : {&block.qkv, &block.proj, &block.fc1, &block.fc2}) linear->weight.reset();
   }
 }
 
@@ -190,6 +208,12 @@ int64_t total_bytes(const TensorMap& tensors) {
   int64_t bytes = 0;
   for (const auto& entry : tensors) bytes += static_cast<int64_t>(entry.second.nbytes());
   return bytes;
+}
+
+void drop_unused_weights(TensorMap& tensors) {
+  std::erase_if(tensors, [](const auto& entry) {
+    return entry.second.use_count() == 1 && entry.first.ends_with(".weight");
+  });
 }
 
 }  // namespace ltrp

@@ -36,8 +36,12 @@ struct LayerNormWeights {
 struct PatchEmbedding {
   at::Tensor weight;  // [dim, 3, p, p]
   at::Tensor bias;    // [dim]
+  at::Tensor packed;  // as in LinearWeights
   // patches [n, T, 3 * p * p] -> [n, T, dim]
   at::Tensor operator()(const at::Tensor& patches) const;
+  void pack();
+  // Lets go of the weight in this layout: pack() or an engine has laid it out anew.
+  void drop_unpacked();
 };
 
 // x + Proj(Attention(LN1(x))), then x + FC2(GELU(FC1(LN2(x)))); exact (erf) GELU.
@@ -65,8 +69,11 @@ struct Transformer {
   LayerNormWeights norm;  // after the last block
 
   at::Tensor forward(at::Tensor tokens, const std::optional<at::Tensor>& hidden = {}) const;
+  // The first token's output alone: tokens [n, T, dim] -> [n, 1, dim]. In the last block the others serve as
+  // keys and values only.
+  at::Tensor forward_first(at::Tensor tokens) const;
   void pack();
-  // Lets go of the weights that pack() laid out anew.
+  // Lets go of the weights in this layout: pack() or an engine has laid them out anew.
   void drop_unpacked();
 };
 
@@ -98,5 +105,7 @@ at::Tensor gather_tokens(const at::Tensor& x, const at::Tensor& ids);
 // All tensors as `dtype` copies owned by the map.
 TensorMap converted(const TensorMap& tensors, at::ScalarType dtype);
 int64_t total_bytes(const TensorMap& tensors);
+// Removes the weights that nobody but the map holds any more: they are in use in another layout.
+void drop_unused_weights(TensorMap& tensors);
 
 }  // namespace ltrp

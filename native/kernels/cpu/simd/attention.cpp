@@ -59,17 +59,19 @@ Head head_in(float* memory, const Variants& set, int64_t dim) {
   return head;
 }
 
-// One of q, k and v of one head: token t's values at t * dim.
+// One of q, k and v of one head: token t's values are base[t * base_stride ...] plus the difference at
+// t * stride.
 struct Source {
   const float* base = nullptr;
   const uint16_t* bfloat16 = nullptr;  // at most one of the two: the difference
   const float* float32 = nullptr;
   const float* scale = nullptr;  // of token t's difference; may be null
-  int64_t dim = 0;
+  int64_t base_stride = 0;
+  int64_t stride = 0;
 
   Floats part(int64_t token, int64_t offset, int64_t count) const {
-    const int64_t at = token * dim + offset;
-    Floats x = load_part(base + at, count);
+    const int64_t at = token * stride + offset;
+    Floats x = load_part(base + token * base_stride + offset, count);
     if (bfloat16 != nullptr) {
       x += load_part_bfloat16(bfloat16 + at, count) * (scale != nullptr ? scale[token] : 1.0F);
     } else if (float32 != nullptr) {
@@ -257,9 +259,17 @@ void attention_task(const Attention& args, const Head& head, int64_t variant, in
   const int64_t part_values = set.tokens * args.head_dim;
   const auto source = [&](int part) {
     Source result;
-    result.dim = args.head_dim;
-    result.base = args.qkv + ((image * args.heads + h) * 3 + part) * part_values;
-    const int64_t difference = ((variant * args.heads + h) * 3 + part) * part_values;
+    int64_t difference = 0;
+    if (args.bias != nullptr) {
+      const int64_t column = (part * args.heads + h) * args.head_dim;
+      result.base = args.bias + column;
+      result.stride = 3 * width;
+      difference = variant * set.tokens * result.stride + column;
+    } else {
+      result.base = args.qkv + ((image * args.heads + h) * 3 + part) * part_values;
+      result.base_stride = result.stride = args.head_dim;
+      difference = ((variant * args.heads + h) * 3 + part) * part_values;
+    }
     if (args.dqkv != nullptr && args.dqkv_float32) {
       result.float32 = static_cast<const float*>(args.dqkv) + difference;
     } else if (args.dqkv != nullptr) {
@@ -315,7 +325,7 @@ void removal_task(const RemovalAttention& args, const Head& head, int64_t image,
   const Variants& set = args.set;
   const int64_t width = args.heads * args.head_dim, part_values = set.tokens * args.head_dim;
   Source source;
-  source.dim = args.head_dim;
+  source.base_stride = source.stride = args.head_dim;
   source.base = args.qkv + (image * args.heads + h) * 3 * part_values;
   load_queries(head, source, set, image);
   source.base += part_values;

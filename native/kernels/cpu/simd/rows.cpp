@@ -32,6 +32,12 @@ inline void for_vectors(int64_t width, Body body) {
   if (i < width) body(i, width - i);
 }
 
+// The first `count` lanes, zero in the others.
+inline Floats first_lanes(Floats x, int64_t count) {
+  for (int64_t lane = count; lane < kWidth; ++lane) x[lane] = 0;
+  return x;
+}
+
 // Rounds one row that value(offset, count) yields; lanes beyond count must be zero or are ignored.
 template <typename Value>
 inline void round_row(const Rounded& out, int64_t row, int64_t width, float* scratch, Value value) {
@@ -190,11 +196,8 @@ void layer_norm(const LayerNormRows& args, int64_t begin, int64_t end) {
     const float mean = sum_of(sum) * per_width;
     Floats square = {};
     for_vectors(width, [&](int64_t i, int64_t count) {
-      Floats apart = load_part(x + i, count) - mean;
-      if (count < kWidth) {
-        for (int64_t lane = count; lane < kWidth; ++lane) apart[lane] = 0;
-      }
-      square += apart * apart;
+      const Floats apart = load_part(x + i, count) - mean;
+      square += count == kWidth ? apart * apart : first_lanes(apart * apart, count);
     });
     const float sigma = __builtin_sqrtf(sum_of(square) * per_width + static_cast<float>(args.eps));
     const float inverse = 1.0F / sigma;
@@ -205,6 +208,69 @@ void layer_norm(const LayerNormRows& args, int64_t begin, int64_t end) {
                  y * load_part(args.weight + i, count) + load_part(args.bias + i, count), count);
     });
     if (args.deviation != nullptr) args.deviation[r] = sigma;
+  }
+}
+
+void add_layer_norm(const AddLayerNorm& args, int64_t begin, int64_t end) {
+  const int64_t width = args.width;
+  float* scratch = LTRP_SCRATCH(width);
+  const float per_width = 1.0F / static_cast<float>(width);
+  for (int64_t r = begin; r < end; ++r) {
+    float* x = args.x + r * width;
+    Floats sum = {};
+    if (args.update.values != nullptr) {
+      const ProductRow update = row_of(args.update, r, width);
+      for_vectors(width, [&](int64_t i, int64_t count) {
+        const Floats value =
+            load_part(x + i, count) + (update.part(i, count) + load_part(args.update_bias + i, count));
+        store_part(x + i, value, count);
+        sum += value;
+      });
+    } else {
+      for_vectors(width, [&](int64_t i, int64_t count) { sum += load_part(x + i, count); });
+    }
+    const float mean = sum_of(sum) * per_width;
+    Floats square = {};
+    for_vectors(width, [&](int64_t i, int64_t count) {
+      const Floats apart = load_part(x + i, count) - mean;
+      square += count == kWidth ? apart * apart : first_lanes(apart * apart, count);
+    });
+    const float inverse = 1.0F / __builtin_sqrtf(sum_of(square) * per_width + static_cast<float>(args.eps));
+    round_row(args.out, r, width, scratch, [&](int64_t i, int64_t count) {
+      return (load_part(x + i, count) - mean) * inverse * load_part(args.weight + i, count) +
+             load_part(args.bias + i, count);
+    });
+  }
+}
+
+void gelu_rows(const GeluRows& args, int64_t begin, int64_t end) {
+  const int64_t width = args.width;
+  float* scratch = LTRP_SCRATCH(width);
+  for (int64_t r = begin; r < end; ++r) {
+    const ProductRow u = row_of(args.u, r, width);
+    round_row(args.out, r, width, scratch, [&](int64_t i, int64_t count) {
+      return gelu(u.part(i, count) + load_part(args.bias + i, count));
+    });
+  }
+}
+
+void patch_rows(const PatchRows& args, int64_t begin, int64_t end) {
+  const int64_t p = args.patch_size, columns = args.width / p, width = 3 * p * p;
+  float* scratch = LTRP_SCRATCH(width);
+  float* values = LTRP_SCRATCH(width);
+  for (int64_t r = begin; r < end; ++r) {
+    const int64_t id = args.ids != nullptr ? args.ids[r] : r % args.per_image;
+    const float* corner = args.images +
+                          (r / args.per_image * 3 * args.height + id / columns * p) * args.width +
+                          id % columns * p;
+    float* to = values;
+    for (int64_t channel = 0; channel < 3; ++channel, corner += args.height * args.width) {
+      for (int64_t y = 0; y < p; ++y, to += p) {
+        __builtin_memcpy(to, corner + y * args.width, static_cast<unsigned long>(p) * sizeof(float));
+      }
+    }
+    round_row(args.out, r, width, scratch,
+              [&](int64_t i, int64_t count) { return load_part(values + i, count); });
   }
 }
 

@@ -12,5 +12,8 @@ void add_rows(const AddRows& args, int64_t begin, int64_t end);
 void row_sums(const RowSums& args, int64_t begin, int64_t end);
 void split_heads(const SplitHeads& args, int64_t begin, int64_t end);
 void layer_norm(const LayerNormRows& args, int64_t begin, int64_t end);
+void add_layer_norm(const AddLayerNorm& args, int64_t begin, int64_t end);
+void gelu_rows(const GeluRows& args, int64_t begin, int64_t end);
+void patch_rows(const PatchRows& args, int64_t begin, int64_t end);
 
 }  // namespace ltrp::simd::LTRP_SIMD_LEVEL

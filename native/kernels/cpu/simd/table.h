@@ -92,18 +92,52 @@ struct RowSums {
 // yield minus the anchor's, or as it is. The removed token is no key, and its own output is zero.
 //
 // q, k and v come by head, so that a head's operands are read in one go: [images or variants, heads, 3,
-// tokens, head_dim].
+// tokens, head_dim]. With `bias` there is no anchor: q, k and v are the rows of a product [variants * tokens,
+// 3 * heads * head_dim] plus that bias, read where the product left them.
 struct Attention {
   Variants set;
   int64_t heads = 0;
   int64_t head_dim = 0;
-  const float* qkv = nullptr;  // by image
-  const void* dqkv = nullptr;  // by variant, bfloat16 or float32; null: no difference
+  const float* qkv = nullptr;   // by image
+  const float* bias = nullptr;  // [3 * heads * head_dim], instead of qkv
+  const void* dqkv = nullptr;   // by variant, bfloat16 or float32; null: no difference
   bool dqkv_float32 = false;
   const float* dqkv_scale = nullptr;     // [variants, tokens]; null: ones
   const int32_t* removed = nullptr;      // [variants] token or -1; null: none
   const float* anchor_output = nullptr;  // [anchor rows, heads * head_dim]; null: not subtracted
   float* out = nullptr;                  // [set rows, heads * head_dim]
+};
+
+// x[r] += update[r] + update_bias where there is an update, then LN(x), rounded.
+struct AddLayerNorm {
+  int64_t width = 0;
+  double eps = 0;
+  float* x = nullptr;  // [rows, width]
+  Product update;      // values null: none
+  const float* update_bias = nullptr;
+  const float* weight = nullptr;
+  const float* bias = nullptr;
+  Rounded out;
+};
+
+// gelu(u + bias), rounded.
+struct GeluRows {
+  int64_t width = 0;
+  Product u;  // [rows, width]
+  const float* bias = nullptr;
+  Rounded out;
+};
+
+// Patches of images [n, 3, height, width], values ordered (channel, row, column), rounded. Row r is patch
+// ids[r], or r % L, of image r / per_image.
+struct PatchRows {
+  int64_t patch_size = 0;
+  int64_t height = 0;
+  int64_t width = 0;
+  int64_t per_image = 0;
+  const int64_t* ids = nullptr;  // [n, per_image]; null: all L patches in order
+  const float* images = nullptr;
+  Rounded out;
 };
 
 // The same when all differences are zero and only the key is gone: o' - o = p (o - v) / (1 - p) with the
@@ -150,6 +184,9 @@ struct KernelTable {
   // Variants.
   void (*split_heads)(const SplitHeads&, int64_t begin, int64_t end);
   void (*layer_norm)(const LayerNormRows&, int64_t begin, int64_t end);
+  void (*add_layer_norm)(const AddLayerNorm&, int64_t begin, int64_t end);
+  void (*gelu)(const GeluRows&, int64_t begin, int64_t end);
+  void (*patches)(const PatchRows&, int64_t begin, int64_t end);
   int64_t (*attention_workspace)(const Variants&, int64_t head_dim);  // floats, 64-byte aligned
   // Tasks: variant * heads + head.
   void (*attention)(const Attention&, int64_t begin, int64_t end, float* workspace);

@@ -1,0 +1,77 @@
+#include "kernels/forward.h"
+
+#include "kernels/cpu/row_arguments.h"
+
+namespace ltrp {
+
+RoundedRows patch_rows(const at::Tensor& images, int64_t patch_size, const at::Tensor& ids,
+                       Precision precision) {
+  simd::PatchRows arguments;
+  arguments.patch_size = patch_size;
+  arguments.height = images.size(2);
+  arguments.width = images.size(3);
+  arguments.per_image = (arguments.height / patch_size) * (arguments.width / patch_size);
+  arguments.images = floats(images);
+  if (ids.defined()) {
+    TORCH_CHECK(ids.is_contiguous() && ids.scalar_type() == at::kLong, "contiguous int64 ids are expected");
+    arguments.per_image = ids.size(1);
+    arguments.ids = ids.const_data_ptr<int64_t>();
+  }
+  const int64_t rows = images.size(0) * arguments.per_image, width = 3 * patch_size * patch_size;
+  TORCH_CHECK(width <= kWidestRow, "patches of ", width, " values are too large");
+  RoundedRows result = rounded_rows(rows, width, precision, arguments.out);
+  for_rows(rows, width, simd::kernels().patches, arguments);
+  return result;
+}
+
+RoundedRows add_layer_norm(const at::Tensor& x, const ProductRows& update, const at::Tensor& update_bias,
+                           const at::Tensor& weight, const at::Tensor& bias, double eps,
+                           Precision precision) {
+  const int64_t width = width_of(x), rows = x.numel() / width;
+  simd::AddLayerNorm arguments;
+  arguments.width = width;
+  arguments.eps = eps;
+  arguments.x = const_cast<float*>(floats(x));
+  arguments.update = product_of(update);
+  if (update.values.defined()) arguments.update_bias = floats(update_bias);
+  arguments.weight = floats(weight);
+  arguments.bias = floats(bias);
+  RoundedRows result = rounded_rows(rows, width, precision, arguments.out);
+  for_rows(rows, width, simd::kernels().add_layer_norm, arguments);
+  return result;
+}
+
+RoundedRows gelu_rows(const ProductRows& u, const at::Tensor& bias, Precision precision) {
+  const int64_t width = width_of(u.values), rows = u.values.size(0);
+  simd::GeluRows arguments;
+  arguments.width = width;
+  arguments.u = product_of(u);
+  arguments.bias = floats(bias);
+  RoundedRows result = rounded_rows(rows, width, precision, arguments.out);
+  for_rows(rows, width, simd::kernels().gelu, arguments);
+  return result;
+}
+
+at::Tensor product_attention(const ProductRows& qkv, const at::Tensor& bias, int64_t tokens, int64_t heads,
+                             const at::Tensor& queries) {
+  const int64_t n = qkv.values.size(0) / tokens, width = qkv.values.size(1) / 3;
+  const int64_t slots = queries.defined() ? queries.size(1) : tokens;
+  at::Tensor result = at::empty({n * slots, width}, at::kFloat);
+  const at::Tensor image = at::arange(n, at::kInt);
+  simd::Attention arguments;
+  arguments.set = {n, tokens, slots, ints(image), ints(queries)};
+  arguments.heads = heads;
+  arguments.head_dim = width / heads;
+  arguments.bias = floats(bias);
+  const simd::Product product = product_of(qkv);
+  arguments.dqkv = product.values;
+  arguments.dqkv_float32 = product.float32;
+  arguments.dqkv_scale = product.scale;
+  arguments.out = result.mutable_data_ptr<float>();
+  const simd::KernelTable& kernels = simd::kernels();
+  for_heads(n * heads, kernels.attention_workspace(arguments.set, arguments.head_dim), kernels.attention,
+            arguments);
+  return result;
+}
+
+}  // namespace ltrp
