@@ -218,9 +218,10 @@ function checkMaskRatioAndSeed({ maskRatio, seed }: { maskRatio?: unknown; seed?
 function scoring(
   options: ScoreOptions | ScoreMapOptions,
 ): Omit<NativeScoreOptions, keyof NativeMasking> {
-  const { drop, metric, memoryBudget } = options;
+  const { drop, metric, memoryBudget, tolerance } = options;
   checkChoice('drop', drop, ['decoder', 'encoder', 'both']);
   checkChoice('metric', metric, ['l1', 'l2', 'psnr', 'ssim']);
   checkInteger('memoryBudget', memoryBudget, 1);
-  return { drop, metric, memoryBudget };
+  checkShare('tolerance', tolerance, '[0, 1)');
+  return { drop, metric, memoryBudget, tolerance };
 }

@@ -85,6 +85,12 @@ export interface ScoreOptions extends MaskingOptions, JobOptions {
   metric?: Metric | undefined;
   /** Upper bound in bytes for the activations of one chunk of variants. Default 512 MiB. Results do not depend on it. */
   memoryBudget?: number | undefined;
+  /**
+   * Below float32 only: the share, in [0, 1), of a difference's squared norm that may be left out before each matrix
+   * product by leaving out the tokens with the smallest differences. Default 0: nothing is left out. 0.001 saves about half
+   * of the products' work on a trained teacher and keeps a Kendall tau near 0.98; scores then come out a few per cent low.
+   */
+  tolerance?: number | undefined;
 }
 
 /** Options of {@link MaskedAutoencoder.scoreMap}. */

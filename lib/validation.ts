@@ -42,7 +42,7 @@ export function checkPresent(name: string, value: unknown): void {
 export function checkShare(
   name: string,
   value: unknown,
-  interval: '(0, 1)' | '(0, 1]' | '[0, 1]',
+  interval: '(0, 1)' | '(0, 1]' | '[0, 1)' | '[0, 1]',
 ): void {
   if (value === undefined) return;
   const inside =

@@ -75,6 +75,8 @@ export interface NativeScoreOptions extends NativeMasking {
   metric?: Metric | undefined;
   /** Upper bound in bytes for the activations of one chunk of variants. Default 512 MiB. */
   memoryBudget?: number | undefined;
+  /** Delta form only; see ScoreOptions. Default 0. */
+  tolerance?: number | undefined;
 }
 
 export interface NativeMae {

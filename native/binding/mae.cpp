@@ -22,6 +22,7 @@ LeaveOneOutOptions score_options(const Options& options) {
   scores.drop = drop_option(options, Drop::kDecoder);
   scores.metric = metric_option(options, Metric::kL1);
   scores.memory_budget = memory_budget_option(options);
+  scores.tolerance = options.number("tolerance", 0, 1, scores.tolerance);
   return scores;
 }
 

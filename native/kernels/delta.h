@@ -51,6 +51,11 @@ RoundedRows layer_norm_difference(const VariantSet& set, const RowRange& range, 
                                   const ProductRows& update, const LayerNormAnchor& anchor,
                                   const at::Tensor& weight, Precision precision);
 
+// The same, but only the squared norm of each row's difference: [R] float32.
+at::Tensor layer_norm_difference_squares(const VariantSet& set, const RowRange& range, const at::Tensor& d,
+                                         const ProductRows& update, const LayerNormAnchor& anchor,
+                                         const at::Tensor& weight);
+
 // gelu(u + du) - gelu(u), u and gelu_u [A, W] float32.
 RoundedRows gelu_difference(const VariantSet& set, const RowRange& range, const ProductRows& du,
                             const at::Tensor& u, const at::Tensor& gelu_u, Precision precision);
@@ -66,7 +71,8 @@ at::Tensor row_sums(const ProductRows& x, bool squared);
 
 // q, k and v side by side [n * T, 3E] -> by head [n, heads, 3, T, E / heads], as the attention operators read
 // them.
-at::Tensor split_heads(const at::Tensor& qkv, int64_t tokens, int64_t heads);
+// With packed_row [n * T] int32, row t of variant v is row packed_row[v * T + t] of qkv, or zeros where that is -1.
+at::Tensor split_heads(const at::Tensor& qkv, int64_t tokens, int64_t heads, const at::Tensor& packed_row = {});
 
 // qkv [n, heads, 3, T, E / heads] float32 -> concatenated heads [n, T, E], or [n, Q, E] for `queries` [n, Q]
 // int32: softmax(q k^T / sqrt(E / heads)) v.

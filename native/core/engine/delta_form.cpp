@@ -47,8 +47,8 @@ int64_t DeltaForm::packed_bytes() const {
 }
 
 // `latents` [g, V + 1, D] are those of the images where the encoder does not take part in the variants.
-DeltaForm::Group DeltaForm::prepare(const at::Tensor& images, const at::Tensor& visible, const at::Tensor& latents,
-                                    const LeaveOneOutOptions& options) const {
+DeltaForm::Group DeltaForm::prepare(const at::Tensor& images, const at::Tensor& visible,
+                                    const at::Tensor& latents, const LeaveOneOutOptions& options) const {
   Group group;
   group.grid = model_.grid_of(images);
   group.visible = visible;
@@ -75,7 +75,7 @@ at::Tensor DeltaForm::starting_difference(const Group& group, const VariantSet& 
   encoder_set.image = set.image;
   const at::Tensor embedded = at::empty({m * latents, model_.config().decoder->dim}, at::kFloat);
   encoder_.differences(
-      group.encoder, encoder_set, (slot + 1).to(at::kInt), {}, decoder_.precision(),
+      group.encoder, encoder_set, (slot + 1).to(at::kInt), {}, decoder_.precision(), 0,
       [&](const RowRange& range, const RoundedRows& rows) {
         store_product(decoder_embed_(rows), embedded.narrow(0, range.begin, range.size()));
       },
@@ -115,7 +115,7 @@ at::Tensor DeltaForm::run(const Group& group, int64_t begin, int64_t end, const 
     const bool squared = options.metric == Metric::kL2;
     at::Tensor sums = at::empty({set.rows()}, at::kDouble);
     decoder_.differences(
-        group.decoder, set, removed, d, precision,
+        group.decoder, set, removed, d, precision, options.tolerance,
         [&](const RowRange& range, const RoundedRows& rows) {
           sums.narrow(0, range.begin, range.size()).copy_(row_sums(decoder_pred_(rows), squared));
         },
@@ -125,7 +125,7 @@ at::Tensor DeltaForm::run(const Group& group, int64_t begin, int64_t end, const 
   }
   at::Tensor change = at::empty({set.rows(), values}, at::kFloat);
   decoder_.differences(
-      group.decoder, set, removed, d, precision,
+      group.decoder, set, removed, d, precision, options.tolerance,
       [&](const RowRange& range, const RoundedRows& rows) {
         store_product(decoder_pred_(rows), change.narrow(0, range.begin, range.size()));
       },

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <numeric>
 #include <thread>
 
 #include "kernels/parallel.h"
@@ -18,6 +19,42 @@ namespace {
 constexpr int64_t kRowsAtATime = 256;
 
 at::Tensor flat(const at::Tensor& x) { return x.view({-1, x.size(-1)}); }
+
+// The fewest rows of each variant whose squared norms leave out at most `tolerance` of the variant's sum, in
+// order; at least one.
+RowRange large_rows(const at::Tensor& squares, const VariantSet& set, double tolerance) {
+  const int64_t slots = set.slots();
+  const auto* value = squares.const_data_ptr<float>();
+  std::vector<int32_t> order(static_cast<size_t>(slots)), kept;
+  for (int64_t variant = 0; variant < set.variants; ++variant, value += slots) {
+    std::iota(order.begin(), order.end(), 0);
+    std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return value[a] < value[b]; });
+    double allowed = tolerance * std::accumulate(value, value + slots, 0.0);
+    size_t first = 0;
+    while (first + 1 < order.size() && value[order[first]] <= allowed) allowed -= value[order[first++]];
+    std::sort(order.begin() + static_cast<std::ptrdiff_t>(first), order.end());
+    for (size_t i = first; i < order.size(); ++i)
+      kept.push_back(static_cast<int32_t>(variant * slots) + order[i]);
+  }
+  const auto count = static_cast<int64_t>(kept.size());
+  const at::Tensor ids = at::empty({count}, at::kInt);
+  std::copy(kept.begin(), kept.end(), ids.mutable_data_ptr<int32_t>());
+  return {0, count, ids};
+}
+
+// A product of q, k and v, one row for each of the set's rows in `range`, as the attention operators read it;
+// zeros for rows that are not in the range.
+ProductRows by_head(const ProductRows& dqkv, const RowRange& range, const VariantSet& set, int64_t heads) {
+  if (!range.ids.defined()) return {split_heads(dqkv.values, set.tokens, heads), dqkv.scale};
+  const at::Tensor ids = range.ids.to(at::kLong);
+  const at::Tensor packed_row = at::full({set.rows()}, -1, at::kInt);
+  packed_row.index_copy_(0, ids, at::arange(range.size(), at::kInt));
+  ProductRows result{split_heads(dqkv.values, set.tokens, heads, packed_row), {}};
+  if (dqkv.scale.defined()) {
+    result.scale = at::zeros({set.rows()}, at::kFloat).index_copy_(0, ids, dqkv.scale);
+  }
+  return result;
+}
 
 }  // namespace
 
@@ -65,7 +102,7 @@ StackAnchor DeltaStack::anchor(const at::Tensor& tokens) const {
 }
 
 void DeltaStack::advance(Part& part, size_t block, const StackAnchor& anchor, Precision output,
-                         const Consumer& consume) const {
+                         double tolerance, const Consumer& consume) const {
   const bool last = block + 1 == blocks_.size();
   const BlockAnchor& kept = anchor.blocks[block];
   const TransformerBlock& weights = stack_.blocks[block];
@@ -83,24 +120,42 @@ void DeltaStack::advance(Part& part, size_t block, const StackAnchor& anchor, Pr
   part.attended.reset();
   part.dqkv = {};
 
+  // Products of all rows, or of those that matter; an update that was not added to d yet goes along with what
+  // reads d.
   const Block& products = blocks_[block];
-  const ProductRows projected = products.proj(round_rows(rows, attended, precision_));
+  const bool sparse = tolerance > 0;
+  ProductRows update = products.proj(round_rows(rows, attended, precision_));
+  RowRange chosen = rows;
+  if (sparse) {
+    chosen =
+        large_rows(layer_norm_difference_squares(set, rows, part.d, update, kept.norm2, weights.norm2.weight),
+                   set, tolerance);
+    update = {};
+  }
   const ProductRows du = products.fc1(
-      layer_norm_difference(set, rows, part.d, projected, kept.norm2, weights.norm2.weight, precision_));
-  const ProductRows dmlp = products.fc2(gelu_difference(set, rows, du, kept.u, kept.gelu_u, precision_));
+      layer_norm_difference(set, chosen, part.d, update, kept.norm2, weights.norm2.weight, precision_));
+  update = products.fc2(gelu_difference(set, chosen, du, kept.u, kept.gelu_u, precision_));
+  if (sparse) {
+    add_rows(chosen, part.d, update);
+    update = {};
+  }
   if (last) {
     consume({part.first_row, part.first_row + set.rows(), {}},
-            layer_norm_difference(set, rows, part.d, dmlp, anchor.norm, stack_.norm.weight, output));
+            layer_norm_difference(set, rows, part.d, update, anchor.norm, stack_.norm.weight, output));
     return;
   }
-  const ProductRows dqkv =
-      blocks_[block + 1].qkv(layer_norm_difference(set, rows, part.d, dmlp, anchor.blocks[block + 1].norm1,
-                                                   stack_.blocks[block + 1].norm1.weight, precision_));
-  part.dqkv = {split_heads(dqkv.values, set.tokens, weights.heads), dqkv.scale};
+  const LayerNormAnchor& norm1 = anchor.blocks[block + 1].norm1;
+  const at::Tensor& weight1 = stack_.blocks[block + 1].norm1.weight;
+  if (sparse) {
+    chosen = large_rows(layer_norm_difference_squares(set, rows, part.d, {}, norm1, weight1), set, tolerance);
+  }
+  part.dqkv = by_head(
+      blocks_[block + 1].qkv(layer_norm_difference(set, chosen, part.d, update, norm1, weight1, precision_)),
+      chosen, set, weights.heads);
 }
 
 void DeltaStack::differences(const StackAnchor& anchor, const VariantSet& set, const at::Tensor& removed,
-                             const at::Tensor& d, Precision output, const Consumer& consume,
+                             const at::Tensor& d, Precision output, double tolerance, const Consumer& consume,
                              const RunContext& context) const {
   const bool one_block = blocks_.size() == 1;
   at::Tensor attended;
@@ -146,12 +201,12 @@ void DeltaStack::differences(const StackAnchor& anchor, const VariantSet& set, c
         if (block == 0 && !part.d.defined()) {
           part.d = at::zeros({(one_block ? part.last : part.all).rows(), width_}, at::kFloat);
         } else if (block == 0) {
-          const ProductRows dqkv = blocks_[0].qkv(
-              layer_norm_difference(part.all, {0, part.all.rows(), {}}, part.d, {}, anchor.blocks[0].norm1,
-                                    stack_.blocks[0].norm1.weight, precision_));
-          part.dqkv = {split_heads(dqkv.values, set.tokens, stack_.blocks[0].heads), dqkv.scale};
+          const RowRange rows{0, part.all.rows(), {}};
+          const ProductRows dqkv = blocks_[0].qkv(layer_norm_difference(
+              part.all, rows, part.d, {}, anchor.blocks[0].norm1, stack_.blocks[0].norm1.weight, precision_));
+          part.dqkv = by_head(dqkv, rows, part.all, stack_.blocks[0].heads);
         }
-        advance(part, block, anchor, output, consume);
+        advance(part, block, anchor, output, tolerance, consume);
         ++finished[which];
       },
       &stopped);

@@ -42,9 +42,10 @@ class DeltaStack {
 
   // Variants of the anchor's images: `removed` [m] int32 is the token that each lacks (undefined: none), `d`
   // [m * T, E] float32 how their tokens differ to begin with (undefined: not at all; overwritten otherwise).
-  // Only the set's queries, if it has any, are computed in the last block and consumed.
+  // Only the set's queries, if it has any, are computed in the last block and consumed. tolerance: see
+  // LeaveOneOutOptions.
   void differences(const StackAnchor& anchor, const VariantSet& set, const at::Tensor& removed,
-                   const at::Tensor& d, Precision output, const Consumer& consume,
+                   const at::Tensor& d, Precision output, double tolerance, const Consumer& consume,
                    const RunContext& context) const;
 
   // Bytes that an image's anchor and a variant hold while differences() runs.
@@ -55,7 +56,7 @@ class DeltaStack {
 
  private:
   struct Part;
-  void advance(Part& part, size_t block, const StackAnchor& anchor, Precision output,
+  void advance(Part& part, size_t block, const StackAnchor& anchor, Precision output, double tolerance,
                const Consumer& consume) const;
 
   struct Block {

@@ -38,9 +38,11 @@ at::Tensor layer_norm_rows(const at::Tensor& x, const at::Tensor& weight, const 
   return result;
 }
 
-RoundedRows layer_norm_difference(const VariantSet& set, const RowRange& range, const at::Tensor& d,
-                                  const ProductRows& update, const LayerNormAnchor& anchor,
-                                  const at::Tensor& weight, Precision precision) {
+namespace {
+
+simd::LayerNormDifference layer_norm_arguments(const VariantSet& set, const RowRange& range, const at::Tensor& d,
+                                               const ProductRows& update, const LayerNormAnchor& anchor,
+                                               const at::Tensor& weight) {
   simd::LayerNormDifference arguments;
   arguments.set = variants_of(set);
   arguments.width = width_of(d);
@@ -50,7 +52,26 @@ RoundedRows layer_norm_difference(const VariantSet& set, const RowRange& range, 
   arguments.normed = floats(anchor.normed);
   arguments.deviation = floats(anchor.deviation);
   arguments.weight = floats(weight);
+  return arguments;
+}
+
+}  // namespace
+
+RoundedRows layer_norm_difference(const VariantSet& set, const RowRange& range, const at::Tensor& d,
+                                  const ProductRows& update, const LayerNormAnchor& anchor,
+                                  const at::Tensor& weight, Precision precision) {
+  simd::LayerNormDifference arguments = layer_norm_arguments(set, range, d, update, anchor, weight);
   RoundedRows result = rounded_rows(range.size(), arguments.width, precision, arguments.out);
+  for_rows(range.size(), arguments.width, simd::kernels().layer_norm_difference, arguments);
+  return result;
+}
+
+at::Tensor layer_norm_difference_squares(const VariantSet& set, const RowRange& range, const at::Tensor& d,
+                                         const ProductRows& update, const LayerNormAnchor& anchor,
+                                         const at::Tensor& weight) {
+  simd::LayerNormDifference arguments = layer_norm_arguments(set, range, d, update, anchor, weight);
+  at::Tensor result = at::empty({range.size()}, at::kFloat);
+  arguments.squares = result.mutable_data_ptr<float>();
   for_rows(range.size(), arguments.width, simd::kernels().layer_norm_difference, arguments);
   return result;
 }
@@ -100,11 +121,12 @@ at::Tensor row_sums(const ProductRows& x, bool squared) {
   return result;
 }
 
-at::Tensor split_heads(const at::Tensor& qkv, int64_t tokens, int64_t heads) {
+at::Tensor split_heads(const at::Tensor& qkv, int64_t tokens, int64_t heads, const at::Tensor& packed_row) {
   TORCH_CHECK(qkv.is_contiguous(), "a contiguous tensor is expected");
-  const int64_t n = qkv.size(0) / tokens, head_dim = qkv.size(1) / (3 * heads);
+  const int64_t n = (packed_row.defined() ? packed_row.size(0) : qkv.size(0)) / tokens, head_dim = qkv.size(1) / (3 * heads);
   at::Tensor result = at::empty({n, heads, 3, tokens, head_dim}, qkv.options());
   simd::SplitHeads arguments;
+  arguments.packed_row = ints(packed_row);
   arguments.tokens = tokens;
   arguments.heads = heads;
   arguments.head_bytes = head_dim * static_cast<int64_t>(qkv.element_size());

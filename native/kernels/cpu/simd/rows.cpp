@@ -116,10 +116,20 @@ void layer_norm_difference(const LayerNormDifference& args, int64_t begin, int64
     const float ratio = sigma / __builtin_sqrtf(after);
     const float of_normed = -(change / after) / (1.0F + ratio);
     const float of_d = ratio / sigma;
-    round_row(args.out, r, width, scratch, [&](int64_t i, int64_t count) {
+    const auto value = [&](int64_t i, int64_t count) {
       return load_part(args.weight + i, count) *
              (load_part(normed + i, count) * of_normed + (load_part(d + i, count) - mean) * of_d);
-    });
+    };
+    if (args.squares != nullptr) {
+      Floats total = {};
+      for_vectors(width, [&](int64_t i, int64_t count) {
+        const Floats x = value(i, count);  // zero beyond the row, as the weight is
+        total += x * x;
+      });
+      args.squares[r] = sum_of(total);
+    } else {
+      round_row(args.out, r, width, scratch, value);
+    }
   }
 }
 
@@ -171,14 +181,18 @@ void row_sums(const RowSums& args, int64_t begin, int64_t end) {
 void split_heads(const SplitHeads& args, int64_t begin, int64_t end) {
   const int64_t parts = 3 * args.heads, row_bytes = parts * args.head_bytes;
   for (int64_t variant = begin; variant < end; ++variant) {
-    const char* rows = args.rows + variant * args.tokens * row_bytes;
     char* out = args.out + variant * args.tokens * row_bytes;
     for (int64_t head = 0; head < args.heads; ++head) {
       for (int64_t part = 0; part < 3; ++part) {
-        const char* from = rows + (part * args.heads + head) * args.head_bytes;
+        const char* from = args.rows + (part * args.heads + head) * args.head_bytes;
         for (int64_t token = 0; token < args.tokens; ++token) {
-          __builtin_memcpy(out, from, static_cast<unsigned long>(args.head_bytes));
-          from += row_bytes;
+          const int64_t id = variant * args.tokens + token;
+          const int64_t row = args.packed_row != nullptr ? args.packed_row[id] : id;
+          if (row < 0) {
+            __builtin_memset(out, 0, static_cast<unsigned long>(args.head_bytes));
+          } else {
+            __builtin_memcpy(out, from + row * row_bytes, static_cast<unsigned long>(args.head_bytes));
+          }
           out += args.head_bytes;
         }
       }

@@ -51,6 +51,7 @@ struct LayerNormDifference {
   const float* deviation = nullptr;  // [anchor rows]: sqrt(variance + eps)
   const float* weight = nullptr;     // [width]
   Rounded out;
+  float* squares = nullptr;  // [packed rows]: instead of `out`, the squared norms
 };
 
 // gelu(u + du) - gelu(u), rounded.
@@ -155,6 +156,7 @@ struct RemovalAttention {
 // rows [rows, 3 * heads * head_dim] of a product, of whole variants of `tokens` rows each -> by head; the
 // scale stays as it is.
 struct SplitHeads {
+  const int32_t* packed_row = nullptr;  // [variants * tokens] -> row, or -1 for zeros; null: all, in order
   int64_t tokens = 0;
   int64_t heads = 0;
   int64_t head_bytes = 0;  // head_dim values
