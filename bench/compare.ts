@@ -39,6 +39,8 @@ export interface Pace {
   slowRounds: number;
   /** Quick runs take the checked call of a contender that is hopelessly slow for its timing instead of a second one. */
   checkIsTiming: boolean;
+  /** True once the time set aside for this part of a quick run is over: what is under way is finished, nothing is repeated. */
+  isLate(): boolean;
   say(text: string): void;
 }
 
@@ -91,7 +93,7 @@ export async function compare(
         if (entry.status === 'timed') await prepare(entry, work, pace);
       }
       await rounds(entries, work, pace);
-      comparisons.push(finished(work, entries, pace));
+      comparisons.push(finished(work, entries));
       entries = entries.map(again);
     }
   } finally {
@@ -131,6 +133,7 @@ function again(entry: Entry): Entry {
 async function rounds(entries: readonly Entry[], work: Work, pace: Pace): Promise<void> {
   const running = entries.filter((entry) => entry.status === 'timed');
   for (let round = 0; round < pace.rounds; round++) {
+    if (round > 0 && pace.isLate()) return;
     pace.say(`  round ${round + 1} of ${pace.rounds}`);
     // Another one begins each round, so that nobody always follows the same neighbour.
     for (let turn = 0; turn < running.length; turn++) {
@@ -273,7 +276,7 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-function finished(work: Work, entries: readonly Entry[], pace: Pace): Comparison {
+function finished(work: Work, entries: readonly Entry[]): Comparison {
   return {
     title: work.title,
     kind: work.kind,
@@ -283,7 +286,7 @@ function finished(work: Work, entries: readonly Entry[], pace: Pace): Comparison
     batch: work.kind === 'scores' ? null : work.batch,
     gflopPerImage: wholeFlops(work) / 1e9,
     baseline: work.baseline,
-    rounds: pace.rounds,
+    rounds: Math.max(0, ...entries.map(({ times }) => times.length)),
     rows: entries.map((entry) => row(entry, work)),
   };
 }

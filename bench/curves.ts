@@ -53,10 +53,14 @@ export async function measureCurves(
     for (const axis of ['patches', 'visible', 'batch', 'threads'] as const) {
       const curve: Curve = { title: titles[axis], axis, model: model.name, points: [] };
       for (const point of pointsOf(axis, plan, pace.threads)) {
+        if (pace.isLate()) {
+          pace.say(`Curve: ${titles[axis]}: ${point.x}: left out, the time is over`);
+          continue;
+        }
         pace.say(`Curve: ${titles[axis]}: ${point.x}`);
         curve.points.push(...(await measurePoint(model, specs, point, pool, temporary, pace)));
       }
-      curves.push(curve);
+      if (curve.points.length > 0) curves.push(curve);
     }
   } finally {
     await pool.close();

@@ -27,6 +27,8 @@ class Run {
   readonly #specs: ContenderSpec[];
   readonly #pace: Pace;
   readonly #results: Results;
+  /** When the section under way should come to an end, on performance.now()'s clock. */
+  until = Infinity;
 
   constructor(
     options: Options,
@@ -42,7 +44,7 @@ class Run {
     this.#specs = allContenders(python).filter(
       ({ key }) => options.only.length === 0 || options.only.some((text) => key.includes(text)),
     );
-    this.#pace = { ...options, say };
+    this.#pace = { ...options, say, isLate: () => performance.now() > this.until };
   }
 
   /** Measures the peaks of all precisions again and keeps the best. */
@@ -190,25 +192,39 @@ async function measure(options: Options): Promise<Results> {
       ].filter((note) => note !== null),
     };
     const run = new Run(options, helper, temporary, results, python);
-    // What one section trips over must not cost the hours of the others.
-    const section = async (name: (typeof options.sections)[number], work: () => Promise<void>) => {
+    // What one section trips over must not cost the hours of the others. A quick run gives each section its share of the
+    // time: `share` is how much of it may be over when the section stops repeating itself.
+    const section = async (
+      name: (typeof options.sections)[number],
+      share: number,
+      work: () => Promise<void>,
+    ) => {
       if (!options.sections.includes(name)) return;
+      run.until = start + 1000 * share * options.limitSeconds;
       try {
         await work();
       } catch (error) {
         results.failures.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
         say(`FAILED: ${results.failures.at(-1) ?? ''}`);
       }
+      if (performance.now() > run.until) {
+        results.notes.push(
+          `The time of a quick run was short for '${name}': fewer rounds or points.`,
+        );
+      }
     };
     await run.peaks();
-    for (const source of options.models) {
-      await section('scores', () => run.scores(source));
+    for (const [index, source] of options.models.entries()) {
+      const share = 0.6 * ((index + 1) / options.models.length) ** 0.5;
+      await section('scores', share, () => run.scores(source));
       await run.peaks();
     }
-    for (const source of options.rankers) await section('ranker', () => run.ranker(source));
-    for (const source of options.fileRankers) await section('files', () => run.files(source));
-    await section('curves', () => run.curves());
-    await section('kernels', () => run.kernels());
+    for (const source of options.rankers) await section('ranker', 0.78, () => run.ranker(source));
+    for (const source of options.fileRankers) {
+      await section('files', 0.85, () => run.files(source));
+    }
+    await section('kernels', 0.9, () => run.kernels());
+    await section('curves', 1, () => run.curves());
     for (const comparison of results.comparisons) fillShares(comparison, results.peaks);
     results.seconds = (performance.now() - start) / 1000;
     return results;

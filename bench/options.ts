@@ -27,6 +27,8 @@ export interface Options {
   budgetMs: number;
   slowMs: number;
   checkIsTiming: boolean;
+  /** What the run may take in seconds; parts that would begin later are cut short. */
+  limitSeconds: number;
   peakSeconds: number;
   kernelSeconds: number;
   threads: number;
@@ -108,6 +110,7 @@ export function readOptions(args: readonly string[]): Options | 'help' {
     fileImages: quick ? 40 : 200,
     ...pace,
     checkIsTiming: quick,
+    limitSeconds: quick ? 280 : Infinity,
     images: count('images', quick ? 2 : 4),
     rounds: count('rounds', pace.rounds),
     threads: count('threads', cores),

@@ -194,6 +194,7 @@ test('options: quick and full, refusals', (t) => {
   if (quick === 'help' || full === 'help') return;
   t.is(quick.out, 'bench/results');
   t.is(full.out, 'docs');
+  t.true(quick.limitSeconds < 300 && full.limitSeconds === Infinity);
   t.true(quick.budgetMs < full.budgetMs && quick.rounds < full.rounds);
   t.deepEqual(full.curves.patches, [49, 100, 196, 400, 784]);
   t.is(readOptions(['-h']), 'help');
