@@ -17,8 +17,8 @@ const native = {
   'core/engine': ['core/top', 'core/model', 'kernels'],
   'core/checkpoint': ['core/top', 'core/model'],
   'core/training': ['core/top', 'core/model', 'core/engine', 'core/checkpoint', 'kernels'],
-  // Turning bytes into pixels needs an operator and no model, so the binding reaches one kernel directly.
-  binding: ['core', 'kernels/pixels.h'],
+  // Turning bytes into pixels needs an operator and no model, and what the processor has is asked where it is known.
+  binding: ['core', 'kernels/pixels.h', 'kernels/simd.h'],
   bootstrap: [],
   test: ['core', 'kernels'],
 };

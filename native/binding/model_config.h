@@ -7,8 +7,8 @@
 #include "binding/node_api.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/engine/leave_one_out.h"
+#include "core/engine/teacher.h"
 #include "core/model/config.h"
-#include "kernels/linear.h"
 
 namespace ltrp::binding {
 
