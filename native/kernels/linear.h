@@ -49,7 +49,7 @@ class RoundedLinear {
   at::Tensor zero_point_;  // [N] zeros, kInt8
 };
 
-// Float32 weights in oneDNN's layout.
+// Float32 weights in oneDNN's layout; undefined where LibTorch was built without oneDNN.
 at::Tensor packed_weight(const at::Tensor& weight);
 // x [..., K] float32 contiguous, packed [N, K] from packed_weight: x W^T + bias, then GELU if asked for.
 at::Tensor packed_linear(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias,

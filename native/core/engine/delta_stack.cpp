@@ -14,9 +14,9 @@ namespace ltrp {
 
 namespace {
 
-// Rows that go through the matrix products at a time: enough for full speed, few enough that what passes from
-// one product to the next stays in a core's own cache.
-constexpr int64_t kRowsAtATime = 256;
+// Values of a layer that go through the matrix products at a time: enough rows for full speed, few enough that
+// what passes from one product to the next stays in a core's own cache.
+constexpr int64_t kValuesAtATime = int64_t{1} << 17;
 
 at::Tensor flat(const at::Tensor& x) { return x.view({-1, x.size(-1)}); }
 
@@ -164,7 +164,7 @@ void DeltaStack::differences(const StackAnchor& anchor, const VariantSet& set, c
     if (!one_block) first.queries.reset();
     attended = removal_difference(first, anchor.blocks[0].qkv, removed, anchor.blocks[0].attended);
   }
-  const int64_t variants_at_a_time = (kRowsAtATime + set.tokens - 1) / set.tokens;
+  const int64_t variants_at_a_time = (kValuesAtATime / width_ + set.tokens - 1) / set.tokens;
   std::vector<Part> parts;
   for (int64_t begin = 0; begin < set.variants; begin += variants_at_a_time) {
     const int64_t count = std::min(variants_at_a_time, set.variants - begin);

@@ -1,6 +1,7 @@
 #include "kernels/linear.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Context.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
 namespace ltrp {
@@ -76,7 +77,9 @@ int64_t RoundedLinear::packed_bytes() const {
   return outputs_ * inputs_ * each;
 }
 
-at::Tensor packed_weight(const at::Tensor& weight) { return reorder_weight(weight); }
+at::Tensor packed_weight(const at::Tensor& weight) {
+  return at::hasMKLDNN() ? reorder_weight(weight) : at::Tensor();
+}
 
 at::Tensor packed_linear(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias, bool gelu) {
   return linear_pointwise(x, packed, bias, gelu ? "gelu" : "none");
