@@ -36,6 +36,7 @@ at::Tensor reorder_weight(const at::Tensor& weight) {
 
 bool has_fast_products(Precision precision) {
   if (precision == Precision::kFloat32) return true;
+  if (!at::hasMKLDNN()) return false;
 #if defined(__x86_64__)
   __builtin_cpu_init();
   // AMX comes with both.
