@@ -67,7 +67,8 @@ DeltaForm::Group DeltaForm::prepare(const at::Tensor& images, const at::Tensor& 
 
 // How the decoder's input differs where the encoder lacked the token as well: [m * T, E].
 at::Tensor DeltaForm::starting_difference(const Group& group, const VariantSet& set, const at::Tensor& slot,
-                                          Drop drop, const RunContext& context) const {
+                                          const LeaveOneOutOptions& options,
+                                          const RunContext& context) const {
   const int64_t m = set.variants, latents = group.visible.size(1) + 1;
   VariantSet encoder_set;
   encoder_set.variants = m;
@@ -86,9 +87,17 @@ at::Tensor DeltaForm::starting_difference(const Group& group, const VariantSet& 
   const at::Tensor tokens = at::constant_pad_nd(group.visible.index_select(0, image) + 1, {1, 0}, 0);
   const at::Tensor d = at::zeros({m * set.tokens, embedded.size(1)}, at::kFloat);
   d.index_copy_(0, (tokens + start).reshape({-1}), embedded);
-  if (drop == Drop::kBoth) {
-    // The token itself is gone; what its encoder rows hold means nothing.
-    d.index_fill_(0, group.visible.index({image, slot}) + 1 + start.squeeze(1), 0);
+  if (options.drop == Drop::kBoth) {
+    // The token itself is gone; what its encoder rows hold means nothing. Nobody sees its own row, except
+    // that in a whole image its patch is predicted from the mask token that has taken its place.
+    const at::Tensor rows = group.visible.index({image, slot}) + 1 + start.squeeze(1);
+    if (whole_image(options.metric)) {
+      const at::Tensor latent = group.encoder.output.index({image, slot + 1});
+      d.index_copy_(0, rows,
+                    model_.tensors().at("mask_token").view({1, -1}) - model_.decoder_embed()(latent));
+    } else {
+      d.index_fill_(0, rows, 0);
+    }
   }
   return d;
 }
@@ -107,7 +116,7 @@ at::Tensor DeltaForm::run(const Group& group, int64_t begin, int64_t end, const 
   set.queries = group.queries;
   at::Tensor removed, d;
   if (options.drop != Drop::kEncoder) removed = (group.visible.index({image, slot}) + 1).to(at::kInt);
-  if (options.drop != Drop::kDecoder) d = starting_difference(group, set, slot, options.drop, context);
+  if (options.drop != Drop::kDecoder) d = starting_difference(group, set, slot, options, context);
 
   const int64_t values = model_.config().patch_values();
   const Precision precision = decoder_.precision();

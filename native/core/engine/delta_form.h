@@ -23,8 +23,8 @@ class DeltaForm {
                 const LeaveOneOutOptions& options) const;
   at::Tensor run(const Group& group, int64_t begin, int64_t end, const LeaveOneOutOptions& options,
                  const RunContext& context) const;
-  at::Tensor starting_difference(const Group& group, const VariantSet& set, const at::Tensor& slot, Drop drop,
-                                 const RunContext& context) const;
+  at::Tensor starting_difference(const Group& group, const VariantSet& set, const at::Tensor& slot,
+                                 const LeaveOneOutOptions& options, const RunContext& context) const;
 
   const MaskedAutoencoder& model_;
   DeltaStack encoder_;
