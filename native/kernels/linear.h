@@ -17,11 +17,12 @@ enum class Precision { kFloat32, kBfloat16, kInt8 };
 // AVX512_BF16 or AMX, int8 needs VNNI. float32 is always there.
 bool has_fast_products(Precision precision);
 
-// Rows for a matrix product. kInt8: values uint8 [R, W], x = (values - 128) * scale with scale [R]; otherwise
-// the values are the rows and scale is undefined.
+// Rows for a matrix product. kInt8: values uint8 [R, W], x = (values - zero_point) * scale with scale [R];
+// otherwise the values are the rows and scale is undefined.
 struct RoundedRows {
   at::Tensor values;
   at::Tensor scale;
+  int64_t zero_point = 128;
 };
 
 // A product of rounded rows: values bfloat16 [R, N] (float32 for kFloat32); row r is still to be multiplied

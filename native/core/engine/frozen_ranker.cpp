@@ -23,14 +23,13 @@ constexpr int64_t kTokensAtATime = 256;
 }  // namespace
 
 FrozenRanker::FrozenRanker(PatchRanker model, Precision wanted)
-    : model_(std::move(model)), precision_(effective_precision(wanted)) {
-  if (precision_ == Precision::kFloat32) {
-    model_.pack();
-  } else {
-    embedding_ = RoundedLinear(model_.patch_embedding().weight.flatten(1), precision_);
-    stack_.emplace(model_.encoder(), precision_);
-  }
-  model_.drop_unpacked();
+    : model_(std::move(model)),
+      precision_(effective_precision(wanted)),
+      embedding_precision_(precision_ == Precision::kInt8 ? effective_precision(Precision::kBfloat16)
+                                                          : precision_),
+      embedding_(model_.patch_embedding().weight.flatten(1), embedding_precision_),
+      stack_(model_.encoder(), precision_) {
+  model_.drop_products();
 }
 
 at::Tensor FrozenRanker::logits(const at::Tensor& images, const std::optional<at::Tensor>& visible,
@@ -38,25 +37,20 @@ at::Tensor FrozenRanker::logits(const at::Tensor& images, const std::optional<at
   const Grid grid = grid_of(images);
   const int64_t n = images.size(0), patches = grid.patches();
   const int64_t tokens = (visible ? visible->size(1) : patches) + 1;
-  at::Tensor table = model_.token_table(grid);
-  if (stack_) table.slice(0, 1).add_(model_.patch_embedding().bias);
-  const at::Tensor result =
-      visible ? at::zeros({n, patches}, at::kFloat) : at::empty({n, patches}, at::kFloat);
+  const at::Tensor table = model_.token_table(grid);
+  table.slice(0, 1).add_(model_.patch_embedding().bias);
+  const at::Tensor result = at::zeros({n, patches}, at::kFloat);
 
   std::atomic<int64_t> done{0};
   const auto compute = [&](int64_t begin, int64_t count) {
     context.check();
     const at::Tensor part = images.narrow(0, begin, count), out = result.narrow(0, begin, count);
     const at::Tensor ids = visible ? visible->narrow(0, begin, count) : at::Tensor();
-    if (stack_) {
-      const at::Tensor found = rounded_logits(part, ids, table);
-      if (visible && config().head == RankerHead::kToken) {
-        out.scatter_(1, ids, found);
-      } else {
-        out.copy_(found);
-      }
+    const at::Tensor found = forward(part, ids, table);
+    if (visible && config().head == RankerHead::kToken) {
+      out.scatter_(1, ids, found);
     } else {
-      out.copy_(model_.forward(part, visible ? std::optional(ids) : std::nullopt, table));
+      out.copy_(found);
     }
     done += count;
     if (at::get_thread_num() == 0) context.progress(done, n);
@@ -79,11 +73,11 @@ at::Tensor FrozenRanker::logits(const at::Tensor& images, const std::optional<at
   return result;
 }
 
-at::Tensor FrozenRanker::rounded_logits(const at::Tensor& images, const at::Tensor& visible,
-                                        const at::Tensor& table) const {
+at::Tensor FrozenRanker::forward(const at::Tensor& images, const at::Tensor& visible,
+                                 const at::Tensor& table) const {
   const int64_t n = images.size(0), width = config().encoder.dim;
   const ProductRows embedded = embedding_(patch_rows(
-      images, config().patch_size, visible.defined() ? visible.contiguous() : visible, precision_));
+      images, config().patch_size, visible.defined() ? visible.contiguous() : visible, embedding_precision_));
   const int64_t count = embedded.values.size(0) / n;
   at::Tensor x = at::empty({n, count + 1, width}, at::kFloat);
   x.select(1, 0).copy_(table[0]);
@@ -97,12 +91,11 @@ at::Tensor FrozenRanker::rounded_logits(const at::Tensor& images, const at::Tens
                              .flatten()
                              .contiguous();
   add_rows({0, n * count, ids}, x.view({-1, width}), embedded);
-  return model_.read_out(stack_->forward(x, config().head == RankerHead::kCls));
+  return model_.read_out(stack_.forward(x, config().head == RankerHead::kCls));
 }
 
 int64_t FrozenRanker::weight_bytes() const {
-  if (!stack_) return model_.weight_bytes();
-  return total_bytes(model_.tensors()) + embedding_.packed_bytes() + stack_->packed_bytes();
+  return model_.weight_bytes() + embedding_.packed_bytes() + stack_.packed_bytes();
 }
 
 }  // namespace ltrp

@@ -1,7 +1,6 @@
 // A ranker that is not trained any more, in the precision it was loaded for.
 #pragma once
 
-#include <memory>
 #include <optional>
 
 #include "core/engine/rounded_stack.h"
@@ -28,13 +27,15 @@ class FrozenRanker {
   int64_t weight_bytes() const;
 
  private:
-  at::Tensor rounded_logits(const at::Tensor& images, const at::Tensor& visible,
-                            const at::Tensor& table) const;
+  // Logits of the patches that go in; `table`: what the model adds to tokens, the embedding's bias included.
+  at::Tensor forward(const at::Tensor& images, const at::Tensor& visible, const at::Tensor& table) const;
 
   PatchRanker model_;
   Precision precision_;
+  // Not int8: 1.4% of a ViT-S/16's multiplications, but a quarter of the error of int8 throughout.
+  Precision embedding_precision_;
   RoundedLinear embedding_;
-  std::optional<RoundedStack> stack_;  // none: float32
+  RoundedStack stack_;
 };
 
 }  // namespace ltrp

@@ -104,7 +104,9 @@ void MaskedAutoencoder::drop_unpacked() {
   patch_embedding_.drop_unpacked();
   encoder_.drop_unpacked();
   decoder_.drop_unpacked();
-  for (LinearWeights* linear : {&decoder_embed_, &decoder_pred_}) linear->weight.reset();
+  for (LinearWeights* linear : {&decoder_embed_, &decoder_pred_}) {
+    if (linear->packed.defined()) linear->weight.reset();
+  }
   drop_unused_weights(tensors_);
 }
 

@@ -33,22 +33,17 @@ PatchRanker PatchRanker::initialized(const RankerConfig& config, uint64_t seed) 
 }
 
 void PatchRanker::bind() {
-  weight_bytes_ = total_bytes(tensors_);
   const LinearWeights patches = linear_weights(tensors_, "patch_embed.proj");
   patch_embedding_ = {patches.weight, patches.bias, {}};
   encoder_ = transformer_weights(tensors_, config_.encoder, "blocks", "norm", config_.layer_norm_eps);
   head_ = linear_weights(tensors_, "head");
 }
 
-// The head stays as it is: one logit a token is no matrix product.
-void PatchRanker::pack() {
-  patch_embedding_.pack();
-  encoder_.pack();
-}
-
-void PatchRanker::drop_unpacked() {
-  patch_embedding_.drop_unpacked();
-  encoder_.drop_unpacked();
+void PatchRanker::drop_products() {
+  patch_embedding_.weight.reset();
+  for (TransformerBlock& block : encoder_.blocks) {
+    for (LinearWeights* linear : {&block.qkv, &block.proj, &block.fc1, &block.fc2}) linear->weight.reset();
+  }
   drop_unused_weights(tensors_);
 }
 
@@ -78,11 +73,7 @@ at::Tensor PatchRanker::read_out(const at::Tensor& normed) const {
 }
 
 at::Tensor PatchRanker::forward(const at::Tensor& images, const std::optional<at::Tensor>& visible) const {
-  return forward(images, visible, token_table(grid_of(images)));
-}
-
-at::Tensor PatchRanker::forward(const at::Tensor& images, const std::optional<at::Tensor>& visible,
-                                const at::Tensor& table) const {
+  const at::Tensor table = token_table(grid_of(images));
   const int64_t n = images.size(0), count = table.size(0) - 1;
   at::Tensor patches = patchify_channels_first(images.to(dtype_), config_.patch_size);
   at::Tensor positions = table.slice(0, 1).unsqueeze(0);

@@ -18,12 +18,10 @@ class PatchRanker {
 
   const RankerConfig& config() const { return config_; }
   const TensorMap& tensors() const { return tensors_; }
-  // For a float32 model that is not trained any more: lays its weights out for fast products.
-  void pack();
-  // Lets go of the weights in this layout, the head's excepted: pack() or an engine has laid them out anew.
-  // tensors() is incomplete then.
-  void drop_unpacked();
-  int64_t weight_bytes() const { return weight_bytes_; }
+  // For engines that hold the weights of the patch projection and of the blocks in a layout of their own:
+  // lets go of these. forward() cannot be called any more, and tensors() is incomplete.
+  void drop_products();
+  int64_t weight_bytes() const { return total_bytes(tensors_); }
 
   // images [n, 3, H, W] normalised -> logits [n, L]. With `visible` [n, V] int64 ascending only those patches
   // go in; a token head then leaves the other slots at 0. A CLS head works on its own grid only:
@@ -40,9 +38,6 @@ class PatchRanker {
   // Tokens [n, T, D] after the final norm -> logits: [n, T - 1] of a token head, [n, L] of a CLS head, which
   // reads the first token only.
   at::Tensor read_out(const at::Tensor& normed) const;
-  // forward() for a table that is known.
-  at::Tensor forward(const at::Tensor& images, const std::optional<at::Tensor>& visible,
-                     const at::Tensor& table) const;
 
  private:
   PatchRanker() = default;
@@ -50,7 +45,6 @@ class PatchRanker {
 
   RankerConfig config_;
   TensorMap tensors_;
-  int64_t weight_bytes_ = 0;
   at::ScalarType dtype_ = at::kFloat;
   PatchEmbedding patch_embedding_;
   Transformer encoder_;

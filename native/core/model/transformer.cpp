@@ -32,7 +32,9 @@ void PatchEmbedding::pack() {
   if (weight.scalar_type() == at::kFloat) packed = packed_weight(weight.flatten(1));
 }
 
-void PatchEmbedding::drop_unpacked() { weight.reset(); }
+void PatchEmbedding::drop_unpacked() {
+  if (packed.defined()) weight.reset();
+}
 
 at::Tensor TransformerBlock::project_qkv(const at::Tensor& tokens) const { return qkv(norm1(tokens)); }
 
@@ -100,7 +102,9 @@ void Transformer::pack() {
 
 void Transformer::drop_unpacked() {
   for (TransformerBlock& block : blocks) {
-    for (LinearWeights* linear : {&block.qkv, &block.proj, &block.fc1, &block.fc2}) linear->weight.reset();
+    for (LinearWeights* linear : {&block.qkv, &block.proj, &block.fc1, &block.fc2}) {
+      if (linear->packed.defined()) linear->weight.reset();
+    }
   }
 }
 

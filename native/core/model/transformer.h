@@ -40,7 +40,7 @@ struct PatchEmbedding {
   // patches [n, T, 3 * p * p] -> [n, T, dim]
   at::Tensor operator()(const at::Tensor& patches) const;
   void pack();
-  // Lets go of the weight in this layout: pack() or an engine has laid it out anew.
+  // Lets go of the weight that pack() laid out anew.
   void drop_unpacked();
 };
 
@@ -73,7 +73,7 @@ struct Transformer {
   // keys and values only.
   at::Tensor forward_first(at::Tensor tokens) const;
   void pack();
-  // Lets go of the weights in this layout: pack() or an engine has laid them out anew.
+  // Lets go of the weights that pack() laid out anew.
   void drop_unpacked();
 };
 

@@ -48,6 +48,7 @@ RoundedRows gelu_rows(const ProductRows& u, const at::Tensor& bias, Precision pr
   arguments.u = product_of(u);
   arguments.bias = floats(bias);
   RoundedRows result = rounded_rows(rows, width, precision, arguments.out);
+  result.zero_point = simd::kGeluZero;
   for_rows(rows, width, simd::kernels().gelu, arguments);
   return result;
 }

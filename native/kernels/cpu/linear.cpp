@@ -56,20 +56,23 @@ RoundedLinear::RoundedLinear(const at::Tensor& weight, Precision precision)
     using Signature = at::Tensor(at::Tensor, std::optional<c10::List<int64_t>>);
     static const auto prepack = operator_named<Signature>("onednn::qlinear_prepack");
     packed_ = prepack.call(bytes, std::nullopt);
-  } else {
+  } else if (at::hasMKLDNN()) {
     packed_ = reorder_weight(precision == Precision::kBfloat16 ? weight.to(at::kBFloat16) : weight);
+  } else {
+    packed_ = weight;  // kFloat32: nothing else is fast there
   }
 }
 
 ProductRows RoundedLinear::operator()(const RoundedRows& x) const {
+  if (precision_ == Precision::kFloat32 && !at::hasMKLDNN()) return {at::linear(x.values, packed_), {}};
   if (precision_ != Precision::kInt8) return {linear_pointwise(x.values, packed_, std::nullopt, "none"), {}};
   using Signature = at::Tensor(at::Tensor, double, int64_t, at::Tensor, at::Tensor, at::Tensor,
                                std::optional<at::Tensor>, double, int64_t, std::optional<at::ScalarType>,
                                std::string_view, c10::List<std::optional<at::Scalar>>, std::string_view);
   static const auto call = operator_named<Signature>("onednn::qlinear_pointwise");
-  // Unsigned activations with zero point 128: products of two signed operands take a slow path.
-  return {call.call(x.values, 1.0, 128, packed_, scale_, zero_point_, std::nullopt, 1.0, 0, at::kBFloat16,
-                    "none", Arguments(), "none"),
+  // Unsigned activations with a zero point: products of two signed operands take a slow path.
+  return {call.call(x.values, 1.0, x.zero_point, packed_, scale_, zero_point_, std::nullopt, 1.0, 0,
+                    at::kBFloat16, "none", Arguments(), "none"),
           x.scale};
 }
 

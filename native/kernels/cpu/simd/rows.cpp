@@ -38,8 +38,9 @@ inline Floats first_lanes(Floats x, int64_t count) {
   return x;
 }
 
-// Rounds one row that value(offset, count) yields; lanes beyond count must be zero or are ignored.
-template <typename Value>
+// Rounds one row that value(offset, count) yields; lanes beyond count must be zero or are ignored. kZero: the
+// byte that stands for zero.
+template <int kZero = 128, typename Value>
 inline void round_row(const Rounded& out, int64_t row, int64_t width, float* scratch, Value value) {
   if (out.bfloat16 != nullptr) {
     uint16_t* to = out.bfloat16 + row * width;
@@ -59,7 +60,10 @@ inline void round_row(const Rounded& out, int64_t row, int64_t width, float* scr
     const Floats x = value(i, count);
     store_part(scratch + i, x, count);
     // Lanes beyond the row may hold anything: read back what was stored.
-    top = larger(top, magnitude(count == kWidth ? x : load_some(scratch + i, count)));
+    const Floats own = count == kWidth ? x : load_some(scratch + i, count);
+    // In units of 127 steps, on either side of zero.
+    top = larger(
+        top, kZero == 128 ? magnitude(own) : larger(own * (127.0F / (255 - kZero)), own * (-127.0F / kZero)));
   });
   const float most = largest_of(top);
   const float scale = most > 0 ? most / 127.0F : 1.0F;
@@ -68,7 +72,7 @@ inline void round_row(const Rounded& out, int64_t row, int64_t width, float* scr
   out.scale[row] = scale;
   uint8_t* to = out.bytes + row * width;
   for_vectors(width, [&](int64_t i, int64_t count) {
-    const Bytes x = to_bytes(load_part(scratch + i, count) * inverse);
+    const Bytes x = to_bytes<kZero>(load_part(scratch + i, count) * inverse);
     __builtin_memcpy(to + i, &x, static_cast<unsigned long>(count));
   });
 }
@@ -262,7 +266,7 @@ void gelu_rows(const GeluRows& args, int64_t begin, int64_t end) {
   float* scratch = LTRP_SCRATCH(width);
   for (int64_t r = begin; r < end; ++r) {
     const ProductRow u = row_of(args.u, r, width);
-    round_row(args.out, r, width, scratch, [&](int64_t i, int64_t count) {
+    round_row<kGeluZero>(args.out, r, width, scratch, [&](int64_t i, int64_t count) {
       return gelu(u.part(i, count) + load_part(args.bias + i, count));
     });
   }

@@ -24,7 +24,9 @@ struct PackedRows {
 };
 
 // What the matrix products are given: packed row r as bfloat16 or, for int8, as bytes
-// round(x / scale[r]) + 128 with scale[r] = max |x| / 127 (1 for a row of zeros); or float32 as it is.
+// round(x / scale[r]) + 128 with scale[r] = max |x| / 127 (1 for a row of zeros); or float32 as it is. What
+// the GELU yields is shifted by kGeluZero instead.
+constexpr int kGeluZero = 32;
 struct Rounded {
   uint16_t* bfloat16 = nullptr;  // exactly one of the three
   uint8_t* bytes = nullptr;

@@ -118,8 +118,11 @@ inline Floats float_of(Ints bits) {
   return x;
 }
 
-// x in [-127, 127], rounded and shifted by 128.
-inline Bytes to_bytes(Floats x) { return low_bytes((Words)(bits_of(x + kRounder) - (0x4B400000 - 128))); }
+// x in [-zero, 255 - zero], rounded and shifted by `zero`.
+template <int zero>
+inline Bytes to_bytes(Floats x) {
+  return low_bytes((Words)(bits_of(x + kRounder) - (0x4B400000 - zero)));
+}
 
 inline Floats magnitude(Floats x) { return float_of(bits_of(x) & 0x7fffffff); }
 
