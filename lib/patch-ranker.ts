@@ -3,7 +3,14 @@ import { nativeLoadOptions, resolveModel } from './models.js';
 import type { CoreBinding, NativeRanker } from './native/binding.js';
 import { runJob } from './native/job.js';
 import { loadCore } from './native/loader.js';
-import type { ImageBatch, JobOptions, LoadOptions, Ranking, RankerConfig } from './types.js';
+import type {
+  ImageBatch,
+  JobOptions,
+  LoadOptions,
+  Precision,
+  Ranking,
+  RankerConfig,
+} from './types.js';
 import { checkImages, checkIndices, checkOptions, invalid } from './validation.js';
 
 /** Options of {@link PatchRanker.rank}. */
@@ -31,12 +38,15 @@ export interface RankOptions extends JobOptions {
 export class PatchRanker {
   /** Geometry and input normalisation, as the checkpoint has them. */
   readonly config: Readonly<RankerConfig>;
+  /** What rankings are computed in: the precision asked for, or what the processor has instead. */
+  readonly precision: Precision;
   readonly #core: CoreBinding;
   readonly #native: NativeRanker;
 
   private constructor(core: CoreBinding, native: NativeRanker) {
     this.#core = core;
     this.#native = native;
+    this.precision = native.precision;
     const { imageHeight, imageWidth, patchSize, encoder, head, layerNormEps, mean, std } =
       native.config;
     this.config = Object.freeze({

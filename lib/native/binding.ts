@@ -111,6 +111,8 @@ export interface NativeMae {
 
 export interface NativeRanker {
   readonly config: NativeRankerConfig;
+  /** What the processor's instructions made of the precision asked for. */
+  readonly precision: NativePrecision;
   /** Without `visible`: all L patches go in. With it ([n * V], ascending per image): only those go in (training's asymmetric input). Logits [n, L]; kToken heads leave slots that were not visible at 0. */
   rank(
     job: NativeJob,
