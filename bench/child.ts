@@ -94,6 +94,11 @@ export class Contender {
     });
   }
 
+  /** Of the process; undefined when it could not be started. */
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
   /** Resident memory in bytes, now and at its highest since {@link resetPeak}; null where the system does not tell. */
   memory(): { now: number; peak: number } | null {
     try {

@@ -117,6 +117,32 @@ export function deltaFlops(teacher: Teacher, shape: ScoringShape): SplitFlops {
 }
 
 /**
+ * What {@link directFlops} and {@link deltaFlops} count, apart: the linears, which are the library's products, and attention as
+ * it is computed: one float32 product where the counts above have two for a difference.
+ */
+export function splitByKind(
+  teacher: Teacher,
+  shape: ScoringShape,
+  form: 'direct' | 'delta',
+): { products: SplitFlops; attention: number } {
+  const { patches, visible, variants } = shape;
+  const { encoder, decoder } = teacher;
+  const encoderAttention = encoder.depth * attention(encoder, visible + 1, visible + 1);
+  const firstQkv = 2 * (patches + 1) * 3 * decoder.dim ** 2;
+  const linears = (tokens: number): number => trimmedPass(teacher, shape, tokens, 0, false);
+  const attended = (tokens: number, first: boolean): number =>
+    trimmedPass(teacher, shape, tokens, 1, first) - linears(tokens);
+  const once = encoderFlops(teacher, shape) - encoderAttention + firstQkv + linears(patches + 1);
+  const anchorAttention = encoderAttention + attended(patches + 1, true);
+  const direct = form === 'direct';
+  const rest = variants * linears(patches);
+  return {
+    products: { float32: direct ? once + rest : once, own: direct ? 0 : rest },
+    attention: anchorAttention + variants * attended(patches, direct),
+  };
+}
+
+/**
  * A ranker on one image: patch embedding, CLS and all L patches through the blocks, the head. Both heads do L dot products
  * (the CLS head has L rows and one token, the token head one row and L tokens).
  */

@@ -9,11 +9,22 @@ import { measureCurves } from './curves.js';
 import { measureFiles } from './files.js';
 import { better, Helper } from './helper.js';
 import { busy, commit, machine, pythonTorch } from './machine.js';
-import { masks, pictureFiles, pictures, ranker, teacher, visibleCount } from './material.js';
+import {
+  masks,
+  pictureFiles,
+  pictures,
+  ranker,
+  teacher,
+  teacherFile,
+  visibleCount,
+} from './material.js';
+import { measureMemory } from './memory.js';
+import { fillProfileShares, measureProfile, profileProblem } from './profile.js';
 import { help, readOptions, UsageError, type Options } from './options.js';
 import { writeChart } from './report/chart.js';
 import { markdown } from './report/markdown.js';
 import type { Peak, Results } from './results.js';
+import { measureTolerance } from './tolerance.js';
 
 /** Progress is for people, on standard error; standard output gets the report. */
 function say(text: string): void {
@@ -130,28 +141,70 @@ class Run {
       { length: this.#options.fileImages },
       (_, i) => names[i % names.length] as string,
     );
-    const ours = this.#specs.filter(({ group }) => group === 'ours');
-    this.#results.files.push(...(await measureFiles(model, ours, paths, 16, this.#pace)));
+    this.#results.files.push(...(await measureFiles(model, this.#ours, paths, 16, this.#pace)));
   }
 
   async curves(): Promise<void> {
     const model = await teacher(this.#helper, this.#options.curveModel, this.#temporary);
     const loop = this.#specs.filter(({ key }) => key === 'loop-libtorch-float32');
-    const ours = this.#specs.filter(({ group }) => group === 'ours');
     const pace = { ...this.#pace, rounds: this.#options.curveRounds, slowRounds: 1 };
     this.#results.curves = await measureCurves(
       model,
-      [...loop, ...ours],
+      [...loop, ...this.#ours],
       this.#options.curves,
       this.#temporary,
       pace,
     );
   }
 
+  async tolerance(source: string): Promise<void> {
+    const { tolerance: plan } = this.#options;
+    const model = await teacherFile(this.#helper, source, this.#temporary);
+    const lists = source.startsWith('vit_') ? plan.randomLists : plan.trainedLists;
+    const specs = this.#ours.filter(({ precision }) => precision !== 'float32');
+    // Whoever is left out by --only: without it there is nothing to compare with.
+    const exact = allContenders(null).find(({ key }) => key === 'ltrp-float32') as ContenderSpec;
+    const { tolerance: found } = this.#results;
+    found.push(
+      await measureTolerance(model, exact, specs, lists, plan, this.#temporary, this.#pace),
+    );
+  }
+
+  async memory(): Promise<void> {
+    for (const { source, images, precisions } of this.#options.memory) {
+      const model = await teacherFile(this.#helper, source, this.#temporary);
+      const specs = this.#ours.filter(({ precision }) => precisions.includes(precision));
+      const rows = await measureMemory(model, specs, images, this.#temporary, this.#pace);
+      this.#results.memory.push(...rows);
+    }
+    if (this.#results.memory.length === 0 && this.#ours.length > 0) {
+      this.#results.notes.push("Memory was left out: this system does not tell a process's.");
+    }
+  }
+
+  async profile(): Promise<void> {
+    const { profile: plan, profileModel } = this.#options;
+    const problem = profileProblem();
+    if (problem !== null) {
+      this.#results.profileProblem = problem;
+      say(`Profile: left out: ${problem}`);
+      return;
+    }
+    const model = await teacherFile(this.#helper, profileModel, this.#temporary);
+    for (const spec of this.#ours) {
+      const profile = await measureProfile(model, spec, plan, this.#temporary, this.#pace);
+      if (profile !== null) this.#results.profiles.push(profile);
+    }
+  }
+
   async kernels(): Promise<void> {
     say('Kernels');
     this.#results.bandwidth = await this.#helper.bandwidth(this.#options.peakSeconds);
     this.#results.kernels = await this.#helper.kernels(this.#options.kernelSeconds);
+  }
+
+  get #ours(): ContenderSpec[] {
+    return this.#specs.filter(({ group }) => group === 'ours');
   }
 
   #file(name: string): string {
@@ -185,6 +238,10 @@ async function measure(options: Options): Promise<Results> {
       files: [],
       curves: [],
       kernels: [],
+      tolerance: [],
+      memory: [],
+      profiles: [],
+      profileProblem: null,
       failures: [],
       notes: [
         busy(),
@@ -215,23 +272,35 @@ async function measure(options: Options): Promise<Results> {
     };
     await run.peaks();
     for (const [index, source] of options.models.entries()) {
-      const share = 0.6 * ((index + 1) / options.models.length) ** 0.5;
+      const share = 0.56 * ((index + 1) / options.models.length) ** 0.5;
       await section('scores', share, () => run.scores(source));
       await run.peaks();
     }
-    for (const source of options.rankers) await section('ranker', 0.78, () => run.ranker(source));
+    for (const source of options.rankers) await section('ranker', 0.7, () => run.ranker(source));
     for (const source of options.fileRankers) {
-      await section('files', 0.85, () => run.files(source));
+      await section('files', 0.76, () => run.files(source));
     }
-    await section('kernels', 0.9, () => run.kernels());
+    await section('kernels', 0.81, () => run.kernels());
+    for (const source of options.toleranceModels) {
+      await section('tolerance', 0.85, () => run.tolerance(source));
+    }
+    await section('memory', 0.93, () => run.memory());
+    await section('profile', 0.95, () => run.profile());
     await section('curves', 1, () => run.curves());
     for (const comparison of results.comparisons) fillShares(comparison, results.peaks);
+    for (const profile of results.profiles) fillProfileShares(profile, results.peaks);
     results.seconds = (performance.now() - start) / 1000;
     return results;
   } finally {
     await helper.close();
     rmSync(temporary, { recursive: true, force: true });
   }
+}
+
+/** Of an earlier run; sections that it did not know are empty. */
+function rendered(text: string): Results {
+  const newer = { tolerance: [], memory: [], profiles: [], profileProblem: null };
+  return { ...newer, ...(JSON.parse(text) as Results) };
 }
 
 async function main(): Promise<void> {
@@ -243,7 +312,7 @@ async function main(): Promise<void> {
   const results =
     options.render === undefined
       ? await measure(options)
-      : (JSON.parse(readFileSync(options.render, 'utf8')) as Results);
+      : rendered(readFileSync(options.render, 'utf8'));
   const out = resolve(root, options.out);
   mkdirSync(out, { recursive: true });
   // First, so that a fault of the report costs no measurement: --render writes it again.

@@ -10,10 +10,10 @@ import {
   type RankerConfig,
 } from '../lib/index.js';
 import { cacheFolder } from '../lib/native/paths.js';
-import { root } from './contenders.js';
+import { root, type Material } from './contenders.js';
 import type { Helper } from './helper.js';
 import { drawAscending } from './statistics.js';
-import { writeTensor, type TensorFile } from './workers/tensors.js';
+import { readTeacherConfig, writeTensor, type TensorFile } from './workers/tensors.js';
 
 /** Weights of models with random ones; part of their file names, so that another seed is another file. */
 const modelSeed = 1;
@@ -51,6 +51,41 @@ export async function teacher(
     config,
     ...(await graph(path, 'mae', temporary)),
   };
+}
+
+/** A teacher that only contenders load, not this process: large ones must not take the memory that is measured. */
+export interface TeacherFile {
+  name: string;
+  path: string;
+  config: ReturnType<typeof readTeacherConfig>;
+}
+
+/** The file of a {@link teacher}, with its geometry. */
+export async function teacherFile(
+  helper: Helper,
+  source: string,
+  temporary: string,
+): Promise<TeacherFile> {
+  const path = await modelFile(helper, source, 'mae', temporary);
+  return { name: nameOf(source, 'teacher'), path, config: readTeacherConfig(path) };
+}
+
+/** `count` pictures at the size the teacher was made for, with masks, for contenders to load. */
+export async function scoringMaterial(
+  { path, config }: TeacherFile,
+  count: number,
+  temporary: string,
+): Promise<{ material: Material; patches: number; visible: number }> {
+  const { imageHeight, imageWidth, patchSize } = config;
+  const patches = (imageHeight / patchSize) * (imageWidth / patchSize);
+  const visible = visibleCount(patches);
+  const file = join(temporary, 'images.f32');
+  const material = {
+    mae: path,
+    images: await pictures(count, config, [imageHeight, imageWidth], file),
+    visible: masks(count, patches, visible),
+  };
+  return { material, patches, visible };
 }
 
 /** A ranker: `vit_s` (random weights), `tiny` (the embedded one), or a file. */

@@ -2,8 +2,20 @@
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import type { CurvePlan } from './curves.js';
+import type { MemoryPlan } from './memory.js';
+import type { ProfilePlan } from './profile.js';
+import type { TolerancePlan } from './tolerance.js';
 
-export const sections = ['scores', 'ranker', 'files', 'curves', 'kernels'] as const;
+export const sections = [
+  'scores',
+  'ranker',
+  'files',
+  'kernels',
+  'tolerance',
+  'memory',
+  'profile',
+  'curves',
+] as const;
 export type Section = (typeof sections)[number];
 
 export interface Options {
@@ -18,6 +30,13 @@ export interface Options {
   curveModel: string;
   curves: CurvePlan;
   curveRounds: number;
+  /** Teachers of the tolerances. */
+  toleranceModels: readonly string[];
+  tolerance: TolerancePlan;
+  memory: readonly MemoryPlan[];
+  /** Teacher of the profile. */
+  profileModel: string;
+  profile: ProfilePlan;
   /** Images of one call for scores, at most. */
   images: number;
   rankerImages: number;
@@ -48,7 +67,8 @@ first, and writes benchmarks.md, benchmarks.json and benchmarks.svg.
   --quick              under 5 minutes: fewer images, rounds and points; written to bench/results instead of docs
   --model <names>      teachers: vit_b, vit_l, vit_h14 (random weights), tiny (embedded), or files (default vit_b,tiny)
   --ranker <names>     rankers: vit_s (random weights), tiny (embedded), or files (default vit_s,tiny)
-  --sections <names>   of ${sections.join(', ')} (default all)
+  --sections <names>   of ${sections.join(', ')}
+                       (default all; --quick leaves out profile)
   --only <texts>       contenders whose name has one of these in it, for example int8,onnx
   --images <n>         images of one call for scores
   --rounds <n>         rounds of every comparison
@@ -99,13 +119,26 @@ export function readOptions(args: readonly string[]): Options | 'help' {
       };
   return {
     mode: quick ? 'quick' : 'full',
-    sections: chosen.length > 0 ? (chosen as Section[]) : sections,
+    sections:
+      chosen.length > 0
+        ? (chosen as Section[])
+        : sections.filter((name) => !quick || name !== 'profile'),
     models: models.length > 0 ? models : ['vit_b', 'tiny'],
     rankers: rankers.length > 0 ? rankers : quick ? ['vit_s'] : ['vit_s', 'tiny'],
     fileRankers: rankers.length > 0 ? rankers : quick ? ['tiny'] : ['vit_s', 'tiny'],
     curveModel: quick ? 'tiny' : (models[0] ?? 'vit_b'),
     curves: quick ? quickCurves(cores) : fullCurves(cores),
     curveRounds: quick ? 2 : 3,
+    toleranceModels: models.length > 0 ? models : quick ? ['tiny'] : ['tiny', 'vit_b'],
+    tolerance: {
+      tolerances: quick ? [0, 1e-3, 1e-2, 1e-1] : [0, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1],
+      trainedLists: quick ? 20 : 40,
+      randomLists: 2,
+      rounds: count('rounds', quick ? 2 : 7),
+    },
+    memory: memoryPlans(quick, models),
+    profileModel: models[0] ?? 'vit_b',
+    profile: { images: 4, seconds: quick ? 3 : 15, frequency: 499 },
     rankerImages: quick ? 32 : 128,
     fileImages: quick ? 40 : 200,
     ...pace,
@@ -142,6 +175,18 @@ function parse(args: readonly string[]) {
   } catch (error) {
     throw new UsageError((error as Error).message);
   }
+}
+
+/** Large teachers take minutes for an image in float32, and are there to show that they fit. */
+export function memoryPlans(quick: boolean, models: readonly string[]): MemoryPlan[] {
+  const sources = models.length > 0 ? models : quick ? ['vit_b'] : ['vit_b', 'vit_l', 'vit_h14'];
+  return sources.map((source): MemoryPlan => {
+    if (['vit_l', 'vit_h14'].includes(source)) {
+      return { source, images: [1, 2], precisions: ['float32', 'int8'] };
+    }
+    const images = quick ? [1, 8] : [1, 8, 64];
+    return { source, images, precisions: ['float32', 'bfloat16', 'int8'] };
+  });
 }
 
 /** 1, 2, 4 … and all cores. */

@@ -119,6 +119,94 @@ export interface Curve {
   }[];
 }
 
+/** Sparse deltas: how speed and order change with `tolerance`. */
+export interface ToleranceCurve {
+  model: string;
+  patches: number;
+  visible: number;
+  /** Images of a call; each is a list of its own, with its own mask. */
+  lists: number;
+  points: {
+    contender: string;
+    label: string;
+    precision: Precision;
+    tolerance: number;
+    msPerImage: Spread | null;
+    /** Against tolerance 0 at the same precision: the median of the rounds' ratios. */
+    speedUp: number | null;
+    /** Against float32 with the same masks: mean and lowest over the lists. */
+    kendallTau: number;
+    lowestTau: number;
+    /** Mean relative error against float32. */
+    error: number;
+  }[];
+}
+
+/** Resident memory of one process that scores, in bytes. */
+export interface MemoryRow {
+  model: string;
+  label: string;
+  precision: Precision;
+  /** Of one call. */
+  images: number;
+  msPerImage: Spread;
+  /** Of the weights' file. */
+  weights: number;
+  /** LibTorch is there, no weights yet. */
+  beforeLoad: number;
+  afterLoad: number;
+  /** The highest while the weights were loaded. */
+  loadPeak: number;
+  /** The highest while it scored. */
+  peak: number;
+}
+
+/** What a sample of the profile belongs to, in the report's order. */
+export const profileParts = [
+  'products',
+  'logits',
+  'values',
+  'softmax',
+  'operands',
+  'removal',
+  'norm',
+  'gelu',
+  'rounding',
+  'heads',
+  'core',
+  'library',
+  'allocation',
+  'waiting',
+  'kernel',
+  'node',
+] as const;
+export type ProfilePart = (typeof profileParts)[number];
+
+/** Where the processors' time went while images were scored. */
+export interface Profile {
+  model: string;
+  label: string;
+  precision: Precision;
+  images: number;
+  calls: number;
+  msPerImage: Spread;
+  threads: number;
+  /** Processor time over what `threads` processors had in that time. */
+  busy: number;
+  /** Processor time of one image, all threads together, in milliseconds. */
+  cpuMsPerImage: number;
+  /** Shares of the processor time. */
+  parts: { part: ProfilePart; share: number }[];
+  /** The largest functions that are not generated code. */
+  functions: { object: string; name: string; part: ProfilePart; share: number }[];
+  /** Operations of one image in the library's products, and in attention (float32 for everybody). */
+  productFlops: SplitFlops;
+  attentionFlops: number;
+  /** How fast they ran while they ran, over the peaks of the run. */
+  productsOfPeak: number | null;
+  attentionOfPeak: number | null;
+}
+
 export interface Machine {
   cpu: string;
   cores: number;
@@ -143,6 +231,11 @@ export interface Results {
   files: FilesRow[];
   curves: Curve[];
   kernels: Kernel[];
+  tolerance: ToleranceCurve[];
+  memory: MemoryRow[];
+  profiles: Profile[];
+  /** Why there is no profile although one was asked for. */
+  profileProblem: string | null;
   /** What was left out and why. */
   notes: string[];
   /** Sections that broke off. */

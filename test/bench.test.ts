@@ -297,6 +297,10 @@ test('the report says what was timed, how fast against the loop, and what was no
         plainBytes: 2e7,
       },
     ],
+    tolerance: [],
+    memory: [],
+    profiles: [],
+    profileProblem: 'perf is not installed.',
     notes: [],
     failures: ['Scores: no luck.'],
   };
@@ -315,6 +319,7 @@ test('the report says what was timed, how fast against the loop, and what was no
   );
   t.regex(text, /^- \*\*Broke off:\*\* Scores: no luck\.$/m);
   t.regex(text, /217\.8/, 'the derivation of the count');
+  t.regex(text, /^Not measured: perf is not installed\.$/m);
   const drawn = JSON.stringify(chart(results));
   t.true(drawn.includes('"fast"') && !drawn.includes('"broken"'));
 });

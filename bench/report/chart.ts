@@ -1,6 +1,6 @@
 /** The chart, drawn by Vega-Lite. */
 import { writeFileSync } from 'node:fs';
-import type { Curve, Results } from '../results.js';
+import type { Curve, Results, ToleranceCurve } from '../results.js';
 
 /** What this uses of vega and vega-lite. Their own types are not there until the benchmark installs them. */
 interface Vega {
@@ -59,6 +59,13 @@ export function chart(results: Results): Spec {
     rows.push({
       resolve: { scale: { color: 'shared', x: 'independent', y: 'independent' } },
       concat: results.curves.map(curvePanel),
+      columns: 2,
+    });
+  }
+  if (results.tolerance.length > 0) {
+    rows.push({
+      resolve: { scale: { color: 'shared', x: 'independent', y: 'independent' } },
+      concat: results.tolerance.map(tolerancePanel),
       columns: 2,
     });
   }
@@ -174,6 +181,40 @@ function exactness(rows: readonly TimedRow[]): Spec {
       },
       x: logarithmic('error', 'relative error (left is better)', ticks, '.0e'),
       color: groupColour,
+    },
+  };
+}
+
+/** Speed against order, a line for each precision from tolerance 0 on. */
+function tolerancePanel({ model, points }: ToleranceCurve): Spec {
+  const quantitative = { type: 'quantitative', scale: { zero: false, nice: true } };
+  return {
+    title: `Sparse deltas: ${model}`,
+    data: {
+      values: points.map(({ label, tolerance, speedUp, kendallTau }) => ({
+        label,
+        tolerance,
+        speedUp,
+        kendallTau,
+      })),
+    },
+    width: 300,
+    height: 200,
+    mark: { type: 'line', point: true },
+    encoding: {
+      x: { ...quantitative, field: 'speedUp', title: 'speed against tolerance 0' },
+      y: { ...quantitative, field: 'kendallTau', title: 'Kendall tau against float32' },
+      order: { field: 'tolerance', type: 'quantitative' },
+      color: {
+        field: 'label',
+        type: 'nominal',
+        title: null,
+        scale: {
+          domain: [...new Set(points.map(({ label }) => label))],
+          range: curveColours.slice(2),
+        },
+        legend: { orient: 'bottom', labelLimit: 0 },
+      },
     },
   };
 }

@@ -1,6 +1,7 @@
 /** The report for people. */
 import { vitBaseFlops } from '../flops.js';
 import type { Comparison, Curve, Results, Row } from '../results.js';
+import { memory, profile, tolerance } from './engine.js';
 import { counting, procedure } from './prose.js';
 import { digits, fixed, percent, ratePerSecond, rateSpread, table, times, tiny } from './tables.js';
 
@@ -15,7 +16,10 @@ export function markdown(results: Results): string {
     ...results.comparisons.map(comparison),
     files(results),
     curves(results.curves),
+    tolerance(results.tolerance),
+    memory(results.memory),
     kernels(results),
+    profile(results),
     procedure(),
     counting(),
   ];

@@ -68,10 +68,11 @@ await serve({
   async scores(request) {
     const count = integer(request, 'images');
     const variants = integer(request, 'variants');
+    const tolerance = request['tolerance'] as number | undefined;
     const ids = Int32Array.from(visible.slice(0, count).flat());
     const batch = first(count);
     const { result, ...times } = await timed(() =>
-      loaded(mae).scorePatches(batch, { visible: ids }),
+      loaded(mae).scorePatches(batch, { visible: ids, tolerance }),
     );
     // The API scores all visible patches; who asks for fewer still gets, and is told the time of, all of them.
     const scores = rows(result.scores, result.shape[1]).map((row) => row.slice(0, variants));

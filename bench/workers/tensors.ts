@@ -1,5 +1,5 @@
 /** Tensors in files: raw float32 with a shape beside it (bench/PROTOCOL.md), and safetensors in float32. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
 import type { MaeConfig, RankerConfig, TransformerConfig } from '../../lib/index.js';
 
 export interface Tensor {
@@ -54,6 +54,47 @@ export interface Checkpoint {
   encoder: TransformerConfig;
   decoder: TransformerConfig | null;
   head: RankerConfig['head'] | null;
+}
+
+/** Geometry and normalisation of one of our teachers, from the file's header alone. */
+export function readTeacherConfig(
+  path: string,
+): Pick<
+  MaeConfig,
+  'encoder' | 'decoder' | 'patchSize' | 'imageHeight' | 'imageWidth' | 'mean' | 'std'
+> {
+  const file = openSync(path, 'r');
+  try {
+    const bytes = (length: number, position: number): Buffer => {
+      const found = Buffer.alloc(length);
+      if (readSync(file, found, 0, length, position) !== length) {
+        throw new Error(`${path} ends within its header.`);
+      }
+      return found;
+    };
+    const length = Number(bytes(8, 0).readBigUInt64LE(0));
+    const header = JSON.parse(bytes(length, 8).toString('utf8')) as Header;
+    const config = JSON.parse(header.__metadata__.config) as {
+      image_height: number;
+      image_width: number;
+      patch_size: number;
+      encoder: StoredTransformer;
+      decoder: StoredTransformer;
+      mean: [number, number, number];
+      std: [number, number, number];
+    };
+    return {
+      encoder: transformer(config.encoder),
+      decoder: transformer(config.decoder),
+      patchSize: config.patch_size,
+      imageHeight: config.image_height,
+      imageWidth: config.image_width,
+      mean: config.mean,
+      std: config.std,
+    };
+  } finally {
+    closeSync(file);
+  }
 }
 
 /**

@@ -1,0 +1,143 @@
+/** Sparse deltas: speed against Kendall's tau, at several tolerances. */
+import { rankAgreement } from '../lib/index.js';
+import { Contender, ContenderError } from './child.js';
+import type { Pace } from './compare.js';
+import type { ContenderSpec } from './contenders.js';
+import { scoringMaterial, type TeacherFile } from './material.js';
+import type { ToleranceCurve } from './results.js';
+import { mean, meanRelativeError, quantile, spread } from './statistics.js';
+
+export interface TolerancePlan {
+  /** Ascending; the first is 0. */
+  tolerances: readonly number[];
+  /** Lists of trained teachers, and of those with random weights, whose order means little. */
+  trainedLists: number;
+  randomLists: number;
+  rounds: number;
+}
+
+interface Cell {
+  spec: ContenderSpec;
+  process: Contender;
+  tolerance: number;
+  times: number[];
+  agreement: ListAgreement;
+}
+
+export interface ListAgreement {
+  kendallTau: number;
+  lowestTau: number;
+  error: number;
+}
+
+/**
+ * Scores the same images with the same masks at every tolerance; float32, which has no differences to leave out, is what they
+ * are held against. It agrees with float64 to 1e-6 (the main comparison checks that).
+ */
+export async function measureTolerance(
+  model: TeacherFile,
+  reference: ContenderSpec,
+  specs: readonly ContenderSpec[],
+  lists: number,
+  plan: TolerancePlan,
+  temporary: string,
+  pace: Pace,
+): Promise<ToleranceCurve> {
+  pace.say(`Tolerance: ${model.name}`);
+  const { material, patches, visible } = await scoringMaterial(model, lists, temporary);
+  const request = { images: lists, variants: visible };
+  const start = async (spec: ContenderSpec): Promise<Contender> => {
+    const process = new Contender(spec.label, spec.program(pace.threads));
+    try {
+      await process.ask('hello', { threads: pace.threads });
+      await process.ask('load', spec.load(material));
+      return process;
+    } catch (error) {
+      await process.close();
+      throw error;
+    }
+  };
+  const exact = await start(reference);
+  let expected: number[][];
+  try {
+    expected = (await exact.ask('scores', request))['scores'] as number[][];
+  } finally {
+    await exact.close();
+  }
+  const cells: Cell[] = [];
+  const processes: Contender[] = [];
+  try {
+    for (const spec of specs) {
+      let process: Contender;
+      try {
+        process = await start(spec);
+      } catch (error) {
+        if (!(error instanceof ContenderError && error.unsupported)) throw error;
+        pace.say(`  ${spec.label}: not available: ${error.message}`);
+        continue;
+      }
+      processes.push(process);
+      for (const tolerance of plan.tolerances) {
+        const { scores } = await process.ask('scores', { ...request, tolerance });
+        const agreement = await agreementOfLists(scores as number[][], expected);
+        cells.push({ spec, process, tolerance, times: [], agreement });
+      }
+    }
+    for (let round = 0; round < plan.rounds; round++) {
+      if (round > 0 && pace.isLate()) break;
+      pace.say(`  round ${round + 1} of ${plan.rounds}`);
+      for (let turn = 0; turn < cells.length; turn++) {
+        const { process, tolerance, times } = cells[(turn + round) % cells.length] as Cell;
+        const { ms } = await process.ask('scores', { ...request, tolerance });
+        times.push((ms as number) / lists);
+      }
+    }
+  } finally {
+    for (const process of processes) await process.close();
+  }
+  const points = cells.map(({ spec, tolerance, times, agreement }) => {
+    const full = cells.find((other) => other.spec === spec && other.tolerance === 0);
+    return {
+      contender: spec.key,
+      label: spec.label,
+      precision: spec.precision,
+      tolerance,
+      msPerImage: spread(times),
+      speedUp: full === undefined ? null : medianRatio(full.times, times),
+      ...agreement,
+    };
+  });
+  return { model: model.name, patches, visible, lists, points };
+}
+
+/** Median of `before[i] / after[i]`: what a busy machine slows in one round it slows for both. */
+export function medianRatio(before: readonly number[], after: readonly number[]): number | null {
+  const ratios = before.flatMap((ms, i) => {
+    const other = after[i];
+    return other === undefined ? [] : [ms / other];
+  });
+  return ratios.length === 0
+    ? null
+    : quantile(
+        ratios.sort((a, b) => a - b),
+        0.5,
+      );
+}
+
+/** Every row is a list of its own. */
+export async function agreementOfLists(
+  values: readonly (readonly number[])[],
+  expected: readonly (readonly number[])[],
+): Promise<ListAgreement> {
+  const width = expected[0]?.length ?? 0;
+  const { kendallTau } = await rankAgreement(
+    Float32Array.from(values.flat()),
+    Float32Array.from(expected.flat()),
+    [expected.length, width],
+  );
+  return {
+    kendallTau: mean(Array.from(kendallTau)),
+    lowestTau: Math.min(...kendallTau),
+    error: meanRelativeError(values, expected),
+  };
+}
