@@ -71,8 +71,10 @@ at::Tensor row_sums(const ProductRows& x, bool squared);
 
 // q, k and v side by side [n * T, 3E] -> by head [n, heads, 3, T, E / heads], as the attention operators read
 // them.
-// With packed_row [n * T] int32, row t of variant v is row packed_row[v * T + t] of qkv, or zeros where that is -1.
-at::Tensor split_heads(const at::Tensor& qkv, int64_t tokens, int64_t heads, const at::Tensor& packed_row = {});
+// With packed_row [n * T] int32, row t of variant v is row packed_row[v * T + t] of qkv, or zeros where that
+// is -1.
+at::Tensor split_heads(const at::Tensor& qkv, int64_t tokens, int64_t heads,
+                       const at::Tensor& packed_row = {});
 
 // qkv [n, heads, 3, T, E / heads] float32 -> concatenated heads [n, T, E], or [n, Q, E] for `queries` [n, Q]
 // int32: softmax(q k^T / sqrt(E / heads)) v.

@@ -14,8 +14,8 @@ namespace ltrp {
 
 namespace {
 
-// Values of a layer that go through the matrix products at a time: enough rows for full speed, few enough that
-// what passes from one product to the next stays in a core's own cache.
+// Values of a layer that go through the matrix products at a time: enough rows for full speed, few enough
+// that what passes from one product to the next stays in a core's own cache.
 constexpr int64_t kValuesAtATime = int64_t{1} << 17;
 
 at::Tensor flat(const at::Tensor& x) { return x.view({-1, x.size(-1)}); }

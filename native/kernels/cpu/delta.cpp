@@ -40,9 +40,9 @@ at::Tensor layer_norm_rows(const at::Tensor& x, const at::Tensor& weight, const 
 
 namespace {
 
-simd::LayerNormDifference layer_norm_arguments(const VariantSet& set, const RowRange& range, const at::Tensor& d,
-                                               const ProductRows& update, const LayerNormAnchor& anchor,
-                                               const at::Tensor& weight) {
+simd::LayerNormDifference layer_norm_arguments(const VariantSet& set, const RowRange& range,
+                                               const at::Tensor& d, const ProductRows& update,
+                                               const LayerNormAnchor& anchor, const at::Tensor& weight) {
   simd::LayerNormDifference arguments;
   arguments.set = variants_of(set);
   arguments.width = width_of(d);
@@ -123,7 +123,8 @@ at::Tensor row_sums(const ProductRows& x, bool squared) {
 
 at::Tensor split_heads(const at::Tensor& qkv, int64_t tokens, int64_t heads, const at::Tensor& packed_row) {
   TORCH_CHECK(qkv.is_contiguous(), "a contiguous tensor is expected");
-  const int64_t n = (packed_row.defined() ? packed_row.size(0) : qkv.size(0)) / tokens, head_dim = qkv.size(1) / (3 * heads);
+  const int64_t n = (packed_row.defined() ? packed_row.size(0) : qkv.size(0)) / tokens,
+                head_dim = qkv.size(1) / (3 * heads);
   at::Tensor result = at::empty({n, heads, 3, tokens, head_dim}, qkv.options());
   simd::SplitHeads arguments;
   arguments.packed_row = ints(packed_row);
