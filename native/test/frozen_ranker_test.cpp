@@ -1,0 +1,159 @@
+// Rankers for inference: every precision against float64.
+#include "core/engine/frozen_ranker.h"
+
+#include <ATen/ATen.h>
+#include <doctest/doctest.h>
+
+#include <atomic>
+
+#include "core/engine/agreement.h"
+#include "core/engine/masking.h"
+#include "core/engine/teacher.h"
+#include "core/error.h"
+#include "test/core_support.h"
+#include "test/delta_support.h"
+
+namespace ltrp::test {
+namespace {
+
+// A ranker of a size that has an order to lose: 10 x 12 patches of 8 pixels, four blocks.
+RankerConfig larger_config(RankerHead head) {
+  RankerConfig config;
+  config.image_height = 80;
+  config.image_width = 96;
+  config.patch_size = 8;
+  config.encoder = {72, 4, 3, 200};
+  config.head = head;
+  return config;
+}
+
+RankerCheckpoint checkpoint_of(const RankerConfig& config) {
+  return {config, perturbed(PatchRanker::initialized(config, 2).tensors(), 2), "ltrp"};
+}
+
+FrozenRanker frozen(const RankerCheckpoint& checkpoint, Precision precision) {
+  return {PatchRanker(checkpoint), precision};
+}
+
+// What logits may be off by, of their spread over an image.
+double tolerance_of(Precision precision) {
+  return precision == Precision::kFloat32 ? 1e-5 : precision == Precision::kBfloat16 ? 0.03 : 0.1;
+}
+
+double error_of(const at::Tensor& got, const at::Tensor& exact) {
+  return largest_difference(got.to(at::kDouble), exact) / exact.std().item<double>();
+}
+
+TEST_CASE("logits of every precision agree with float64: both heads, visible subsets, other grids") {
+  at_every_level([] {
+    for (const RankerHead head : {RankerHead::kCls, RankerHead::kToken}) {
+      const RankerCheckpoint checkpoint = checkpoint_of(larger_config(head));
+      const PatchRanker exact(checkpoint, at::kDouble);
+      const at::Tensor images = random_tensor({3, 3, 80, 96}, 1, at::kFloat);
+      const at::Tensor visible = visible_from_noise(masking_noise(3, 120, 3), 70);
+      const at::Tensor other = random_tensor({3, 3, 40, 136}, 2, at::kFloat);
+      for (const Precision precision : all_precisions()) {
+        const FrozenRanker ranker = frozen(checkpoint, precision);
+        const double tolerance = tolerance_of(ranker.precision());
+        CAPTURE(static_cast<int>(precision));
+        const at::Tensor all = ranker.logits(images, {}, {});
+        CHECK(error_of(all, exact.forward(images)) < tolerance);
+        if (precision == Precision::kFloat32) {
+          CHECK(error_of(PatchRanker(checkpoint).forward(images), exact.forward(images)) < tolerance);
+        }
+        CHECK(error_of(ranker.logits(images, visible, {}), exact.forward(images, visible)) < tolerance);
+        if (head == RankerHead::kCls) {
+          CHECK_THROWS_AS(ranker.logits(other, {}, {}), Error);
+        } else {
+          CHECK(error_of(ranker.logits(other, {}, {}), exact.forward(other)) < tolerance);
+          CHECK(ranker.logits(images, visible, {}).ne(0).sum().item<int64_t>() == 3 * 70);
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("rounding is really done, and finer with bfloat16 than with int8") {
+  const RankerCheckpoint checkpoint = checkpoint_of(larger_config(RankerHead::kToken));
+  const at::Tensor images = random_tensor({4, 3, 80, 96}, 1, at::kFloat);
+  const at::Tensor exact = PatchRanker(checkpoint, at::kDouble).forward(images);
+  std::vector<double> errors;
+  for (const Precision precision : all_precisions()) {
+    const FrozenRanker ranker = frozen(checkpoint, precision);
+    if (ranker.precision() != precision) {
+      MESSAGE("skipped: this processor has no fast products of that precision");
+      return;
+    }
+    errors.push_back((ranker.logits(images, {}, {}).to(at::kDouble) - exact).abs().mean().item<double>());
+  }
+  CHECK(errors[1] > 10 * errors[0]);
+  CHECK(errors[2] > 1.5 * errors[1]);
+}
+
+TEST_CASE("an image's logits do not depend on the batch") {
+  for (const RankerHead head : {RankerHead::kCls, RankerHead::kToken}) {
+    const RankerCheckpoint checkpoint = checkpoint_of(small_ranker_config(head));
+    // 3 x 4 patches: many images make a task. 37 leave a rest behind the whole rounds of tasks.
+    const at::Tensor images = random_tensor({37, 3, 24, 32}, 1, at::kFloat);
+    const at::Tensor visible = visible_from_noise(masking_noise(37, 12, 3), 5);
+    for (const Precision precision : all_precisions()) {
+      const FrozenRanker ranker = frozen(checkpoint, precision);
+      const at::Tensor all = ranker.logits(images, {}, {}), some = ranker.logits(images, visible, {});
+      for (const int64_t i : {0, 5, 19, 35, 36}) {
+        const at::Tensor alone = ranker.logits(images.narrow(0, i, 1), {}, {});
+        CHECK(largest_difference(alone, all.narrow(0, i, 1)) < 1e-5);
+        CHECK(largest_difference(ranker.logits(images.narrow(0, i, 1), visible.narrow(0, i, 1), {}),
+                                 some.narrow(0, i, 1)) < 1e-5);
+      }
+    }
+  }
+}
+
+TEST_CASE("the embedded ranker keeps its order in every precision") {
+  const std::string path = std::string(LTRP_SOURCE_DIR) + "/models/tiny-ranker.safetensors";
+  const RankerCheckpoint checkpoint = load_ranker_checkpoint(path);
+  const Pictures pictures(4, 224, 224, 5);
+  std::vector<at::Tensor> rows;
+  for (const Picture& picture : pictures.views()) {
+    const at::Tensor bytes = at::from_blob(const_cast<uint8_t*>(picture.pixels), {224, 224, 3}, at::kByte);
+    rows.push_back((bytes.to(at::kFloat).div(255) - 0.45).div(0.225).permute({2, 0, 1}));
+  }
+  const at::Tensor images = at::stack(rows).contiguous();
+  const at::Tensor exact = PatchRanker(checkpoint, at::kDouble).forward(images);
+  for (const Precision precision : all_precisions()) {
+    CAPTURE(static_cast<int>(precision));
+    const at::Tensor got = frozen(checkpoint, precision).logits(images, {}, {});
+    const double tau = kendall_tau(got.to(at::kDouble), exact).min().item<double>();
+    // Drawn pictures have many patches that nearly tie; the tests through the public API ask more of
+    // photographs.
+    CHECK(tau > (precision == Precision::kFloat32    ? 0.9999
+                 : precision == Precision::kBfloat16 ? 0.99
+                                                     : 0.98));
+  }
+}
+
+TEST_CASE("a cancelled call stops; progress ends with all images") {
+  const FrozenRanker ranker =
+      frozen(checkpoint_of(small_ranker_config(RankerHead::kToken)), Precision::kInt8);
+  const at::Tensor images = random_tensor({9, 3, 24, 32}, 1, at::kFloat);
+  const std::atomic<bool> cancelled{true};
+  CHECK_THROWS_AS(ranker.logits(images, {}, RunContext(&cancelled, nullptr)), Error);
+  int64_t last = 0;
+  ranker.logits(images, {}, RunContext(nullptr, [&](int64_t done, int64_t total) {
+                  CHECK(done <= total);
+                  last = done;
+                }));
+  CHECK(last == 9);
+}
+
+TEST_CASE("weights are held once") {
+  const RankerCheckpoint checkpoint = checkpoint_of(larger_config(RankerHead::kToken));
+  const int64_t full = PatchRanker(checkpoint).weight_bytes();
+  CHECK(frozen(checkpoint, Precision::kFloat32).weight_bytes() == full);
+  if (effective_precision(Precision::kInt8) == Precision::kInt8) {
+    CHECK(frozen(checkpoint, Precision::kInt8).weight_bytes() < full / 2);
+  }
+}
+
+}  // namespace
+}  // namespace ltrp::test
