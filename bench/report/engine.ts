@@ -63,23 +63,30 @@ export function memory(rows: readonly MemoryRow[]): string {
     mega(row.loadPeak),
     mega(row.afterLoad),
     mega(row.peak),
-    `${mega(row.peak - row.afterLoad)}${beyondLimit(row) ? ' **too much**' : ''}`,
+    mega(row.peak - row.afterLoad),
+    `${mega(beyondWeights(row))}${aboveLimit(row) ? ' **too much**' : ''}`,
     percent(Math.max(row.peak, row.loadPeak) / limits.whole),
   ]);
-  const resident = ['before load', 'peak of load', 'after load', 'peak of scoring'];
   const head = ['teacher', '', 'images in a call', 'ms/image (quartiles)', 'weights, float32'];
+  const resident = ['before load', 'peak of load', 'after load', 'peak of scoring'];
+  const relative = ['beyond load', 'beyond the weights', 'of 24 GiB'];
   return `## Memory
-Resident size of the process that scores, in MB of 10^6 bytes, Node and LibTorch (before load) included. Beyond the weights is what scoring takes on top of the size
-after load; the input images, which are there by then, are not in it, the core's copy of them is. The limits are 1,500 MB beyond the weights for ViT-B at any number of
-images, and 24 GiB in all for the larger ones.
+Resident size of the process that scores, in MB of 10^6 bytes. Before load: Node and LibTorch. Beyond load is the peak of scoring less the size after load, which may
+have freed memory in it that scoring takes again; beyond the weights is the peak less the size before load and less the weights in float32, so that packed copies
+and the input images count. The limits: 1,500 MB beyond the weights for ViT-B at any number of images, 24 GiB in all for the larger teachers.
 
-${table([...head, ...resident, 'beyond the weights', 'of 24 GiB'], body)}`;
+${table([...head, ...resident, ...relative], body)}`;
 }
 
-function beyondLimit({ model, peak, afterLoad, loadPeak }: MemoryRow): boolean {
-  return model.startsWith('ViT-B')
-    ? peak - afterLoad > limits.beyondWeights
-    : Math.max(peak, loadPeak) > limits.whole;
+/** The stricter of the two readings. */
+function beyondWeights({ peak, beforeLoad, weights }: MemoryRow): number {
+  return Math.max(0, peak - beforeLoad - weights);
+}
+
+function aboveLimit(row: MemoryRow): boolean {
+  return row.model.startsWith('ViT-B')
+    ? Math.max(beyondWeights(row), row.peak - row.afterLoad) > limits.beyondWeights
+    : Math.max(row.peak, row.loadPeak) > limits.whole;
 }
 
 const partNames: Record<ProfilePart, string> = {
