@@ -265,9 +265,7 @@ async function measure(options: Options): Promise<Results> {
         say(`FAILED: ${results.failures.at(-1) ?? ''}`);
       }
       if (performance.now() > run.until) {
-        results.notes.push(
-          `The time of a quick run was short for '${name}': fewer rounds or points.`,
-        );
+        results.notes.push(`The time was short for '${name}': fewer rounds or points.`);
       }
     };
     await run.peaks();

@@ -72,6 +72,7 @@ first, and writes benchmarks.md, benchmarks.json and benchmarks.svg.
   --only <texts>       contenders whose name has one of these in it, for example int8,onnx
   --images <n>         images of one call for scores
   --rounds <n>         rounds of every comparison
+  --minutes <n>        about how long the run may take: later rounds and points give way (default: as long as it takes)
   --threads <n>        threads for every contender that has a choice (default: all cores)
   --out <folder>       where the three files go
   --render <file>      writes an earlier benchmarks.json out again and measures nothing
@@ -92,7 +93,7 @@ export function readOptions(args: readonly string[]): Options | 'help' {
       throw new UsageError(`There is no section '${name}'; there are ${sections.join(', ')}.`);
     }
   }
-  const count = (name: 'images' | 'rounds' | 'threads', fallback: number): number => {
+  const count = (name: 'images' | 'rounds' | 'threads' | 'minutes', fallback: number): number => {
     const text = values[name];
     if (text === undefined) return fallback;
     if (!/^[1-9]\d{0,5}$/.test(text)) throw new UsageError(`--${name} takes a positive number.`);
@@ -143,7 +144,8 @@ export function readOptions(args: readonly string[]): Options | 'help' {
     fileImages: quick ? 40 : 200,
     ...pace,
     checkIsTiming: quick,
-    limitSeconds: quick ? 280 : Infinity,
+    limitSeconds:
+      values.minutes === undefined ? (quick ? 280 : Infinity) : 60 * count('minutes', 1),
     images: count('images', quick ? 2 : 4),
     rounds: count('rounds', pace.rounds),
     threads: count('threads', cores),
@@ -167,6 +169,7 @@ function parse(args: readonly string[]) {
         images: { type: 'string' },
         rounds: { type: 'string' },
         threads: { type: 'string' },
+        minutes: { type: 'string' },
         out: { type: 'string' },
         render: { type: 'string' },
         help: { type: 'boolean', short: 'h' },

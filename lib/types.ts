@@ -89,8 +89,9 @@ export interface ScoreOptions extends MaskingOptions, JobOptions {
   memoryBudget?: number | undefined;
   /**
    * Below float32 only: the share, in [0, 1), of a difference's squared norm that may be left out before each matrix
-   * product by leaving out the tokens with the smallest differences. Default 0: nothing is left out. 0.001 saves about half
-   * of the products' work on a trained teacher and keeps a Kendall tau near 0.98; scores then come out a few per cent low.
+   * product by leaving out the tokens with the smallest differences. Default 0: nothing is left out. At 0.001 the order of a
+   * trained teacher keeps a Kendall tau of about 0.98 and its scores come out some 2% low; what it saves is in
+   * docs/benchmarks.md.
    */
   tolerance?: number | undefined;
 }
