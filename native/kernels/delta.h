@@ -87,8 +87,8 @@ at::Tensor attention_rows(const at::Tensor& qkv, const at::Tensor& queries = {})
 at::Tensor attention_difference(const VariantSet& set, const at::Tensor& qkv, const ProductRows& dqkv,
                                 const at::Tensor& removed, const at::Tensor& anchor_output);
 
-// The same for dqkv = 0: only the key is gone. o' - o = p (o - v) / (1 - p) with the anchor's probability p
-// and value v of the removed key.
+// The same for dqkv = 0: only the key is gone, of every variant one. o' - o = p (o - v) / (1 - p) with the
+// anchor's probability p and value v of the removed key.
 at::Tensor removal_difference(const VariantSet& set, const at::Tensor& qkv, const at::Tensor& removed,
                               const at::Tensor& anchor_output);
 

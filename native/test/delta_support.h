@@ -109,7 +109,7 @@ inline at::Tensor value_of(const ProductRows& product) {
 
 inline at::Tensor value_of(const RoundedRows& rows) {
   if (rows.scale.defined()) {
-    return (doubles(rows.values) - 128) * doubles(rows.scale).unsqueeze(1);
+    return (doubles(rows.values) - static_cast<double>(rows.zero_point)) * doubles(rows.scale).unsqueeze(1);
   }
   return doubles(rows.values);
 }

@@ -110,7 +110,7 @@ TEST_CASE("an image's logits do not depend on the batch") {
 }
 
 TEST_CASE("the embedded ranker keeps its order in every precision") {
-  const std::string path = std::string(LTRP_SOURCE_DIR) + "/models/tiny-ranker.safetensors";
+  const std::string path = LTRP_SOURCE_DIR "/models/tiny-ranker.safetensors";
   const RankerCheckpoint checkpoint = load_ranker_checkpoint(path);
   const Pictures pictures(4, 224, 224, 5);
   std::vector<at::Tensor> rows;

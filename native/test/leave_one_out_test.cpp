@@ -1,5 +1,6 @@
 #include "core/engine/leave_one_out.h"
 
+#include <ATen/Parallel.h>
 #include <doctest/doctest.h>
 
 #include "core/engine/masking.h"
@@ -119,7 +120,9 @@ TEST_CASE("progress reaches its total and a raised flag stops the work") {
   } catch (const Error& error) {
     CHECK(std::string(error.code()) == codes::kCancelled);
   }
-  CHECK(last == 5);
+  // What other threads had begun when the flag was raised is still counted.
+  CHECK(last >= 5);
+  CHECK(last < 5 + at::get_num_threads());
   CHECK(total == 8);
 }
 

@@ -11,7 +11,7 @@ namespace {
 TEST_CASE("the patch projection is the checkpoint's convolution") {
   const at::Tensor images = random_tensor({2, 3, 24, 32}, 1), weight = random_tensor({5, 3, 8, 8}, 2),
                    bias = random_tensor({5}, 3);
-  const PatchEmbedding embedding{weight, bias};
+  const PatchEmbedding embedding{weight, bias, {}};
   const at::Tensor expected = at::conv2d(images, weight, bias, 8).flatten(2).transpose(1, 2);
   CHECK(largest_difference(embedding(patchify_channels_first(images, 8)), expected) < 1e-12);
 }

@@ -4,6 +4,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <numeric>
 #include <thread>
@@ -28,8 +29,12 @@ RowRange large_rows(const at::Tensor& squares, const VariantSet& set, double tol
   std::vector<int32_t> order(static_cast<size_t>(slots)), kept;
   for (int64_t variant = 0; variant < set.variants; ++variant, value += slots) {
     std::iota(order.begin(), order.end(), 0);
-    std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return value[a] < value[b]; });
-    double allowed = tolerance * std::accumulate(value, value + slots, 0.0);
+    const double sum = std::accumulate(value, value + slots, 0.0);
+    // Values beyond float32 have no order to sort by: all rows are kept.
+    double allowed = std::isfinite(sum) ? tolerance * sum : -1;
+    if (allowed >= 0) {
+      std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return value[a] < value[b]; });
+    }
     size_t first = 0;
     while (first + 1 < order.size() && value[order[first]] <= allowed) allowed -= value[order[first++]];
     std::sort(order.begin() + static_cast<std::ptrdiff_t>(first), order.end());

@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "kernels/parallel.h"
 #include "kernels/pixels.h"
 
 namespace ltrp {
@@ -92,10 +93,12 @@ void check(const at::Tensor& images, const at::Tensor& logits, const SelectionOp
     throw Error(codes::kInvalidArgument,
                 "scoreShare must lie between 0 and 1; got " + std::to_string(options.score_share) + ".");
   }
-  if (!logits.isfinite().all().item<bool>()) {
+  // In float64 a sum of finite float32 values is finite.
+  const auto finite = [](const at::Tensor& x) { return std::isfinite(x.sum(at::kDouble).item<double>()); };
+  if (!finite(logits)) {
     throw Error(codes::kInvalidArgument, "logits must be finite numbers; found NaN or infinity.");
   }
-  if (!images.isfinite().all().item<bool>()) {
+  if (!finite(images)) {
     throw Error(codes::kInvalidArgument, "Pixels must be finite numbers; found NaN or infinity.");
   }
   for (const auto* noise : {&options.density_noise, &options.member_noise}) {
@@ -120,7 +123,7 @@ at::Tensor select_patches(const at::Tensor& images, const at::Tensor& logits, co
   // Rounded down as the authors do, in double precision.
   const auto by_score = static_cast<int64_t>(static_cast<double>(options.keep) * options.score_share);
   at::Tensor result = at::empty({n, options.keep}, at::kLong);
-  for (int64_t image = 0; image < n; ++image) {
+  const auto select = [&](int64_t image) {
     context.check();
     const auto noise = [&](const std::optional<at::Tensor>& given, uint64_t stream) {
       if (given) return (*given)[image];
@@ -141,7 +144,11 @@ at::Tensor select_patches(const at::Tensor& images, const at::Tensor& logits, co
     }
     if (!options.compat) std::sort(kept.begin(), kept.end());
     std::copy(kept.begin(), kept.end(), result.mutable_data_ptr<int64_t>() + image * options.keep);
-  }
+  };
+  // Dozens of operators on small tensors: one thread takes an image through all of them.
+  for_tasks(
+      n, [] { return c10::InferenceMode(); },
+      [&](int64_t image, const c10::InferenceMode&) { select(image); });
   return result;
 }
 

@@ -48,7 +48,7 @@ simd::LayerNormDifference layer_norm_arguments(const VariantSet& set, const RowR
   arguments.width = width_of(d);
   arguments.rows = rows_of(range);
   arguments.d = const_cast<float*>(floats(d));
-  arguments.update = product_of(update);
+  arguments.update = product_of(update, range.size(), arguments.width);
   arguments.normed = floats(anchor.normed);
   arguments.deviation = floats(anchor.deviation);
   arguments.weight = floats(weight);
@@ -82,7 +82,8 @@ RoundedRows gelu_difference(const VariantSet& set, const RowRange& range, const 
   arguments.set = variants_of(set);
   arguments.width = width_of(u);
   arguments.rows = rows_of(range);
-  arguments.du = product_of(du);
+  arguments.du = product_of(du, range.size(), arguments.width);
+  TORCH_CHECK(du.values.defined(), "a product is expected");
   arguments.u = floats(u);
   arguments.gelu_u = floats(gelu_u);
   RoundedRows result = rounded_rows(range.size(), arguments.width, precision, arguments.out);
@@ -104,7 +105,7 @@ void add_rows(const RowRange& range, const at::Tensor& x, const ProductRows& upd
   simd::AddRows arguments;
   arguments.width = width_of(x);
   arguments.rows = rows_of(range);
-  arguments.update = product_of(update);
+  arguments.update = product_of(update, range.size(), arguments.width);
   arguments.x = const_cast<float*>(floats(x));
   for_rows(range.size(), arguments.width, simd::kernels().add_rows, arguments);
 }
@@ -114,7 +115,7 @@ at::Tensor row_sums(const ProductRows& x, bool squared) {
   at::Tensor result = at::empty({rows}, at::kDouble);
   simd::RowSums arguments;
   arguments.width = width_of(x.values);
-  arguments.x = product_of(x);
+  arguments.x = product_of(x, rows, arguments.width);
   arguments.squared = squared;
   arguments.sums = result.mutable_data_ptr<double>();
   for_rows(rows, arguments.width, simd::kernels().row_sums, arguments);
@@ -163,7 +164,7 @@ at::Tensor attention_difference(const VariantSet& set, const at::Tensor& qkv, co
   arguments.heads = heads;
   arguments.head_dim = head_dim;
   arguments.qkv = floats(qkv);
-  const simd::Product difference = product_of(dqkv);
+  const simd::Product difference = product_of(dqkv, set.variants * set.tokens, 3 * heads * head_dim);
   arguments.dqkv = difference.values;
   arguments.dqkv_float32 = difference.float32;
   arguments.dqkv_scale = difference.scale;
@@ -178,6 +179,7 @@ at::Tensor attention_difference(const VariantSet& set, const at::Tensor& qkv, co
 
 at::Tensor removal_difference(const VariantSet& set, const at::Tensor& qkv, const at::Tensor& removed,
                               const at::Tensor& anchor_output) {
+  TORCH_CHECK(removed.defined(), "a removed token for each variant is expected");
   const int64_t images = qkv.size(0), heads = qkv.size(1), head_dim = qkv.size(4);
   at::Tensor result = at::empty({set.rows(), heads * head_dim}, at::kFloat);
   simd::RemovalAttention arguments;

@@ -32,7 +32,7 @@ RoundedRows add_layer_norm(const at::Tensor& x, const ProductRows& update, const
   arguments.width = width;
   arguments.eps = eps;
   arguments.x = const_cast<float*>(floats(x));
-  arguments.update = product_of(update);
+  arguments.update = product_of(update, rows, width);
   if (update.values.defined()) arguments.update_bias = floats(update_bias);
   arguments.weight = floats(weight);
   arguments.bias = floats(bias);
@@ -45,7 +45,7 @@ RoundedRows gelu_rows(const ProductRows& u, const at::Tensor& bias, Precision pr
   const int64_t width = width_of(u.values), rows = u.values.size(0);
   simd::GeluRows arguments;
   arguments.width = width;
-  arguments.u = product_of(u);
+  arguments.u = product_of(u, rows, width);
   arguments.bias = floats(bias);
   RoundedRows result = rounded_rows(rows, width, precision, arguments.out);
   result.zero_point = simd::kGeluZero;
@@ -64,7 +64,7 @@ at::Tensor product_attention(const ProductRows& qkv, const at::Tensor& bias, int
   arguments.heads = heads;
   arguments.head_dim = width / heads;
   arguments.bias = floats(bias);
-  const simd::Product product = product_of(qkv);
+  const simd::Product product = product_of(qkv, n * tokens, 3 * width);
   arguments.dqkv = product.values;
   arguments.dqkv_float32 = product.float32;
   arguments.dqkv_scale = product.scale;

@@ -32,11 +32,18 @@ inline const int32_t* ints(const at::Tensor& x) {
   return x.const_data_ptr<int32_t>();
 }
 
-inline simd::Product product_of(const ProductRows& product) {
+// A product of `rows` rows, or none.
+inline simd::Product product_of(const ProductRows& product, int64_t rows, int64_t width) {
   simd::Product result;
   if (!product.values.defined()) return result;
-  TORCH_CHECK(product.values.is_contiguous(), "a contiguous product is expected");
-  result.float32 = product.values.scalar_type() == at::kFloat;
+  const at::ScalarType type = product.values.scalar_type();
+  TORCH_CHECK(product.values.is_contiguous() && (type == at::kFloat || type == at::kBFloat16),
+              "a contiguous product in float32 or bfloat16 is expected");
+  TORCH_CHECK(product.values.numel() == rows * width, "a product of ", rows, " rows of ", width,
+              " values is expected, not ", product.values.sizes());
+  TORCH_CHECK(!product.scale.defined() || product.scale.numel() == rows, "a scale for each of ", rows,
+              " rows is expected, not ", product.scale.numel());
+  result.float32 = type == at::kFloat;
   result.values = product.values.const_data_ptr();
   if (product.scale.defined()) result.scale = floats(product.scale);
   return result;
