@@ -270,6 +270,20 @@ async function forEachBounded(
   for (const result of results) if (result.status === 'rejected') throw result.reason;
 }
 
+/** RGB bytes of pictures of one size, [n, height, width, 3], to a batch: (x / 255 - mean) / std, in the core. */
+export async function normalizePictures(
+  pixels: Uint8Array,
+  [images, height, width]: readonly [images: number, height: number, width: number],
+  { mean, std }: { mean: readonly number[]; std: readonly number[] },
+  signal: AbortSignal | undefined,
+): Promise<ImageBatch> {
+  const core = loadCore();
+  const data = await runJob(core, { signal }, (job) =>
+    core.normalizeImages(job, pixels, [images, height, width], mean, std),
+  );
+  return { data, shape: [images, 3, height, width] };
+}
+
 /**
  * Reads pictures into one normalised batch.
  *
@@ -308,7 +322,7 @@ export async function readImages(
   }
   const [height, width] = size;
   const imageBytes = height * width * 3;
-  const core = loadCore();
+  loadCore(); // what is wrong with LibTorch is said before pictures are decoded
   let pixels: Uint8Array;
   try {
     pixels = new Uint8Array(sources.length * imageBytes);
@@ -333,9 +347,5 @@ export async function readImages(
     pixels.set(picture.pixels, index * imageBytes);
   });
   signal?.throwIfAborted();
-  const shape = [sources.length, height, width] as const;
-  const data = await runJob(core, { signal }, (job) =>
-    core.normalizeImages(job, pixels, shape, mean, std),
-  );
-  return { data, shape: [sources.length, 3, height, width] };
+  return normalizePictures(pixels, [sources.length, height, width], { mean, std }, signal);
 }

@@ -1,7 +1,6 @@
 /** `ltrp rank`: which patches of pictures matter. */
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import { PatchRanker } from '../patch-ranker.js';
-import { keepCount, selectPatches } from '../selection.js';
 import { exitCodesHelp } from './exit-codes.js';
 import { shortPath } from './image-arguments.js';
 import { runOnImages, type ImageTask } from './image-command.js';
@@ -20,7 +19,8 @@ import { OutputFolder } from './output-folder.js';
 import { patchBoxes, type Box, type PatchGrid } from './patch-grid.js';
 import { ReportPages } from './report/pages.js';
 import { heatMapPicture, keptPicture, pageImage, readForDisplay } from './report/pictures.js';
-import { readWholePicture, type GridWish } from './whole-picture.js';
+import { RankingQueue } from './ranking-queue.js';
+import { decodeWholePicture, type GridWish } from './whole-picture.js';
 import type { LoadOptions } from '../types.js';
 
 interface RankSettings extends GridWish {
@@ -137,14 +137,21 @@ async function rank(patterns: readonly string[], settings: RankSettings): Promis
     description: `Every patch was given a place by the ranker “${settings.model}”, without labels.`,
     keepRatio: settings.keep,
   });
+  const queue = new RankingQueue(ranker, {
+    keepRatio: settings.keep,
+    scoreShare: settings.scoreShare,
+    seed: settings.seed,
+    signal: interruptSignal(),
+  });
   const lines: string[] = [];
   const rows: string[][] = [];
   try {
     const { done, exitCode } = await runOnImages<Outcome>(patterns, {
       label: 'Ranking',
-      concurrency: 3,
+      // Pictures for the page are large and drawn one at a time.
+      concurrency: out === undefined ? RankingQueue.window : 8,
       quiet: json,
-      work: (task) => rankOne(ranker, task, settings, out),
+      work: (task) => rankOne(ranker, queue, task, settings, out),
       onResult: ({ result, source }) => {
         const { image, width, height, grid, scores, kept } = result;
         const line = JSON.stringify(result);
@@ -183,21 +190,16 @@ async function rank(patterns: readonly string[], settings: RankSettings): Promis
 
 async function rankOne(
   ranker: PatchRanker,
+  queue: RankingQueue,
   { file, outputName, signal }: ImageTask,
   settings: RankSettings,
   out: OutputFolder | undefined,
 ): Promise<Outcome> {
   const fixedGrid = ranker.config.head === 'cls';
-  const picture = await readWholePicture(file, ranker.config, settings, signal, fixedGrid);
-  const { images, grid, width, height } = picture;
-  const { logits } = await ranker.rank(images, { signal });
-  const { indices } = await selectPatches(images, logits, {
-    keep: keepCount(grid.rows * grid.columns, settings.keep),
-    scoreShare: settings.scoreShare,
-    seed: settings.seed,
-    patchSize: ranker.config.patchSize,
-    signal,
-  });
+  const { picture, logits, indices } = await queue.rank(() =>
+    decodeWholePicture(file, ranker.config, settings, signal, fixedGrid),
+  );
+  const { grid, width, height } = picture;
   const result: RankResult = {
     image: file,
     width,
