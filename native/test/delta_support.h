@@ -71,6 +71,13 @@ inline VariantSet variant_set(int64_t images, int64_t variants, int64_t tokens, 
   return set;
 }
 
+// Widths of rows below, at and beyond whole vectors; sets of variants of awkward shapes.
+inline const std::vector<int64_t> kWidths{1, 3, 15, 16, 17, 33, 100};
+struct SetShape {
+  int64_t images, variants, tokens, queries;
+};
+inline const std::vector<SetShape> kSetShapes{{1, 1, 1, 0}, {3, 5, 4, 0}, {2, 3, 7, 3}, {1, 1, 2, 1}};
+
 // The token of each row of the set, [m, slots], and the anchor's row that it differs from, [rows]; int64.
 inline at::Tensor tokens_of_rows(const VariantSet& set) {
   return set.queries.defined() ? set.queries.index_select(0, set.image).to(at::kLong)
