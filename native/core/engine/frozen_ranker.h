@@ -32,7 +32,7 @@ class FrozenRanker {
 
   PatchRanker model_;
   Precision precision_;
-  // Not int8: 1.4% of a ViT-S/16's multiplications, but a quarter of the error of int8 throughout.
+  // Not int8: 1.4% of a ViT-S/16's multiplications, but a fifth of the squared error of int8 throughout.
   Precision embedding_precision_;
   RoundedLinear embedding_;
   RoundedStack stack_;
