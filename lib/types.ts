@@ -17,7 +17,7 @@ export interface LoadOptions {
   device?: Device | undefined;
   /**
    * What matrix products are computed in. Default `'float32'`. A teacher scores in the delta form with `'bfloat16'` and
-   * `'int8'`: several times faster, and exact to about 3e-4 and 1e-3 of a score because only differences are rounded;
+   * `'int8'`: several times faster, and exact to about 5e-4 and 2e-3 of a score because only differences are rounded;
    * reconstructions and encodings stay float32. A ranker rounds what enters each product, two and three times faster:
    * patches whose logits nearly tie may change places (embedded ranker, photographs: Kendall tau against float64 0.998 and
    * 0.994). A processor without instructions for it takes the next more exact precision that it has; the model's

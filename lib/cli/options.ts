@@ -58,7 +58,7 @@ export const seedOption = (): Option =>
 export const precisionOption = (): Option =>
   new Option(
     '--precision <type>',
-    'of matrix products; bfloat16 and int8 are faster, and their error is far below the scores’ own spread',
+    'of matrix products; bfloat16 and int8 are faster and a little less exact (docs/benchmarks.md)',
   )
     .choices(['float32', 'bfloat16', 'int8'])
     .default('float32');
