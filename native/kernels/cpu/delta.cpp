@@ -6,11 +6,11 @@ namespace ltrp {
 
 namespace {
 
-simd::Variants variants_of(const VariantSet& set) {
+args::Variants variants_of(const VariantSet& set) {
   return {set.variants, set.tokens, set.slots(), ints(set.image), ints(set.queries)};
 }
 
-simd::PackedRows rows_of(const RowRange& range) {
+args::PackedRows rows_of(const RowRange& range) {
   if (!range.ids.defined()) return {nullptr, range.begin};
   return {ints(range.ids) + range.begin, 0};
 }
@@ -21,7 +21,7 @@ at::Tensor layer_norm_rows(const at::Tensor& x, const at::Tensor& weight, const 
                            LayerNormAnchor* anchor) {
   const int64_t width = width_of(x), rows = x.numel() / width;
   at::Tensor result = at::empty(x.sizes(), at::kFloat);
-  simd::LayerNormRows arguments;
+  args::LayerNormRows arguments;
   arguments.width = width;
   arguments.eps = eps;
   arguments.x = floats(x);
@@ -40,10 +40,10 @@ at::Tensor layer_norm_rows(const at::Tensor& x, const at::Tensor& weight, const 
 
 namespace {
 
-simd::LayerNormDifference layer_norm_arguments(const VariantSet& set, const RowRange& range,
+args::LayerNormDifference layer_norm_arguments(const VariantSet& set, const RowRange& range,
                                                const at::Tensor& d, const ProductRows& update,
                                                const LayerNormAnchor& anchor, const at::Tensor& weight) {
-  simd::LayerNormDifference arguments;
+  args::LayerNormDifference arguments;
   arguments.set = variants_of(set);
   arguments.width = width_of(d);
   arguments.rows = rows_of(range);
@@ -60,7 +60,7 @@ simd::LayerNormDifference layer_norm_arguments(const VariantSet& set, const RowR
 RoundedRows layer_norm_difference(const VariantSet& set, const RowRange& range, const at::Tensor& d,
                                   const ProductRows& update, const LayerNormAnchor& anchor,
                                   const at::Tensor& weight, Precision precision) {
-  simd::LayerNormDifference arguments = layer_norm_arguments(set, range, d, update, anchor, weight);
+  args::LayerNormDifference arguments = layer_norm_arguments(set, range, d, update, anchor, weight);
   RoundedRows result = rounded_rows(range.size(), arguments.width, precision, arguments.out);
   for_rows(range.size(), arguments.width, simd::kernels().layer_norm_difference, arguments);
   return result;
@@ -69,7 +69,7 @@ RoundedRows layer_norm_difference(const VariantSet& set, const RowRange& range, 
 at::Tensor layer_norm_difference_squares(const VariantSet& set, const RowRange& range, const at::Tensor& d,
                                          const ProductRows& update, const LayerNormAnchor& anchor,
                                          const at::Tensor& weight) {
-  simd::LayerNormDifference arguments = layer_norm_arguments(set, range, d, update, anchor, weight);
+  args::LayerNormDifference arguments = layer_norm_arguments(set, range, d, update, anchor, weight);
   at::Tensor result = at::empty({range.size()}, at::kFloat);
   arguments.squares = result.mutable_data_ptr<float>();
   for_rows(range.size(), arguments.width, simd::kernels().layer_norm_difference, arguments);
@@ -78,7 +78,7 @@ at::Tensor layer_norm_difference_squares(const VariantSet& set, const RowRange& 
 
 RoundedRows gelu_difference(const VariantSet& set, const RowRange& range, const ProductRows& du,
                             const at::Tensor& u, const at::Tensor& gelu_u, Precision precision) {
-  simd::GeluDifference arguments;
+  args::GeluDifference arguments;
   arguments.set = variants_of(set);
   arguments.width = width_of(u);
   arguments.rows = rows_of(range);
@@ -92,7 +92,7 @@ RoundedRows gelu_difference(const VariantSet& set, const RowRange& range, const 
 }
 
 RoundedRows round_rows(const RowRange& range, const at::Tensor& x, Precision precision) {
-  simd::RoundRows arguments;
+  args::RoundRows arguments;
   arguments.width = width_of(x);
   arguments.rows = rows_of(range);
   arguments.x = floats(x);
@@ -102,7 +102,7 @@ RoundedRows round_rows(const RowRange& range, const at::Tensor& x, Precision pre
 }
 
 void add_rows(const RowRange& range, const at::Tensor& x, const ProductRows& update) {
-  simd::AddRows arguments;
+  args::AddRows arguments;
   arguments.width = width_of(x);
   arguments.rows = rows_of(range);
   arguments.update = product_of(update, range.size(), arguments.width);
@@ -113,7 +113,7 @@ void add_rows(const RowRange& range, const at::Tensor& x, const ProductRows& upd
 at::Tensor row_sums(const ProductRows& x, bool squared) {
   const int64_t rows = x.values.size(0);
   at::Tensor result = at::empty({rows}, at::kDouble);
-  simd::RowSums arguments;
+  args::RowSums arguments;
   arguments.width = width_of(x.values);
   arguments.x = product_of(x, rows, arguments.width);
   arguments.squared = squared;
@@ -127,7 +127,7 @@ at::Tensor split_heads(const at::Tensor& qkv, int64_t tokens, int64_t heads, con
   const int64_t n = (packed_row.defined() ? packed_row.size(0) : qkv.size(0)) / tokens,
                 head_dim = qkv.size(1) / (3 * heads);
   at::Tensor result = at::empty({n, heads, 3, tokens, head_dim}, qkv.options());
-  simd::SplitHeads arguments;
+  args::SplitHeads arguments;
   arguments.packed_row = ints(packed_row);
   arguments.tokens = tokens;
   arguments.heads = heads;
@@ -144,7 +144,7 @@ at::Tensor attention_rows(const at::Tensor& qkv, const at::Tensor& queries) {
   const int64_t slots = queries.defined() ? queries.size(1) : tokens;
   at::Tensor result = at::empty({n, slots, heads * head_dim}, at::kFloat);
   const at::Tensor image = at::arange(n, at::kInt);
-  simd::Attention arguments;
+  args::Attention arguments;
   arguments.set = {n, tokens, slots, ints(image), ints(queries)};
   arguments.heads = heads;
   arguments.head_dim = head_dim;
@@ -159,15 +159,12 @@ at::Tensor attention_difference(const VariantSet& set, const at::Tensor& qkv, co
                                 const at::Tensor& removed, const at::Tensor& anchor_output) {
   const int64_t heads = qkv.size(1), head_dim = qkv.size(4);
   at::Tensor result = at::empty({set.rows(), heads * head_dim}, at::kFloat);
-  simd::Attention arguments;
+  args::Attention arguments;
   arguments.set = variants_of(set);
   arguments.heads = heads;
   arguments.head_dim = head_dim;
   arguments.qkv = floats(qkv);
-  const simd::Product difference = product_of(dqkv, set.variants * set.tokens, 3 * heads * head_dim);
-  arguments.dqkv = difference.values;
-  arguments.dqkv_float32 = difference.float32;
-  arguments.dqkv_scale = difference.scale;
+  arguments.dqkv = product_of(dqkv, set.variants * set.tokens, 3 * heads * head_dim);
   arguments.removed = ints(removed);
   arguments.anchor_output = floats(anchor_output);
   arguments.out = result.mutable_data_ptr<float>();
@@ -182,7 +179,7 @@ at::Tensor removal_difference(const VariantSet& set, const at::Tensor& qkv, cons
   TORCH_CHECK(removed.defined(), "a removed token for each variant is expected");
   const int64_t images = qkv.size(0), heads = qkv.size(1), head_dim = qkv.size(4);
   at::Tensor result = at::empty({set.rows(), heads * head_dim}, at::kFloat);
-  simd::RemovalAttention arguments;
+  args::RemovalAttention arguments;
   arguments.set = variants_of(set);
   arguments.heads = heads;
   arguments.head_dim = head_dim;

@@ -6,7 +6,7 @@ namespace ltrp {
 
 RoundedRows patch_rows(const at::Tensor& images, int64_t patch_size, const at::Tensor& ids,
                        Precision precision) {
-  simd::PatchRows arguments;
+  args::PatchRows arguments;
   arguments.patch_size = patch_size;
   arguments.height = images.size(2);
   arguments.width = images.size(3);
@@ -28,7 +28,7 @@ RoundedRows add_layer_norm(const at::Tensor& x, const ProductRows& update, const
                            const at::Tensor& weight, const at::Tensor& bias, double eps,
                            Precision precision) {
   const int64_t width = width_of(x), rows = x.numel() / width;
-  simd::AddLayerNorm arguments;
+  args::AddLayerNorm arguments;
   arguments.width = width;
   arguments.eps = eps;
   arguments.x = const_cast<float*>(floats(x));
@@ -43,12 +43,12 @@ RoundedRows add_layer_norm(const at::Tensor& x, const ProductRows& update, const
 
 RoundedRows gelu_rows(const ProductRows& u, const at::Tensor& bias, Precision precision) {
   const int64_t width = width_of(u.values), rows = u.values.size(0);
-  simd::GeluRows arguments;
+  args::GeluRows arguments;
   arguments.width = width;
   arguments.u = product_of(u, rows, width);
   arguments.bias = floats(bias);
   RoundedRows result = rounded_rows(rows, width, precision, arguments.out);
-  result.zero_point = simd::kGeluZero;
+  result.zero_point = args::kGeluZero;
   for_rows(rows, width, simd::kernels().gelu, arguments);
   return result;
 }
@@ -59,15 +59,12 @@ at::Tensor product_attention(const ProductRows& qkv, const at::Tensor& bias, int
   const int64_t slots = queries.defined() ? queries.size(1) : tokens;
   at::Tensor result = at::empty({n * slots, width}, at::kFloat);
   const at::Tensor image = at::arange(n, at::kInt);
-  simd::Attention arguments;
+  args::Attention arguments;
   arguments.set = {n, tokens, slots, ints(image), ints(queries)};
   arguments.heads = heads;
   arguments.head_dim = width / heads;
   arguments.bias = floats(bias);
-  const simd::Product product = product_of(qkv, n * tokens, 3 * width);
-  arguments.dqkv = product.values;
-  arguments.dqkv_float32 = product.float32;
-  arguments.dqkv_scale = product.scale;
+  arguments.dqkv = product_of(qkv, n * tokens, 3 * width);
   arguments.out = result.mutable_data_ptr<float>();
   const simd::KernelTable& kernels = simd::kernels();
   for_heads(n * heads, kernels.attention_workspace(arguments.set, arguments.head_dim), kernels.attention,

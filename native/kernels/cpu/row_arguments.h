@@ -33,8 +33,8 @@ inline const int32_t* ints(const at::Tensor& x) {
 }
 
 // A product of `rows` rows, or none.
-inline simd::Product product_of(const ProductRows& product, int64_t rows, int64_t width) {
-  simd::Product result;
+inline args::Product product_of(const ProductRows& product, int64_t rows, int64_t width) {
+  args::Product result;
   if (!product.values.defined()) return result;
   const at::ScalarType type = product.values.scalar_type();
   TORCH_CHECK(product.values.is_contiguous() && (type == at::kFloat || type == at::kBFloat16),
@@ -43,30 +43,31 @@ inline simd::Product product_of(const ProductRows& product, int64_t rows, int64_
               " values is expected, not ", product.values.sizes());
   TORCH_CHECK(!product.scale.defined() || product.scale.numel() == rows, "a scale for each of ", rows,
               " rows is expected, not ", product.scale.numel());
-  result.float32 = type == at::kFloat;
+  result.encoding = type == at::kFloat ? args::Encoding::kFloat32 : args::Encoding::kBfloat16;
   result.values = product.values.const_data_ptr();
   if (product.scale.defined()) result.scale = floats(product.scale);
   return result;
 }
 
 // Room for `rows` rounded rows, and where the kernel writes them.
-inline RoundedRows rounded_rows(int64_t rows, int64_t width, Precision precision, simd::Rounded& out) {
+inline RoundedRows rounded_rows(int64_t rows, int64_t width, Precision precision, args::Rounded& out) {
   RoundedRows result;
   switch (precision) {
     case Precision::kBfloat16:
       result.values = at::empty({rows, width}, at::kBFloat16);
-      out.bfloat16 = static_cast<uint16_t*>(result.values.mutable_data_ptr());
+      out.encoding = args::Encoding::kBfloat16;
       break;
     case Precision::kInt8:
       result.values = at::empty({rows, width}, at::kByte);
       result.scale = at::empty({rows}, at::kFloat);
-      out.bytes = result.values.mutable_data_ptr<uint8_t>();
+      out.encoding = args::Encoding::kUint8;
       out.scale = result.scale.mutable_data_ptr<float>();
       break;
     case Precision::kFloat32:
       result.values = at::empty({rows, width}, at::kFloat);
-      out.float32 = result.values.mutable_data_ptr<float>();
+      out.encoding = args::Encoding::kFloat32;
   }
+  out.values = result.values.mutable_data_ptr();
   return result;
 }
 

@@ -270,11 +270,12 @@ void attention_task(const Attention& args, const Head& head, int64_t variant, in
       result.base_stride = result.stride = args.head_dim;
       difference = ((variant * args.heads + h) * 3 + part) * part_values;
     }
-    if (args.dqkv != nullptr && args.dqkv_float32) {
-      result.float32 = static_cast<const float*>(args.dqkv) + difference;
-    } else if (args.dqkv != nullptr) {
-      result.bfloat16 = static_cast<const uint16_t*>(args.dqkv) + difference;
-      if (args.dqkv_scale != nullptr) result.scale = args.dqkv_scale + variant * set.tokens;
+    const Product& product = args.dqkv;
+    if (product.values != nullptr && product.encoding == Encoding::kFloat32) {
+      result.float32 = static_cast<const float*>(product.values) + difference;
+    } else if (product.values != nullptr) {
+      result.bfloat16 = static_cast<const uint16_t*>(product.values) + difference;
+      if (product.scale != nullptr) result.scale = product.scale + variant * set.tokens;
     }
     return result;
   };

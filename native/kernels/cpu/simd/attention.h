@@ -1,4 +1,4 @@
-// The attention kernels of one level; what they compute stands with their arguments in table.h.
+// The attention kernels of one level; what they compute stands with their arguments in kernels/arguments.h.
 #pragma once
 
 #include "kernels/cpu/simd/table.h"

@@ -42,16 +42,16 @@ inline Floats first_lanes(Floats x, int64_t count) {
 // byte that stands for zero.
 template <int kZero = 128, typename Value>
 inline void round_row(const Rounded& out, int64_t row, int64_t width, float* scratch, Value value) {
-  if (out.bfloat16 != nullptr) {
-    uint16_t* to = out.bfloat16 + row * width;
+  if (out.encoding == Encoding::kBfloat16) {
+    uint16_t* to = static_cast<uint16_t*>(out.values) + row * width;
     for_vectors(width, [&](int64_t i, int64_t count) {
       const Halves x = narrow(value(i, count));
       __builtin_memcpy(to + i, &x, static_cast<unsigned long>(count) * 2);
     });
     return;
   }
-  if (out.float32 != nullptr) {
-    float* to = out.float32 + row * width;
+  if (out.encoding == Encoding::kFloat32) {
+    float* to = static_cast<float*>(out.values) + row * width;
     for_vectors(width, [&](int64_t i, int64_t count) { store_part(to + i, value(i, count), count); });
     return;
   }
@@ -70,7 +70,7 @@ inline void round_row(const Rounded& out, int64_t row, int64_t width, float* scr
   // The reciprocal of a tiny scale overflows; its row is as good as zero.
   const float inverse = most > 1e-36F ? 127.0F / most : 0.0F;
   out.scale[row] = scale;
-  uint8_t* to = out.bytes + row * width;
+  uint8_t* to = static_cast<uint8_t*>(out.values) + row * width;
   for_vectors(width, [&](int64_t i, int64_t count) {
     const Bytes x = to_bytes<kZero>(load_part(scratch + i, count) * inverse);
     __builtin_memcpy(to + i, &x, static_cast<unsigned long>(count));

@@ -1,4 +1,4 @@
-// The row kernels of one level; what they compute stands with their arguments in table.h.
+// The row kernels of one level; what they compute stands with their arguments in kernels/arguments.h.
 #pragma once
 
 #include "kernels/cpu/simd/table.h"

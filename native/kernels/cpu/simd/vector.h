@@ -157,7 +157,7 @@ struct ProductRow {
 inline ProductRow row_of(const Product& product, int64_t row, int64_t width) {
   ProductRow result;
   if (product.values == nullptr) return result;
-  if (product.float32) {
+  if (product.encoding == Encoding::kFloat32) {
     result.float32 = static_cast<const float*>(product.values) + row * width;
   } else {
     result.bfloat16 = static_cast<const uint16_t*>(product.values) + row * width;
