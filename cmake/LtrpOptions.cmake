@@ -70,6 +70,6 @@ function(ltrp_register_tests target)
     get_filename_component(file "${source}" NAME)
     add_test(NAME "native.${name}" COMMAND ${target} "--source-file=*/${file}"
              WORKING_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}")
-    set_tests_properties("native.${name}" PROPERTIES TIMEOUT 600)
+    set_tests_properties("native.${name}" PROPERTIES TIMEOUT 600 ENVIRONMENT OMP_WAIT_POLICY=passive)
   endforeach()
 endfunction()

@@ -90,7 +90,7 @@ export interface ScoreOptions extends MaskingOptions, JobOptions {
   /**
    * Below float32 only: the share, in [0, 1), of a difference's squared norm that may be left out before each matrix
    * product by leaving out the tokens with the smallest differences. Default 0: nothing is left out. At 0.001 the order of a
-   * trained teacher keeps a Kendall tau of about 0.98 and its scores come out some 2% low; what it saves is in
+   * trained teacher keeps a Kendall tau of about 0.98 and its scores come out one to two per cent low; what it saves is in
    * docs/benchmarks.md.
    */
   tolerance?: number | undefined;

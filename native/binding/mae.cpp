@@ -4,6 +4,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <memory>
 #include <utility>
 
 #include "binding/arguments.h"
@@ -24,6 +25,12 @@ LeaveOneOutOptions score_options(const Options& options) {
   scores.memory_budget = memory_budget_option(options);
   scores.tolerance = options.number("tolerance", 0, 1, scores.tolerance);
   return scores;
+}
+
+// The teacher's model, which keeps the whole teacher alive.
+std::shared_ptr<const MaskedAutoencoder> model_of(std::shared_ptr<const Teacher> teacher) {
+  const MaskedAutoencoder* model = &teacher->model();
+  return {std::move(teacher), model};
 }
 
 // Runs `compute` on a few images at a time and joins what it returns along the first dimension. Progress
@@ -95,14 +102,12 @@ Napi::Value Mae::load(const Napi::CallbackInfo& info) {
 
 Napi::Value Mae::score_patches(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
-    auto teacher = model_.get("masked autoencoder");
-    const MaskedAutoencoder* model = &teacher->model();
+    const std::shared_ptr<const Teacher> teacher = model_.get("masked autoencoder");
     const at::Tensor images = images_argument(info[1]);
-    const int64_t n = images.size(0), patches = model->grid_of(images).patches();
+    const int64_t n = images.size(0), patches = teacher->model().grid_of(images).patches();
     const Options options(info[2], "options");
     const LeaveOneOutOptions scores = score_options(options);
-    return [=, teacher = teacher,
-            masking = masking_options(options, n, patches)](const RunContext& context) -> MakeResult {
+    return [=, masking = masking_options(options, n, patches)](const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       check_finite_images(images);
       const at::Tensor visible = masking.draw(n, patches);
@@ -121,16 +126,15 @@ Napi::Value Mae::score_patches(const Napi::CallbackInfo& info) {
 
 Napi::Value Mae::score_map(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
-    auto teacher = model_.get("masked autoencoder");
-    const MaskedAutoencoder* model = &teacher->model();
+    const std::shared_ptr<const Teacher> teacher = model_.get("masked autoencoder");
     const at::Tensor images = images_argument(info[1]);
     const Options options(info[2], "options");
     ScoreMapOptions map_options;
     map_options.scores = score_options(options);
-    map_options.mask_ratio = mask_ratio_option(options, model->grid_of(images).patches());
+    map_options.mask_ratio = mask_ratio_option(options, teacher->model().grid_of(images).patches());
     map_options.rounds = options.integer("rounds", 1, 1'000'000, map_options.rounds);
     map_options.seed = options.seed();
-    return [=, teacher = teacher](const RunContext& context) -> MakeResult {
+    return [=](const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       check_finite_images(images);
       const ScoreMap map = ltrp::score_map(*teacher, images, map_options, context);
@@ -148,11 +152,10 @@ Napi::Value Mae::score_map(const Napi::CallbackInfo& info) {
 
 Napi::Value Mae::reconstruct(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
-    auto teacher = model_.get("masked autoencoder");
-    const MaskedAutoencoder* model = &teacher->model();
+    const std::shared_ptr<const MaskedAutoencoder> model = model_of(model_.get("masked autoencoder"));
     const at::Tensor images = images_argument(info[1]);
     const int64_t n = images.size(0), patches = model->grid_of(images).patches();
-    return [=, teacher = teacher, masking = masking_options(Options(info[2], "options"), n, patches)](
+    return [=, masking = masking_options(Options(info[2], "options"), n, patches)](
                const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       check_finite_images(images);
@@ -174,11 +177,10 @@ Napi::Value Mae::reconstruct(const Napi::CallbackInfo& info) {
 
 Napi::Value Mae::encode(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
-    auto teacher = model_.get("masked autoencoder");
-    const MaskedAutoencoder* model = &teacher->model();
+    const std::shared_ptr<const MaskedAutoencoder> model = model_of(model_.get("masked autoencoder"));
     const at::Tensor images = images_argument(info[1]);
     const int64_t n = images.size(0), patches = model->grid_of(images).patches();
-    return [=, teacher = teacher, masking = masking_options(Options(info[2], "options"), n, patches)](
+    return [=, masking = masking_options(Options(info[2], "options"), n, patches)](
                const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       check_finite_images(images);

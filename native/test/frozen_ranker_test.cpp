@@ -124,8 +124,7 @@ TEST_CASE("the embedded ranker keeps its order in every precision") {
     CAPTURE(static_cast<int>(precision));
     const at::Tensor got = frozen(checkpoint, precision).logits(images, {}, {});
     const double tau = kendall_tau(got.to(at::kDouble), exact).min().item<double>();
-    // Drawn pictures have many patches that nearly tie; the tests through the public API ask more of
-    // photographs.
+    // Of logits the same is asked as of scores.
     CHECK(tau > (precision == Precision::kFloat32    ? 0.9999
                  : precision == Precision::kBfloat16 ? 0.99
                                                      : 0.98));

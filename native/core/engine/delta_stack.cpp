@@ -21,25 +21,39 @@ constexpr int64_t kValuesAtATime = int64_t{1} << 17;
 
 at::Tensor flat(const at::Tensor& x) { return x.view({-1, x.size(-1)}); }
 
-// The fewest rows of each variant whose squared norms leave out at most `tolerance` of the variant's sum, in
-// order; at least one.
-RowRange large_rows(const at::Tensor& squares, const VariantSet& set, double tolerance) {
-  const int64_t slots = set.slots();
-  const auto* value = squares.const_data_ptr<float>();
-  std::vector<int32_t> order(static_cast<size_t>(slots)), kept;
+// oneDNN generates code for every number of rows that it meets. So that there are few such numbers, a
+// variant's rows are kept in groups: about this many for all of its rows.
+constexpr size_t kGroups = 12;
+
+// The rows of each variant, in order, without the smallest ones whose squared norms sum up to at most
+// `tolerance` of the variant's; a few more than need be. unread [m] int32, where defined: a token of each
+// that nothing depends on any more and that does not count.
+RowRange large_rows(const at::Tensor& squares, const VariantSet& set, const at::Tensor& unread,
+                    double tolerance) {
+  const auto slots = static_cast<size_t>(set.slots());
+  const size_t together = std::max<size_t>(1, slots / kGroups);
+  auto* value = squares.mutable_data_ptr<float>();
+  std::vector<std::pair<float, int32_t>> ascending(slots);
+  std::vector<char> left_out(slots);
+  std::vector<int32_t> kept;
   for (int64_t variant = 0; variant < set.variants; ++variant, value += slots) {
-    std::iota(order.begin(), order.end(), 0);
+    if (unread.defined()) value[unread.const_data_ptr<int32_t>()[variant]] = 0;
     const double sum = std::accumulate(value, value + slots, 0.0);
-    // Values beyond float32 have no order to sort by: all rows are kept.
-    double allowed = std::isfinite(sum) ? tolerance * sum : -1;
-    if (allowed >= 0) {
-      std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return value[a] < value[b]; });
-    }
     size_t first = 0;
-    while (first + 1 < order.size() && value[order[first]] <= allowed) allowed -= value[order[first++]];
-    std::sort(order.begin() + static_cast<std::ptrdiff_t>(first), order.end());
-    for (size_t i = first; i < order.size(); ++i)
-      kept.push_back(static_cast<int32_t>(variant * slots) + order[i]);
+    // Values beyond float32 have no order to sort by: all rows are kept.
+    if (std::isfinite(sum)) {
+      for (size_t i = 0; i < slots; ++i) ascending[i] = {value[i], static_cast<int32_t>(i)};
+      std::sort(ascending.begin(), ascending.end());
+      double allowed = tolerance * sum;
+      while (first + 1 < slots && ascending[first].first <= allowed) allowed -= ascending[first++].first;
+      const size_t more = (together - (slots - first) % together) % together;
+      first -= std::min(first, more);
+    }
+    std::fill(left_out.begin(), left_out.end(), 0);
+    for (size_t i = 0; i < first; ++i) left_out[static_cast<size_t>(ascending[i].second)] = 1;
+    for (size_t i = 0; i < slots; ++i) {
+      if (!left_out[i]) kept.push_back(static_cast<int32_t>(static_cast<size_t>(variant) * slots + i));
+    }
   }
   const auto count = static_cast<int64_t>(kept.size());
   const at::Tensor ids = at::empty({count}, at::kInt);
@@ -75,11 +89,7 @@ struct DeltaStack::Part {
 };
 
 DeltaStack::DeltaStack(const Transformer& stack, Precision precision) : stack_(stack), precision_(precision) {
-  for (const TransformerBlock& block : stack.blocks) {
-    blocks_.push_back(
-        {RoundedLinear(block.qkv.weight, precision), RoundedLinear(block.proj.weight, precision),
-         RoundedLinear(block.fc1.weight, precision), RoundedLinear(block.fc2.weight, precision)});
-  }
+  for (const TransformerBlock& block : stack.blocks) blocks_.emplace_back(block, precision);
   width_ = stack.norm.weight.size(0);
   mlp_width_ = stack.blocks.empty() ? 0 : stack.blocks.front().fc1.bias.size(0);
 }
@@ -127,14 +137,16 @@ void DeltaStack::advance(Part& part, size_t block, const StackAnchor& anchor, Pr
 
   // Products of all rows, or of those that matter; an update that was not added to d yet goes along with what
   // reads d.
-  const Block& products = blocks_[block];
+  const RoundedBlock& products = blocks_[block];
   const bool sparse = tolerance > 0;
+  // A removed token is no key; where only queries are read in the end, its own row matters to nobody.
+  const at::Tensor unread = part.last.queries.defined() && !last ? part.removed : at::Tensor();
   ProductRows update = products.proj(round_rows(rows, attended, precision_));
   RowRange chosen = rows;
   if (sparse) {
     chosen =
         large_rows(layer_norm_difference_squares(set, rows, part.d, update, kept.norm2, weights.norm2.weight),
-                   set, tolerance);
+                   set, unread, tolerance);
     update = {};
   }
   const ProductRows du = products.fc1(
@@ -152,7 +164,8 @@ void DeltaStack::advance(Part& part, size_t block, const StackAnchor& anchor, Pr
   const LayerNormAnchor& norm1 = anchor.blocks[block + 1].norm1;
   const at::Tensor& weight1 = stack_.blocks[block + 1].norm1.weight;
   if (sparse) {
-    chosen = large_rows(layer_norm_difference_squares(set, rows, part.d, {}, norm1, weight1), set, tolerance);
+    chosen = large_rows(layer_norm_difference_squares(set, rows, part.d, {}, norm1, weight1), set, unread,
+                        tolerance);
   }
   part.dqkv = by_head(
       blocks_[block + 1].qkv(layer_norm_difference(set, chosen, part.d, update, norm1, weight1, precision_)),
@@ -228,10 +241,7 @@ int64_t DeltaStack::variant_bytes(int64_t tokens) const {
 
 int64_t DeltaStack::packed_bytes() const {
   int64_t bytes = 0;
-  for (const Block& block : blocks_) {
-    bytes += block.qkv.packed_bytes() + block.proj.packed_bytes() + block.fc1.packed_bytes() +
-             block.fc2.packed_bytes();
-  }
+  for (const RoundedBlock& block : blocks_) bytes += block.packed_bytes();
   return bytes;
 }
 

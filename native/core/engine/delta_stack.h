@@ -5,6 +5,7 @@
 #include <functional>
 #include <vector>
 
+#include "core/engine/rounded_block.h"
 #include "core/model/transformer.h"
 #include "core/run_context.h"
 #include "kernels/delta.h"
@@ -59,12 +60,9 @@ class DeltaStack {
   void advance(Part& part, size_t block, const StackAnchor& anchor, Precision output, double tolerance,
                const Consumer& consume) const;
 
-  struct Block {
-    RoundedLinear qkv, proj, fc1, fc2;
-  };
   const Transformer& stack_;
   Precision precision_;
-  std::vector<Block> blocks_;
+  std::vector<RoundedBlock> blocks_;
   int64_t width_ = 0;
   int64_t mlp_width_ = 0;
 };

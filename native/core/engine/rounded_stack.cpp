@@ -10,10 +10,8 @@ namespace ltrp {
 RoundedStack::RoundedStack(const Transformer& stack, Precision precision)
     : precision_(precision), norm_(stack.norm) {
   for (const TransformerBlock& block : stack.blocks) {
-    blocks_.push_back({block.norm1, block.norm2, RoundedLinear(block.qkv.weight, precision),
-                       RoundedLinear(block.proj.weight, precision),
-                       RoundedLinear(block.fc1.weight, precision), RoundedLinear(block.fc2.weight, precision),
-                       block.qkv.bias, block.proj.bias, block.fc1.bias, block.fc2.bias, block.heads});
+    blocks_.push_back({RoundedBlock(block, precision), block.norm1, block.norm2, block.qkv.bias,
+                       block.proj.bias, block.fc1.bias, block.fc2.bias, block.heads});
   }
 }
 
@@ -28,13 +26,14 @@ at::Tensor RoundedStack::forward(const at::Tensor& x, bool first_only) const {
   };
   for (const Block& block : blocks_) {
     const bool queries_only = first_only && &block == &blocks_.back();
-    const ProductRows qkv = block.qkv(norm(block.norm1, precision_));
+    const ProductRows qkv = block.products.qkv(norm(block.norm1, precision_));
     const at::Tensor queries = queries_only ? at::zeros({n, 1}, at::kInt) : at::Tensor();
     const at::Tensor attended = product_attention(qkv, block.qkv_bias, tokens, block.heads, queries);
     if (queries_only) rows = rows.view({n, tokens, width}).select(1, 0).contiguous();
-    update = block.proj(round_rows({0, attended.size(0), {}}, attended, precision_));
+    update = block.products.proj(round_rows({0, attended.size(0), {}}, attended, precision_));
     update_bias = block.proj_bias;
-    update = block.fc2(gelu_rows(block.fc1(norm(block.norm2, precision_)), block.fc1_bias, precision_));
+    update = block.products.fc2(
+        gelu_rows(block.products.fc1(norm(block.norm2, precision_)), block.fc1_bias, precision_));
     update_bias = block.fc2_bias;
   }
   const at::Tensor normed = norm(norm_, Precision::kFloat32).values.view({n, -1, width});
@@ -43,10 +42,7 @@ at::Tensor RoundedStack::forward(const at::Tensor& x, bool first_only) const {
 
 int64_t RoundedStack::packed_bytes() const {
   int64_t bytes = 0;
-  for (const Block& block : blocks_) {
-    bytes += block.qkv.packed_bytes() + block.proj.packed_bytes() + block.fc1.packed_bytes() +
-             block.fc2.packed_bytes();
-  }
+  for (const Block& block : blocks_) bytes += block.products.packed_bytes();
   return bytes;
 }
 

@@ -4,8 +4,7 @@
 
 #include <vector>
 
-#include "core/model/transformer.h"
-#include "kernels/linear.h"
+#include "core/engine/rounded_block.h"
 
 namespace ltrp {
 
@@ -22,8 +21,8 @@ class RoundedStack {
 
  private:
   struct Block {
+    RoundedBlock products;
     LayerNormWeights norm1, norm2;
-    RoundedLinear qkv, proj, fc1, fc2;
     at::Tensor qkv_bias, proj_bias, fc1_bias, fc2_bias;
     int64_t heads;
   };

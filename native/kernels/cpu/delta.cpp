@@ -139,57 +139,56 @@ at::Tensor split_heads(const at::Tensor& qkv, int64_t tokens, int64_t heads, con
   return result;
 }
 
-at::Tensor attention_rows(const at::Tensor& qkv, const at::Tensor& queries) {
-  const int64_t n = qkv.size(0), heads = qkv.size(1), tokens = qkv.size(3), head_dim = qkv.size(4);
-  const int64_t slots = queries.defined() ? queries.size(1) : tokens;
-  at::Tensor result = at::empty({n, slots, heads * head_dim}, at::kFloat);
-  const at::Tensor image = at::arange(n, at::kInt);
-  args::Attention arguments;
-  arguments.set = {n, tokens, slots, ints(image), ints(queries)};
-  arguments.heads = heads;
-  arguments.head_dim = head_dim;
+namespace {
+
+// What the attention kernels' arguments share; returns their output.
+template <typename Arguments>
+at::Tensor by_head_arguments(const VariantSet& set, const at::Tensor& qkv, Arguments& arguments) {
+  arguments.set = variants_of(set);
+  arguments.heads = qkv.size(1);
+  arguments.head_dim = qkv.size(4);
   arguments.qkv = floats(qkv);
+  at::Tensor result = at::empty({set.rows(), arguments.heads * arguments.head_dim}, at::kFloat);
   arguments.out = result.mutable_data_ptr<float>();
-  const simd::KernelTable& kernels = simd::kernels();
-  for_heads(n * heads, kernels.attention_workspace(arguments.set, head_dim), kernels.attention, arguments);
   return result;
+}
+
+}  // namespace
+
+at::Tensor attention_rows(const at::Tensor& qkv, const at::Tensor& queries) {
+  const int64_t n = qkv.size(0);
+  const VariantSet set{n, qkv.size(3), at::arange(n, at::kInt), queries};
+  args::Attention arguments;
+  const at::Tensor result = by_head_arguments(set, qkv, arguments);
+  const simd::KernelTable& kernels = simd::kernels();
+  for_heads(n * arguments.heads, kernels.attention_workspace(arguments.set, arguments.head_dim),
+            kernels.attention, arguments);
+  return result.view({n, set.slots(), -1});
 }
 
 at::Tensor attention_difference(const VariantSet& set, const at::Tensor& qkv, const ProductRows& dqkv,
                                 const at::Tensor& removed, const at::Tensor& anchor_output) {
-  const int64_t heads = qkv.size(1), head_dim = qkv.size(4);
-  at::Tensor result = at::empty({set.rows(), heads * head_dim}, at::kFloat);
   args::Attention arguments;
-  arguments.set = variants_of(set);
-  arguments.heads = heads;
-  arguments.head_dim = head_dim;
-  arguments.qkv = floats(qkv);
-  arguments.dqkv = product_of(dqkv, set.variants * set.tokens, 3 * heads * head_dim);
+  const at::Tensor result = by_head_arguments(set, qkv, arguments);
+  arguments.dqkv = product_of(dqkv, set.variants * set.tokens, 3 * result.size(1));
   arguments.removed = ints(removed);
   arguments.anchor_output = floats(anchor_output);
-  arguments.out = result.mutable_data_ptr<float>();
   const simd::KernelTable& kernels = simd::kernels();
-  for_heads(set.variants * heads, kernels.attention_workspace(arguments.set, head_dim), kernels.attention,
-            arguments);
+  for_heads(set.variants * arguments.heads, kernels.attention_workspace(arguments.set, arguments.head_dim),
+            kernels.attention, arguments);
   return result;
 }
 
 at::Tensor removal_difference(const VariantSet& set, const at::Tensor& qkv, const at::Tensor& removed,
                               const at::Tensor& anchor_output) {
   TORCH_CHECK(removed.defined(), "a removed token for each variant is expected");
-  const int64_t images = qkv.size(0), heads = qkv.size(1), head_dim = qkv.size(4);
-  at::Tensor result = at::empty({set.rows(), heads * head_dim}, at::kFloat);
   args::RemovalAttention arguments;
-  arguments.set = variants_of(set);
-  arguments.heads = heads;
-  arguments.head_dim = head_dim;
-  arguments.qkv = floats(qkv);
+  const at::Tensor result = by_head_arguments(set, qkv, arguments);
   arguments.removed = ints(removed);
   arguments.anchor_output = floats(anchor_output);
-  arguments.out = result.mutable_data_ptr<float>();
   const simd::KernelTable& kernels = simd::kernels();
-  for_heads(images * heads, kernels.attention_workspace(arguments.set, head_dim), kernels.removal_attention,
-            arguments);
+  for_heads(qkv.size(0) * arguments.heads, kernels.attention_workspace(arguments.set, arguments.head_dim),
+            kernels.removal_attention, arguments);
   return result;
 }
 
