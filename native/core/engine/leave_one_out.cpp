@@ -104,7 +104,7 @@ class DirectForm {
   at::Tensor input_without(const Group& group, const at::Tensor& image, const at::Tensor& slot,
                            const at::Tensor& removed) const {
     const at::Tensor remaining = ids_without(removed, grid_.patches() + 1);
-    if (options_.drop == Drop::kDecoder) return gather_tokens(group.tokens.index_select(0, image), remaining);
+    if (options_.drop == Drop::kDecoder) return gather_tokens(group.tokens, image, remaining);
     const at::Tensor visible =
         group.visible.index_select(0, image).gather(1, ids_without(slot, group.visible.size(1)));
     const at::Tensor latents = model_.encode(group.images.index_select(0, image), visible);
@@ -124,8 +124,7 @@ class DirectForm {
     const at::Tensor tokens = input_without(group, image, slot, removed);
     if (options_.drop == Drop::kBoth) return model_.decode_at(tokens, query_ids);
     const at::Tensor remaining = ids_without(removed, grid_.patches() + 1);
-    return model_.decode_at(tokens, query_ids,
-                            gather_tokens(group.first_qkv.index_select(0, image), remaining));
+    return model_.decode_at(tokens, query_ids, gather_tokens(group.first_qkv, image, remaining));
   }
 
   // Predictions of all L patches. The removed token is hidden rather than deleted here: its own residual

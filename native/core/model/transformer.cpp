@@ -197,7 +197,14 @@ Grid checked_grid(const at::Tensor& images, int64_t patch_size) {
 }
 
 at::Tensor gather_tokens(const at::Tensor& x, const at::Tensor& ids) {
-  return x.gather(1, ids.unsqueeze(-1).expand({ids.size(0), ids.size(1), x.size(2)}));
+  return gather_tokens(x, at::arange(x.size(0), ids.options()), ids);
+}
+
+at::Tensor gather_tokens(const at::Tensor& x, const at::Tensor& row, const at::Tensor& ids) {
+  const int64_t tokens = x.size(1), width = x.size(2);
+  // Whole rows, which index_select copies in one go; gather would take each value by itself.
+  const at::Tensor rows = (ids + row.unsqueeze(1) * tokens).flatten();
+  return x.reshape({-1, width}).index_select(0, rows).view({ids.size(0), ids.size(1), width});
 }
 
 TensorMap converted(const TensorMap& tensors, at::ScalarType dtype) {

@@ -99,8 +99,10 @@ void initialize_blocks(TensorMap& tensors, const TransformerConfig& config, cons
 // patch size.
 Grid checked_grid(const at::Tensor& images, int64_t patch_size);
 
-// x [n, T, ...], ids [n, K] int64 -> [n, K, ...]: rows of x by id.
+// x [n, T, C], ids [n, K] int64 -> [n, K, C]: tokens of x by id.
 at::Tensor gather_tokens(const at::Tensor& x, const at::Tensor& ids);
+// The same for row [m] int64 and ids [m, K]: result i has tokens of x[row[i]].
+at::Tensor gather_tokens(const at::Tensor& x, const at::Tensor& row, const at::Tensor& ids);
 
 // All tensors as `dtype` copies owned by the map.
 TensorMap converted(const TensorMap& tensors, at::ScalarType dtype);
