@@ -55,7 +55,7 @@ Operands operands() {
 KernelCase described(const char* name, Precision precision) {
   KernelCase result;
   result.name = name;
-  result.precision = name_of(precision);
+  result.precision = precision_name(precision);
   result.shape = {kVariants, kHeads, kTokens, kHeadDim};
   result.tolerance = 1e-4;
   return result;

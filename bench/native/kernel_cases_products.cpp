@@ -36,7 +36,7 @@ KernelCase of_rounded_linear(Precision precision, int64_t inputs, int64_t output
   const at::Tensor weight = weight_of(inputs, outputs);
   const RoundedRows x = plain_rounded(normal_values({kRows, inputs}, 81), precision);
   const RoundedLinear linear(weight, precision);
-  KernelCase result = described("RoundedLinear", name_of(precision), inputs, outputs);
+  KernelCase result = described("RoundedLinear", precision_name(precision), inputs, outputs);
   result.ours = [=] { return std::vector{linear(x).values}; };
   // LibTorch has no plain product of bytes: it gets the same integers as bfloat16, which holds them exactly.
   const at::Tensor plain_x =

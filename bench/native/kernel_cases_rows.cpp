@@ -15,7 +15,7 @@ constexpr double kEps = 1e-6;
 KernelCase named(const char* name, Precision precision, int64_t width) {
   KernelCase result;
   result.name = name;
-  result.precision = name_of(precision);
+  result.precision = precision_name(precision);
   result.shape = {kRows, width};
   result.tolerance = rounding_tolerance(precision);
   return result;

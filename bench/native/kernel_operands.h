@@ -10,8 +10,6 @@
 
 namespace ltrp::bench {
 
-const char* name_of(Precision precision);
-
 // All variants of one image over all its tokens, and all their rows.
 VariantSet one_image();
 RowRange all_rows();

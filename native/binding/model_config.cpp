@@ -160,15 +160,4 @@ Precision load_precision(const Options& options) {
       Precision::kFloat32);
 }
 
-const char* precision_name(Precision precision) {
-  switch (precision) {
-    case Precision::kBfloat16:
-      return "bfloat16";
-    case Precision::kInt8:
-      return "int8";
-    default:
-      return "float32";
-  }
-}
-
 }  // namespace ltrp::binding

@@ -30,6 +30,5 @@ StoredType stored_type(const Options& options);
 // The precision of NativeLoadOptions, once the device was checked. What this build cannot do is
 // Error(kUnsupported), what nobody can do Error(kInvalidArgument).
 Precision load_precision(const Options& options);
-const char* precision_name(Precision precision);
 
 }  // namespace ltrp::binding

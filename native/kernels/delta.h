@@ -56,6 +56,12 @@ at::Tensor layer_norm_difference_squares(const VariantSet& set, const RowRange& 
                                          const ProductRows& update, const LayerNormAnchor& anchor,
                                          const at::Tensor& weight);
 
+// The rows of each variant, in order, without the smallest ones whose squares [set rows] (overwritten) sum up
+// to at most `tolerance` of the variant's; maybe a few more, at least one. unread [m] int32, where defined: a
+// token of each that nothing depends on any more and that does not count.
+RowRange large_rows(const at::Tensor& squares, const VariantSet& set, const at::Tensor& unread,
+                    double tolerance);
+
 // gelu(u + du) - gelu(u), u and gelu_u [A, W] float32.
 RoundedRows gelu_difference(const VariantSet& set, const RowRange& range, const ProductRows& du,
                             const at::Tensor& u, const at::Tensor& gelu_u, Precision precision);

@@ -1,4 +1,4 @@
-// Matrix products with weights packed once, through oneDNN: y = x W^T (+ b).
+// Matrix products with weights packed once: y = x W^T (+ b). On a CPU through oneDNN.
 //
 // oneDNN and not MKL also in float32: on processors that are not Intel's, MKL keeps to 256-bit vectors and
 // reaches less than half of what oneDNN does (docs/benchmarks.md).
@@ -6,31 +6,35 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <optional>
+#include <cstdint>
+
+#include "kernels/backend.h"
 
 namespace ltrp {
 
-// What a matrix product takes its left operand in.
-enum class Precision { kFloat32, kBfloat16, kInt8 };
+// Whether the device multiplies in that precision with instructions made for it. On a CPU, bfloat16 needs
+// AVX512_BF16 or AMX and int8 needs VNNI; float32 is always there.
+bool has_fast_products(Precision precision, c10::DeviceType device = c10::DeviceType::CPU);
 
-// Whether this processor multiplies in that precision with instructions made for it: bfloat16 needs
-// AVX512_BF16 or AMX, int8 needs VNNI. float32 is always there.
-bool has_fast_products(Precision precision);
-
-// Rows for a matrix product. kInt8: values uint8 [R, W], x = (values - zero_point) * scale with scale [R];
-// otherwise the values are the rows and scale is undefined.
+// Rows for a matrix product: x = (values - zero_point) * scale with values [R, W] and scale [R]. kInt8: uint8
+// on a CPU, int8 elsewhere. kFloat32 and kBfloat16: scale is undefined, the values are the rows. zero_point:
+// of uint8.
 struct RoundedRows {
   at::Tensor values;
   at::Tensor scale;
   int64_t zero_point = 128;
 };
 
-// A product of rounded rows: values bfloat16 [R, N] (float32 for kFloat32); row r is still to be multiplied
-// by scale[r] where scale is defined.
+// A product of rounded rows: values [R, N] in bfloat16 (or float32, or int32), still to be multiplied by
+// scale [R] and column_scale [N] where they are defined.
 struct ProductRows {
   at::Tensor values;
-  at::Tensor scale;
+  at::Tensor scale = {};
+  at::Tensor column_scale = {};
 };
+
+// With the scales multiplied in: [R, N] float32.
+at::Tensor product_values(const ProductRows& product);
 
 // y = x W^T in low precision, no bias: for differences, whose bias cancels. Weights are rounded once: to
 // bfloat16, or to int8 with one scale per output, max |w| / 127.
@@ -42,15 +46,12 @@ class RoundedLinear {
   int64_t packed_bytes() const;
 
  private:
-  Precision precision_ = Precision::kFloat32;
-  int64_t outputs_ = 0;
-  int64_t inputs_ = 0;
-  at::Tensor packed_;
-  at::Tensor scale_;       // [N], kInt8
-  at::Tensor zero_point_;  // [N] zeros, kInt8
+  const Backend* backend_ = nullptr;
+  PackedWeight weight_;
 };
 
-// Float32 weights in oneDNN's layout; undefined where LibTorch was built without oneDNN.
+// Float32 weights in oneDNN's layout; undefined on other devices and where LibTorch was
+// built without oneDNN.
 at::Tensor packed_weight(const at::Tensor& weight);
 // x [..., K] float32 contiguous, packed [N, K] from packed_weight: x W^T + bias, then GELU if asked for.
 at::Tensor packed_linear(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias,

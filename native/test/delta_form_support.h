@@ -11,11 +11,7 @@
 
 namespace ltrp::test {
 
-inline std::string name_of(Precision precision) {
-  return precision == Precision::kFloat32    ? "float32"
-         : precision == Precision::kBfloat16 ? "bfloat16"
-                                             : "int8";
-}
+inline std::string name_of(Precision precision) { return precision_name(precision); }
 inline std::string name_of(Drop drop) {
   return drop == Drop::kDecoder ? "decoder" : drop == Drop::kEncoder ? "encoder" : "both";
 }

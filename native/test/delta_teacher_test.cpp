@@ -81,7 +81,7 @@ TEST_CASE("trained weights: mean relative error and Kendall's tau of the scores 
           CHECK(error <= 1e-3);
           CHECK(tau >= 0.99);
           break;
-        case Precision::kInt8:
+        default:
           // Hiding a token in the encoder alone changes so little that the rounding of 16 blocks counts for
           // more (2.1e-3 here). What is promised is promised of the decoder's drop.
           CHECK(error <= (drop == Drop::kEncoder ? 3e-3 : 2e-3));

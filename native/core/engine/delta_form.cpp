@@ -15,10 +15,7 @@ namespace {
 // Rows of variants that make the matrix products worth their calls.
 constexpr int64_t kEnoughRows = 4096;
 
-void store_product(const ProductRows& product, at::Tensor target) {
-  target.copy_(product.values);
-  if (product.scale.defined()) target.mul_(product.scale.unsqueeze(1));
-}
+void store_product(const ProductRows& product, at::Tensor target) { target.copy_(product_values(product)); }
 
 bool whole_image(Metric metric) { return metric == Metric::kPsnr || metric == Metric::kSsim; }
 
@@ -74,7 +71,8 @@ at::Tensor DeltaForm::starting_difference(const Group& group, const VariantSet& 
   encoder_set.variants = m;
   encoder_set.tokens = latents;
   encoder_set.image = set.image;
-  const at::Tensor embedded = at::empty({m * latents, model_.config().decoder->dim}, at::kFloat);
+  const at::Tensor embedded =
+      at::empty({m * latents, model_.config().decoder->dim}, group.encoder.output.options());
   encoder_.differences(
       group.encoder, encoder_set, (slot + 1).to(at::kInt), {}, decoder_.precision(), 0,
       [&](const RowRange& range, const RoundedRows& rows) {
@@ -83,9 +81,9 @@ at::Tensor DeltaForm::starting_difference(const Group& group, const VariantSet& 
       context);
   // Latent 0 is CLS, latent s + 1 the s-th visible token: row ids [m, latents].
   const at::Tensor image = set.image.to(at::kLong),
-                   start = at::arange(m, at::kLong).unsqueeze(1) * set.tokens;
+                   start = at::arange(m, group.visible.options()).unsqueeze(1) * set.tokens;
   const at::Tensor tokens = at::constant_pad_nd(group.visible.index_select(0, image) + 1, {1, 0}, 0);
-  const at::Tensor d = at::zeros({m * set.tokens, embedded.size(1)}, at::kFloat);
+  const at::Tensor d = at::zeros({m * set.tokens, embedded.size(1)}, embedded.options());
   d.index_copy_(0, (tokens + start).reshape({-1}), embedded);
   if (options.drop == Drop::kBoth) {
     // The token itself is gone; what its encoder rows hold means nothing. Nobody sees its own row, except
@@ -122,7 +120,7 @@ at::Tensor DeltaForm::run(const Group& group, int64_t begin, int64_t end, const 
   const Precision precision = decoder_.precision();
   if (!whole_image(options.metric)) {
     const bool squared = options.metric == Metric::kL2;
-    at::Tensor sums = at::empty({set.rows()}, at::kDouble);
+    at::Tensor sums = at::empty({set.rows()}, group.decoder.output.options().dtype(at::kDouble));
     decoder_.differences(
         group.decoder, set, removed, d, precision, options.tolerance,
         [&](const RowRange& range, const RoundedRows& rows) {
@@ -132,7 +130,7 @@ at::Tensor DeltaForm::run(const Group& group, int64_t begin, int64_t end, const 
     const double count = static_cast<double>(set.slots() * values);
     return sums.view({m, set.slots()}).sum(1).div_(count).to(at::kFloat);
   }
-  at::Tensor change = at::empty({set.rows(), values}, at::kFloat);
+  at::Tensor change = at::empty({set.rows(), values}, group.decoder.output.options());
   decoder_.differences(
       group.decoder, set, removed, d, precision, options.tolerance,
       [&](const RowRange& range, const RoundedRows& rows) {
@@ -165,7 +163,7 @@ at::Tensor DeltaForm::metric(const at::Tensor& images, const at::Tensor& visible
   const int64_t chunk =
       std::max<int64_t>(1, (options.memory_budget - group_images * anchor_bytes) / variant_bytes);
 
-  at::Tensor result = at::empty({variants}, at::kFloat);
+  at::Tensor result = at::empty({variants}, images.options());
   int64_t done = 0;
   const int64_t encoded_at_once = std::max(group_images, kImagesToEncode / group_images * group_images);
   at::Tensor latents;

@@ -15,62 +15,19 @@ namespace ltrp {
 
 namespace {
 
-// Values of a layer that go through the matrix products at a time: enough rows for full speed, few enough
-// that what passes from one product to the next stays in a core's own cache.
-constexpr int64_t kValuesAtATime = int64_t{1} << 17;
-
 at::Tensor flat(const at::Tensor& x) { return x.view({-1, x.size(-1)}); }
-
-// oneDNN generates code for every number of rows that it meets. So that there are few such numbers, a
-// variant's rows are kept in groups: about this many for all of its rows.
-constexpr size_t kGroups = 12;
-
-// The rows of each variant, in order, without the smallest ones whose squared norms sum up to at most
-// `tolerance` of the variant's; a few more than need be. unread [m] int32, where defined: a token of each
-// that nothing depends on any more and that does not count.
-RowRange large_rows(const at::Tensor& squares, const VariantSet& set, const at::Tensor& unread,
-                    double tolerance) {
-  const auto slots = static_cast<size_t>(set.slots());
-  const size_t together = std::max<size_t>(1, slots / kGroups);
-  auto* value = squares.mutable_data_ptr<float>();
-  std::vector<std::pair<float, int32_t>> ascending(slots);
-  std::vector<char> left_out(slots);
-  std::vector<int32_t> kept;
-  for (int64_t variant = 0; variant < set.variants; ++variant, value += slots) {
-    if (unread.defined()) value[unread.const_data_ptr<int32_t>()[variant]] = 0;
-    const double sum = std::accumulate(value, value + slots, 0.0);
-    size_t first = 0;
-    // Values beyond float32 have no order to sort by: all rows are kept.
-    if (std::isfinite(sum)) {
-      for (size_t i = 0; i < slots; ++i) ascending[i] = {value[i], static_cast<int32_t>(i)};
-      std::sort(ascending.begin(), ascending.end());
-      double allowed = tolerance * sum;
-      while (first + 1 < slots && ascending[first].first <= allowed) allowed -= ascending[first++].first;
-      const size_t more = (together - (slots - first) % together) % together;
-      first -= std::min(first, more);
-    }
-    std::fill(left_out.begin(), left_out.end(), 0);
-    for (size_t i = 0; i < first; ++i) left_out[static_cast<size_t>(ascending[i].second)] = 1;
-    for (size_t i = 0; i < slots; ++i) {
-      if (!left_out[i]) kept.push_back(static_cast<int32_t>(static_cast<size_t>(variant) * slots + i));
-    }
-  }
-  const auto count = static_cast<int64_t>(kept.size());
-  const at::Tensor ids = at::empty({count}, at::kInt);
-  std::copy(kept.begin(), kept.end(), ids.mutable_data_ptr<int32_t>());
-  return {0, count, ids};
-}
 
 // A product of q, k and v, one row for each of the set's rows in `range`, as the attention operators read it;
 // zeros for rows that are not in the range.
 ProductRows by_head(const ProductRows& dqkv, const RowRange& range, const VariantSet& set, int64_t heads) {
-  if (!range.ids.defined()) return {split_heads(dqkv.values, set.tokens, heads), dqkv.scale};
+  if (!range.ids.defined())
+    return {split_heads(dqkv.values, set.tokens, heads), dqkv.scale, dqkv.column_scale};
   const at::Tensor ids = range.ids.to(at::kLong);
-  const at::Tensor packed_row = at::full({set.rows()}, -1, at::kInt);
-  packed_row.index_copy_(0, ids, at::arange(range.size(), at::kInt));
-  ProductRows result{split_heads(dqkv.values, set.tokens, heads, packed_row), {}};
+  const at::Tensor packed_row = at::full({set.rows()}, -1, range.ids.options());
+  packed_row.index_copy_(0, ids, at::arange(range.size(), range.ids.options()));
+  ProductRows result{split_heads(dqkv.values, set.tokens, heads, packed_row), {}, dqkv.column_scale};
   if (dqkv.scale.defined()) {
-    result.scale = at::zeros({set.rows()}, at::kFloat).index_copy_(0, ids, dqkv.scale);
+    result.scale = at::zeros({set.rows()}, dqkv.scale.options()).index_copy_(0, ids, dqkv.scale);
   }
   return result;
 }
@@ -88,7 +45,8 @@ struct DeltaStack::Part {
   ProductRows dqkv;       // of the block to come, by head
 };
 
-DeltaStack::DeltaStack(const Transformer& stack, Precision precision) : stack_(stack), precision_(precision) {
+DeltaStack::DeltaStack(const Transformer& stack, Precision precision)
+    : stack_(stack), precision_(precision), backend_(backend_of(stack.norm.weight)) {
   for (const TransformerBlock& block : stack.blocks) blocks_.emplace_back(block, precision);
   width_ = stack.norm.weight.size(0);
   mlp_width_ = stack.blocks.empty() ? 0 : stack.blocks.front().fc1.bias.size(0);
@@ -129,7 +87,7 @@ void DeltaStack::advance(Part& part, size_t block, const StackAnchor& anchor, Pr
   if (last && set.queries.defined() && part.d.size(0) != set.rows()) {
     // From here on only the queries have rows.
     const at::Tensor tokens = set.queries.index_select(0, set.image).to(at::kLong);  // [m, Q]
-    const at::Tensor starts = at::arange(set.variants, at::kLong).unsqueeze(1) * set.tokens;
+    const at::Tensor starts = at::arange(set.variants, tokens.options()).unsqueeze(1) * set.tokens;
     part.d = part.d.index_select(0, (tokens + starts).reshape({-1}));
   }
   part.attended.reset();
@@ -182,7 +140,7 @@ void DeltaStack::differences(const StackAnchor& anchor, const VariantSet& set, c
     if (!one_block) first.queries.reset();
     attended = removal_difference(first, anchor.blocks[0].qkv, removed, anchor.blocks[0].attended);
   }
-  const int64_t variants_at_a_time = (kValuesAtATime / width_ + set.tokens - 1) / set.tokens;
+  const int64_t variants_at_a_time = (backend_.values_at_a_time() / width_ + set.tokens - 1) / set.tokens;
   std::vector<Part> parts;
   for (int64_t begin = 0; begin < set.variants; begin += variants_at_a_time) {
     const int64_t count = std::min(variants_at_a_time, set.variants - begin);
@@ -209,7 +167,8 @@ void DeltaStack::differences(const StackAnchor& anchor, const VariantSet& set, c
   const auto finished = std::make_unique<std::atomic<size_t>[]>(parts.size());
   std::atomic<bool> stopped{false};
   for_tasks(
-      count * static_cast<int64_t>(blocks_.size()), [] { return c10::InferenceMode(); },
+      std::min(count, backend_.callers()), count * static_cast<int64_t>(blocks_.size()),
+      [] { return c10::InferenceMode(); },
       [&](int64_t task, const c10::InferenceMode&) {
         const auto which = static_cast<size_t>(task % count), block = static_cast<size_t>(task / count);
         while (finished[which] < block && !stopped) std::this_thread::yield();
@@ -217,7 +176,7 @@ void DeltaStack::differences(const StackAnchor& anchor, const VariantSet& set, c
         context.check();
         Part& part = parts[which];
         if (block == 0 && !part.d.defined()) {
-          part.d = at::zeros({(one_block ? part.last : part.all).rows(), width_}, at::kFloat);
+          part.d = at::zeros({(one_block ? part.last : part.all).rows(), width_}, anchor.output.options());
         } else if (block == 0) {
           const RowRange rows{0, part.all.rows(), {}};
           const ProductRows dqkv = blocks_[0].qkv(layer_norm_difference(

@@ -32,7 +32,7 @@ struct StackAnchor {
 
 class DeltaStack {
  public:
-  // `stack` must be float32 and packed; its weights are shared with the anchor's pass.
+  // `stack` must be float32, and packed on a CPU; its weights are shared with the anchor's pass.
   DeltaStack(const Transformer& stack, Precision precision);
 
   StackAnchor anchor(const at::Tensor& tokens) const;  // [images, T, E] float32
@@ -62,6 +62,7 @@ class DeltaStack {
 
   const Transformer& stack_;
   Precision precision_;
+  const Backend& backend_;
   std::vector<RoundedBlock> blocks_;
   int64_t width_ = 0;
   int64_t mlp_width_ = 0;

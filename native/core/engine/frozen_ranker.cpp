@@ -39,7 +39,7 @@ at::Tensor FrozenRanker::logits(const at::Tensor& images, const std::optional<at
   const int64_t tokens = (visible ? visible->size(1) : patches) + 1;
   const at::Tensor table = model_.token_table(grid);
   table.slice(0, 1).add_(model_.patch_embedding().bias);
-  const at::Tensor result = at::zeros({n, patches}, at::kFloat);
+  const at::Tensor result = at::zeros({n, patches}, images.options());
 
   std::atomic<int64_t> done{0};
   const auto compute = [&](int64_t begin, int64_t count) {
@@ -79,15 +79,16 @@ at::Tensor FrozenRanker::forward(const at::Tensor& images, const at::Tensor& vis
   const ProductRows embedded = embedding_(patch_rows(
       images, config().patch_size, visible.defined() ? visible.contiguous() : visible, embedding_precision_));
   const int64_t count = embedded.values.size(0) / n;
-  at::Tensor x = at::empty({n, count + 1, width}, at::kFloat);
+  at::Tensor x = at::empty({n, count + 1, width}, images.options());
   x.select(1, 0).copy_(table[0]);
   if (visible.defined()) {
     x.slice(1, 1).copy_(table.index_select(0, visible.flatten() + 1).view({n, count, width}));
   } else {
     x.slice(1, 1).copy_(table.slice(0, 1).expand({n, -1, -1}));
   }
-  const at::Tensor ids = (at::arange(count, at::kInt).unsqueeze(0) +
-                          (at::arange(n, at::kInt) * static_cast<int>(count + 1) + 1).unsqueeze(1))
+  const auto options = images.options().dtype(at::kInt);
+  const at::Tensor ids = (at::arange(count, options).unsqueeze(0) +
+                          (at::arange(n, options) * static_cast<int>(count + 1) + 1).unsqueeze(1))
                              .flatten()
                              .contiguous();
   add_rows({0, n * count, ids}, x.view({-1, width}), embedded);

@@ -95,7 +95,7 @@ class DirectForm {
 
   // Latents of the variants under drop = encoder or both, and the ids they belong to.
   at::Tensor hidden_latents(const Group& group, const at::Tensor& image, const at::Tensor& slot) const {
-    at::Tensor hidden = at::zeros({image.size(0), group.visible.size(1)}, at::kBool);
+    at::Tensor hidden = at::zeros({image.size(0), group.visible.size(1)}, image.options().dtype(at::kBool));
     hidden.scatter_(1, slot.unsqueeze(1), true);
     return model_.encode(group.images.index_select(0, image), group.visible.index_select(0, image), hidden);
   }
@@ -136,7 +136,7 @@ class DirectForm {
                                                 group.visible.index_select(0, image), grid_));
     }
     const int64_t tokens = grid_.patches() + 1;
-    at::Tensor hidden = at::zeros({image.size(0), tokens}, at::kBool);
+    at::Tensor hidden = at::zeros({image.size(0), tokens}, image.options().dtype(at::kBool));
     hidden.scatter_(1, removed.unsqueeze(1), true);
     at::Tensor input;
     if (options_.drop == Drop::kDecoder) {
@@ -187,7 +187,7 @@ at::Tensor leave_one_out_metric(const Teacher& teacher, const at::Tensor& images
   const int64_t busy = std::max(kImagesToEncode, 8 * threads * chunk / visible_per_image + 1);
   const int64_t group_images = std::clamp<int64_t>(std::min(fit_memory, busy), 1, n);
 
-  at::Tensor result = at::empty({variants}, at::dtype(model.dtype()));
+  at::Tensor result = at::empty({variants}, images.options().dtype(model.dtype()));
   std::mutex progress;
   int64_t done = 0;
   for (int64_t first = 0; first < n; first += group_images) {

@@ -27,7 +27,7 @@ at::Tensor RoundedStack::forward(const at::Tensor& x, bool first_only) const {
   for (const Block& block : blocks_) {
     const bool queries_only = first_only && &block == &blocks_.back();
     const ProductRows qkv = block.products.qkv(norm(block.norm1, precision_));
-    const at::Tensor queries = queries_only ? at::zeros({n, 1}, at::kInt) : at::Tensor();
+    const at::Tensor queries = queries_only ? at::zeros({n, 1}, x.options().dtype(at::kInt)) : at::Tensor();
     const at::Tensor attended = product_attention(qkv, block.qkv_bias, tokens, block.heads, queries);
     if (queries_only) rows = rows.view({n, tokens, width}).select(1, 0).contiguous();
     update = block.products.proj(round_rows({0, attended.size(0), {}}, attended, precision_));

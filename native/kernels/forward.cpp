@@ -1,6 +1,6 @@
 #include "kernels/forward.h"
 
-#include "kernels/cpu/row_arguments.h"
+#include "kernels/tensor_arguments.h"
 
 namespace ltrp {
 
@@ -19,8 +19,8 @@ RoundedRows patch_rows(const at::Tensor& images, int64_t patch_size, const at::T
   }
   const int64_t rows = images.size(0) * arguments.per_image, width = 3 * patch_size * patch_size;
   TORCH_CHECK(width <= kWidestRow, "patches of ", width, " values are too large");
-  RoundedRows result = rounded_rows(rows, width, precision, arguments.out);
-  for_rows(rows, width, simd::kernels().patches, arguments);
+  RoundedRows result = rounded_rows(images, rows, width, precision, arguments.out);
+  backend_of(images).patches(arguments, rows);
   return result;
 }
 
@@ -36,8 +36,8 @@ RoundedRows add_layer_norm(const at::Tensor& x, const ProductRows& update, const
   if (update.values.defined()) arguments.update_bias = floats(update_bias);
   arguments.weight = floats(weight);
   arguments.bias = floats(bias);
-  RoundedRows result = rounded_rows(rows, width, precision, arguments.out);
-  for_rows(rows, width, simd::kernels().add_layer_norm, arguments);
+  RoundedRows result = rounded_rows(x, rows, width, precision, arguments.out);
+  backend_of(x).add_layer_norm(arguments, rows);
   return result;
 }
 
@@ -47,9 +47,9 @@ RoundedRows gelu_rows(const ProductRows& u, const at::Tensor& bias, Precision pr
   arguments.width = width;
   arguments.u = product_of(u, rows, width);
   arguments.bias = floats(bias);
-  RoundedRows result = rounded_rows(rows, width, precision, arguments.out);
-  result.zero_point = args::kGeluZero;
-  for_rows(rows, width, simd::kernels().gelu, arguments);
+  RoundedRows result = rounded_rows(bias, rows, width, precision, arguments.out);
+  if (arguments.out.encoding == args::Encoding::kUint8) result.zero_point = args::kGeluZero;
+  backend_of(bias).gelu(arguments, rows);
   return result;
 }
 
@@ -57,8 +57,8 @@ at::Tensor product_attention(const ProductRows& qkv, const at::Tensor& bias, int
                              const at::Tensor& queries) {
   const int64_t n = qkv.values.size(0) / tokens, width = qkv.values.size(1) / 3;
   const int64_t slots = queries.defined() ? queries.size(1) : tokens;
-  at::Tensor result = at::empty({n * slots, width}, at::kFloat);
-  const at::Tensor image = at::arange(n, at::kInt);
+  at::Tensor result = at::empty({n * slots, width}, bias.options());
+  const at::Tensor image = at::arange(n, bias.options().dtype(at::kInt));
   args::Attention arguments;
   arguments.set = {n, tokens, slots, ints(image), ints(queries)};
   arguments.heads = heads;
@@ -66,9 +66,7 @@ at::Tensor product_attention(const ProductRows& qkv, const at::Tensor& bias, int
   arguments.bias = floats(bias);
   arguments.dqkv = product_of(qkv, n * tokens, 3 * width);
   arguments.out = result.mutable_data_ptr<float>();
-  const simd::KernelTable& kernels = simd::kernels();
-  for_heads(n * heads, kernels.attention_workspace(arguments.set, arguments.head_dim), kernels.attention,
-            arguments);
+  backend_of(bias).attention(arguments);
   return result;
 }
 

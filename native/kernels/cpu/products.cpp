@@ -1,8 +1,10 @@
-#include "kernels/linear.h"
+#include "kernels/cpu/products.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+
+#include "kernels/linear.h"
 
 namespace ltrp {
 
@@ -34,55 +36,67 @@ at::Tensor reorder_weight(const at::Tensor& weight) {
 
 }  // namespace
 
+namespace cpu {
+
 bool has_fast_products(Precision precision) {
   if (precision == Precision::kFloat32) return true;
   if (!at::hasMKLDNN()) return false;
 #if defined(__x86_64__)
   __builtin_cpu_init();
   // AMX comes with both.
-  return precision == Precision::kBfloat16 ? __builtin_cpu_supports("avx512bf16") != 0
-                                           : __builtin_cpu_supports("avx512vnni") != 0;
+  if (precision == Precision::kBfloat16) return __builtin_cpu_supports("avx512bf16") != 0;
+  return precision == Precision::kInt8 && __builtin_cpu_supports("avx512vnni") != 0;
 #else
   return false;
 #endif
 }
 
-RoundedLinear::RoundedLinear(const at::Tensor& weight, Precision precision)
-    : precision_(precision), outputs_(weight.size(0)), inputs_(weight.size(1)) {
-  if (precision == Precision::kInt8) {
-    scale_ = weight.abs().amax(1).div_(127).clamp_min_(1e-30);
-    zero_point_ = at::zeros({outputs_}, at::kInt);
-    const at::Tensor bytes = (weight / scale_.unsqueeze(1)).round_().clamp_(-127, 127).to(at::kChar);
-    using Signature = at::Tensor(at::Tensor, std::optional<c10::List<int64_t>>);
-    static const auto prepack = operator_named<Signature>("onednn::qlinear_prepack");
-    packed_ = prepack.call(bytes, std::nullopt);
-  } else if (at::hasMKLDNN()) {
-    packed_ = reorder_weight(precision == Precision::kBfloat16 ? weight.to(at::kBFloat16) : weight);
-  } else {
-    packed_ = weight;  // kFloat32: nothing else is fast there
+PackedWeight pack(const at::Tensor& weight, Precision precision) {
+  PackedWeight result{precision, weight.size(0), weight.size(1), {}, {}, {}};
+  switch (precision) {
+    case Precision::kInt8: {
+      result.scale = weight.abs().amax(1).div_(127).clamp_min_(1e-30);
+      result.zero_point = at::zeros({result.outputs}, at::kInt);
+      const at::Tensor bytes = (weight / result.scale.unsqueeze(1)).round_().clamp_(-127, 127).to(at::kChar);
+      using Signature = at::Tensor(at::Tensor, std::optional<c10::List<int64_t>>);
+      static const auto prepack = operator_named<Signature>("onednn::qlinear_prepack");
+      result.values = prepack.call(bytes, std::nullopt);
+      break;
+    }
+    case Precision::kBfloat16:
+      result.values = reorder_weight(weight.to(at::kBFloat16));
+      break;
+    case Precision::kFloat32:
+      result.values = at::hasMKLDNN() ? reorder_weight(weight) : weight;
+      break;
+    default:
+      TORCH_CHECK(false, "float16 and fp8 have no matrix products on the CPU");
   }
+  return result;
 }
 
-ProductRows RoundedLinear::operator()(const RoundedRows& x) const {
-  if (precision_ == Precision::kFloat32 && !at::hasMKLDNN()) return {at::linear(x.values, packed_), {}};
-  if (precision_ != Precision::kInt8) return {linear_pointwise(x.values, packed_, std::nullopt, "none"), {}};
+ProductRows multiply(const PackedWeight& weight, const RoundedRows& x) {
+  if (weight.precision == Precision::kFloat32 && !at::hasMKLDNN()) {
+    return {at::linear(x.values, weight.values), {}, {}};
+  }
+  if (weight.precision != Precision::kInt8) {
+    return {linear_pointwise(x.values, weight.values, std::nullopt, "none"), {}, {}};
+  }
   using Signature = at::Tensor(at::Tensor, double, int64_t, at::Tensor, at::Tensor, at::Tensor,
                                std::optional<at::Tensor>, double, int64_t, std::optional<at::ScalarType>,
                                std::string_view, c10::List<std::optional<at::Scalar>>, std::string_view);
   static const auto call = operator_named<Signature>("onednn::qlinear_pointwise");
   // Unsigned activations with a zero point: products of two signed operands take a slow path.
-  return {call.call(x.values, 1.0, x.zero_point, packed_, scale_, zero_point_, std::nullopt, 1.0, 0,
-                    at::kBFloat16, "none", Arguments(), "none"),
-          x.scale};
+  return {call.call(x.values, 1.0, x.zero_point, weight.values, weight.scale, weight.zero_point, std::nullopt,
+                    1.0, 0, at::kBFloat16, "none", Arguments(), "none"),
+          x.scale,
+          {}};
 }
 
-int64_t RoundedLinear::packed_bytes() const {
-  const int64_t each = precision_ == Precision::kInt8 ? 1 : precision_ == Precision::kBfloat16 ? 2 : 4;
-  return outputs_ * inputs_ * each;
-}
+}  // namespace cpu
 
 at::Tensor packed_weight(const at::Tensor& weight) {
-  return at::hasMKLDNN() ? reorder_weight(weight) : at::Tensor();
+  return weight.is_cpu() && at::hasMKLDNN() ? reorder_weight(weight) : at::Tensor();
 }
 
 at::Tensor packed_linear(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias, bool gelu) {

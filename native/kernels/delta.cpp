@@ -1,6 +1,6 @@
 #include "kernels/delta.h"
 
-#include "kernels/cpu/row_arguments.h"
+#include "kernels/tensor_arguments.h"
 
 namespace ltrp {
 
@@ -20,7 +20,7 @@ args::PackedRows rows_of(const RowRange& range) {
 at::Tensor layer_norm_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps,
                            LayerNormAnchor* anchor) {
   const int64_t width = width_of(x), rows = x.numel() / width;
-  at::Tensor result = at::empty(x.sizes(), at::kFloat);
+  at::Tensor result = at::empty(x.sizes(), x.options());
   args::LayerNormRows arguments;
   arguments.width = width;
   arguments.eps = eps;
@@ -29,12 +29,12 @@ at::Tensor layer_norm_rows(const at::Tensor& x, const at::Tensor& weight, const 
   arguments.bias = floats(bias);
   arguments.out = result.mutable_data_ptr<float>();
   if (anchor != nullptr) {
-    anchor->normed = at::empty({rows, width}, at::kFloat);
-    anchor->deviation = at::empty({rows}, at::kFloat);
+    anchor->normed = at::empty({rows, width}, x.options());
+    anchor->deviation = at::empty({rows}, x.options());
     arguments.normed = anchor->normed.mutable_data_ptr<float>();
     arguments.deviation = anchor->deviation.mutable_data_ptr<float>();
   }
-  for_rows(rows, width, simd::kernels().layer_norm, arguments);
+  backend_of(x).layer_norm(arguments, rows);
   return result;
 }
 
@@ -61,8 +61,8 @@ RoundedRows layer_norm_difference(const VariantSet& set, const RowRange& range, 
                                   const ProductRows& update, const LayerNormAnchor& anchor,
                                   const at::Tensor& weight, Precision precision) {
   args::LayerNormDifference arguments = layer_norm_arguments(set, range, d, update, anchor, weight);
-  RoundedRows result = rounded_rows(range.size(), arguments.width, precision, arguments.out);
-  for_rows(range.size(), arguments.width, simd::kernels().layer_norm_difference, arguments);
+  RoundedRows result = rounded_rows(d, range.size(), arguments.width, precision, arguments.out);
+  backend_of(d).layer_norm_difference(arguments, range.size());
   return result;
 }
 
@@ -70,9 +70,9 @@ at::Tensor layer_norm_difference_squares(const VariantSet& set, const RowRange& 
                                          const ProductRows& update, const LayerNormAnchor& anchor,
                                          const at::Tensor& weight) {
   args::LayerNormDifference arguments = layer_norm_arguments(set, range, d, update, anchor, weight);
-  at::Tensor result = at::empty({range.size()}, at::kFloat);
+  at::Tensor result = at::empty({range.size()}, d.options());
   arguments.squares = result.mutable_data_ptr<float>();
-  for_rows(range.size(), arguments.width, simd::kernels().layer_norm_difference, arguments);
+  backend_of(d).layer_norm_difference(arguments, range.size());
   return result;
 }
 
@@ -86,8 +86,8 @@ RoundedRows gelu_difference(const VariantSet& set, const RowRange& range, const 
   TORCH_CHECK(du.values.defined(), "a product is expected");
   arguments.u = floats(u);
   arguments.gelu_u = floats(gelu_u);
-  RoundedRows result = rounded_rows(range.size(), arguments.width, precision, arguments.out);
-  for_rows(range.size(), arguments.width, simd::kernels().gelu_difference, arguments);
+  RoundedRows result = rounded_rows(u, range.size(), arguments.width, precision, arguments.out);
+  backend_of(u).gelu_difference(arguments, range.size());
   return result;
 }
 
@@ -96,8 +96,8 @@ RoundedRows round_rows(const RowRange& range, const at::Tensor& x, Precision pre
   arguments.width = width_of(x);
   arguments.rows = rows_of(range);
   arguments.x = floats(x);
-  RoundedRows result = rounded_rows(range.size(), arguments.width, precision, arguments.out);
-  for_rows(range.size(), arguments.width, simd::kernels().round_rows, arguments);
+  RoundedRows result = rounded_rows(x, range.size(), arguments.width, precision, arguments.out);
+  backend_of(x).round_rows(arguments, range.size());
   return result;
 }
 
@@ -107,18 +107,27 @@ void add_rows(const RowRange& range, const at::Tensor& x, const ProductRows& upd
   arguments.rows = rows_of(range);
   arguments.update = product_of(update, range.size(), arguments.width);
   arguments.x = const_cast<float*>(floats(x));
-  for_rows(range.size(), arguments.width, simd::kernels().add_rows, arguments);
+  backend_of(x).add_rows(arguments, range.size());
+}
+
+RowRange large_rows(const at::Tensor& squares, const VariantSet& set, const at::Tensor& unread,
+                    double tolerance) {
+  floats(squares);
+  ints(unread);
+  const at::Tensor ids =
+      backend_of(squares).large_rows(squares.view({set.variants, set.slots()}), unread, tolerance);
+  return {0, ids.size(0), ids};
 }
 
 at::Tensor row_sums(const ProductRows& x, bool squared) {
   const int64_t rows = x.values.size(0);
-  at::Tensor result = at::empty({rows}, at::kDouble);
+  at::Tensor result = at::empty({rows}, x.values.options().dtype(at::kDouble));
   args::RowSums arguments;
   arguments.width = width_of(x.values);
   arguments.x = product_of(x, rows, arguments.width);
   arguments.squared = squared;
   arguments.sums = result.mutable_data_ptr<double>();
-  for_rows(rows, arguments.width, simd::kernels().row_sums, arguments);
+  backend_of(x.values).row_sums(arguments, rows);
   return result;
 }
 
@@ -134,8 +143,7 @@ at::Tensor split_heads(const at::Tensor& qkv, int64_t tokens, int64_t heads, con
   arguments.head_bytes = head_dim * static_cast<int64_t>(qkv.element_size());
   arguments.rows = static_cast<const char*>(qkv.const_data_ptr());
   arguments.out = static_cast<char*>(result.mutable_data_ptr());
-  at::parallel_for(0, n, 1,
-                   [&](int64_t begin, int64_t end) { simd::kernels().split_heads(arguments, begin, end); });
+  backend_of(qkv).split_heads(arguments, n);
   return result;
 }
 
@@ -148,7 +156,7 @@ at::Tensor by_head_arguments(const VariantSet& set, const at::Tensor& qkv, Argum
   arguments.heads = qkv.size(1);
   arguments.head_dim = qkv.size(4);
   arguments.qkv = floats(qkv);
-  at::Tensor result = at::empty({set.rows(), arguments.heads * arguments.head_dim}, at::kFloat);
+  at::Tensor result = at::empty({set.rows(), arguments.heads * arguments.head_dim}, qkv.options());
   arguments.out = result.mutable_data_ptr<float>();
   return result;
 }
@@ -157,12 +165,10 @@ at::Tensor by_head_arguments(const VariantSet& set, const at::Tensor& qkv, Argum
 
 at::Tensor attention_rows(const at::Tensor& qkv, const at::Tensor& queries) {
   const int64_t n = qkv.size(0);
-  const VariantSet set{n, qkv.size(3), at::arange(n, at::kInt), queries};
+  const VariantSet set{n, qkv.size(3), at::arange(n, qkv.options().dtype(at::kInt)), queries};
   args::Attention arguments;
   const at::Tensor result = by_head_arguments(set, qkv, arguments);
-  const simd::KernelTable& kernels = simd::kernels();
-  for_heads(n * arguments.heads, kernels.attention_workspace(arguments.set, arguments.head_dim),
-            kernels.attention, arguments);
+  backend_of(qkv).attention(arguments);
   return result.view({n, set.slots(), -1});
 }
 
@@ -173,9 +179,7 @@ at::Tensor attention_difference(const VariantSet& set, const at::Tensor& qkv, co
   arguments.dqkv = product_of(dqkv, set.variants * set.tokens, 3 * result.size(1));
   arguments.removed = ints(removed);
   arguments.anchor_output = floats(anchor_output);
-  const simd::KernelTable& kernels = simd::kernels();
-  for_heads(set.variants * arguments.heads, kernels.attention_workspace(arguments.set, arguments.head_dim),
-            kernels.attention, arguments);
+  backend_of(qkv).attention(arguments);
   return result;
 }
 
@@ -186,9 +190,7 @@ at::Tensor removal_difference(const VariantSet& set, const at::Tensor& qkv, cons
   const at::Tensor result = by_head_arguments(set, qkv, arguments);
   arguments.removed = ints(removed);
   arguments.anchor_output = floats(anchor_output);
-  const simd::KernelTable& kernels = simd::kernels();
-  for_heads(qkv.size(0) * arguments.heads, kernels.attention_workspace(arguments.set, arguments.head_dim),
-            kernels.removal_attention, arguments);
+  backend_of(qkv).removal_attention(arguments, qkv.size(0));
   return result;
 }
 

@@ -1,0 +1,66 @@
+// What one kind of device has to bring: the kernels, and matrix products with weights packed once. The
+// operators of kernels/delta.h, forward.h and linear.h turn tensors into arguments and call the backend of
+// the device that their tensors are on.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+#include "kernels/arguments.h"
+#include "kernels/precision.h"
+
+namespace ltrp {
+
+struct RoundedRows;
+struct ProductRows;
+
+// Weights [N, K] of a product as the backend wants them.
+struct PackedWeight {
+  Precision precision = Precision::kFloat32;
+  int64_t outputs = 0;  // N
+  int64_t inputs = 0;   // K
+  at::Tensor values;
+  at::Tensor scale;       // [N], or one for all, where the precision needs it
+  at::Tensor zero_point;  // [N], where the library asks for it
+};
+
+struct Backend {
+  const char* name;
+
+  // Kernels: all rows, variants or images of the arguments. They may return before the work is done, in the
+  // order of the device's current queue.
+  void (*layer_norm_difference)(const args::LayerNormDifference&, int64_t rows);
+  void (*gelu_difference)(const args::GeluDifference&, int64_t rows);
+  void (*round_rows)(const args::RoundRows&, int64_t rows);
+  void (*add_rows)(const args::AddRows&, int64_t rows);
+  void (*row_sums)(const args::RowSums&, int64_t rows);
+  void (*split_heads)(const args::SplitHeads&, int64_t variants);
+  void (*layer_norm)(const args::LayerNormRows&, int64_t rows);
+  void (*add_layer_norm)(const args::AddLayerNorm&, int64_t rows);
+  void (*gelu)(const args::GeluRows&, int64_t rows);
+  void (*patches)(const args::PatchRows&, int64_t rows);
+  void (*attention)(const args::Attention&);
+  void (*removal_attention)(const args::RemovalAttention&, int64_t images);
+  // squares [variants, slots] float32 is overwritten; see large_rows() in kernels/delta.h.
+  at::Tensor (*large_rows)(const at::Tensor& squares, const at::Tensor& unread, double tolerance);
+
+  // Products. `encoding`: how rows of that precision are stored for multiply().
+  bool (*has_fast_products)(Precision);
+  args::Encoding (*encoding)(Precision);
+  PackedWeight (*pack)(const at::Tensor& weight, Precision);
+  ProductRows (*multiply)(const PackedWeight&, const RoundedRows&);
+
+  // Values of a layer that are best taken through it at a time, and by how many threads of the caller's at
+  // once.
+  int64_t (*values_at_a_time)();
+  int64_t (*callers)();
+};
+
+// The CPU's is always there; another device's core registers its own.
+const Backend& backend_of(c10::DeviceType device);
+inline const Backend& backend_of(const at::Tensor& x) { return backend_of(x.device().type()); }
+// Returns the one that was registered before; null: none. Nothing may be computing on that device meanwhile.
+const Backend* register_backend(c10::DeviceType device, const Backend* backend);
+
+}  // namespace ltrp

@@ -1,0 +1,147 @@
+#include "kernels/cpu/backend.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include "kernels/cpu/products.h"
+#include "kernels/cpu/simd_dispatch.h"
+#include "kernels/linear.h"
+#include "kernels/parallel.h"
+
+namespace ltrp {
+
+namespace {
+
+using simd::KernelTable;
+
+template <typename Arguments>
+int64_t width_of(const Arguments& arguments) {
+  return arguments.width;
+}
+int64_t width_of(const args::PatchRows& arguments) { return 3 * arguments.patch_size * arguments.patch_size; }
+
+// Calls one of the row kernels for ranges of rows from several threads: some ten thousand values are worth
+// one.
+template <auto kKernel, typename Arguments>
+void rows(const Arguments& arguments, int64_t count) {
+  const auto kernel = simd::kernels().*kKernel;
+  const int64_t grain = std::max<int64_t>(1, 16384 / std::max<int64_t>(1, width_of(arguments)));
+  at::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) { kernel(arguments, begin, end); });
+}
+
+void split_heads(const args::SplitHeads& arguments, int64_t variants) {
+  at::parallel_for(0, variants, 1,
+                   [&](int64_t begin, int64_t end) { simd::kernels().split_heads(arguments, begin, end); });
+}
+
+// Heads a few at a time: one is long enough for a task, neighbours share what they read, and each thread
+// needs its own workspace.
+template <typename Kernel, typename Arguments>
+void for_heads(int64_t heads, Kernel kernel, const Arguments& arguments) {
+  const auto bytes =
+      static_cast<size_t>(simd::kernels().attention_workspace(arguments.set, arguments.head_dim)) *
+      sizeof(float);
+  const int64_t at_a_time = std::clamp<int64_t>(heads / (4 * at::get_num_threads()), 1, 16);
+  for_tasks((heads + at_a_time - 1) / at_a_time,
+            [&] { return c10::GetAllocator(c10::kCPU)->allocate(bytes); },
+            [&](int64_t task, const at::DataPtr& memory) {
+              kernel(arguments, task * at_a_time, std::min(heads, (task + 1) * at_a_time),
+                     static_cast<float*>(memory.get()));
+            });
+}
+
+void attention(const args::Attention& arguments) {
+  for_heads(arguments.set.variants * arguments.heads, simd::kernels().attention, arguments);
+}
+
+void removal_attention(const args::RemovalAttention& arguments, int64_t images) {
+  for_heads(images * arguments.heads, simd::kernels().removal_attention, arguments);
+}
+
+// oneDNN generates code for every number of rows that it meets. So that there are few such numbers, a
+// variant's rows are kept in groups: about this many for all of its rows.
+constexpr size_t kGroups = 12;
+
+at::Tensor large_rows(const at::Tensor& squares, const at::Tensor& unread, double tolerance) {
+  const auto slots = static_cast<size_t>(squares.size(1));
+  const size_t together = std::max<size_t>(1, slots / kGroups);
+  auto* value = squares.mutable_data_ptr<float>();
+  std::vector<std::pair<float, int32_t>> ascending(slots);
+  std::vector<char> left_out(slots);
+  std::vector<int32_t> kept;
+  for (int64_t variant = 0; variant < squares.size(0); ++variant, value += slots) {
+    if (unread.defined()) value[unread.const_data_ptr<int32_t>()[variant]] = 0;
+    const double sum = std::accumulate(value, value + slots, 0.0);
+    size_t first = 0;
+    // Values beyond float32 have no order to sort by: all rows are kept.
+    if (std::isfinite(sum)) {
+      for (size_t i = 0; i < slots; ++i) ascending[i] = {value[i], static_cast<int32_t>(i)};
+      std::sort(ascending.begin(), ascending.end());
+      double allowed = tolerance * sum;
+      while (first + 1 < slots && ascending[first].first <= allowed) allowed -= ascending[first++].first;
+      const size_t more = (together - (slots - first) % together) % together;
+      first -= std::min(first, more);
+    }
+    std::fill(left_out.begin(), left_out.end(), 0);
+    for (size_t i = 0; i < first; ++i) left_out[static_cast<size_t>(ascending[i].second)] = 1;
+    for (size_t i = 0; i < slots; ++i) {
+      if (!left_out[i]) kept.push_back(static_cast<int32_t>(static_cast<size_t>(variant) * slots + i));
+    }
+  }
+  const at::Tensor ids = at::empty({static_cast<int64_t>(kept.size())}, at::kInt);
+  std::copy(kept.begin(), kept.end(), ids.mutable_data_ptr<int32_t>());
+  return ids;
+}
+
+args::Encoding encoding(Precision precision) {
+  switch (precision) {
+    case Precision::kBfloat16:
+      return args::Encoding::kBfloat16;
+    case Precision::kInt8:
+      return args::Encoding::kUint8;
+    default:
+      return args::Encoding::kFloat32;
+  }
+}
+
+// Enough rows for full speed, few enough that what passes from one product to the next stays in a core's own
+// cache.
+int64_t values_at_a_time() { return int64_t{1} << 17; }
+
+int64_t callers() { return at::get_num_threads(); }
+
+}  // namespace
+
+const Backend& cpu_backend() {
+  static constexpr Backend backend = {
+      .name = "cpu",
+      .layer_norm_difference = rows<&KernelTable::layer_norm_difference>,
+      .gelu_difference = rows<&KernelTable::gelu_difference>,
+      .round_rows = rows<&KernelTable::round_rows>,
+      .add_rows = rows<&KernelTable::add_rows>,
+      .row_sums = rows<&KernelTable::row_sums>,
+      .split_heads = split_heads,
+      .layer_norm = rows<&KernelTable::layer_norm>,
+      .add_layer_norm = rows<&KernelTable::add_layer_norm>,
+      .gelu = rows<&KernelTable::gelu>,
+      .patches = rows<&KernelTable::patches>,
+      .attention = attention,
+      .removal_attention = removal_attention,
+      .large_rows = large_rows,
+      .has_fast_products = cpu::has_fast_products,
+      .encoding = encoding,
+      .pack = cpu::pack,
+      .multiply = cpu::multiply,
+      .values_at_a_time = values_at_a_time,
+      .callers = callers,
+  };
+  return backend;
+}
+
+}  // namespace ltrp

@@ -1,0 +1,12 @@
+// Products with packed weights through oneDNN, for the CPU's backend.
+#pragma once
+
+#include "kernels/backend.h"
+
+namespace ltrp::cpu {
+
+bool has_fast_products(Precision precision);
+PackedWeight pack(const at::Tensor& weight, Precision precision);
+ProductRows multiply(const PackedWeight& weight, const RoundedRows& x);
+
+}  // namespace ltrp::cpu
