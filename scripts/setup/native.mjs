@@ -66,7 +66,9 @@ export async function buildSanitizedTests() {
     args.push(`-DLTRP_LIBTORCH=${libtorch.root}`);
     await run('cmake', args, { quiet: true });
   }
-  await step('Building the C++ tests with sanitizers', () => build(folder, 'ltrp_tests', 'ltrp_cuda_tests'));
+  await step('Building the C++ tests with sanitizers', () =>
+    build(folder, 'ltrp_tests', 'ltrp_cuda_tests'),
+  );
   return folder;
 }
 
