@@ -47,9 +47,22 @@ struct Thread {
   uint32_t known[kWarp] = {};
 };
 
+// Lanes of one warp that wait for the same call.
+struct Meeting {
+  unsigned mask;
+  unsigned arrived;
+};
+
+// Has several meetings where its lanes are on different paths.
+struct Warp {
+  std::vector<Meeting> meetings;
+  unsigned ended = 0;
+};
+
 struct Machine {
   std::mutex launching;
   std::vector<std::unique_ptr<Thread>> pool;
+  Warp warps[kMaxThreads / kWarp];
   unsigned threads = 0;
   Thread* current = nullptr;
   unsigned current_index = 0;
@@ -93,7 +106,8 @@ std::string hex(unsigned mask) {
 }
 
 bool same_place(const Place& a, const Place& b) {
-  return a.line() == b.line() && a.column() == b.column() && std::string_view(a.file_name()) == b.file_name();
+  return a.line() == b.line() && a.column() == b.column() &&
+         (a.file_name() == b.file_name() || std::string_view(a.file_name()) == b.file_name());
 }
 
 const char* name_of(Barrier kind) {
@@ -163,6 +177,7 @@ void make_ready(unsigned t) {
 }
 
 // The first lane's linear index of the running thread's warp, and how many lanes the block has there.
+Warp& own_warp() { return machine().warps[machine().current_index / kWarp]; }
 unsigned warp_begin() { return machine().current_index / kWarp * kWarp; }
 unsigned warp_lanes() { return std::min(kWarp, machine().threads - warp_begin()); }
 
@@ -293,6 +308,7 @@ void thread_body(void*) {
     if (!m.failure) m.failure = std::current_exception();
   }
   m.current->state = State::kEnded;
+  own_warp().ended |= 1u << (m.current_index % kWarp);
   ++m.ended;
 }
 
@@ -313,6 +329,10 @@ void run_block() {
   m.at_barrier = m.ended = 0;
   m.static_bytes = 0;
   m.ready.clear();
+  for (Warp& warp : m.warps) {
+    warp.meetings.clear();
+    warp.ended = 0;
+  }
   for (unsigned t = 0; t < m.threads; ++t) {
     Thread& thread = *m.pool[t];
     thread.index = {t % blockDim.x, t / blockDim.x % blockDim.y, t / (blockDim.x * blockDim.y)};
@@ -340,7 +360,8 @@ void run_block() {
       break;
     }
     if (m.random != 0) {
-      for (size_t i = batch.size(); i > 1; --i) std::swap(batch[i - 1], batch[random_number() % i]);
+      for (size_t i = batch.size(); i > 1; --i)
+        std::swap(batch[i - 1], batch[(random_number() >> 32) * i >> 32]);
     } else {
       std::sort(batch.begin(), batch.end());
     }
@@ -525,23 +546,26 @@ uint64_t warp_collective(WarpOperation operation, unsigned mask, uint64_t value,
   self.place = place;
   // Lanes that an incomplete warp does not have are named by the usual full mask; nobody waits for them.
   const unsigned lanes = warp_lanes() == kWarp ? mask : mask & ((1u << warp_lanes()) - 1);
-  bool all = true;
-  for (unsigned rest = lanes & ~(1u << own); rest != 0; rest &= rest - 1) {
-    const unsigned lane = static_cast<unsigned>(std::countr_zero(rest));
-    const Thread& other = *m.pool[begin + lane];
-    if (other.state == State::kEnded) {
-      fail("inactive lane: " + this_thread() + " names lane " + std::to_string(lane) + what() + ", but " +
-           waiting(begin + lane));
-    }
-    if (other.state != State::kAtWarp || other.mask != mask) {
-      all = false;
-    } else if (other.operation != operation || !same_place(other.place, place)) {
-      self.state = State::kAtWarp;
-      fail("warp divergence: " + waiting(m.current_index) + " while " + waiting(begin + lane));
-    }
+  Warp& warp = own_warp();
+  if ((lanes & warp.ended) != 0) {
+    const unsigned lane = static_cast<unsigned>(std::countr_zero(lanes & warp.ended));
+    fail("inactive lane: " + this_thread() + " names lane " + std::to_string(lane) + what() + ", but " +
+         waiting(begin + lane));
   }
   self.state = State::kAtWarp;
-  if (all) {
+  auto meeting = std::find_if(warp.meetings.begin(), warp.meetings.end(),
+                              [mask](const Meeting& other) { return other.mask == mask; });
+  if (meeting == warp.meetings.end()) {
+    meeting = warp.meetings.insert(meeting, {mask, 0});
+  } else {
+    const unsigned first = begin + static_cast<unsigned>(std::countr_zero(meeting->arrived));
+    if (m.pool[first]->operation != operation || !same_place(m.pool[first]->place, place)) {
+      fail("warp divergence: " + waiting(m.current_index) + " while " + waiting(first));
+    }
+  }
+  meeting->arrived |= 1u << own;
+  if (meeting->arrived == lanes) {
+    warp.meetings.erase(meeting);
     complete(lanes);
     for (unsigned rest = lanes; rest != 0; rest &= rest - 1) {
       make_ready(begin + static_cast<unsigned>(std::countr_zero(rest)));
