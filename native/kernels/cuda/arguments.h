@@ -129,18 +129,21 @@ struct DensityPeaks {
   int32_t* assignment = nullptr;  // [images, L] index into centres; the lowest among equally near ones
 };
 
-// Per variant the fewest rows whose squared norms leave out at most `tolerance` of the variant's sum, at
-// least one; the smallest are left out, the lower slot first among equals. All rows where the sum is not
-// finite. The ids variant * slots + slot come in order.
+// The rows of each variant, in order, without the smallest ones whose squared norms sum up to at most
+// `tolerance` of the variant's; the lower slot is the smaller among equals. At least one row is kept, all
+// where the sum is not finite, and as many more as make their number a multiple of `together`, if there are
+// so many.
 struct LargeRows {
   int64_t slots = 0;
   double tolerance = 0;
-  const float* squares = nullptr;  // [variants, slots], not negative
-  uint64_t* threshold = nullptr;   // [variants]: the smallest (square, slot) that is kept
-  int32_t* count = nullptr;        // [variants]: rows kept
-  int32_t* ids = nullptr;          // [variants * slots], the first `total` of them are written
-  int32_t* packed_row = nullptr;   // [variants * slots]: place among the ids, or -1; null: not wanted
-  int32_t* total = nullptr;        // [1]
+  int64_t together = 1;
+  const float* squares = nullptr;   // [variants, slots], not negative
+  const int32_t* unread = nullptr;  // [variants]: a slot whose square counts as zero, or -1; null: none
+  uint64_t* threshold = nullptr;    // [variants]: the smallest (square, slot) that is kept
+  int32_t* count = nullptr;         // [variants]: rows kept
+  int32_t* ids = nullptr;           // variant * slots + slot; room for all rows, `total` are written
+  int32_t* packed_row = nullptr;    // [variants * slots]: place among the ids, or -1; null: not wanted
+  int32_t* total = nullptr;         // [1]
 };
 
 }  // namespace ltrp::args

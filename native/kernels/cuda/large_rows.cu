@@ -2,7 +2,8 @@
 // nothing.
 //
 //   For each variant v with squares q[0..S): sort ascending, leave out the longest beginning whose sum is at
-//   most tolerance * sum(q), but never the last; list what is kept in order of (variant, slot).
+//   most tolerance * sum(q), but never the last; take back as many of it as fill the last group of rows; list
+//   what is kept in order of (variant, slot).
 //
 // Two passes. The first sorts the slots of a variant by (square, slot) and finds the smallest key that is
 // kept: that one number says of every slot whether it is kept. The second turns it into ids: a variant's ids
@@ -25,6 +26,10 @@ namespace {
 constexpr unsigned kThreads = 256;
 constexpr unsigned kCompactThreads = 128;
 
+__device__ __forceinline__ int unread_slot(const args::LargeRows& a) {
+  return a.unread != nullptr ? a.unread[blockIdx.x] : -1;
+}
+
 // Pass 1. Grid: one block a variant, blockDim.x <= padded / 2 threads; shared memory: `padded` keys. Sums are
 // float64: a tolerance of 1e-6 of the sum is below what float32 resolves.
 __global__ __launch_bounds__(kThreads) void find_threshold(args::LargeRows a, int padded) {
@@ -32,12 +37,13 @@ __global__ __launch_bounds__(kThreads) void find_threshold(args::LargeRows a, in
   __shared__ Shared<double, 32> sums;
   __shared__ Shared<int, 32> firsts;
   const int slots = static_cast<int>(a.slots);
+  const int unread = unread_slot(a);
   const float* squares = a.squares + blockIdx.x * a.slots;
   double own = 0;
   for (int slot = static_cast<int>(threadIdx.x); slot < padded; slot += static_cast<int>(blockDim.x)) {
     uint64_t key = kLastKey;
     if (slot < slots) {
-      const float square = __ldg(squares + slot);
+      const float square = slot == unread ? 0.0F : __ldg(squares + slot);
       own += static_cast<double>(square);
       key = rising_key(square, static_cast<uint32_t>(slot));
     }
@@ -66,6 +72,11 @@ __global__ __launch_bounds__(kThreads) void find_threshold(args::LargeRows a, in
     }
   }
   first = block_reduce(first, Smaller(), firsts);
+  if (finite) {
+    const int together = static_cast<int>(a.together);
+    const int more = (together - (slots - first) % together) % together;
+    first -= first < more ? first : more;
+  }
   if (threadIdx.x == 0) {
     a.threshold[blockIdx.x] = keys.load(first);
     a.count[blockIdx.x] = slots - first;
@@ -82,10 +93,14 @@ __global__ __launch_bounds__(kCompactThreads) void list_kept(args::LargeRows a) 
   int next = block_reduce(before, Add(), partial);
   const float* squares = a.squares + blockIdx.x * a.slots;
   const uint64_t threshold = a.threshold[variant];
+  const int unread = unread_slot(a);
   for (int start = 0; start < slots; start += threads) {
     const int slot = start + thread, id = variant * slots + slot;
-    const bool kept =
-        slot < slots && rising_key(__ldg(squares + slot), static_cast<uint32_t>(slot)) >= threshold;
+    bool kept = false;
+    if (slot < slots) {
+      const float square = slot == unread ? 0.0F : __ldg(squares + slot);
+      kept = rising_key(square, static_cast<uint32_t>(slot)) >= threshold;
+    }
     const Scanned<int> place = block_scan(kept ? 1 : 0, 0, Add(), partial);
     if (kept) a.ids[next + place.before] = id;
     if (slot < slots && a.packed_row != nullptr) a.packed_row[id] = kept ? next + place.before : -1;
@@ -99,6 +114,9 @@ __global__ __launch_bounds__(kCompactThreads) void list_kept(args::LargeRows a) 
 void launch_large_rows(const args::LargeRows& arguments, int64_t variants, Stream stream) {
   if (arguments.slots < 1 || arguments.slots > kMostSlots) {
     throw std::invalid_argument("rows can be left out of variants of 1 to 4096 rows only");
+  }
+  if (arguments.together < 1 || arguments.together > INT32_MAX) {
+    throw std::invalid_argument("rows are kept in groups of one or more");
   }
   if (variants * arguments.slots > INT32_MAX) {
     throw std::invalid_argument("a set of variants has at most 2^31 - 1 rows");
