@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "core/random.h"
+#include "test/delta_support.h"
 
 #if !defined(LTRP_EMULATE_CUDA)
 #include <cuda_runtime.h>
@@ -52,10 +53,6 @@ inline at::Tensor on_host(const at::Tensor& x) {
 
 inline at::Tensor uniform(at::IntArrayRef shape, uint64_t seed, double low = 0, double high = 1) {
   return at::empty(shape, at::kFloat).uniform_(low, high, generator_for(seed, 31));
-}
-
-inline at::Tensor normal(at::IntArrayRef shape, uint64_t seed, double scale = 1, double mean = 0) {
-  return at::empty(shape, at::kFloat).normal_(0, 1, generator_for(seed, 32)).mul_(scale).add_(mean);
 }
 
 inline double largest_error(const at::Tensor& x, const at::Tensor& exact) {
