@@ -6,7 +6,13 @@ target_include_directories(ltrp_options INTERFACE "${CMAKE_CURRENT_SOURCE_DIR}/n
 target_include_directories(ltrp_options SYSTEM INTERFACE "${CMAKE_CURRENT_SOURCE_DIR}/native/third_party")
 target_compile_definitions(ltrp_options INTERFACE LTRP_VERSION="${LTRP_VERSION}")
 # Baseline x86-64: instruction sets beyond it are chosen at run time, so that one binary serves every machine.
-target_compile_options(ltrp_options INTERFACE -Wall -Wextra -fvisibility=hidden -fvisibility-inlines-hidden)
+# nvcc hands the same flags to the C++ compiler behind it.
+function(ltrp_compile_options)
+  list(JOIN ARGN "," joined)
+  target_compile_options(
+    ltrp_options INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${ARGN}>" "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${joined}>")
+endfunction()
+ltrp_compile_options(-Wall -Wextra -fvisibility=hidden -fvisibility-inlines-hidden)
 # Warnings are errors with the compiler that the project is developed and checked with; a newer one's new warnings must not
 # keep anybody from building.
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
@@ -14,11 +20,12 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
 endif()
 option(LTRP_WERROR "Warnings are errors" ${LTRP_WERROR_DEFAULT})
 if(LTRP_WERROR)
-  target_compile_options(ltrp_options INTERFACE -Werror)
+  ltrp_compile_options(-Werror)
+  target_compile_options(ltrp_options INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:--Werror=all-warnings>)
 endif()
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   # False alarms of GCC 12: on "literal" + std::string (GCC bug 105651), and on std::optional members under -O3.
-  target_compile_options(ltrp_options INTERFACE -Wno-restrict -Wno-maybe-uninitialized)
+  ltrp_compile_options(-Wno-restrict -Wno-maybe-uninitialized)
 endif()
 if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
   # nodelete: a Node worker that ends must not unmap code whose threads and static objects LibTorch still holds.

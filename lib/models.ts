@@ -36,18 +36,12 @@ export function resolveModel(source: string, kind: ModelKind): string {
   return path;
 }
 
-/** Checks a device and a precision for the core. */
+/** Checks the words for a device and a precision; whether the device can be used is for the core to say. */
 export function nativeLoadOptions(options: LoadOptions): NativeLoadOptions {
   const { device = 'auto', precision = 'float32' } = options;
   checkChoice('precision', precision, ['float32', 'bfloat16', 'int8']);
   if (typeof device !== 'string' || !/^(auto|cpu|cuda(:\d+)?)$/.test(device)) {
     checkChoice('device', device, ['auto', 'cpu', 'cuda', 'cuda:N']);
   }
-  if (device.startsWith('cuda')) {
-    throw new LtrpError(
-      'ERR_LTRP_UNSUPPORTED',
-      `The device '${device}' is not available: this build computes on the CPU; use 'cpu' or 'auto'.`,
-    );
-  }
-  return { device: 'cpu', precision };
+  return { device, precision };
 }

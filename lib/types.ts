@@ -5,7 +5,7 @@
  * pixels. All tensors are dense, row-major typed arrays with their shape beside them.
  */
 
-/** Where the arithmetic runs. `'auto'` takes the best device there is; `'cuda'` means `'cuda:0'`. */
+/** Where the arithmetic runs. `'auto'` takes a GPU that can be used, else the CPU; `'cuda'` means `'cuda:0'`. */
 export type Device = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
 
 /** Arithmetic of the forward passes. */
@@ -13,7 +13,7 @@ export type Precision = 'float32' | 'bfloat16' | 'int8';
 
 /** What scores, maps and rankings are computed with. */
 export interface LoadOptions {
-  /** Default `'auto'`. A device this build cannot use is refused with `ERR_LTRP_UNSUPPORTED`. */
+  /** Default `'auto'`. A device that cannot be used is refused with `ERR_LTRP_UNSUPPORTED` and the reason. */
   device?: Device | undefined;
   /**
    * What matrix products are computed in. Default `'float32'`. A teacher scores in the delta form with `'bfloat16'` and

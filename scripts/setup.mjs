@@ -3,20 +3,27 @@
  * Brings whatever a command of the project needs, then runs it: npm packages, TypeScript, LibTorch, the native addon.
  * Plain Node without dependencies, because it is what installs them. Every step looks first whether there is work.
  *
- *   node scripts/setup.mjs build | ts | native | demo | test | test-native | test-sanitize | bench | bench-native | lint | format
+ *   node scripts/setup.mjs build [--cuda [--arch 90,100 | native | all] [--build-only]]
+ *   node scripts/setup.mjs ts | native | demo | test | test-native | test-sanitize | test-cuda | cuda-tools | cuda-resources
+ *                          | bench | bench-native | lint | format
  */
 import { bench } from './setup/bench.mjs';
 import { demo, format, lint, test, testNative, testSanitize } from './setup/commands.mjs';
+import { printResources, testCuda } from './setup/cuda-tests.mjs';
+import { ensureCudaTools } from './setup/cuda-tools.mjs';
+import { ensureCuda, parseBuildOptions } from './setup/cuda.mjs';
 import { buildBenchHelper, ensureNative } from './setup/native.mjs';
 import { ensurePackages } from './setup/packages.mjs';
 import { fail, SetupError } from './setup/say.mjs';
 import { buildTypeScript } from './setup/typescript.mjs';
 
 const commands = {
-  build: async () => {
+  build: async (args) => {
+    const options = parseBuildOptions(args);
     await ensurePackages();
     await buildTypeScript();
-    await ensureNative();
+    if (options.cuda) await ensureCuda(options);
+    else await ensureNative();
   },
   ts: async () => {
     await ensurePackages();
@@ -31,6 +38,9 @@ const commands = {
   test,
   'test-native': testNative,
   'test-sanitize': testSanitize,
+  'test-cuda': testCuda,
+  'cuda-tools': ensureCudaTools,
+  'cuda-resources': printResources,
   bench,
   'bench-native': async () => {
     await ensurePackages();

@@ -44,15 +44,21 @@ function elfHeader(machine = process.arch === 'arm64' ? 183 : 62): Buffer {
 
 async function makeLibtorch(
   folder: string,
-  options: { version?: string | null; cuda?: boolean; headers?: boolean; machine?: number } = {},
+  options: {
+    version?: string | null;
+    variant?: string;
+    headers?: boolean;
+    machine?: number;
+  } = {},
 ): Promise<string> {
+  const variant = options.variant ?? 'cpu';
   const version = options.version === undefined ? '2.13.0' : options.version;
   await mkdir(path.join(folder, 'lib'), { recursive: true });
   for (const stem of ['c10', 'torch_cpu', 'torch'] as const) {
     await writeFile(path.join(folder, 'lib', libraryName(stem)), elfHeader(options.machine));
   }
-  if (options.cuda === true) {
-    await writeFile(path.join(folder, 'lib', 'libtorch_cuda.so'), elfHeader());
+  for (const stem of variant === 'cpu' ? [] : (['c10_cuda', 'torch_cuda'] as const)) {
+    await writeFile(path.join(folder, 'lib', libraryName(stem)), elfHeader());
   }
   if (options.headers !== false) {
     await mkdir(path.join(folder, 'include', 'ATen'), { recursive: true });
@@ -65,7 +71,9 @@ async function makeLibtorch(
       );
     }
   }
-  if (version !== null) await writeFile(path.join(folder, 'build-version'), `${version}+cpu\n`);
+  if (version !== null) {
+    await writeFile(path.join(folder, 'build-version'), `${version}+${variant}\n`);
+  }
   return folder;
 }
 
@@ -139,7 +147,7 @@ test('explicit and wrong is an error that says why', async (t) => {
   const { folder, env } = t.context;
   await makeLibtorch(path.join(folder, 'home/.cache/ltrp/libtorch/2.13.0-cpu'));
   const old = await makeLibtorch(path.join(folder, 'old'), { version: '2.6.0' });
-  const cuda = await makeLibtorch(path.join(folder, 'cuda'), { cuda: true });
+  const cuda = await makeLibtorch(path.join(folder, 'cuda'), { variant: 'cu130' });
   const unversioned = await makeLibtorch(path.join(folder, 'unversioned'), { version: null });
   const foreign = await makeLibtorch(path.join(folder, 'foreign'), { machine: 20 });
   const empty = await makeLibtorch(path.join(folder, 'half'));
@@ -151,7 +159,7 @@ test('explicit and wrong is an error that says why', async (t) => {
     [path.join(folder, 'nowhere'), /does not exist/],
     [path.join(folder, 'empty'), /neither there nor in lib/],
     [old, /LibTorch 2\.6\.0 \(cpu\).*core for 2\.13-cpu/],
-    [cuda, /LibTorch 2\.13\.0 \(cuda\)/],
+    [cuda, /LibTorch 2\.13\.0 \(cu130\).*core for 2\.13-cpu/],
     [unversioned, /version cannot be read/],
     [incomplete, /libc10\.\w+ is missing/],
   ];
@@ -299,9 +307,16 @@ with zipfile.ZipFile(out, 'w', zipfile.ZIP_DEFLATED) as z:
 const release: LibtorchRelease = {
   version: '2.13.0',
   variant: 'cpu',
-  pip: { requirement: 'torch==2.13.0+cpu', platform: 'any', pythonVersion: '3.11' },
+  description: 'made up',
+  bytesNeeded: 1_000_000,
+  pip: {
+    sources: [{ index: null, requirement: 'torch==2.13.0+cpu' }],
+    platform: 'any',
+    pythonVersion: '3.11',
+  },
   wheelSha256: {},
   archiveUrl: null,
+  nvidia: [],
 };
 
 test('install: from the archive when pip is not there, once for two at the same time', async (t) => {
@@ -416,7 +431,10 @@ test('a LibTorch whose libraries do not open is refused with the words of the dy
   const { env, folder } = t.context;
   const core = coreFiles()[0];
   t.truthy(core);
-  const fake = await makeLibtorch(path.join(folder, 'fake'), { version: `${core?.minor ?? ''}.0` });
+  const fake = await makeLibtorch(path.join(folder, 'fake'), {
+    version: `${core?.minor ?? ''}.0`,
+    variant: core?.variant ?? '',
+  });
   await chmod(path.join(fake, 'lib'), 0o755);
   const { status, stdout } = await ltrp(['doctor', '--json'], { ...env, LIBTORCH: fake });
   t.is(status, 1);
@@ -428,6 +446,7 @@ test('ltrp libtorch use, where and back', async (t) => {
   const core = coreFiles()[0];
   const chosen = await makeLibtorch(path.join(folder, 'mine'), {
     version: `${core?.minor ?? ''}.0`,
+    variant: core?.variant ?? '',
   });
   const refused = await ltrp(['libtorch', 'use', path.join(folder, 'empty')], env);
   t.is(refused.status, 1);

@@ -57,7 +57,7 @@ export function examine(options: { libtorch?: string | undefined } = {}): Doctor
     libtorch: decision.chosen,
     candidates: decision.candidates,
     info,
-    device: info === null ? null : (info.devices.find((name) => name !== 'cpu') ?? 'cpu'),
+    device: info?.autoDevice ?? null,
     error,
   };
 }
@@ -91,6 +91,21 @@ export function precisionLine(precisions: CoreInfo['precisions']): string {
     .join(', ');
 }
 
+/** Which GPUs can be used, and why others cannot. */
+export function acceleratorLine(
+  info: Pick<CoreInfo, 'accelerators' | 'acceleratorProblem'>,
+): string {
+  const { accelerators, acceleratorProblem } = info;
+  if (accelerators.length === 0) return `none: ${acceleratorProblem ?? 'unknown reason'}`;
+  return accelerators
+    .map(({ name, model, computeCapability, memory, problem }) => {
+      const size = `${(memory / 2 ** 30).toFixed(1)} GiB`;
+      const what = `${name} ${model} (compute capability ${computeCapability}, ${size})`;
+      return problem === null ? what : `${what} is not used: ${problem}`;
+    })
+    .join('; ');
+}
+
 function print(report: DoctorReport): string {
   const { info } = report;
   const rows: [string, string][] = [
@@ -114,7 +129,7 @@ function print(report: DoctorReport): string {
   }
   if (info !== null) {
     rows.push(
-      ['Core', `${info.coreVersion}, ${report.core ?? ''}`],
+      ['Core', `${info.coreVersion} (${info.variant}), ${report.core ?? ''}`],
       ['Versions', `compiled against ${info.torchVersion}, running on ${info.torchRuntimeVersion}`],
       [
         'Instructions',
@@ -122,7 +137,8 @@ function print(report: DoctorReport): string {
       ],
       ['Precisions', precisionLine(info.precisions)],
       ['Libraries', `MKL ${info.mkl ? 'yes' : 'no'}, oneDNN ${info.onednn ? 'yes' : 'no'}`],
-      ['Devices', `${info.devices.join(', ')}; 'auto' means ${report.device ?? 'cpu'}`],
+      ['Devices', `${info.devices.join(', ')}; 'auto' means ${info.autoDevice}`],
+      ['GPU', acceleratorLine(info)],
       ['Threads', String(info.threads)],
     );
   }

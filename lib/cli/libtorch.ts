@@ -6,7 +6,7 @@ import { Option, type Command } from 'commander';
 import { LtrpError } from '../errors.js';
 import { inspectLibtorch } from '../native/libtorch-inspect.js';
 import { installLibtorch, removeLibtorch } from '../native/libtorch-install.js';
-import { decideLibtorch, selectionFile, supportedMinors } from '../native/libtorch.js';
+import { buildable, decideLibtorch, selectionFile } from '../native/libtorch.js';
 import { coreFiles, libtorchCacheFolder } from '../native/paths.js';
 import { candidateLine } from './doctor.js';
 import { exitCodes } from './exit-codes.js';
@@ -37,10 +37,27 @@ ${libtorchCacheFolder()}`,
     });
 }
 
+interface InstallCommandOptions {
+  from?: string;
+  force?: true;
+  cuda?: true;
+  buildOnly?: true;
+}
+
 function registerInstall(command: Command): void {
   command
     .command('install')
     .description("fetch LibTorch for this system's processor into the cache (about 200 MB)")
+    .option(
+      '--cuda',
+      'the build for NVIDIA GPUs, with the NVIDIA libraries it needs (2.8 GB; 4.5 GB on disk)',
+    )
+    .addOption(
+      new Option(
+        '--build-only',
+        "with --cuda: leave out NVIDIA's libraries, which only running needs",
+      ),
+    )
     .addOption(
       new Option(
         '--from <source>',
@@ -52,20 +69,33 @@ function registerInstall(command: Command): void {
       'after',
       `
 pip is asked first (\`pip download --no-deps\`, nothing is installed into Python), then the official
-archive is downloaded. Run it again after an interruption: it continues where it was.`,
+archive is downloaded. Run it again after an interruption: it continues where it was.
+The CPU build and the one for GPUs lie side by side; which one is used is said by \`ltrp doctor\`.`,
     )
-    .action(async (options: { from?: string; force?: true }) => {
+    .action(async (options: InstallCommandOptions) => {
+      if (options.buildOnly === true && options.cuda !== true) {
+        throw new LtrpError('ERR_LTRP_INVALID_ARGUMENT', '--build-only goes with --cuda.');
+      }
       const progress = progressLine();
       const result = await installLibtorch({
         from: options.from,
         force: options.force,
+        device: options.cuda === true ? 'cuda' : 'cpu',
+        buildOnly: options.buildOnly,
         log: progress.log,
         onProgress: progress.update,
         signal: interruptSignal(),
       });
       progress.end();
       const what = result.installed ? 'is installed in' : 'is there already:';
-      process.stdout.write(`LibTorch ${result.version} ${what} ${result.path}\n`);
+      process.stdout.write(
+        `LibTorch ${result.version} (${result.variant}) ${what} ${result.path}\n`,
+      );
+      if (options.cuda === true && !coreFiles().some((core) => core.variant === result.variant)) {
+        process.stdout.write(
+          "There is no core for it yet: run `npm run build -- --cuda` in the package's folder.\n",
+        );
+      }
     });
 }
 
@@ -75,10 +105,11 @@ function registerWhere(command: Command): void {
     .description('print the folder of the LibTorch that is used, and why')
     .option('--json', 'print the decision as JSON')
     .option('--build', 'the one that `npm run build` would use')
-    .action((options: { json?: true; build?: true }) => {
+    .option('--cuda', 'with --build: the one that `npm run build -- --cuda` would use')
+    .action((options: { json?: true; build?: true; cuda?: true }) => {
       const building = options.build === true;
       const accept = building
-        ? supportedMinors.map((minor) => ({ minor, variant: 'cpu' }))
+        ? buildable.filter(({ variant }) => (variant !== 'cpu') === (options.cuda === true))
         : coreFiles();
       const { chosen, candidates, error } = decideLibtorch({ accept, needHeaders: building });
       if (options.json === true) {
@@ -115,10 +146,11 @@ function registerUse(command: Command): void {
         );
       }
       const { version, minor, variant } = inspection.libtorch;
-      if (!supportedMinors.includes(minor) || variant !== 'cpu') {
+      if (!buildable.some((item) => item.minor === minor && item.variant === variant)) {
+        const works = buildable.map((item) => `${item.minor} (${item.variant})`).join(', ');
         throw new LtrpError(
           'ERR_LTRP_LIBTORCH_INVALID',
-          `${root} is LibTorch ${version} (${variant}); this version of ltrp works with the CPU builds of ${supportedMinors.join(' and ')}.`,
+          `${root} is LibTorch ${version} (${variant}); this version of ltrp works with ${works}.`,
         );
       }
       await mkdir(path.dirname(file), { recursive: true });
@@ -126,7 +158,7 @@ function registerUse(command: Command): void {
       process.stdout.write(`LibTorch ${version} in ${root} is used from now on (${file}).\n`);
       if (!coreFiles().some((core) => core.minor === minor && core.variant === variant)) {
         process.stdout.write(
-          `There is no core for LibTorch ${minor} yet: run \`npm run build\` in the package's folder.\n`,
+          `There is no core for LibTorch ${minor} (${variant}) yet: run \`npm run build${variant === 'cpu' ? '' : ' -- --cuda'}\` in the package's folder.\n`,
         );
       }
     });

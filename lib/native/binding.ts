@@ -195,11 +195,20 @@ export interface NativeTrainer {
   evaluate(
     job: NativeJob,
     pictures: readonly NativePicture[],
-  ): Promise<{ reconstructionError: number | null; loss: number | null; kendallTau: number | null; ndcg: number | null }>;
+  ): Promise<{
+    reconstructionError: number | null;
+    loss: number | null;
+    kendallTau: number | null;
+    ndcg: number | null;
+  }>;
   /** Everything needed to continue exactly: weights, optimizer state, step, options. Atomic. */
   save(job: NativeJob, path: string): Promise<void>;
   /** The model alone, in our safetensors layout. */
-  exportModel(job: NativeJob, path: string, type: 'float32' | 'float16' | 'bfloat16'): Promise<void>;
+  exportModel(
+    job: NativeJob,
+    path: string,
+    type: 'float32' | 'float16' | 'bfloat16',
+  ): Promise<void>;
   dispose(): void;
 }
 
@@ -226,7 +235,19 @@ export interface CoreInfo {
   simd: 'plain' | 'avx2' | 'avx512'; // of our own vector kernels
   /** What a model computes in when it is loaded for a precision. */
   precisions: Record<NativePrecision, NativePrecision>;
-  devices: string[]; // 'cpu', 'cuda:0', …
+  variant: string; // which core this is: 'cpu', or 'cu' and a CUDA version
+  devices: string[]; // those that can be used: 'cpu', 'cuda:0', …
+  accelerators: NativeAccelerator[]; // those that the driver reports, usable or not
+  acceleratorProblem: string | null; // why none of them can be used, without a full stop; null when one can
+  autoDevice: string; // what 'auto' leads to
+}
+
+export interface NativeAccelerator {
+  name: string; // 'cuda:0'
+  model: string;
+  computeCapability: string; // '9.0'
+  memory: number; // bytes
+  problem: string | null; // why it cannot be used
 }
 
 export interface NativeLoadOptions {
@@ -274,7 +295,11 @@ export interface CoreBinding {
     predicted: Float32Array,
     target: Float32Array,
     shape: readonly [lists: number, items: number],
-    options: { k?: number | undefined; noise?: Float32Array | undefined; seed?: number | undefined },
+    options: {
+      k?: number | undefined;
+      noise?: Float32Array | undefined;
+      seed?: number | undefined;
+    },
   ): Promise<{ loss: number; gradient: Float32Array }>;
   /** Kendall's tau-b and NDCG of `predicted` against `target`, per list, [lists] each. */
   rankAgreement(

@@ -122,8 +122,7 @@ async function readValidator(part: string): Promise<string | null> {
 async function writeValidator(part: string, headers: Headers): Promise<void> {
   const etag = headers.get('etag');
   // If-Range takes strong validators only.
-  const validator =
-    etag !== null && !etag.startsWith('W/') ? etag : headers.get('last-modified');
+  const validator = etag !== null && !etag.startsWith('W/') ? etag : headers.get('last-modified');
   if (validator === null) await rm(`${part}.json`, { force: true });
   else await writeFile(`${part}.json`, JSON.stringify({ validator }));
 }

@@ -21,7 +21,9 @@ export type Inspection =
 const extension = process.platform === 'darwin' ? 'dylib' : 'so';
 
 /** File name of one of LibTorch's libraries on this system. */
-export function libraryName(stem: 'c10' | 'torch_cpu' | 'torch'): string {
+export function libraryName(
+  stem: 'c10' | 'torch_cpu' | 'torch' | 'c10_cuda' | 'torch_cuda',
+): string {
   return `lib${stem}.${extension}`;
 }
 
@@ -130,7 +132,7 @@ function readVersion(root: string, includeFolder: string | null): string | null 
 
 function variantOf(root: string, libFolder: string): string {
   if (existsSync(path.join(libFolder, `libtorch_hip.${extension}`))) return 'rocm';
-  if (!existsSync(path.join(libFolder, `libtorch_cuda.${extension}`))) return 'cpu';
+  if (!existsSync(path.join(libFolder, libraryName('torch_cuda')))) return 'cpu';
   const text = readText(path.join(root, 'build-version')) + readText(path.join(root, 'version.py'));
   return /\+(cu\d+)/.exec(text)?.[1] ?? 'cuda';
 }

@@ -3,8 +3,10 @@
  *
  * Sources in order: `pip download` from the configured index, `pip download` from PyTorch's own index, the official
  * archive over HTTP with resume. One process at a time (a lock file), verified, unpacked beside its place, renamed into it.
+ *
+ * A CUDA build lies in the cache as pip would lay it out, `torch/` beside `nvidia/`, because that is where its libraries look
+ * for NVIDIA's.
  */
-import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync } from 'node:fs';
 import { mkdir, readdir, rename, rm, statfs, writeFile } from 'node:fs/promises';
@@ -14,9 +16,12 @@ import { LtrpError, toLtrpError } from '../errors.js';
 import { download } from './download.js';
 import { withLock } from './folder-lock.js';
 import { inspectLibtorch } from './libtorch-inspect.js';
-import { pytorchIndex, releaseFor, type LibtorchRelease } from './libtorch-releases.js';
+import { releaseFor, type LibtorchRelease } from './libtorch-releases.js';
 import { isMusl } from './libtorch.js';
+import { isCudaVariant } from './libraries.js';
+import { installNvidia, nvidiaIsComplete } from './nvidia-install.js';
 import { cacheFolder, libtorchCacheFolder, type Environment } from './paths.js';
+import { pipDownload } from './pip.js';
 import { unpackLibtorch } from './unpack.js';
 
 export interface InstallOptions {
@@ -30,6 +35,10 @@ export interface InstallOptions {
   readonly from?: string | undefined;
   /** Fetch again although it is there. */
   readonly force?: boolean | undefined;
+  /** Which build. Default `'cpu'`. */
+  readonly device?: 'cpu' | 'cuda' | undefined;
+  /** Without NVIDIA's libraries: enough for building, not for running. Default false. */
+  readonly buildOnly?: boolean | undefined;
   /** For tests. */
   readonly release?: LibtorchRelease | undefined;
 }
@@ -37,39 +46,52 @@ export interface InstallOptions {
 export interface InstallResult {
   readonly path: string;
   readonly version: string;
+  readonly variant: string;
   readonly installed: boolean;
 }
-
-// Wheel and unpacked copy together, with room to spare.
-const bytesNeeded = 1_500_000_000;
 
 /** Throws LtrpError ERR_LTRP_LIBTORCH_UNSUPPORTED | _ARCHIVE | _CHECKSUM, ERR_LTRP_DOWNLOAD, ERR_LTRP_FILE_WRITE. */
 export async function installLibtorch(options: InstallOptions = {}): Promise<InstallResult> {
   const env = options.env ?? process.env;
   const log = options.log ?? ((): void => undefined);
-  const release = options.release ?? releaseFor(process.platform, process.arch);
+  const device = options.device ?? 'cpu';
+  const release = options.release ?? releaseFor(process.platform, process.arch, device);
   if (release === null || isMusl()) {
     throw new LtrpError(
       'ERR_LTRP_LIBTORCH_UNSUPPORTED',
-      `There is no LibTorch to fetch for ${process.platform}-${process.arch}${isMusl() ? ' with musl' : ''}. Where one exists, name it with LIBTORCH=<folder>.`,
+      `There is no LibTorch${device === 'cuda' ? ' with CUDA' : ''} to fetch for ${process.platform}-${process.arch}${isMusl() ? ' with musl' : ''}. Where one exists, name it with LIBTORCH=<folder>.`,
     );
   }
   const folder = libtorchCacheFolder(env);
   const target = path.join(folder, `${release.version}-${release.variant}`);
-  const done = { path: target, version: release.version };
-  if (options.force !== true && isComplete(target, release)) return { ...done, installed: false };
+  const { version, variant } = release;
+  const done = { path: target, version, variant };
+  const isThere = (): boolean =>
+    options.force !== true && isComplete(target, release) && hasNvidia(target, release, options);
+  if (isThere()) return { ...done, installed: false };
   try {
     return await withLock(
       `${target}.lock`,
       async () => {
         // Somebody else may have brought it while we waited.
-        if (options.force !== true && isComplete(target, release)) {
-          return { ...done, installed: false };
+        if (isThere()) return { ...done, installed: false };
+        if (options.force === true || !isComplete(target, release)) {
+          await checkSpace(folder, release.bytesNeeded);
+          const file = await obtain(release, env, options, log);
+          await place(file, target, release, options, log);
+          await removeDownloads(file, env);
         }
-        await checkSpace(folder);
-        const file = await obtain(release, env, options, log);
-        await place(file, target, release, options, log);
-        await removeDownloads(file, env);
+        if (!hasNvidia(target, release, options)) {
+          const place = { downloads: downloadsFolder(env), target };
+          await installNvidia(release.nvidia, place, {
+            ...options,
+            env,
+            log,
+            checkSpace: (bytes) => checkSpace(folder, bytes),
+            verify: (file, sha256) => verify(file, sha256, log, true),
+          });
+          await rm(downloadsFolder(env), { recursive: true, force: true });
+        }
         return { ...done, installed: true };
       },
       {
@@ -119,7 +141,12 @@ function isComplete(target: string, release: LibtorchRelease): boolean {
   );
 }
 
-async function checkSpace(folder: string): Promise<void> {
+/** True too when nothing of NVIDIA's is wanted or needed. */
+function hasNvidia(target: string, release: LibtorchRelease, options: InstallOptions): boolean {
+  return options.buildOnly === true || nvidiaIsComplete(target, release.nvidia);
+}
+
+async function checkSpace(folder: string, bytesNeeded: number): Promise<void> {
   await mkdir(folder, { recursive: true });
   const { bavail, bsize } = await statfs(folder);
   if (bavail * bsize >= bytesNeeded) return;
@@ -148,20 +175,21 @@ async function obtain(
     if (!existsSync(file)) {
       throw new LtrpError('ERR_LTRP_FILE_NOT_FOUND', `${file} does not exist.`);
     }
-    await verify(file, release, log, false);
+    await verify(file, release.wheelSha256[path.basename(file)], log, false);
     return file;
   }
   const failures: string[] = [];
   const sources: [name: string, fetchIt: () => Promise<string>][] = [];
   if (from !== 'archive') {
-    const indexes: [string, string | null][] = [
-      ['the configured index', null],
-      [pytorchIndex, pytorchIndex],
-    ];
-    for (const [name, index] of indexes) {
+    const { platform, pythonVersion } = release.pip;
+    for (const { index, requirement } of release.pip.sources) {
       sources.push([
-        `pip download --no-deps ${release.pip.requirement} (${name})`,
-        () => pipDownload(release, folder, index, env, options.signal),
+        `pip download --no-deps ${requirement} (${index ?? 'the configured index'})`,
+        () => {
+          const filePrefix = `torch-${release.version}`;
+          const wheel = { requirement, platforms: [platform], pythonVersion, filePrefix, index };
+          return pipDownload(wheel, folder, env, options.signal);
+        },
       ]);
     }
   }
@@ -178,10 +206,10 @@ async function obtain(
   }
   for (const [name, fetchIt] of sources) {
     options.signal?.throwIfAborted();
-    log(`Fetching LibTorch ${release.version} (CPU, about 200 MB): ${name}`);
+    log(`Fetching LibTorch ${release.version} (${release.description}): ${name}`);
     try {
       const file = await fetchIt();
-      await verify(file, release, log, true);
+      await verify(file, release.wheelSha256[path.basename(file)], log, true);
       return file;
     } catch (error) {
       options.signal?.throwIfAborted();
@@ -203,69 +231,12 @@ function downloadOptions(options: InstallOptions): Parameters<typeof download>[2
   };
 }
 
-/** pip keeps its own cache and verifies the index's hashes; we look at the file afterwards. */
-async function pipDownload(
-  release: LibtorchRelease,
-  folder: string,
-  index: string | null,
-  env: Environment,
-  signal: AbortSignal | undefined,
-): Promise<string> {
-  const { requirement, platform, pythonVersion } = release.pip;
-  const args = ['-m', 'pip', 'download', '--no-deps', '--only-binary=:all:', '--dest', folder];
-  args.push('--disable-pip-version-check', '--platform', platform, '--implementation', 'cp');
-  args.push('--python-version', pythonVersion, '--abi', `cp${pythonVersion.replace('.', '')}`);
-  if (index !== null) args.push('--index-url', index);
-  args.push(requirement);
-  const output = await run('python3', args, env, signal);
-  const names = (await readdir(folder)).filter((name) =>
-    name.startsWith(`torch-${release.version}`),
-  );
-  const wheel = names.find((name) => name.endsWith('.whl'));
-  if (wheel === undefined) throw new Error(`pip brought no wheel: ${lastLine(output)}`);
-  return path.join(folder, wheel);
-}
-
-async function run(
-  command: string,
-  args: readonly string[],
-  env: Environment,
-  signal: AbortSignal | undefined,
-): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, {
-      env: env,
-      stdio: ['ignore', 'pipe', 'pipe'],
-      ...(signal === undefined ? {} : { signal }),
-    });
-    let output = '';
-    const collect = (chunk: Buffer): void => {
-      output = (output + chunk.toString('utf8')).slice(-20_000);
-    };
-    child.stdout.on('data', collect);
-    child.stderr.on('data', collect);
-    child.on('error', (error: NodeJS.ErrnoException) => {
-      reject(error.code === 'ENOENT' ? new Error(`${command} is not on the PATH`) : error);
-    });
-    child.on('close', (status) => {
-      if (status === 0) resolve(output);
-      else reject(new Error(lastLine(output)));
-    });
-  });
-}
-
-function lastLine(output: string): string {
-  const lines = output.trim().split('\n');
-  return (lines.findLast((line) => line.startsWith('ERROR')) ?? lines.at(-1) ?? '').trim();
-}
-
 async function verify(
   file: string,
-  release: LibtorchRelease,
+  expected: string | undefined,
   log: (line: string) => void,
   ours: boolean,
 ): Promise<void> {
-  const expected = release.wheelSha256[path.basename(file)];
   if (expected === undefined) {
     log(
       `  no checksum is known for ${path.basename(file)}; its entries' CRC-32, version and structure are checked instead`,
@@ -301,7 +272,8 @@ async function place(
   log(`Unpacking to ${target}`);
   const temporary = path.join(folder, `${prefix}-${String(process.pid)}`);
   try {
-    await unpackLibtorch(file, temporary, {
+    const inside = isCudaVariant(release.variant) ? path.join(temporary, 'torch') : temporary;
+    await unpackLibtorch(file, inside, {
       onProgress: (done, total) => options.onProgress?.('unpack', done, total),
       signal: options.signal,
     });

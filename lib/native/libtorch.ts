@@ -9,11 +9,18 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { LtrpError } from '../errors.js';
+import { librariesOf, missingLibraries } from './libraries.js';
 import { inspectLibtorch, type LibtorchFolder } from './libtorch-inspect.js';
 import { configFolder, libtorchCacheFolder, type Environment } from './paths.js';
 
 /** Minor releases that the sources build on; the binaries that are there may be fewer. */
 export const supportedMinors: readonly string[] = ['2.13', '2.14'];
+
+/** What the sources build on: the CPU builds of {@link supportedMinors}, and CUDA's of 2.14. */
+export const buildable: readonly { readonly minor: string; readonly variant: string }[] = [
+  ...supportedMinors.map((minor) => ({ minor, variant: 'cpu' })),
+  { minor: '2.14', variant: 'cu130' },
+];
 
 export interface Libtorch extends LibtorchFolder {
   /** Which step of the search order found it, for example `LIBTORCH`. */
@@ -145,6 +152,10 @@ function mismatch(libtorch: LibtorchFolder, search: LibtorchSearch): string | nu
   if (!matches) return `${name}, ${purpose} ${wanted === '' ? 'none' : wanted}`;
   if (search.needHeaders === true && libtorch.includeFolder === null) {
     return `${name}, but its headers (include/) are not there`;
+  }
+  if (search.needHeaders !== true) {
+    const { missing } = librariesOf(libtorch, search.env ?? process.env);
+    if (missing.length > 0) return `${name}; ${missingLibraries(missing)}`;
   }
   return null;
 }
@@ -298,7 +309,9 @@ export function isMusl(): boolean {
   if (process.platform !== 'linux') return false;
   // Without this the report looks up the names of open connections' peers, which takes seconds.
   (process.report as { excludeNetwork?: boolean }).excludeNetwork = true;
-  const report = process.report.getReport() as unknown as { header?: { glibcVersionRuntime?: string } };
+  const report = process.report.getReport() as unknown as {
+    header?: { glibcVersionRuntime?: string };
+  };
   return report.header?.glibcVersionRuntime === undefined;
 }
 

@@ -5,6 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { LtrpError, toLtrpError } from '../errors.js';
 import type { BootstrapBinding, CoreBinding } from './binding.js';
+import { isCudaVariant, librariesOf } from './libraries.js';
 import { inspectLibtorch, libraryName } from './libtorch-inspect.js';
 import { findLibtorch, supportedMinors, type Libtorch } from './libtorch.js';
 import { binaryFolders, bootstrapFile, coreFiles } from './paths.js';
@@ -56,11 +57,7 @@ function load(explicit: string | undefined): LoadedCore {
     }
   }
   try {
-    bootstrap.preload(
-      (['c10', 'torch_cpu', 'torch'] as const).map((stem) =>
-        path.join(libtorch.libFolder, libraryName(stem)),
-      ),
-    );
+    bootstrap.preload(librariesOf(libtorch).preload);
   } catch (error) {
     throw new LtrpError(
       'ERR_LTRP_CORE_LOAD',
@@ -109,7 +106,9 @@ function openCore(file: string, libtorch: Libtorch): CoreBinding {
 function verifyMapped(bootstrap: BootstrapBinding, libtorch: Libtorch): void {
   const mapped = mappedLibraries(bootstrap);
   const foreign = mapped.filter((file) => path.dirname(file) !== libtorch.libFolder);
-  for (const stem of ['c10', 'torch_cpu'] as const) {
+  const stems = ['c10', 'torch_cpu'] as const;
+  const cudaStems = isCudaVariant(libtorch.variant) ? (['c10_cuda', 'torch_cuda'] as const) : [];
+  for (const stem of [...stems, ...cudaStems]) {
     if (!mapped.includes(realpathSync(path.join(libtorch.libFolder, libraryName(stem))))) {
       foreign.push(`${libraryName(stem)} of ${libtorch.libFolder} is not mapped`);
     }
@@ -123,7 +122,8 @@ function verifyMapped(bootstrap: BootstrapBinding, libtorch: Libtorch): void {
 }
 
 function mappedLibraries(bootstrap: BootstrapBinding): string[] {
-  return [libraryName('c10'), libraryName('torch_cpu')]
+  return (['c10', 'torch_cpu', 'c10_cuda', 'torch_cuda'] as const)
+    .map(libraryName)
     .flatMap((name) => bootstrap.mapped(name))
     .map((file) => realpathSync(file));
 }

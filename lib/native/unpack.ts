@@ -1,4 +1,4 @@
-/** Unpacking the parts of a LibTorch out of a Python wheel or the official archive (both are zip files). */
+/** Unpacking a LibTorch out of a Python wheel or the official archive, and NVIDIA's libraries out of wheels (all zip files). */
 import { createWriteStream } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
@@ -12,21 +12,52 @@ import { LtrpError } from '../errors.js';
 const openZip = promisify<string, yauzl.Options, ZipFile>(yauzl.open);
 
 // What a LibTorch is: the wheel's Python sources and test programs are not part of it.
-const wanted = /^(?:torch|libtorch)\/((?:lib|include|share\/cmake)\/.+|version\.py|build-version|build-hash)$/;
+const wanted =
+  /^(?:torch|libtorch)\/((?:lib|include|share\/cmake)\/.+|version\.py|build-version|build-hash)$/;
 const unwanted = /\.pyi?$|^lib\/libtorch_python\.|^lib\/python|_test\./;
 
+export interface UnpackOptions {
+  readonly onProgress?: ((done: number, total: number) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
 /**
- * Writes `lib/`, `include/`, `share/cmake/` and the version file of `archive` below `target`. Every entry's length and
- * CRC-32 is checked. Returns the number of files.
+ * Writes `lib/`, `include/`, `share/cmake/` and the version file of `archive` below `target`. Returns the number of files.
  * @throws LtrpError ERR_LTRP_LIBTORCH_ARCHIVE when the file is not a zip file, is truncated or holds no LibTorch.
  */
 export async function unpackLibtorch(
   archive: string,
   target: string,
-  options: {
-    onProgress?: ((done: number, total: number) => void) | undefined;
-    signal?: AbortSignal | undefined;
-  } = {},
+  options: UnpackOptions = {},
+): Promise<number> {
+  const partOf = (entry: string): string | null => {
+    const name = wanted.exec(entry)?.[1];
+    return name !== undefined && isPart(name) ? name : null;
+  };
+  return unpack(archive, target, partOf, options);
+}
+
+/**
+ * Writes the shared libraries of one of NVIDIA's wheels below `target`, as `<package>/lib/<name>`. Returns the number of files.
+ * @throws LtrpError ERR_LTRP_LIBTORCH_ARCHIVE
+ */
+export async function unpackNvidia(
+  archive: string,
+  target: string,
+  options: UnpackOptions = {},
+): Promise<number> {
+  // `.alt.` marks a second build of a library that nothing asks for.
+  const partOf = (entry: string): string | null =>
+    /^nvidia\/(\w+\/lib\/(?!.*\.alt\.)[^/]+\.so[.\d]*)$/.exec(entry)?.[1] ?? null;
+  return unpack(archive, target, partOf, options);
+}
+
+/** Writes the entries that `partOf` gives a name; every one's length and CRC-32 is checked. */
+async function unpack(
+  archive: string,
+  target: string,
+  partOf: (entry: string) => string | null,
+  options: UnpackOptions,
 ): Promise<number> {
   let zip: ZipFile;
   try {
@@ -40,8 +71,8 @@ export async function unpackLibtorch(
     for await (const entry of entries(zip)) {
       options.signal?.throwIfAborted();
       read += 1;
-      const name = wanted.exec(entry.fileName)?.[1];
-      if (name !== undefined && !name.endsWith('/') && isPart(name)) {
+      const name = entry.fileName.endsWith('/') ? null : partOf(entry.fileName);
+      if (name !== null) {
         await extract(zip, entry, path.join(target, name));
         files += 1;
       }

@@ -14,6 +14,7 @@
 #include "binding/environment.h"
 #include "binding/failure.h"
 #include "binding/model_config.h"
+#include "core/device.h"
 #include "core/engine/teacher.h"
 #include "kernels/simd.h"
 
@@ -81,7 +82,26 @@ Napi::Value info(const Napi::CallbackInfo& info) {
       precisions.Set(precision_name(wanted), precision_name(effective_precision(wanted)));
     }
     object.Set("precisions", precisions);
-    object.Set("devices", strings(env, {"cpu"}));
+    object.Set("variant", std::string(core_variant()));
+    const AcceleratorReport& report = accelerators();
+    std::vector<std::string> devices = {"cpu"};
+    Napi::Array gpus = Napi::Array::New(env, report.devices.size());
+    for (size_t i = 0; i < report.devices.size(); ++i) {
+      const Accelerator& device = report.devices[i];
+      if (device.problem.empty()) devices.push_back(device.name);
+      Napi::Object gpu = Napi::Object::New(env);
+      gpu.Set("name", device.name);
+      gpu.Set("model", device.model);
+      gpu.Set("computeCapability", device.compute_capability);
+      gpu.Set("memory", static_cast<double>(device.memory));
+      gpu.Set("problem", device.problem.empty() ? env.Null() : Napi::String::New(env, device.problem));
+      gpus[static_cast<uint32_t>(i)] = gpu;
+    }
+    object.Set("devices", strings(env, devices));
+    object.Set("accelerators", gpus);
+    object.Set("acceleratorProblem",
+               report.problem.empty() ? env.Null() : Napi::String::New(env, report.problem));
+    object.Set("autoDevice", choose_device("auto").str());
     return object;
   });
 }

@@ -85,7 +85,10 @@ Mae::Mae(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Mae>(info) {
 Napi::Value Mae::load(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
     std::string path = string_argument(info[1], "path");
-    const Precision precision = load_precision(Options(info[2], "options"));
+    const Options options(info[2], "options");
+    // One of those that load_device lets through: the CPU, until the engine takes the device as well.
+    load_device(options);
+    const Precision precision = load_precision(options);
     return [path = std::move(path), precision](const RunContext& context) -> MakeResult {
       // Weights for inference only: tensors without autograd's bookkeeping.
       c10::InferenceMode guard;

@@ -1,5 +1,6 @@
 #include "binding/model_config.h"
 
+#include "core/device.h"
 #include "core/error.h"
 
 namespace ltrp::binding {
@@ -141,19 +142,16 @@ StoredType stored_type(const Options& options) {
                                              {"bfloat16", StoredType::kBFloat16}});
 }
 
+c10::Device load_device(const Options& options) {
+  const std::string name = options.string("device", "auto");
+  const c10::Device device = choose_device(name);
+  if (device.is_cpu() || kEngineOnAccelerators) return device;
+  if (name == "auto") return c10::kCPU;
+  throw Error(codes::kUnsupported,
+              "device '" + name + "' is there, but models do not compute on it yet; use 'auto' or 'cpu'.");
+}
+
 Precision load_precision(const Options& options) {
-  const std::string device = options.string("device", "auto");
-  if (device != "auto" && device != "cpu") {
-    const bool cuda = device == "cuda" || (device.starts_with("cuda:") && device.size() > 5 &&
-                                           device.find_first_not_of("0123456789", 5) == std::string::npos);
-    if (cuda) {
-      throw Error(
-          codes::kUnsupported,
-          "device '" + device + "' is not available: this build computes on the CPU; use 'auto' or 'cpu'.");
-    }
-    refuse("device must be one of 'auto', 'cpu', 'cuda', 'cuda:N', but " +
-           describe_value(options.get("device")) + " came.");
-  }
   return options.one_of<Precision>(
       "precision",
       {{"float32", Precision::kFloat32}, {"bfloat16", Precision::kBfloat16}, {"int8", Precision::kInt8}},

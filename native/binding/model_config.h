@@ -1,6 +1,8 @@
 // Geometry of the models and training types between JavaScript and the core.
 #pragma once
 
+#include <c10/core/Device.h>
+
 #include <cstdint>
 
 #include "binding/arguments.h"
@@ -27,8 +29,10 @@ const char* name_of(Metric metric);
 // 'float32' | 'float16' | 'bfloat16'.
 StoredType stored_type(const Options& options);
 
-// The precision of NativeLoadOptions, once the device was checked. What this build cannot do is
-// Error(kUnsupported), what nobody can do Error(kInvalidArgument).
+// The device of NativeLoadOptions. What cannot be used here is Error(kUnsupported) with the reason, what is
+// no device Error(kInvalidArgument).
+c10::Device load_device(const Options& options);
+// The precision of NativeLoadOptions, likewise.
 Precision load_precision(const Options& options);
 
 }  // namespace ltrp::binding

@@ -27,7 +27,10 @@ Ranker::Ranker(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Ranker>(info) 
 Napi::Value Ranker::load(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
     std::string path = string_argument(info[1], "path");
-    const Precision precision = load_precision(Options(info[2], "options"));
+    const Options options(info[2], "options");
+    // One of those that load_device lets through: the CPU, until the engine takes the device as well.
+    load_device(options);
+    const Precision precision = load_precision(options);
     return [path = std::move(path), precision](const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       PatchRanker loaded(load_ranker_checkpoint(path));

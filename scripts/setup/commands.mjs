@@ -42,15 +42,20 @@ export async function test(args) {
     counts.failed = checks.failed.length + native.failed;
   }
   say('Running the tests of the public API (ava)');
+  // Those of the kernels' machine code take nvcc and minutes: `npm run test:cuda`.
+  const ava = await runAva(args.length > 0 ? args : ['test/**/*.test.ts', '!test/cuda-*.test.ts']);
+  conclude(counts.passed + ava.passed, counts.failed + ava.failed, ava.skipped);
+}
+
+export async function runAva(args) {
   let output = '';
-  await runPackage('ava/entrypoints/cli.mjs', args, {
+  const status = await runPackage('ava/entrypoints/cli.mjs', args, {
     check: false,
     onOutput: (text) => (output += text),
-  }).then((status) => {
-    const ava = avaCounts(output);
-    if (status !== 0 && ava.failed === 0) ava.failed = 1;
-    conclude(counts.passed + ava.passed, counts.failed + ava.failed, ava.skipped);
   });
+  const counts = avaCounts(output);
+  if (status !== 0 && counts.failed === 0) counts.failed = 1;
+  return counts;
 }
 
 export async function testNative() {
@@ -79,10 +84,10 @@ export async function testSanitize() {
   conclude(passed, failed, 0);
 }
 
-async function runCtest(folder, env = {}) {
+export async function runCtest(folder, env = {}, select = ['-R', '^native\\.']) {
   say('Running the C++ tests (ctest)');
   let output = '';
-  const args = ['--test-dir', folder, '--output-on-failure', '--no-tests=ignore'];
+  const args = ['--test-dir', folder, '--output-on-failure', '--no-tests=ignore', ...select];
   await run('ctest', args, { check: false, env, onOutput: (text) => (output += text) });
   const match = /(\d+) tests failed out of (\d+)/.exec(output);
   if (match === null) return { passed: 0, failed: /No tests were found/.test(output) ? 0 : 1 };
@@ -104,7 +109,7 @@ function avaCounts(output) {
   };
 }
 
-function conclude(passed, failed, skipped) {
+export function conclude(passed, failed, skipped) {
   const rest = skipped > 0 ? `, ${skipped} skipped` : '';
   process.stdout.write(`\n${passed} passed, ${failed} failed${rest}\n`);
   process.exitCode = failed > 0 ? 1 : 0;

@@ -6,12 +6,13 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { root, run, runPackage, say, SetupError, step } from './say.mjs';
 
-const supportedVariant = 'cpu';
-
-/** Root of a LibTorch with headers; fetched into the user's cache when none is found. */
-export async function ensureLibtorch() {
+/**
+ * A LibTorch with headers; fetched into the user's cache when none is found, for CUDA without the libraries that only
+ * running needs when `buildOnly` says so.
+ */
+export async function ensureLibtorch({ device = 'cpu', variant = 'cpu', buildOnly = false } = {}) {
   const libtorch = await importBuilt('native/libtorch.js');
-  const accept = libtorch.supportedMinors.map((minor) => ({ minor, variant: supportedVariant }));
+  const accept = libtorch.buildable.filter((item) => item.variant === variant);
   let decision = libtorch.decideLibtorch({ accept, needHeaders: true });
   if (decision.error?.code === 'ERR_LTRP_LIBTORCH_NOT_FOUND') {
     const { installLibtorch } = await importBuilt('native/libtorch-install.js');
@@ -21,7 +22,9 @@ export async function ensureLibtorch() {
       say(`  ${what} ${Math.floor((100 * done) / total)}%`);
       shown = done >= total ? 0 : Math.max(shown, done / total) + 0.1;
     };
-    await step('Fetching LibTorch', () => installLibtorch({ log: say, onProgress }));
+    await step('Fetching LibTorch', () =>
+      installLibtorch({ log: say, onProgress, device, buildOnly }),
+    );
     decision = libtorch.decideLibtorch({ accept, needHeaders: true });
   }
   if (decision.error !== null) throw decision.error;
@@ -60,7 +63,7 @@ export async function buildSanitizedTests() {
   const libtorch = await ensureLibtorch();
   checkTools();
   const folder = path.join(root, 'build', 'sanitize');
-  if (!isConfiguredFor(folder, libtorch)) {
+  if (!isConfigured(folder, { LTRP_LIBTORCH: libtorch.root })) {
     const args = ['-S', root, '-B', folder, '-G', 'Ninja', '-DCMAKE_BUILD_TYPE=None'];
     args.push('-DLTRP_BUILD_ADDON=OFF', '-DLTRP_SANITIZE=address,undefined');
     args.push(`-DLTRP_LIBTORCH=${libtorch.root}`);
@@ -73,7 +76,7 @@ export async function buildSanitizedTests() {
 }
 
 async function configureAddon(folder, libtorch) {
-  if (isConfiguredFor(folder, libtorch)) return;
+  if (isConfigured(folder, { LTRP_LIBTORCH: libtorch.root })) return;
   say(`LibTorch ${libtorch.version} in ${libtorch.root} (from: ${libtorch.source})`);
   await step('Configuring the native build', () =>
     runPackage(
@@ -84,18 +87,17 @@ async function configureAddon(folder, libtorch) {
   );
 }
 
-/** A build folder remembers its LibTorch; another one means configuring again. */
-function isConfiguredFor(folder, libtorch) {
+/** A build folder remembers what it was configured with; anything else means configuring again. */
+export function isConfigured(folder, settings) {
   const cache = path.join(folder, 'CMakeCache.txt');
   if (!existsSync(cache) || !existsSync(path.join(folder, 'build.ninja'))) return false;
-  const text = readFileSync(cache, 'utf8');
-  return (
-    text.includes(`LTRP_LIBTORCH:PATH=${libtorch.root}\n`) &&
-    text.includes(`CMAKE_HOME_DIRECTORY:INTERNAL=${root}\n`)
+  const lines = readFileSync(cache, 'utf8').split('\n');
+  return Object.entries({ ...settings, CMAKE_HOME_DIRECTORY: root }).every(([name, value]) =>
+    lines.some((line) => line.startsWith(`${name}:`) && line.endsWith(`=${value}`)),
   );
 }
 
-async function build(folder, ...targets) {
+export async function build(folder, ...targets) {
   await run('cmake', ['--build', folder, '--target', ...targets, '--parallel', String(jobs())]);
 }
 
@@ -109,7 +111,7 @@ function jobs() {
   );
 }
 
-function checkTools() {
+export function checkTools() {
   const missing = [];
   const has = (command) => spawnSync(command, ['--version'], { stdio: 'ignore' }).status === 0;
   if (!has('cmake')) missing.push('cmake');

@@ -1,0 +1,229 @@
+/** A .cu file as ptxas sees it: machine code for one architecture, and what each kernel takes of a multiprocessor. */
+import { execFile } from 'node:child_process';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdir, readFile, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { fileURLToPath } from 'node:url';
+
+const run = promisify(execFile);
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..', '..');
+const kernelFolder = path.join(root, 'native', 'kernels', 'cuda');
+
+/** One kernel (`__global__` function), compiled for one architecture. */
+export interface KernelResources {
+  /** As the linker knows it. */
+  readonly symbol: string;
+  /** As C++ writes it, without `ltrp::cuda::` and without parameters. */
+  readonly name: string;
+  readonly registers: number;
+  /** Static shared memory in bytes; what a launch asks for comes on top. */
+  readonly sharedBytes: number;
+  /** Local memory in bytes a thread: arrays that are indexed at run time. */
+  readonly stackBytes: number;
+  readonly spillBytes: number;
+  /** `__launch_bounds__`: threads of a block; null when the kernel states none. */
+  readonly maxThreads: number | null;
+  /** `__launch_bounds__`: blocks that are to fit on a multiprocessor; 1 when the kernel states none. */
+  readonly minBlocks: number;
+}
+
+export interface CompiledFile {
+  /** File name in native/kernels/cuda. */
+  readonly file: string;
+  readonly architecture: number;
+  readonly kernels: readonly KernelResources[];
+  /** Machine code, for {@link disassemble}. */
+  readonly cubin: string;
+}
+
+/** The .cu files of native/kernels/cuda, by name. */
+export function cudaSources(folder: string = kernelFolder): string[] {
+  try {
+    return readdirSync(folder, { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.endsWith('.cu'))
+      .sort()
+      .map((name) => path.join(folder, name));
+  } catch {
+    return [];
+  }
+}
+
+/**
+ * Compiles `source` with the flags of the build for `sm_<architecture>` into `folder`. Throws with nvcc's words when it does
+ * not compile.
+ */
+export async function compile(
+  nvcc: string,
+  source: string,
+  architecture: number,
+  folder: string,
+): Promise<CompiledFile> {
+  const stem = path.basename(source, '.cu');
+  const place = path.join(folder, `${stem}-sm_${String(architecture)}`);
+  await rm(place, { recursive: true, force: true });
+  await mkdir(place, { recursive: true });
+  const cubin = path.join(place, `${stem}.cubin`);
+  const args = ['-cubin', '-O3', '-DNDEBUG', '-std=c++20', '-lineinfo'];
+  args.push('-I', path.join(root, 'native'), `-arch=sm_${String(architecture)}`);
+  // --keep leaves the PTX behind, which is where launch bounds are written down.
+  args.push(
+    '-Xptxas',
+    '-v',
+    '--resource-usage',
+    '--keep',
+    '--keep-dir',
+    place,
+    '-o',
+    cubin,
+    source,
+  );
+  const { stderr } = await run(nvcc, args, { maxBuffer: 2 ** 28 });
+  const ptx = await readFile(path.join(place, `${stem}.ptx`), 'utf8');
+  const bounds = launchBounds(ptx);
+  const usage = parsePtxas(stderr);
+  const names = await demangle(usage.map(({ symbol }) => symbol));
+  const kernels = usage.map((item, i) => ({
+    ...item,
+    name: names[i] ?? item.symbol,
+    maxThreads: bounds.get(item.symbol)?.maxThreads ?? null,
+    minBlocks: bounds.get(item.symbol)?.minBlocks ?? 1,
+  }));
+  writeFileSync(path.join(place, 'ptxas.txt'), stderr);
+  return { file: path.basename(source), architecture, kernels, cubin };
+}
+
+type Usage = Omit<KernelResources, 'name' | 'maxThreads' | 'minBlocks'>;
+
+/** The report of `ptxas -v`. Functions that are no kernels (not inlined device functions) are left out. */
+export function parsePtxas(text: string): Usage[] {
+  const kernels: Usage[] = [];
+  const number = (pattern: RegExp, within: string): number =>
+    Number(pattern.exec(within)?.[1] ?? 0);
+  const parts = text.split(/Compiling entry function '/).slice(1);
+  for (const part of parts) {
+    const symbol = part.slice(0, part.indexOf("'"));
+    // The first properties and the first "Used" are the kernel's own.
+    const properties =
+      /(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads/.exec(part);
+    const used = /Used (\d+) registers[^\n]*/.exec(part);
+    if (properties === null || used === null) {
+      throw new Error(`ptxas says nothing about ${symbol}: is -Xptxas -v missing?`);
+    }
+    kernels.push({
+      symbol,
+      registers: Number(used[1]),
+      sharedBytes: number(/(\d+) bytes smem/, used[0]),
+      stackBytes: Number(properties[1]),
+      spillBytes: Number(properties[2]) + Number(properties[3]),
+    });
+  }
+  return kernels;
+}
+
+/** `.maxntid` and `.minnctapersm` of each entry of a PTX file, by symbol. */
+export function launchBounds(ptx: string): Map<string, { maxThreads: number; minBlocks: number }> {
+  const bounds = new Map<string, { maxThreads: number; minBlocks: number }>();
+  for (const match of ptx.matchAll(/\.entry\s+([\w$]+)\s*\([^)]*\)([^{]*)\{/g)) {
+    const [, symbol = '', directives = ''] = match;
+    const sizes = /\.maxntid\s+([\d, ]+)/.exec(directives)?.[1];
+    if (sizes === undefined) continue;
+    const maxThreads = sizes.split(',').reduce((product, size) => product * Number(size), 1);
+    const minBlocks = Number(/\.minnctapersm\s+(\d+)/.exec(directives)?.[1] ?? 1);
+    bounds.set(symbol, { maxThreads, minBlocks });
+  }
+  return bounds;
+}
+
+async function demangle(symbols: readonly string[]): Promise<string[]> {
+  if (symbols.length === 0) return [];
+  const result = await run('c++filt', ['-p', ...symbols]).catch(() => null);
+  if (result === null) return [...symbols];
+  return result.stdout
+    .trimEnd()
+    .split('\n')
+    .map((name) =>
+      name
+        .replace(/^void /, '')
+        .replaceAll('ltrp::cuda::', '')
+        .replaceAll('(anonymous namespace)::', ''),
+    );
+}
+
+/** Instructions of each kernel of a cubin by symbol, as `nvdisasm` writes them: `LDG.E.128`, `@!P0 STS`, without operands. */
+export async function disassemble(
+  nvdisasm: string,
+  cubin: string,
+): Promise<Map<string, readonly string[]>> {
+  const { stdout } = await run(nvdisasm, ['-c', '-novliw', cubin], { maxBuffer: 2 ** 28 }).catch(
+    // Architectures with fixed-length instructions know no such option.
+    () => run(nvdisasm, ['-c', cubin], { maxBuffer: 2 ** 28 }),
+  );
+  return parseSass(stdout);
+}
+
+export function parseSass(text: string): Map<string, readonly string[]> {
+  const kernels = new Map<string, string[]>();
+  let current: string[] | null = null;
+  for (const line of text.split('\n')) {
+    const section = /^\.text\.([\w$]+):/.exec(line)?.[1];
+    if (section !== undefined) {
+      current = [];
+      kernels.set(section, current);
+      continue;
+    }
+    const instruction = /^\s+\/\*[0-9a-f]{4,}\*\/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)/.exec(line)?.[1];
+    if (instruction !== undefined) current?.push(instruction);
+  }
+  return kernels;
+}
+
+export interface InstructionClaim {
+  /** Matches the kernel's name as {@link KernelResources.name} has it. */
+  readonly kernel: RegExp;
+  /** Mnemonics, each a beginning up to a full stop: `LDG.E.128` is in `LDG.E.128.CONSTANT`, `LDG` is in both. */
+  readonly has?: readonly string[];
+  readonly hasNot?: readonly string[];
+}
+
+/** What is wrong with `claim`, one sentence each; a claim about no kernel at all is wrong as well. */
+export function checkInstructions(
+  compiled: CompiledFile,
+  sass: ReadonlyMap<string, readonly string[]>,
+  claim: InstructionClaim,
+): string[] {
+  const kernels = compiled.kernels.filter(({ name }) => claim.kernel.test(name));
+  const where = `${compiled.file}, sm_${String(compiled.architecture)}`;
+  if (kernels.length === 0) return [`${where}: no kernel is called ${String(claim.kernel)}`];
+  const problems: string[] = [];
+  for (const { name, symbol } of kernels) {
+    const instructions = sass.get(symbol);
+    if (instructions === undefined || instructions.length === 0) {
+      problems.push(`${where}: ${name} has no instructions`);
+      continue;
+    }
+    const occurs = (wanted: string): boolean =>
+      instructions.some((found) => found === wanted || found.startsWith(`${wanted}.`));
+    for (const wanted of claim.has ?? []) {
+      if (!occurs(wanted)) problems.push(`${where}: ${name} has no ${wanted}`);
+    }
+    for (const unwanted of claim.hasNot ?? []) {
+      if (occurs(unwanted)) problems.push(`${where}: ${name} has ${unwanted}`);
+    }
+  }
+  return problems;
+}
+
+/** nvcc's own version line. */
+export async function nvccVersion(nvcc: string): Promise<string> {
+  const { stdout } = await run(nvcc, ['--version']);
+  return /release [\d.]+, V[\d.]+/.exec(stdout)?.[0] ?? stdout.trim();
+}
+
+/** Numbers of the whole matrix, as cmake/LtrpCuda.cmake has them. */
+export function allArchitectures(): number[] {
+  const text = readFileSync(path.join(root, 'cmake', 'LtrpCuda.cmake'), 'utf8');
+  const list = /set\(CMAKE_CUDA_ARCHITECTURES ([\d\w\s-]+)\)/.exec(text)?.[1] ?? '';
+  return list.split(/\s+/).map((item) => Number.parseInt(item, 10));
+}
