@@ -14,6 +14,7 @@
 #include "core/engine/leave_one_out.h"
 #include "core/engine/score_map.h"
 #include "core/model/cost.h"
+#include "kernels/backend.h"
 
 namespace ltrp::binding {
 namespace {
@@ -58,10 +59,12 @@ at::Tensor in_chunks(const at::Tensor& images, int64_t chunk, const RunContext& 
   return joined;
 }
 
-int64_t reconstruction_chunk(const MaeConfig& config, int64_t visible, int64_t patches) {
+// Images that go through the encoder, and the decoder if it takes part, at a time.
+int64_t images_at_a_time(const MaskedAutoencoder& model, int64_t visible, bool decode, int64_t patches) {
+  const MaeConfig& config = model.config();
   double flops = transformer_flops(config.encoder, visible + 1);
-  if (config.decoder) flops += transformer_flops(*config.decoder, patches + 1);
-  return items_between_polls(flops);
+  if (decode && config.decoder) flops += transformer_flops(*config.decoder, patches + 1);
+  return items_between_polls(flops, backend_of(model.device().type()).flops_at_a_time());
 }
 
 }  // namespace
@@ -86,13 +89,12 @@ Napi::Value Mae::load(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
     std::string path = string_argument(info[1], "path");
     const Options options(info[2], "options");
-    // One of those that load_device lets through: the CPU, until the engine takes the device as well.
-    load_device(options);
+    const c10::Device device = load_device(options);
     const Precision precision = load_precision(options);
-    return [path = std::move(path), precision](const RunContext& context) -> MakeResult {
+    return [path = std::move(path), device, precision](const RunContext& context) -> MakeResult {
       // Weights for inference only: tensors without autograd's bookkeeping.
       c10::InferenceMode guard;
-      MaskedAutoencoder model(load_mae_checkpoint(path));
+      MaskedAutoencoder model(load_mae_checkpoint(path), at::kFloat, device);
       context.check();
       auto teacher = std::make_shared<const Teacher>(std::move(model), precision);
       context.check();
@@ -163,9 +165,12 @@ Napi::Value Mae::reconstruct(const Napi::CallbackInfo& info) {
       c10::InferenceMode guard;
       check_finite_images(images);
       const at::Tensor visible = masking.draw(n, patches);
-      const int64_t chunk = reconstruction_chunk(model->config(), masking.visible_count, patches);
+      const int64_t chunk = images_at_a_time(*model, masking.visible_count, /*decode=*/true, patches);
+      const auto part = [&](const at::Tensor& all, int64_t begin, int64_t count) {
+        return all.narrow(0, begin, count).to(model->device());
+      };
       const at::Tensor result = in_chunks(images, chunk, context, [&](int64_t begin, int64_t count) {
-        return model->reconstruct(images.narrow(0, begin, count), visible.narrow(0, begin, count));
+        return model->reconstruct(part(images, begin, count), part(visible, begin, count));
       });
       return [values = for_javascript(result), ids = for_javascript(visible)](Napi::Env env) -> Napi::Value {
         Napi::Object object = Napi::Object::New(env);
@@ -188,10 +193,12 @@ Napi::Value Mae::encode(const Napi::CallbackInfo& info) {
       c10::InferenceMode guard;
       check_finite_images(images);
       const at::Tensor visible = masking.draw(n, patches);
-      const int64_t chunk =
-          items_between_polls(transformer_flops(model->config().encoder, masking.visible_count + 1));
+      const int64_t chunk = images_at_a_time(*model, masking.visible_count, /*decode=*/false, patches);
+      const auto part = [&](const at::Tensor& all, int64_t begin, int64_t count) {
+        return all.narrow(0, begin, count).to(model->device());
+      };
       const at::Tensor result = in_chunks(images, chunk, context, [&](int64_t begin, int64_t count) {
-        return model->encode(images.narrow(0, begin, count), visible.narrow(0, begin, count));
+        return model->encode(part(images, begin, count), part(visible, begin, count));
       });
       return [values = for_javascript(result), ids = for_javascript(visible)](Napi::Env env) -> Napi::Value {
         Napi::Object object = Napi::Object::New(env);

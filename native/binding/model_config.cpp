@@ -142,20 +142,16 @@ StoredType stored_type(const Options& options) {
                                              {"bfloat16", StoredType::kBFloat16}});
 }
 
-c10::Device load_device(const Options& options) {
-  const std::string name = options.string("device", "auto");
-  const c10::Device device = choose_device(name);
-  if (device.is_cpu() || kEngineOnAccelerators) return device;
-  if (name == "auto") return c10::kCPU;
-  throw Error(codes::kUnsupported,
-              "device '" + name + "' is there, but models do not compute on it yet; use 'auto' or 'cpu'.");
-}
+c10::Device load_device(const Options& options) { return choose_device(options.string("device", "auto")); }
 
 Precision load_precision(const Options& options) {
-  return options.one_of<Precision>(
-      "precision",
-      {{"float32", Precision::kFloat32}, {"bfloat16", Precision::kBfloat16}, {"int8", Precision::kInt8}},
-      Precision::kFloat32);
+  return options.one_of<Precision>("precision",
+                                   {{"float32", Precision::kFloat32},
+                                    {"float16", Precision::kFloat16},
+                                    {"bfloat16", Precision::kBfloat16},
+                                    {"fp8", Precision::kFloat8},
+                                    {"int8", Precision::kInt8}},
+                                   Precision::kFloat32);
 }
 
 }  // namespace ltrp::binding

@@ -28,12 +28,11 @@ Napi::Value Ranker::load(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
     std::string path = string_argument(info[1], "path");
     const Options options(info[2], "options");
-    // One of those that load_device lets through: the CPU, until the engine takes the device as well.
-    load_device(options);
+    const c10::Device device = load_device(options);
     const Precision precision = load_precision(options);
-    return [path = std::move(path), precision](const RunContext& context) -> MakeResult {
+    return [path = std::move(path), device, precision](const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
-      PatchRanker loaded(load_ranker_checkpoint(path));
+      PatchRanker loaded(load_ranker_checkpoint(path), at::kFloat, device);
       context.check();
       auto model = std::make_shared<const FrozenRanker>(std::move(loaded), precision);
       context.check();

@@ -14,9 +14,6 @@ namespace cuda {
 struct DriverAnswer;
 }
 
-// Whether models compute where choose_device leads.
-inline constexpr bool kEngineOnAccelerators = false;
-
 struct Accelerator {
   std::string name;                // as it is asked for: cuda:0
   std::string model;               // for example NVIDIA H100 80GB HBM3

@@ -55,6 +55,11 @@ struct Backend {
   // once.
   int64_t (*values_at_a_time)();
   int64_t (*callers)();
+  // Floating-point operations that are worth a piece of work between two looks at the cancel flag: enough for
+  // full speed of the products, few enough that an abort is answered within 100 ms.
+  double (*flops_at_a_time)();
+  // Bytes that may still be allocated on the current device; a CPU does not say.
+  int64_t (*free_memory)();
 };
 
 // The CPU's is always there; another device's core registers its own.

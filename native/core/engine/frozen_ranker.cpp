@@ -20,20 +20,28 @@ namespace {
 // what passes from one to the next stays in a core's own cache.
 constexpr int64_t kTokensAtATime = 256;
 
+bool eight_bits(Precision precision) {
+  return precision == Precision::kInt8 || precision == Precision::kFloat8;
+}
+
 }  // namespace
 
 FrozenRanker::FrozenRanker(PatchRanker model, Precision wanted)
     : model_(std::move(model)),
-      precision_(effective_precision(wanted)),
-      embedding_precision_(precision_ == Precision::kInt8 ? effective_precision(Precision::kBfloat16)
-                                                          : precision_),
+      precision_(effective_precision(wanted, model_.device())),
+      embedding_precision_(eight_bits(precision_) ? effective_precision(Precision::kBfloat16, model_.device())
+                                                  : precision_),
       embedding_(model_.patch_embedding().weight.flatten(1), embedding_precision_),
       stack_(model_.encoder(), precision_) {
   model_.drop_products();
 }
 
-at::Tensor FrozenRanker::logits(const at::Tensor& images, const std::optional<at::Tensor>& visible,
+at::Tensor FrozenRanker::logits(const at::Tensor& given_images,
+                                const std::optional<at::Tensor>& given_visible,
                                 const RunContext& context) const {
+  const at::Tensor images = given_images.to(model_.device());
+  std::optional<at::Tensor> visible;
+  if (given_visible) visible = given_visible->to(model_.device());
   const Grid grid = grid_of(images);
   const int64_t n = images.size(0), patches = grid.patches();
   const int64_t tokens = (visible ? visible->size(1) : patches) + 1;
@@ -58,19 +66,22 @@ at::Tensor FrozenRanker::logits(const at::Tensor& images, const std::optional<at
 
   // Whole rounds of tasks for all threads; what is left is too little for that, and there the threads share
   // each operator's rows.
-  const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
-  const int64_t most = std::max<int64_t>(1, kTokensAtATime / tokens);
+  const Backend& backend = backend_of(images);
+  const int64_t threads = at::in_parallel_region() ? 1 : backend.callers();
+  const int64_t at_once =
+      images.is_cpu() ? kTokensAtATime : backend.values_at_a_time() / config().encoder.mlp_dim;
+  const int64_t most = std::max<int64_t>(1, at_once / tokens);
   const int64_t rounds = (n + threads * most - 1) / (threads * most);
   const int64_t at_a_time = std::max<int64_t>(1, n / (threads * rounds));
   const int64_t tasks = n / at_a_time / threads * threads;
   for_tasks(
-      tasks, [] { return c10::InferenceMode(); },
+      threads, tasks, [] { return c10::InferenceMode(); },
       [&](int64_t task, const c10::InferenceMode&) { compute(task * at_a_time, at_a_time); });
   for (int64_t begin = tasks * at_a_time; begin < n; begin += most) {
     compute(begin, std::min(most, n - begin));
   }
   context.progress(n, n);
-  return result;
+  return result.to(at::kCPU);
 }
 
 at::Tensor FrozenRanker::forward(const at::Tensor& images, const at::Tensor& visible,

@@ -1,6 +1,7 @@
 #include "core/engine/leave_one_out.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/DeviceGuard.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 
 #include "core/engine/masking.h"
 #include "core/model/cost.h"
+#include "kernels/backend.h"
 #include "kernels/difference.h"
 #include "kernels/parallel.h"
 #include "kernels/pixels.h"
@@ -155,32 +157,34 @@ class DirectForm {
   Grid grid_;
 };
 
-}  // namespace
-
-at::Tensor leave_one_out_metric(const Teacher& teacher, const at::Tensor& images, const at::Tensor& visible,
-                                const LeaveOneOutOptions& options, const RunContext& context) {
-  const c10::InferenceMode inference;
-  const MaskedAutoencoder& model = teacher.model();
+void check(const MaskedAutoencoder& model, const at::Tensor& images, const at::Tensor& visible,
+           const LeaveOneOutOptions& options) {
   const Grid grid = model.grid_of(images);
-  model.decoder();  // refuses encoder-only checkpoints before any work
-  const int64_t n = images.size(0), visible_per_image = visible.size(1), variants = n * visible_per_image;
-  check_visible(visible, n, grid.patches());
-  if (options.drop == Drop::kBoth && visible_per_image < 2) {
+  model.decoder();  // refuses encoder-only checkpoints
+  check_visible(visible, images.size(0), grid.patches());
+  if (options.drop == Drop::kBoth && visible.size(1) < 2) {
     throw Error(codes::kInvalidArgument,
                 "drop 'both' needs at least two visible patches; lower the mask ratio.");
   }
   if (whole_image(options.metric) && (images.size(2) < 11 || images.size(3) < 11)) {
     throw Error(codes::kInvalidArgument, "The metrics psnr and ssim need images of at least 11 x 11 pixels.");
   }
-  if (teacher.delta() != nullptr) return teacher.delta()->metric(images, visible, options, context);
-  const DirectForm engine(model, options, grid);
+}
+
+// images and visible on the model's device.
+at::Tensor direct_metric(const MaskedAutoencoder& model, const at::Tensor& images, const at::Tensor& visible,
+                         const LeaveOneOutOptions& options, const RunContext& context) {
+  const int64_t n = images.size(0), visible_per_image = visible.size(1), variants = n * visible_per_image;
+  const DirectForm engine(model, options, model.grid_of(images));
   // Each thread takes variants through the whole decoder: no barriers, and what passes from one layer to the
   // next stays in its own cache. A chunk fits the memory budget and is short enough that a cancelled call
   // ends at once.
-  const int64_t threads = at::get_num_threads();
+  const Backend& backend = backend_of(images);
+  const int64_t threads = backend.callers();
   const int64_t fit_memory =
       std::max<int64_t>(1, options.memory_budget / (threads * engine.bytes_per_variant()));
-  const int64_t fit_time = items_between_polls(engine.flops_per_variant(visible_per_image));
+  const int64_t fit_time =
+      items_between_polls(engine.flops_per_variant(visible_per_image), backend.flops_at_a_time());
   const int64_t chunk = std::min(fit_memory, fit_time);
   // The anchors of a group stay alive while its variants run, and cost about a variant each. Several chunks
   // per thread, so that no thread waits long for the others.
@@ -195,17 +199,50 @@ at::Tensor leave_one_out_metric(const Teacher& teacher, const at::Tensor& images
     const int64_t last = std::min(n, first + group_images);
     const Group group = engine.prepare(images.slice(0, first, last), visible.slice(0, first, last));
     const int64_t group_variants = (last - first) * visible_per_image, offset = first * visible_per_image;
-    for_tasks((group_variants + chunk - 1) / chunk, [] { return c10::InferenceMode(); },
-              [&](int64_t task, const c10::InferenceMode&) {
-                context.check();
-                const int64_t begin = task * chunk, end = std::min(group_variants, begin + chunk);
-                result.slice(0, offset + begin, offset + end).copy_(engine.run(group, begin, end));
-                const std::lock_guard lock(progress);
-                done += end - begin;
-                context.progress(done, variants);
-              });
+    for_tasks(
+        threads, (group_variants + chunk - 1) / chunk, [] { return c10::InferenceMode(); },
+        [&](int64_t task, const c10::InferenceMode&) {
+          context.check();
+          const int64_t begin = task * chunk, end = std::min(group_variants, begin + chunk);
+          result.slice(0, offset + begin, offset + end).copy_(engine.run(group, begin, end));
+          const std::lock_guard lock(progress);
+          done += end - begin;
+          context.progress(done, variants);
+        });
   }
   return result.view({n, visible_per_image});
+}
+
+// Where memory runs out although the budget was kept to (fragments, other processes), a quarter of it is
+// tried next.
+constexpr int64_t kSmallestBudget = int64_t{8} << 20;
+
+}  // namespace
+
+at::Tensor leave_one_out_metric(const Teacher& teacher, const at::Tensor& images, const at::Tensor& visible,
+                                const LeaveOneOutOptions& options, const RunContext& context) {
+  const c10::InferenceMode inference;
+  const MaskedAutoencoder& model = teacher.model();
+  check(model, images, visible, options);
+  const c10::DeviceGuard guard(model.device());
+  const at::Tensor here = images.to(model.device()), visible_here = visible.to(model.device());
+  LeaveOneOutOptions fitting = options;
+  fitting.memory_budget = std::min(options.memory_budget, backend_of(here).free_memory() / 2);
+  for (;;) {
+    try {
+      const at::Tensor metric = teacher.delta() != nullptr
+                                    ? teacher.delta()->metric(here, visible_here, fitting, context)
+                                    : direct_metric(model, here, visible_here, fitting, context);
+      return metric.to(at::kCPU);
+    } catch (const c10::OutOfMemoryError& error) {
+      if (fitting.memory_budget <= kSmallestBudget) {
+        throw Error(codes::kOutOfMemory,
+                    std::string("The device's memory does not suffice for a single image: ") +
+                        error.what_without_backtrace());
+      }
+      fitting.memory_budget /= 4;
+    }
+  }
 }
 
 at::Tensor leave_one_out_scores(const Teacher& teacher, const at::Tensor& images, const at::Tensor& visible,

@@ -8,9 +8,9 @@
 
 namespace ltrp {
 
-// What is fastest here for who asks for `wanted`: int8 and bfloat16 need instructions of the processor;
-// without them the next more exact precision that has its own is taken.
-Precision effective_precision(Precision wanted);
+// What is fastest on the device for who asks for `wanted`: what is coarser than float32 needs instructions
+// made for it; without them the next more exact precision that has its own is taken.
+Precision effective_precision(Precision wanted, at::Device device = at::kCPU);
 
 class Teacher {
  public:

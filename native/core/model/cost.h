@@ -16,10 +16,9 @@ inline double transformer_flops(const TransformerConfig& config, int64_t tokens)
   return static_cast<double>(config.depth) * (linears + attention);
 }
 
-// How many items of `flops_each` go into one piece of work. 4 GFLOP are a few tens of milliseconds on two
-// cores, enough rows for full speed of the matrix products, and an abort is answered within 100 ms.
-inline int64_t items_between_polls(double flops_each) {
-  return std::max<int64_t>(1, static_cast<int64_t>(4e9 / std::max(flops_each, 1.0)));
+// How many items of `flops_each` go into one piece of work of `flops_at_a_time` (Backend::flops_at_a_time).
+inline int64_t items_between_polls(double flops_each, double flops_at_a_time) {
+  return std::max<int64_t>(1, static_cast<int64_t>(flops_at_a_time / std::max(flops_each, 1.0)));
 }
 
 }  // namespace ltrp

@@ -18,8 +18,11 @@ at::Tensor positions_for(const at::Tensor& table, Grid from, Grid to) {
 
 }  // namespace
 
-MaskedAutoencoder::MaskedAutoencoder(const MaeCheckpoint& checkpoint, at::ScalarType dtype)
-    : config_(checkpoint.config), tensors_(converted(checkpoint.tensors, dtype)), dtype_(dtype) {
+MaskedAutoencoder::MaskedAutoencoder(const MaeCheckpoint& checkpoint, at::ScalarType dtype, at::Device device)
+    : config_(checkpoint.config),
+      tensors_(converted(checkpoint.tensors, dtype, device)),
+      dtype_(dtype),
+      device_(device) {
   validate(config_);
   bind();
 }

@@ -15,7 +15,8 @@ namespace ltrp {
 class MaskedAutoencoder {
  public:
   // Takes the weights of a checked checkpoint; `dtype` float32, or float64 for tests and reference results.
-  explicit MaskedAutoencoder(const MaeCheckpoint& checkpoint, at::ScalarType dtype = at::kFloat);
+  explicit MaskedAutoencoder(const MaeCheckpoint& checkpoint, at::ScalarType dtype = at::kFloat,
+                             at::Device device = at::kCPU);
   // Freshly initialised for training, reproducible from `seed`.
   static MaskedAutoencoder initialized(const MaeConfig& config, uint64_t seed);
 
@@ -28,6 +29,8 @@ class MaskedAutoencoder {
   void drop_unpacked();
   int64_t weight_bytes() const;
   at::ScalarType dtype() const { return dtype_; }
+  // Where the weights are, and images have to be.
+  at::Device device() const { return device_; }
 
   // images [n, 3, H, W] normalised; H and W multiples of the patch size, any grid (positions are
   // interpolated). visible [n, V] int64 ascending. Returns latents [n, V + 1, D], CLS first, after the final
@@ -77,6 +80,7 @@ class MaskedAutoencoder {
   TensorMap tensors_;
   int64_t weight_bytes_ = 0;
   at::ScalarType dtype_ = at::kFloat;
+  at::Device device_ = at::kCPU;
   PatchEmbedding patch_embedding_;
   Transformer encoder_;
   LinearWeights decoder_embed_;

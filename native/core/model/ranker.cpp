@@ -9,8 +9,11 @@
 
 namespace ltrp {
 
-PatchRanker::PatchRanker(const RankerCheckpoint& checkpoint, at::ScalarType dtype)
-    : config_(checkpoint.config), tensors_(converted(checkpoint.tensors, dtype)), dtype_(dtype) {
+PatchRanker::PatchRanker(const RankerCheckpoint& checkpoint, at::ScalarType dtype, at::Device device)
+    : config_(checkpoint.config),
+      tensors_(converted(checkpoint.tensors, dtype, device)),
+      dtype_(dtype),
+      device_(device) {
   validate(config_);
   bind();
 }

@@ -13,11 +13,14 @@ namespace ltrp {
 
 class PatchRanker {
  public:
-  explicit PatchRanker(const RankerCheckpoint& checkpoint, at::ScalarType dtype = at::kFloat);
+  explicit PatchRanker(const RankerCheckpoint& checkpoint, at::ScalarType dtype = at::kFloat,
+                       at::Device device = at::kCPU);
   static PatchRanker initialized(const RankerConfig& config, uint64_t seed);
 
   const RankerConfig& config() const { return config_; }
   const TensorMap& tensors() const { return tensors_; }
+  // Where the weights are, and images have to be.
+  at::Device device() const { return device_; }
   // For engines that hold the weights of the patch projection and of the blocks in a layout of their own:
   // lets go of these. forward() cannot be called any more, and tensors() is incomplete.
   void drop_products();
@@ -46,6 +49,7 @@ class PatchRanker {
   RankerConfig config_;
   TensorMap tensors_;
   at::ScalarType dtype_ = at::kFloat;
+  at::Device device_ = at::kCPU;
   PatchEmbedding patch_embedding_;
   Transformer encoder_;
   LinearWeights head_;

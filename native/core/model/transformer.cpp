@@ -207,10 +207,10 @@ at::Tensor gather_tokens(const at::Tensor& x, const at::Tensor& row, const at::T
   return x.reshape({-1, width}).index_select(0, rows).view({ids.size(0), ids.size(1), width});
 }
 
-TensorMap converted(const TensorMap& tensors, at::ScalarType dtype) {
+TensorMap converted(const TensorMap& tensors, at::ScalarType dtype, at::Device device) {
   TensorMap result;
   for (const auto& [name, tensor] : tensors) {
-    result[name] = tensor.to(at::kCPU, dtype, /*non_blocking=*/false, /*copy=*/true).contiguous();
+    result[name] = tensor.to(device, dtype, /*non_blocking=*/false, /*copy=*/true).contiguous();
   }
   return result;
 }

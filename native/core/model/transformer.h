@@ -105,7 +105,7 @@ at::Tensor gather_tokens(const at::Tensor& x, const at::Tensor& ids);
 at::Tensor gather_tokens(const at::Tensor& x, const at::Tensor& row, const at::Tensor& ids);
 
 // All tensors as `dtype` copies owned by the map.
-TensorMap converted(const TensorMap& tensors, at::ScalarType dtype);
+TensorMap converted(const TensorMap& tensors, at::ScalarType dtype, at::Device device);
 int64_t total_bytes(const TensorMap& tensors);
 // Removes the weights that nobody but the map holds any more: they are in use in another layout.
 void drop_unused_weights(TensorMap& tensors);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -116,6 +117,11 @@ int64_t values_at_a_time() { return int64_t{1} << 17; }
 
 int64_t callers() { return at::get_num_threads(); }
 
+// A few tens of milliseconds on two cores.
+double flops_at_a_time() { return 4e9; }
+
+int64_t free_memory() { return std::numeric_limits<int64_t>::max(); }
+
 }  // namespace
 
 const Backend& cpu_backend() {
@@ -140,6 +146,8 @@ const Backend& cpu_backend() {
       .multiply = cpu::multiply,
       .values_at_a_time = values_at_a_time,
       .callers = callers,
+      .flops_at_a_time = flops_at_a_time,
+      .free_memory = free_memory,
   };
   return backend;
 }
