@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { LtrpError } from './errors.js';
 import type { NativeLoadOptions } from './native/binding.js';
 import { packageRoot } from './native/paths.js';
-import type { LoadOptions } from './types.js';
+import { precisions, type LoadOptions } from './types.js';
 import { checkChoice, checkSource } from './validation.js';
 
 /** What a model is for. */
@@ -39,7 +39,7 @@ export function resolveModel(source: string, kind: ModelKind): string {
 /** Checks the words for a device and a precision; whether the device can be used is for the core to say. */
 export function nativeLoadOptions(options: LoadOptions): NativeLoadOptions {
   const { device = 'auto', precision = 'float32' } = options;
-  checkChoice('precision', precision, ['float32', 'bfloat16', 'int8']);
+  checkChoice('precision', precision, precisions);
   if (typeof device !== 'string' || !/^(auto|cpu|cuda(:\d+)?)$/.test(device)) {
     checkChoice('device', device, ['auto', 'cpu', 'cuda', 'cuda:N']);
   }

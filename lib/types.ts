@@ -8,8 +8,10 @@
 /** Where the arithmetic runs. `'auto'` takes a GPU that can be used, else the CPU; `'cuda'` means `'cuda:0'`. */
 export type Device = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
 
-/** Arithmetic of the forward passes. */
-export type Precision = 'float32' | 'bfloat16' | 'int8';
+/** Arithmetic of the forward passes, from exact to coarse. */
+export const precisions = ['float32', 'float16', 'bfloat16', 'fp8', 'int8'] as const;
+
+export type Precision = (typeof precisions)[number];
 
 /** What scores, maps and rankings are computed with. */
 export interface LoadOptions {
@@ -20,8 +22,8 @@ export interface LoadOptions {
    * `'int8'`: several times faster, and exact to about 5e-4 and 2e-3 of a score because only differences are rounded;
    * reconstructions and encodings stay float32. A ranker rounds what enters each product, two and three times faster:
    * patches whose logits nearly tie may change places (embedded ranker, photographs: Kendall tau against float64 0.998 and
-   * 0.994). A processor without instructions for it takes the next more exact precision that it has; the model's
-   * `precision` says which.
+   * 0.994). `'float16'` and `'fp8'` are for GPUs. Where there are no instructions for a precision, `'fp8'` gives way to
+   * `'int8'`, and everything else to the next more exact precision that there is; the model's `precision` says which.
    */
   precision?: Precision | undefined;
   /** Folder of the LibTorch to use; it counts for the first load in a process. Default: see `ltrp doctor`. */

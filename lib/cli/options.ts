@@ -1,5 +1,6 @@
 /** Parsers of option values; each refuses with one sentence, which commander prints with the option's name. */
 import { InvalidArgumentError, Option } from 'commander';
+import { precisions } from '../types.js';
 
 export function parseInteger(minimum: number, maximum = Number.MAX_SAFE_INTEGER) {
   return (text: string): number => {
@@ -58,9 +59,9 @@ export const seedOption = (): Option =>
 export const precisionOption = (): Option =>
   new Option(
     '--precision <type>',
-    'of matrix products; bfloat16 and int8 are faster and a little less exact (docs/benchmarks.md)',
+    'of matrix products; below float32 they are faster and a little less exact (docs/benchmarks.md)',
   )
-    .choices(['float32', 'bfloat16', 'int8'])
+    .choices(precisions)
     .default('float32');
 
 export const deviceOption = (): Option =>

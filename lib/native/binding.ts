@@ -57,7 +57,7 @@ export interface NativeImages {
 }
 
 /** What matrix products are computed in. Scores take the delta form below float32. */
-export type NativePrecision = 'float32' | 'bfloat16' | 'int8';
+export type NativePrecision = 'float32' | 'float16' | 'bfloat16' | 'fp8' | 'int8';
 
 export type Drop = 'decoder' | 'encoder' | 'both';
 export type Metric = 'l1' | 'l2' | 'psnr' | 'ssim';

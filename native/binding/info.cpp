@@ -76,10 +76,12 @@ Napi::Value info(const Napi::CallbackInfo& info) {
     object.Set("onednn", at::hasMKLDNN());
     object.Set("threads", Environment::of(env).compute.threads());
     object.Set("simd", std::string(simd_level_name(simd_level())));
-    // What a model computes in when it is loaded for a precision.
+    // What a model computes in when it is loaded for a precision on the device that 'auto' takes.
+    const c10::Device device = choose_device("auto");
     Napi::Object precisions = Napi::Object::New(env);
-    for (const Precision wanted : {Precision::kFloat32, Precision::kBfloat16, Precision::kInt8}) {
-      precisions.Set(precision_name(wanted), precision_name(effective_precision(wanted)));
+    for (const Precision wanted : {Precision::kFloat32, Precision::kFloat16, Precision::kBfloat16,
+                                   Precision::kFloat8, Precision::kInt8}) {
+      precisions.Set(precision_name(wanted), precision_name(effective_precision(wanted, device)));
     }
     object.Set("precisions", precisions);
     object.Set("variant", std::string(core_variant()));

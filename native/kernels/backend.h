@@ -21,7 +21,7 @@ struct PackedWeight {
   int64_t outputs = 0;  // N
   int64_t inputs = 0;   // K
   at::Tensor values;
-  at::Tensor scale;       // [N], or one for all, where the precision needs it
+  at::Tensor scale;       // [N], where the precision needs it
   at::Tensor zero_point;  // [N], where the library asks for it
 };
 

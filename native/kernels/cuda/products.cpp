@@ -65,9 +65,8 @@ PackedWeight pack(const at::Tensor& weight, Precision precision) {
       result.values = weight.to(at::kBFloat16);
       break;
     case Precision::kFloat8:
-      // One scale for all outputs: the format has an exponent for each weight.
-      result.scale = weight.abs().amax().div_(kLargestFloat8).clamp_min_(1e-30);
-      result.values = (weight / result.scale).to(at::kFloat8_e4m3fn);
+      result.scale = weight.abs().amax(1).div_(kLargestFloat8).clamp_min_(1e-30);
+      result.values = (weight / result.scale.unsqueeze(1)).to(at::kFloat8_e4m3fn);
       break;
     case Precision::kInt8:
       result.scale = weight.abs().amax(1).div_(127).clamp_min_(1e-30);
@@ -86,15 +85,15 @@ ProductRows multiply(const PackedWeight& weight, const RoundedRows& x) {
       // Rows are below 2 in size, so that sums stay far from float16's largest value.
       return {at::linear(x.values, weight.values).to(at::kFloat), x.scale, {}};
     case Precision::kFloat8: {
-      // Row scales are left to who reads the product: one scale for all is the fast path of cuBLASLt.
+      // Both scales are left to who reads the product, at no cost; cuBLASLt is fastest with one scale for
+      // all.
       if (fits_eight_bits(weight) && x.values.is_cuda()) {
         const at::Tensor one = at::ones({}, weight.scale.options());
-        return {at::_scaled_mm(x.values, weight.values.t(), one, weight.scale, {}, {}, at::kBFloat16),
-                x.scale,
-                {}};
+        return {at::_scaled_mm(x.values, weight.values.t(), one, one, {}, {}, at::kBFloat16), x.scale,
+                weight.scale};
       }
       const at::Tensor wide = at::linear(x.values.to(at::kFloat), weight.values.to(at::kFloat));
-      return {wide.mul_(weight.scale).to(at::kBFloat16), x.scale, {}};
+      return {wide.to(at::kBFloat16), x.scale, weight.scale};
     }
     case Precision::kInt8:
       if (fits_eight_bits(weight) && x.values.size(0) >= kFewestInt8Rows) {

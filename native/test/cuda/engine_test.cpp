@@ -42,7 +42,7 @@ struct Bounds {
 const std::vector<Bounds> kBounds{{Precision::kFloat32, 1e-5, 1},
                                   {Precision::kFloat16, 1e-3, 0.99},
                                   {Precision::kBfloat16, 1e-3, 0.99},
-                                  {Precision::kFloat8, 1e-2, 0.97},
+                                  {Precision::kFloat8, 5e-3, 0.965},
                                   {Precision::kInt8, 2e-3, 0.98}};
 
 struct Golden {
