@@ -160,7 +160,7 @@ export async function format() {
 }
 
 async function clangFormat(args) {
-  const files = ['native', 'bench/native'].flatMap((folder) =>
+  const files = ['native', 'bench/native', 'bench/gpu'].flatMap((folder) =>
     readdirSync(path.join(root, folder), { recursive: true, encoding: 'utf8' })
       .filter((name) => /\.(cpp|h|cu|cuh)$/.test(name) && !name.startsWith('third_party'))
       .map((name) => path.join(folder, name)),
