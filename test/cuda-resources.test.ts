@@ -14,6 +14,7 @@ import {
   allArchitectures,
   checkInstructions,
   compile,
+  compileAll,
   cudaSources,
   disassemble,
   type CompiledFile,
@@ -45,15 +46,9 @@ function needNvcc(t: ExecutionContext): string | undefined {
 const ours = new Map<number, Promise<CompiledFile[]>>();
 
 /** All files of native/kernels/cuda, compiled once an architecture. */
-async function compileAll(command: string, architecture: number): Promise<CompiledFile[]> {
-  const compileEach = async (): Promise<CompiledFile[]> => {
-    const files: CompiledFile[] = [];
-    for (const source of cudaSources()) {
-      files.push(await compile(command, source, architecture, folder));
-    }
-    return files;
-  };
-  const files = ours.get(architecture) ?? compileEach();
+async function compileOurs(command: string, architecture: number): Promise<CompiledFile[]> {
+  const files =
+    ours.get(architecture) ?? compileAll(command, cudaSources(), [architecture], folder);
   ours.set(architecture, files);
   return files;
 }
@@ -64,7 +59,7 @@ for (const architecture of architectures) {
     async (t) => {
       const command = needNvcc(t);
       if (command === undefined) return;
-      const files = await compileAll(command, architecture);
+      const files = await compileOurs(command, architecture);
       if (files.length === 0) t.log('skipped: there are no .cu files in native/kernels/cuda');
       for (const { file, kernels } of files) t.true(kernels.length > 0, `${file} holds no kernel`);
       if (files.length > 0) t.log(`\n${resourceTable(files)}`);
@@ -82,7 +77,7 @@ for (const architecture of architectures) {
         t.pass();
         return;
       }
-      const files = await compileAll(command, architecture);
+      const files = await compileOurs(command, architecture);
       const problems: string[] = [];
       for (const compiled of files) {
         const sass = await disassemble(nvdisasm, compiled.cubin);

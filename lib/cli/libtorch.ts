@@ -50,7 +50,7 @@ function registerInstall(command: Command): void {
     .description("fetch LibTorch for this system's processor into the cache (about 200 MB)")
     .option(
       '--cuda',
-      'the build for NVIDIA GPUs, with the NVIDIA libraries it needs (2.8 GB; 4.5 GB on disk)',
+      'the build for NVIDIA GPUs, with the NVIDIA libraries it needs (2.8 GB; 4.3 GB on disk)',
     )
     .addOption(
       new Option(

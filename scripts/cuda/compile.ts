@@ -2,6 +2,7 @@
 import { execFile } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { mkdir, readFile, rm } from 'node:fs/promises';
+import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { fileURLToPath } from 'node:url';
@@ -92,6 +93,26 @@ export async function compile(
   }));
   writeFileSync(path.join(place, 'ptxas.txt'), stderr);
   return { file: path.basename(source), architecture, kernels, cubin };
+}
+
+/** {@link compile} for every source and architecture, as many at a time as there are processors; in order. */
+export async function compileAll(
+  nvcc: string,
+  sources: readonly string[],
+  architectures: readonly number[],
+  folder: string,
+): Promise<CompiledFile[]> {
+  const work = sources.flatMap((source) => architectures.map((number) => ({ source, number })));
+  const done: CompiledFile[] = [];
+  let next = 0;
+  const worker = async (): Promise<void> => {
+    for (let i = next++; i < work.length; i = next++) {
+      const item = work[i];
+      if (item !== undefined) done[i] = await compile(nvcc, item.source, item.number, folder);
+    }
+  };
+  await Promise.all(Array.from({ length: os.availableParallelism() }, worker));
+  return done;
 }
 
 type Usage = Omit<KernelResources, 'name' | 'maxThreads' | 'minBlocks'>;

@@ -84,7 +84,14 @@ export async function testSanitize() {
   conclude(passed, failed, 0);
 }
 
-export async function runCtest(folder, env = {}, select = ['-R', '^native\\.']) {
+/** The emulated kernels' tests are another program, which `npm run test:cuda` builds. */
+const emulated = '^native\\.(cuda|emulation)\\.';
+
+export async function runEmulatedTests(folder) {
+  return runCtest(folder, {}, ['-R', emulated]);
+}
+
+async function runCtest(folder, env = {}, select = ['-E', emulated]) {
   say('Running the C++ tests (ctest)');
   let output = '';
   const args = ['--test-dir', folder, '--output-on-failure', '--no-tests=ignore', ...select];
@@ -153,7 +160,7 @@ export async function format() {
 }
 
 async function clangFormat(args) {
-  const files = ['native', 'bench/native'].flatMap((folder) =>
+  const files = ['native', 'bench/native', 'bench/gpu'].flatMap((folder) =>
     readdirSync(path.join(root, folder), { recursive: true, encoding: 'utf8' })
       .filter((name) => /\.(cpp|h|cu|cuh)$/.test(name) && !name.startsWith('third_party'))
       .map((name) => path.join(folder, name)),

@@ -1,6 +1,6 @@
 /** `npm run test:cuda`: the CUDA variant compiled, its machine code looked at, its kernels executed in the emulation. */
 import path from 'node:path';
-import { conclude, runAva, runCtest } from './commands.mjs';
+import { conclude, runAva, runEmulatedTests } from './commands.mjs';
 import { ensureCuda, findNvcc, hasEmulatedTests } from './cuda.mjs';
 import { build, ensureNative } from './native.mjs';
 import { ensurePackages } from './packages.mjs';
@@ -35,7 +35,7 @@ export async function testCuda() {
   if (hasEmulatedTests()) {
     const folder = await ensureNative();
     await step('Building the emulated kernel tests', () => build(folder, 'ltrp_cuda_tests'));
-    add(await runCtest(folder, {}, ['-R', '^cuda\\.']));
+    add(await runEmulatedTests(folder));
   } else {
     say('skipped: there are no emulated kernel tests in this tree');
     add({ skipped: 1 });

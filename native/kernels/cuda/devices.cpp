@@ -1,5 +1,7 @@
 #include "kernels/cuda/devices.h"
 
+// The emulation has no driver to ask.
+#if !defined(LTRP_EMULATE_CUDA)
 #include <cuda_runtime_api.h>
 
 namespace ltrp::cuda {
@@ -28,3 +30,4 @@ DriverAnswer ask_driver() {
 }
 
 }  // namespace ltrp::cuda
+#endif
