@@ -68,8 +68,14 @@ function(ltrp_register_tests target)
       continue()
     endif()
     get_filename_component(file "${source}" NAME)
-    add_test(NAME "native.${name}" COMMAND ${target} "--source-file=*/${file}"
+    # native/test/cuda/x_test.cpp is native.cuda.x_test: folders may hold files of the same name.
+    cmake_path(RELATIVE_PATH source BASE_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}/native/test" OUTPUT_VARIABLE relative)
+    get_filename_component(folder "${relative}" DIRECTORY)
+    if(folder)
+      string(REPLACE "/" "." folder "${folder}.")
+    endif()
+    add_test(NAME "native.${folder}${name}" COMMAND ${target} "--source-file=*/${file}"
              WORKING_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}")
-    set_tests_properties("native.${name}" PROPERTIES TIMEOUT 600)
+    set_tests_properties("native.${folder}${name}" PROPERTIES TIMEOUT 600)
   endforeach()
 endfunction()

@@ -44,7 +44,7 @@ export async function ensureNative() {
 /** Builds the C++ tests in the addon's build folder, where core and kernels are compiled already. */
 export async function buildTests() {
   const folder = await ensureNative();
-  await step('Building the C++ tests', () => build(folder, 'ltrp_tests'));
+  await step('Building the C++ tests', () => build(folder, 'ltrp_tests', 'ltrp_cuda_tests'));
   return folder;
 }
 
@@ -66,7 +66,9 @@ export async function buildSanitizedTests() {
     args.push(`-DLTRP_LIBTORCH=${libtorch.root}`);
     await run('cmake', args, { quiet: true });
   }
-  await step('Building the C++ tests with sanitizers', () => build(folder, 'ltrp_tests'));
+  await step('Building the C++ tests with sanitizers', () =>
+    build(folder, 'ltrp_tests', 'ltrp_cuda_tests'),
+  );
   return folder;
 }
 
@@ -93,8 +95,8 @@ function isConfiguredFor(folder, libtorch) {
   );
 }
 
-async function build(folder, target) {
-  await run('cmake', ['--build', folder, '--target', target, '--parallel', String(jobs())]);
+async function build(folder, ...targets) {
+  await run('cmake', ['--build', folder, '--target', ...targets, '--parallel', String(jobs())]);
 }
 
 /** A compiler on LibTorch's headers takes up to 1.5 GB. */

@@ -46,10 +46,13 @@ namespace ltrp::cuda {
 #if defined(LTRP_EMULATE_CUDA)
 
 using emulation::DynamicShared;
+using emulation::Index;  // an int that knows where it is used, for messages
 using emulation::launch;
 using emulation::Shared;
 
 #else
+
+using Index = int;
 
 // N elements of static shared memory, declared in a kernel or a __device__ function as `__shared__ Shared<T,
 // N> name;`. Uninitialised when a block starts, as all shared memory.
@@ -170,22 +173,22 @@ __device__ __forceinline__ void store16(T* p, const Pack<T>& value) {
 }
 
 template <typename T, int N>
-__device__ __forceinline__ Pack<T> load16(const Shared<T, N>& shared, int i) {
+__device__ __forceinline__ Pack<T> load16(const Shared<T, N>& shared, Index i) {
   return bits_as<Pack<T>>(shared.load4(i));
 }
 
 template <typename T, int N>
-__device__ __forceinline__ void store16(Shared<T, N>& shared, int i, const Pack<T>& value) {
+__device__ __forceinline__ void store16(Shared<T, N>& shared, Index i, const Pack<T>& value) {
   shared.store4(i, bits_as<float4>(value));
 }
 
 template <typename T>
-__device__ __forceinline__ Pack<T> load16(const DynamicShared<T>& shared, int i) {
+__device__ __forceinline__ Pack<T> load16(const DynamicShared<T>& shared, Index i) {
   return bits_as<Pack<T>>(shared.load4(i));
 }
 
 template <typename T>
-__device__ __forceinline__ void store16(const DynamicShared<T>& shared, int i, const Pack<T>& value) {
+__device__ __forceinline__ void store16(const DynamicShared<T>& shared, Index i, const Pack<T>& value) {
   shared.store4(i, bits_as<float4>(value));
 }
 

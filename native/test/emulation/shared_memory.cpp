@@ -8,16 +8,27 @@
 namespace ltrp::emulation {
 namespace {
 
-// The name that is declared there, or "shared array" where the source cannot be read.
+// The name that is declared there (`Shared<float, 32> name`), or "shared array" where the source cannot be
+// read.
 std::string name_of(Place declared) {
   std::ifstream file{std::string(declared.file_name())};
   std::string line;
   for (uint32_t i = 0; i < declared.line() && std::getline(file, line); ++i) {
   }
+  size_t at = line.find("Shared<");
+  if (at != std::string::npos) {
+    at = line.find('<', at);
+    for (int depth = 0; at < line.size(); ++at) {
+      depth += line[at] == '<';
+      depth -= line[at] == '>';
+      if (depth == 0) break;
+    }
+    at = line.find_first_not_of(' ', at + 1);
+  }
   std::string name;
-  for (size_t c = declared.column() - 1; c < line.size(); ++c) {
-    if (std::isalnum(static_cast<unsigned char>(line[c])) == 0 && line[c] != '_') break;
-    name += line[c];
+  for (; at < line.size(); ++at) {
+    if (std::isalnum(static_cast<unsigned char>(line[at])) == 0 && line[at] != '_') break;
+    name += line[at];
   }
   return name.empty() ? "shared array" : name;
 }
