@@ -11,31 +11,6 @@
 namespace ltrp::cuda {
 namespace {
 
-// q, k or v (part 0, 1, 2) of a head.
-__device__ __forceinline__ Operand operand_of(const args::Attention& a, int64_t variant, int64_t image,
-                                              int head, int part, bool pieces) {
-  Operand result;
-  const int64_t tokens = a.set.tokens, width = a.heads * a.head_dim;
-  const int64_t column = (part * a.heads + head) * a.head_dim;
-  if (a.bias != nullptr) {
-    result.base = a.bias + column;
-    result.base_stride = 0;
-    result.stride = 3 * width;
-    result.first = variant * tokens * result.stride + column;
-  } else {
-    result.base = a.qkv + ((image * a.heads + head) * 3 + part) * tokens * a.head_dim;
-    result.base_stride = result.stride = a.head_dim;
-    result.first = ((variant * a.heads + head) * 3 + part) * tokens * a.head_dim;
-  }
-  result.product = a.dqkv.values;
-  result.encoding = a.dqkv.encoding;
-  result.scale = a.dqkv.scale != nullptr ? a.dqkv.scale + variant * tokens : nullptr;
-  result.column_scale = a.dqkv.column_scale != nullptr ? a.dqkv.column_scale + column : nullptr;
-  result.head_dim = static_cast<int>(a.head_dim);
-  result.pieces = pieces;
-  return result;
-}
-
 // What a lane knows of its queries while keys go by.
 template <typename Shape>
 struct Attending {
@@ -127,7 +102,8 @@ __device__ __forceinline__ void attend(Attending<Shape>& state, const DynamicSha
 //   D <= 80   128 threads, 2 blocks, at most 255 registers,  81 KiB
 //   D <= 128   64 threads, 2 blocks, at most 255 registers,  75 KiB
 //   D <= 256   32 threads, 2 blocks, at most 255 registers,  84 KiB
-// The blocks are what an H100 holds; devices with 100 KiB of shared memory hold one or two.
+// The blocks are what an H100 holds. Before sm_90 there is room for two, which get up to 255 registers;
+// devices with 100 KiB of shared memory hold one where it takes more than half of that.
 template <typename Shape>
 __global__ void __launch_bounds__(Shape::kWarps* kLanes, Shape::kBlocks)
     attention_kernel(args::Attention a, int tiles, bool pieces) {
