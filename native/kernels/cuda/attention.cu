@@ -11,31 +11,6 @@
 namespace ltrp::cuda {
 namespace {
 
-// q, k or v (part 0, 1, 2) of a head.
-__device__ __forceinline__ Operand operand_of(const args::Attention& a, int64_t variant, int64_t image,
-                                              int head, int part, bool pieces) {
-  Operand result;
-  const int64_t tokens = a.set.tokens, width = a.heads * a.head_dim;
-  const int64_t column = (part * a.heads + head) * a.head_dim;
-  if (a.bias != nullptr) {
-    result.base = a.bias + column;
-    result.base_stride = 0;
-    result.stride = 3 * width;
-    result.first = variant * tokens * result.stride + column;
-  } else {
-    result.base = a.qkv + ((image * a.heads + head) * 3 + part) * tokens * a.head_dim;
-    result.base_stride = result.stride = a.head_dim;
-    result.first = ((variant * a.heads + head) * 3 + part) * tokens * a.head_dim;
-  }
-  result.product = a.dqkv.values;
-  result.encoding = a.dqkv.encoding;
-  result.scale = a.dqkv.scale != nullptr ? a.dqkv.scale + variant * tokens : nullptr;
-  result.column_scale = a.dqkv.column_scale != nullptr ? a.dqkv.column_scale + column : nullptr;
-  result.head_dim = static_cast<int>(a.head_dim);
-  result.pieces = pieces;
-  return result;
-}
-
 // What a lane knows of its queries while keys go by.
 template <typename Shape>
 struct Attending {
@@ -84,7 +59,7 @@ __device__ __forceinline__ void attend(Attending<Shape>& state, const DynamicSha
   __syncwarp();
   // The last tile is often nearly empty: 197 tokens leave five.
   const int keys = min(Shape::kKeys, tokens - first_key);
-  LTRP_NO_UNROLL
+  LTRP_UNROLL_TWICE
   for (int key = 0; key < keys; key += 4) {
     Values<4> share[Shape::kQueries];
     LTRP_UNROLL
@@ -122,12 +97,13 @@ __device__ __forceinline__ void attend(Attending<Shape>& state, const DynamicSha
 //
 // Launch: one block for each head, variant and run of kWarps * 32 queries; blocks of a head are neighbours,
 // so that its operands come from the cache. As few warps as the queries need. Registers and shared memory:
-//   D <= 32   128 threads, 4 blocks, at most 128 registers,  46 KiB
+//   D <= 32   128 threads, 3 blocks, at most 168 registers,  46 KiB
 //   D <= 64   128 threads, 3 blocks, at most 168 registers,  69 KiB
 //   D <= 80   128 threads, 2 blocks, at most 255 registers,  81 KiB
 //   D <= 128   64 threads, 2 blocks, at most 255 registers,  75 KiB
 //   D <= 256   32 threads, 2 blocks, at most 255 registers,  84 KiB
-// The blocks are what an H100 holds; devices with 100 KiB of shared memory hold one or two.
+// The blocks are what an H100 holds. Before sm_90 there is room for two, which get up to 255 registers;
+// devices with 100 KiB of shared memory hold one where it takes more than half of that.
 template <typename Shape>
 __global__ void __launch_bounds__(Shape::kWarps* kLanes, Shape::kBlocks)
     attention_kernel(args::Attention a, int tiles, bool pieces) {
@@ -216,7 +192,7 @@ void launch_attention(const args::Attention& a, Stream stream) {
   }
   const bool pieces =
       in_pieces(a.head_dim, {a.qkv, a.bias, a.dqkv.values, a.dqkv.column_scale, a.anchor_output, a.out});
-  if (a.head_dim <= 32) return launch_shape<HeadShape<32, 4, 4, 4>>(a, pieces, stream);
+  if (a.head_dim <= 32) return launch_shape<HeadShape<32, 4, 4, 3>>(a, pieces, stream);
   if (a.head_dim <= 64) return launch_shape<HeadShape<64, 4, 4, 3>>(a, pieces, stream);
   if (a.head_dim <= 80) return launch_shape<HeadShape<80, 4, 4, 2>>(a, pieces, stream);
   if (a.head_dim <= 128) return launch_shape<HeadShape<128, 4, 2, 2>>(a, pieces, stream);

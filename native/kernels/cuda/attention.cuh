@@ -17,7 +17,12 @@ struct HeadShape {
   static constexpr int kDim = kDim_;          // values of a head, the missing ones zero
   static constexpr int kQueries = kQueries_;  // of a lane
   static constexpr int kWarps = kWarps_;      // of a block, at most
-  static constexpr int kBlocks = kBlocks_;    // on a multiprocessor
+  // Blocks on a multiprocessor. Before sm_90 shared memory has room for two, which may have more registers.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+  static constexpr int kBlocks = kBlocks_ == 3 ? 2 : kBlocks_;
+#else
+  static constexpr int kBlocks = kBlocks_;
+#endif
   static constexpr int kRows = 8 * kQueries;  // queries of a warp
   static constexpr int kKeys = 32;            // of a tile
   static constexpr int kStride = kDim + 4;
@@ -79,6 +84,31 @@ struct Operand {
     return result;
   }
 };
+
+// q, k or v (part 0, 1, 2) of a head.
+__device__ __forceinline__ Operand operand_of(const args::Attention& a, int64_t variant, int64_t image,
+                                              int head, int part, bool pieces) {
+  Operand result;
+  const int64_t tokens = a.set.tokens, width = a.heads * a.head_dim;
+  const int64_t column = (part * a.heads + head) * a.head_dim;
+  if (a.bias != nullptr) {
+    result.base = a.bias + column;
+    result.base_stride = 0;
+    result.stride = 3 * width;
+    result.first = variant * tokens * result.stride + column;
+  } else {
+    result.base = a.qkv + ((image * a.heads + head) * 3 + part) * tokens * a.head_dim;
+    result.base_stride = result.stride = a.head_dim;
+    result.first = ((variant * a.heads + head) * 3 + part) * tokens * a.head_dim;
+  }
+  result.product = a.dqkv.values;
+  result.encoding = a.dqkv.encoding;
+  result.scale = a.dqkv.scale != nullptr ? a.dqkv.scale + variant * tokens : nullptr;
+  result.column_scale = a.dqkv.column_scale != nullptr ? a.dqkv.column_scale + column : nullptr;
+  result.head_dim = static_cast<int>(a.head_dim);
+  result.pieces = pieces;
+  return result;
+}
 
 // Values d ... d + 3 of a head's row in global memory; those beyond the head are zeros, and not stored.
 __device__ __forceinline__ Values<4> load_four(const float* row, int d, int head_dim, bool pieces) {

@@ -34,6 +34,11 @@ void launch_split_heads(const args::SplitHeads& arguments, int64_t variants, Str
 constexpr int64_t kWidestHead = 256;
 void launch_attention(const args::Attention& arguments, Stream stream);
 
+// The same on the tensor cores: operands as sums of two bfloat16 values, sums in float32. For precisions that
+// round differences to bfloat16 or less. Heads of up to kWidestSplitHead values.
+constexpr int64_t kWidestSplitHead = 128;
+void launch_attention_split(const args::Attention& arguments, Stream stream);
+
 // All heads of images [0, images) and all variants of arguments.set.
 void launch_removal_attention(const args::RemovalAttention& arguments, int64_t images, Stream stream);
 

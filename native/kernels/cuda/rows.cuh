@@ -76,6 +76,8 @@ struct Largest {
   __device__ __forceinline__ float operator()(float a, float b) const { return fmaxf(a, b); }
 };
 
+namespace {  // shared memory of its own in every file that includes this
+
 // x of all threads of the row combined, in an order that depends on the shape alone; every thread gets the
 // result. Among several warps it waits twice for the block.
 template <typename Shape, int kCount, typename Combine>
@@ -111,6 +113,8 @@ __device__ __forceinline__ float over_row(float x, Combine combine) {
   over_row<Shape>(both, combine);
   return both[0];
 }
+
+}  // namespace
 
 // Rounds row `row` of value(j, column) in one encoding; where rows have a scale, value is asked once more
 // per piece unless the shape keeps them.
