@@ -43,13 +43,14 @@ struct Attending {
   Values<4> out[Shape::kQueries][Shape::kChunks];
 };
 
-// Takes 4 kKeysPerLane keys, of which key 0 is token `first_key`: logits, the maximum so far, probabilities
+// Takes a tile of keys, of which the first is token `first_key`: logits, the maximum so far, probabilities
 // into this warp's part of shared memory, and those times v.
-template <typename Shape, int kKeysPerLane>
+template <typename Shape>
 __device__ __forceinline__ void attend(Attending<Shape>& state, const DynamicShared<float>& q,
                                        const DynamicShared<float>& k, const DynamicShared<float>& v,
                                        const DynamicShared<float>& shares, int first_key, int tokens,
                                        int removed) {
+  constexpr int kKeysPerLane = Shape::kKeys / 4;
   const int row = lane_of_thread() % 8, column = lane_of_thread() / 8;
   float s[Shape::kQueries][kKeysPerLane];
   logits<Shape, kKeysPerLane>(q, k, s);
@@ -81,8 +82,10 @@ __device__ __forceinline__ void attend(Attending<Shape>& state, const DynamicSha
     }
   }
   __syncwarp();
+  // The last tile is often nearly empty: 197 tokens leave five.
+  const int keys = min(Shape::kKeys, tokens - first_key);
   LTRP_NO_UNROLL
-  for (int key = 0; key < 4 * kKeysPerLane; key += 4) {
+  for (int key = 0; key < keys; key += 4) {
     Values<4> share[Shape::kQueries];
     LTRP_UNROLL
     for (int i = 0; i < Shape::kQueries; ++i) {
@@ -161,14 +164,7 @@ __global__ void __launch_bounds__(Shape::kWarps* kLanes, Shape::kBlocks)
     fill_tile<Shape>(k, kKeys, operand_of(a, variant, image, head, 1, pieces), 1.0F, thread, threads, key_of);
     fill_tile<Shape>(v, kKeys, operand_of(a, variant, image, head, 2, pieces), 1.0F, thread, threads, key_of);
     __syncthreads();
-    if (has_queries) {
-      // The last tile is often nearly empty: 197 tokens leave five.
-      if (tokens - first > 8) {
-        attend<Shape, 8>(state, q, k, v, shares, first, tokens, removed);
-      } else {
-        attend<Shape, 2>(state, q, k, v, shares, first, tokens, removed);
-      }
-    }
+    if (has_queries) attend<Shape>(state, q, k, v, shares, first, tokens, removed);
     __syncthreads();
   }
   if (!has_queries) return;

@@ -13,10 +13,10 @@ struct HeadsShape {
 // queries that are full, nearly empty and missing.
 inline const std::vector<HeadsShape>& heads_shapes() {
   static const std::vector<HeadsShape> shapes{
-      {1, 1, 1, 1, 1, 0},   {1, 1, 2, 1, 5, 1},   {1, 2, 3, 2, 16, 0},  {3, 5, 7, 3, 20, 0},
-      {2, 4, 15, 2, 32, 4}, {1, 3, 33, 2, 8, 0},  {2, 3, 40, 1, 64, 7}, {1, 2, 33, 2, 80, 13},
-      {2, 2, 49, 3, 1, 0},  {1, 2, 65, 1, 12, 1}, {1, 1, 130, 2, 16, 0}, {1, 2, 20, 1, 100, 0},
-      {1, 1, 37, 1, 128, 0}, {1, 2, 19, 1, 160, 5}, {1, 1, 9, 1, 256, 0}, {1, 2, 133, 1, 32, 129}};
+      {1, 1, 1, 1, 1, 0},    {1, 1, 2, 1, 5, 1},    {1, 2, 3, 2, 16, 0},   {3, 5, 7, 3, 20, 0},
+      {2, 4, 15, 2, 32, 4},  {1, 3, 33, 2, 8, 0},   {2, 3, 40, 1, 64, 7},  {1, 2, 33, 2, 80, 13},
+      {2, 2, 49, 3, 1, 0},   {1, 2, 65, 1, 12, 1},  {1, 1, 130, 2, 16, 0}, {1, 2, 20, 1, 100, 0},
+      {1, 1, 37, 1, 128, 0}, {1, 2, 19, 1, 160, 5}, {1, 1, 9, 1, 256, 0},  {1, 2, 133, 1, 32, 129}};
   return shapes;
 }
 
@@ -31,8 +31,8 @@ inline at::Tensor by_head(const at::Tensor& qkv, int64_t heads) {
 inline at::Tensor attention(const at::Tensor& qkv, const at::Tensor& removed, bool fused = false) {
   const int64_t n = qkv.size(0), heads = qkv.size(1), tokens = qkv.size(3), dim = qkv.size(4);
   const at::Tensor gone = at::arange(tokens, at::kLong).eq(removed.to(at::kLong).unsqueeze(1));  // [n, T]
-  const at::Tensor mask = at::zeros({n, 1, 1, tokens}, qkv.scalar_type())
-                              .masked_fill(gone.view({n, 1, 1, tokens}), -HUGE_VAL);
+  const at::Tensor mask =
+      at::zeros({n, 1, 1, tokens}, qkv.scalar_type()).masked_fill(gone.view({n, 1, 1, tokens}), -HUGE_VAL);
   at::Tensor out;
   if (fused) {
     out = at::scaled_dot_product_attention(qkv.select(2, 0), qkv.select(2, 1), qkv.select(2, 2),

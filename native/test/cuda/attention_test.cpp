@@ -98,8 +98,8 @@ TEST_CASE("CUDA attention_difference: q, k, v + dqkv without the removed key, mi
       given.heads = shape.heads;
       given.dim = shape.dim;
       given.qkv = by_head(normal({shape.images, shape.tokens, width}, seed + 1), shape.heads);
-      const ProductOf flat = product_of_kind(
-          normal({shape.variants * shape.tokens, width}, seed + 2, size), all_products()[kind], seed);
+      const ProductOf flat = product_of_kind(normal({shape.variants * shape.tokens, width}, seed + 2, size),
+                                             all_products()[kind], seed);
       given.product = product_by_head(flat, shape.variants, shape.heads);
       const at::Tensor changed =
           doubles(given.qkv).index_select(0, set.image) +
@@ -148,8 +148,8 @@ TEST_CASE("CUDA attention of a product with its bias, where the product left it"
       given.dim = shape.dim;
       given.bias = normal({width}, seed + 1);
       given.product = product_of_kind(normal({n * shape.tokens, width}, seed + 2), kind, seed);
-      const at::Tensor qkv = by_head(
-          (given.product.value() + doubles(given.bias)).view({n, shape.tokens, width}), shape.heads);
+      const at::Tensor qkv =
+          by_head((given.product.value() + doubles(given.bias)).view({n, shape.tokens, width}), shape.heads);
       const at::Tensor want = set_rows(given.set, attention(qkv, removed_none(n)));
       const at::Tensor got = run(given);
       CHECK(worst(got, want) <= tolerance_of(qkv));

@@ -56,9 +56,9 @@ TEST_CASE("CUDA gelu_difference is gelu(u + du) - gelu(u), in every encoding") {
               doubles(u).index_select(0, anchor_of_rows(set)).index_select(0, ids_of(range));
           const size_t kind = static_cast<size_t>(++seed) % 5;
           const Encoding encoding = all_encodings()[static_cast<size_t>(seed) / 5 % 5];
-          const ProductOf du = product_of_kind(
-              normal({range.size(), width}, seed + 2, range.begin == 0 ? 0.1 * size : 2.0),
-              all_products()[kind], seed);
+          const ProductOf du =
+              product_of_kind(normal({range.size(), width}, seed + 2, range.begin == 0 ? 0.1 * size : 2.0),
+                              all_products()[kind], seed);
           CAPTURE(width);
           CAPTURE(size);
           CAPTURE(kind);
@@ -76,9 +76,10 @@ TEST_CASE("CUDA gelu_difference is gelu(u + du) - gelu(u), in every encoding") {
 }
 
 TEST_CASE("CUDA gelu_difference: small du come out as exactly as large ones, and 0 as 0") {
-  const at::Tensor u = at::cat({at::linspace(-8, 8, 3200, at::kFloat), at::tensor({0.0F, -0.0F, 1e-40F, 1e30F}),
-                                at::tensor({-1e30F, 30.0F, -30.0F, 1e10F})})
-                           .view({1, -1});
+  const at::Tensor u =
+      at::cat({at::linspace(-8, 8, 3200, at::kFloat), at::tensor({0.0F, -0.0F, 1e-40F, 1e30F}),
+               at::tensor({-1e30F, 30.0F, -30.0F, 1e10F})})
+          .view({1, -1});
   const VariantSet set = one_variant(1);
   for (const double size : {0.5, 0.3, 0.1, 1e-2, 1e-4, 1e-7, 1e-12, 1e-25}) {
     for (const double sign : {1.0, -1.0}) {
@@ -102,7 +103,8 @@ TEST_CASE("CUDA gelu_difference over the whole range of the error function") {
                            .view({1, -1});
   const Rows got = difference(one_variant(1), {0, 1, {}}, at::zeros_like(x), {Encoding::kFloat32, x, {}, {}},
                               Encoding::kFloat32);
-  CHECK((got.value() - at::gelu(doubles(x))).abs().le(4 * kUlp * doubles(x).abs() + 1e-44).all().item<bool>());
+  CHECK(
+      (got.value() - at::gelu(doubles(x))).abs().le(4 * kUlp * doubles(x).abs() + 1e-44).all().item<bool>());
 }
 
 TEST_CASE("CUDA gelu_difference errs at most twice as much as LibTorch, and agrees with the CPU's") {
@@ -117,11 +119,10 @@ TEST_CASE("CUDA gelu_difference errs at most twice as much as LibTorch, and agre
       const Rows got = difference(set, {0, 20, {}}, u, {Encoding::kFloat32, du, {}, {}}, encoding);
       check_twice_libtorch(got.value(), rounded_by_libtorch(plain, encoding), exact);
       if (encoding == Encoding::kFloat16 || encoding == Encoding::kFloat8) continue;
-      const Precision precision = encoding == Encoding::kFloat32   ? Precision::kFloat32
+      const Precision precision = encoding == Encoding::kFloat32    ? Precision::kFloat32
                                   : encoding == Encoding::kBfloat16 ? Precision::kBfloat16
                                                                     : Precision::kInt8;
-      const at::Tensor twin =
-          value_of(gelu_difference(set, {0, 20, {}}, {du, {}}, u, gelu_u, precision));
+      const at::Tensor twin = value_of(gelu_difference(set, {0, 20, {}}, {du, {}}, u, gelu_u, precision));
       const at::Tensor allowed = 2 * rounding_of(exact, encoding) + 3e-7 * (doubles(u).abs() + size);
       CHECK((got.value() - twin).abs().le(allowed).all().item<bool>());
     }
@@ -133,12 +134,12 @@ TEST_CASE("CUDA gelu_rows is the exact GELU of a product with its bias, at every
   for (const int64_t width : row_widths()) {
     for (const double scale : {1.0, 30.0, 1e-3, 1e-20, 0.0}) {
       for (const ProductShape& kind : all_products()) {
-        const Encoding encoding = all_encodings()[static_cast<size_t>(++seed) * 3 % 5];
+        const Encoding encoding = all_encodings()[(static_cast<size_t>(seed) * 3) % 5];
         CAPTURE(width);
         CAPTURE(scale);
         CAPTURE(static_cast<int>(kind.encoding));
         CAPTURE(static_cast<int>(encoding));
-        const ProductOf u = product_of_kind(normal({5, width}, 1, scale), kind, seed);
+        const ProductOf u = product_of_kind(normal({5, width}, 1, scale), kind, ++seed);
         const at::Tensor bias = normal({width}, 3, scale);
         const at::Tensor exact = at::gelu(u.value() + doubles(bias));
         args::GeluRows a;
@@ -155,7 +156,8 @@ TEST_CASE("CUDA gelu_rows is the exact GELU of a product with its bias, at every
               2 * rounding_of(exact, encoding) + 4e-7 * (u.value().abs() + doubles(bias).abs());
           CHECK((got.value() - twin).abs().le(allowed).all().item<bool>());
           if (width >= 100 && scale > 1e-10) {
-            check_twice_libtorch(got.value(), rounded_by_libtorch(at::gelu(u.values + bias), encoding), exact);
+            check_twice_libtorch(got.value(), rounded_by_libtorch(at::gelu(u.values + bias), encoding),
+                                 exact);
           }
         }
       }

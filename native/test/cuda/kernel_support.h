@@ -67,8 +67,7 @@ struct Rows {
     if (has_scale(encoding)) scale = unwritten({rows}, at::kFloat);
   }
   args::Rounded out() {
-    return {encoding, values.mutable_data_ptr(),
-            scale.defined() ? scale.mutable_data_ptr<float>() : nullptr};
+    return {encoding, values.mutable_data_ptr(), scale.defined() ? scale.mutable_data_ptr<float>() : nullptr};
   }
   at::Tensor value() const {
     const at::Tensor x = doubles(values);
@@ -184,9 +183,9 @@ inline ProductOf product_of_kind(const at::Tensor& x, const ProductShape& shape,
     result.column_scale = at::empty({x.size(1)}, at::kFloat).uniform_(0.1, 2, generator_for(seed, 32));
     stored = stored / result.column_scale;
   }
-  result.values = (shape.encoding == Encoding::kInt32 ? stored.round().to(at::kInt)
-                                                      : stored.to(type_of(shape.encoding)))
-                      .contiguous();
+  result.values =
+      (shape.encoding == Encoding::kInt32 ? stored.round().to(at::kInt) : stored.to(type_of(shape.encoding)))
+          .contiguous();
   return result;
 }
 

@@ -122,8 +122,8 @@ TEST_CASE("CUDA layer_norm_difference adds the update and is LN(s + d) - LN(s), 
                     .all()
                     .item<bool>());
           const at::Tensor base = s.index_select(0, anchor_of_rows(given.set)).index_select(0, ids);
-          const NormChange change = norm_change(doubles(base), doubles(given.d).index_select(0, ids),
-                                                doubles(given.weight));
+          const NormChange change =
+              norm_change(doubles(base), doubles(given.d).index_select(0, ids), doubles(given.weight));
           check_rounded(got, change.exact, kSteps * kUlp * change.largest_term);
         }
       }
@@ -233,8 +233,7 @@ TEST_CASE("CUDA layer_norm_difference errs at most twice as much as LibTorch, an
     }
     const LayerNormAnchor anchor{given.normed, given.deviation};
     const auto twin = [&](Precision precision) {
-      return value_of(
-          layer_norm_difference(given.set, given.range, given.d, {}, anchor, weight, precision));
+      return value_of(layer_norm_difference(given.set, given.range, given.d, {}, anchor, weight, precision));
     };
     const at::Tensor most = exact.abs().amax(1, true);
     CHECK((run(given, Encoding::kFloat32).value() - twin(Precision::kFloat32))
@@ -301,10 +300,9 @@ TEST_CASE("CUDA layer_norm_rows is the layer norm, and keeps what differences ne
                        4 * kUlp * (doubles(bias).abs() + (norm.normed * doubles(weight)).abs())));
       if (width > 1 && scale == 1.0) {
         const at::Tensor some = at::tensor({0, 2, 4});
-        check_twice_libtorch(
-            doubles(out).index_select(0, some),
-            doubles(at::layer_norm(x, {width}, weight, bias, kEps)).index_select(0, some),
-            (norm.normed * doubles(weight) + doubles(bias)).index_select(0, some));
+        check_twice_libtorch(doubles(out).index_select(0, some),
+                             doubles(at::layer_norm(x, {width}, weight, bias, kEps)).index_select(0, some),
+                             (norm.normed * doubles(weight) + doubles(bias)).index_select(0, some));
       }
     }
   }

@@ -90,7 +90,8 @@ TEST_CASE("CUDA e4m3 and float16 rounding: ties go to the even neighbour, denorm
   const Rows got = rounded({0, 1, {}}, x, Encoding::kFloat8);
   CHECK(got.scale.item<float>() == 1.0F);
   CHECK(got.values.view(at::kByte).equal(x.to(at::kFloat8_e4m3fn).view(at::kByte)));
-  const at::Tensor half = at::tensor({1.0F, 1.00048828125F, 1.00146484375F, 3.0e-8F, 8.9e-8F, -6.1e-5F}).view({1, -1});
+  const at::Tensor half =
+      at::tensor({1.0F, 1.00048828125F, 1.00146484375F, 3.0e-8F, 8.9e-8F, -6.1e-5F}).view({1, -1});
   CHECK(rounded({0, 1, {}}, half, Encoding::kFloat16).values.equal(half.to(at::kHalf)));
 }
 
@@ -98,7 +99,8 @@ TEST_CASE("CUDA add_rows adds a product to the rows of the range and leaves the 
   uint64_t seed = 110;
   for (const int64_t width : row_widths()) {
     for (const ProductShape& kind : all_products()) {
-      const RowRange range = ranges_of(7, ++seed)[static_cast<size_t>(seed) % 4];
+      ++seed;
+      const RowRange range = ranges_of(7, seed)[static_cast<size_t>(seed) % 4];
       CAPTURE(width);
       CAPTURE(static_cast<int>(kind.encoding));
       const at::Tensor before = normal({7, width}, seed + 1);
@@ -127,7 +129,8 @@ TEST_CASE("CUDA row_sums: sums of magnitudes and of squares, and twice LibTorch'
       for (const ProductShape& kind : all_products()) {
         CAPTURE(width);
         CAPTURE(size);
-        const ProductOf x = product_of_kind(normal({6, width}, ++seed, size), kind, seed);
+        ++seed;
+        const ProductOf x = product_of_kind(normal({6, width}, seed, size), kind, seed);
         for (const bool squared : {false, true}) {
           at::Tensor got = unwritten({6}, at::kDouble);
           args::RowSums a;
