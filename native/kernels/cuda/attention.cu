@@ -84,7 +84,7 @@ __device__ __forceinline__ void attend(Attending<Shape>& state, const DynamicSha
   __syncwarp();
   // The last tile is often nearly empty: 197 tokens leave five.
   const int keys = min(Shape::kKeys, tokens - first_key);
-  LTRP_NO_UNROLL
+  LTRP_UNROLL_TWICE
   for (int key = 0; key < keys; key += 4) {
     Values<4> share[Shape::kQueries];
     LTRP_UNROLL
@@ -122,7 +122,7 @@ __device__ __forceinline__ void attend(Attending<Shape>& state, const DynamicSha
 //
 // Launch: one block for each head, variant and run of kWarps * 32 queries; blocks of a head are neighbours,
 // so that its operands come from the cache. As few warps as the queries need. Registers and shared memory:
-//   D <= 32   128 threads, 4 blocks, at most 128 registers,  46 KiB
+//   D <= 32   128 threads, 3 blocks, at most 168 registers,  46 KiB
 //   D <= 64   128 threads, 3 blocks, at most 168 registers,  69 KiB
 //   D <= 80   128 threads, 2 blocks, at most 255 registers,  81 KiB
 //   D <= 128   64 threads, 2 blocks, at most 255 registers,  75 KiB
@@ -216,7 +216,7 @@ void launch_attention(const args::Attention& a, Stream stream) {
   }
   const bool pieces =
       in_pieces(a.head_dim, {a.qkv, a.bias, a.dqkv.values, a.dqkv.column_scale, a.anchor_output, a.out});
-  if (a.head_dim <= 32) return launch_shape<HeadShape<32, 4, 4, 4>>(a, pieces, stream);
+  if (a.head_dim <= 32) return launch_shape<HeadShape<32, 4, 4, 3>>(a, pieces, stream);
   if (a.head_dim <= 64) return launch_shape<HeadShape<64, 4, 4, 3>>(a, pieces, stream);
   if (a.head_dim <= 80) return launch_shape<HeadShape<80, 4, 4, 2>>(a, pieces, stream);
   if (a.head_dim <= 128) return launch_shape<HeadShape<128, 4, 2, 2>>(a, pieces, stream);

@@ -61,20 +61,23 @@ __global__ void __launch_bounds__(Shape::kBlock, Shape::kBlocksAtOnce)
   const auto d_again = [&](int j, int column) {
     return kept_d.get(j, [&] { return load_values<kPiece>(d + column); });
   };
-  float sums[2] = {0, 0};  // of d'^2 and of y d'
+  float sums[3] = {0, 0, 0};  // of d - mean, its square, its product with y
   Shape::for_pieces(width, [&](int j, int column) {
     const Piece y = load_values<kPiece>(normed + column), x = d_again(j, column);
     kept_y.keep(j, y);
     for_values<kPiece>([&](int i) {
       const float apart = x.x[i] - mean;
-      sums[0] = fmaf(apart, apart, sums[0]);
-      sums[1] = fmaf(apart, y.x[i], sums[1]);
+      sums[0] += apart;
+      sums[1] = fmaf(apart, apart, sums[1]);
+      sums[2] = fmaf(apart, y.x[i], sums[2]);
     });
   });
   over_row<Shape>(sums, Sum());
 
+  const float rest = sums[0] * per_width;  // what the mean lacks, after its rounding
   const float sigma = a.deviation[place.anchor];
-  const float change = 2.0F * sigma * (sums[1] * per_width) + sums[0] * per_width;
+  const float change =
+      2.0F * sigma * (sums[2] * per_width) + fmaxf(fmaf(sums[1], per_width, -rest * rest), 0.0F);
   // Rounding must not make a variance that all but vanishes negative.
   const float after = fmaxf(sigma * sigma + change, sigma * sigma * 1e-6F);
   const float ratio = sigma / sqrtf(after);
@@ -85,7 +88,7 @@ __global__ void __launch_bounds__(Shape::kBlock, Shape::kBlocksAtOnce)
     const Piece x = d_again(j, column), weight = load_values<kPiece>(a.weight + column);
     Piece result;
     for_values<kPiece>(
-        [&](int i) { result.x[i] = weight.x[i] * fmaf(y.x[i], of_y, (x.x[i] - mean) * of_d); });
+        [&](int i) { result.x[i] = weight.x[i] * fmaf(y.x[i], of_y, (x.x[i] - mean - rest) * of_d); });
     return result;
   };
   if (a.squares == nullptr) return round_row<Shape>(a.out, r, width, value);
@@ -98,31 +101,39 @@ __global__ void __launch_bounds__(Shape::kBlock, Shape::kBlocksAtOnce)
   if (Shape::thread() == 0) a.squares[r] = square;
 }
 
-// Mean and 1 / sqrt(variance + eps) of a row whose values are kept or yielded again; `sum` is this thread's
-// part of the sum of the row.
+// A row's mean, in two parts (what float32 makes of it, and what that lacks), and sqrt(variance + eps).
 struct Moments {
   float mean;
+  float rest;
   float deviation;
+  __device__ __forceinline__ float centred(float x) const { return x - mean - rest; }
 };
 
+// `sum` is this thread's part of the sum of the row; again(j, column) yields its pieces.
+//
+// The variance is summed from centred values. Their own mean is not quite zero: the first mean was rounded,
+// which counts where it is many deviations from zero. It is taken out as well.
 template <typename Shape, typename Again>
 __device__ __forceinline__ Moments moments_of(float sum, int width, float eps, Again again) {
   const float per_width = 1.0F / static_cast<float>(width);
   const float mean = over_row<Shape>(sum, Sum()) * per_width;
-  float square = 0;
+  float sums[2] = {0, 0};  // of x - mean and its square
   Shape::for_pieces(width, [&](int j, int column) {
     const Values<Shape::kPiece> x = again(j, column);
     for_values<Shape::kPiece>([&](int i) {
       const float apart = x.x[i] - mean;
-      square = fmaf(apart, apart, square);
+      sums[0] += apart;
+      sums[1] = fmaf(apart, apart, sums[1]);
     });
   });
-  return {mean, sqrtf(fmaf(over_row<Shape>(square, Sum()), per_width, eps))};
+  over_row<Shape>(sums, Sum());
+  const float rest = sums[0] * per_width;
+  const float variance = fmaxf(fmaf(sums[1], per_width, -rest * rest), 0.0F);
+  return {mean, rest, sqrtf(variance + eps)};
 }
 
 // (x - mean) / sqrt(variance + eps) * weight + bias, and what the delta form needs of the anchor: the same
-// before weight and bias, and the deviation. Two passes over the row's registers: the variance is summed
-// from centred values.
+// before weight and bias, and the deviation. Three passes over the row's registers.
 //
 // Memory per value: 4 bytes read, 4 or 8 written; about 8 operations. Launch as above; registers for one
 // kept row.
@@ -150,7 +161,7 @@ __global__ void __launch_bounds__(Shape::kBlock, Shape::kBlocksAtOnce)
   const float inverse = 1.0F / moments.deviation;
   Shape::for_pieces(width, [&](int j, int column) {
     Piece x = again(j, column);
-    for_values<kPiece>([&](int i) { x.x[i] = (x.x[i] - moments.mean) * inverse; });
+    for_values<kPiece>([&](int i) { x.x[i] = moments.centred(x.x[i]) * inverse; });
     if (a.normed != nullptr) store_values(a.normed + first + column, x);
     const Piece weight = load_values<kPiece>(a.weight + column), bias = load_values<kPiece>(a.bias + column);
     for_values<kPiece>([&](int i) { x.x[i] = fmaf(x.x[i], weight.x[i], bias.x[i]); });
@@ -202,7 +213,7 @@ __global__ void __launch_bounds__(Shape::kBlock, Shape::kBlocksAtOnce)
     Piece x = again(j, column);
     const Piece weight = load_values<kPiece>(a.weight + column), bias = load_values<kPiece>(a.bias + column);
     for_values<kPiece>(
-        [&](int i) { x.x[i] = fmaf((x.x[i] - moments.mean) * inverse, weight.x[i], bias.x[i]); });
+        [&](int i) { x.x[i] = fmaf(moments.centred(x.x[i]) * inverse, weight.x[i], bias.x[i]); });
     return x;
   });
 }

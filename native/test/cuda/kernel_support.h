@@ -49,7 +49,7 @@ inline at::Tensor unwritten(at::IntArrayRef shape, at::ScalarType type) {
   at::Tensor result = at::empty(shape, type);
   if (type == at::kFloat8_e4m3fn) {
     result.view(at::kByte).fill_(0x7f);
-  } else if (type == at::kChar) {
+  } else if (type == at::kChar || type == at::kInt) {
     result.fill_(-128);
   } else {
     result.fill_(std::nan(""));

@@ -108,7 +108,9 @@ Fiber::Fiber() : guard_(static_cast<size_t>(sysconf(_SC_PAGESIZE))), size_(kStac
     munmap(memory_, guard_ + size_);
     throw std::bad_alloc();
   }
-  char* top = memory_ + guard_ + size_;
+  // Stacks that all began at the same offset into a page would compete for the same few lines of the cache.
+  static unsigned colour = 0;
+  char* top = memory_ + guard_ + size_ - 64 * (colour++ % 64);
 #if defined(LTRP_FIBER_UCONTEXT)
   static_cast<void>(top);
   getcontext(&context_);

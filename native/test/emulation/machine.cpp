@@ -1,78 +1,12 @@
-#include "test/emulation/machine.h"
-
 #include <algorithm>
-#include <bit>
-#include <cstdio>
 #include <exception>
-#include <fstream>
-#include <limits>
-#include <memory>
-#include <mutex>
 #include <numeric>
-#include <string_view>
 #include <utility>
-#include <vector>
 
-#include "test/emulation/fiber.h"
+#include "test/emulation/state.h"
 
 namespace ltrp::emulation {
 namespace {
-
-constexpr int64_t kMaxThreads = 1024;
-constexpr int64_t kMaxStaticBytes = 48 * 1024;
-constexpr unsigned kWarp = 32;
-
-// Unwinds the fibers of a launch that has failed. Not an std::exception, so that no kernel's handler takes
-// it.
-struct Cancelled {};
-
-enum class State { kReady, kAtBarrier, kAtWarp, kEnded };
-
-struct Thread {
-  std::unique_ptr<Fiber> fiber;
-  uint3 index{};
-  State state = State::kReady;
-  bool begun = false;
-  Place place;  // of what it waits for
-  Barrier barrier = Barrier::kPlain;
-  bool predicate = false;
-  WarpOperation operation = WarpOperation::kSync;
-  unsigned mask = 0;
-  uint64_t value = 0;
-  unsigned operand = 0;
-  int width = 0;
-  uint64_t result = 0;
-  // known[l]: up to which of its clocks lane l of this warp is ordered before this thread. Own entry: own
-  // clock.
-  uint32_t known[kWarp] = {};
-};
-
-struct Machine {
-  std::mutex launching;
-  std::vector<std::unique_ptr<Thread>> pool;
-  unsigned threads = 0;
-  Thread* current = nullptr;
-  unsigned current_index = 0;
-  std::vector<unsigned> ready;
-  unsigned at_barrier = 0;
-  unsigned ended = 0;
-  unsigned barrier_first = 0;
-  int barrier_result = 0;
-  bool cancelling = false;
-  std::exception_ptr failure;
-  const std::function<void()>* body = nullptr;
-  Place launched;
-  uint64_t random = 0;
-  uint32_t interval = 0;
-  uint32_t block_run = 0;
-  int64_t static_bytes = 0;
-  int64_t dynamic_bytes = 0;
-};
-
-Machine& machine() {
-  static Machine instance;
-  return instance;
-}
 
 uint64_t random_number() {  // xorshift64
   uint64_t& x = machine().random;
@@ -80,192 +14,6 @@ uint64_t random_number() {  // xorshift64
   x ^= x >> 7;
   x ^= x << 17;
   return x;
-}
-
-std::string triple(uint3 v) {
-  return "(" + std::to_string(v.x) + "," + std::to_string(v.y) + "," + std::to_string(v.z) + ")";
-}
-
-std::string hex(unsigned mask) {
-  char text[16];
-  std::snprintf(text, sizeof(text), "0x%08x", mask);
-  return text;
-}
-
-bool same_place(const Place& a, const Place& b) {
-  return a.line() == b.line() && a.column() == b.column() && std::string_view(a.file_name()) == b.file_name();
-}
-
-const char* name_of(Barrier kind) {
-  switch (kind) {
-    case Barrier::kPlain:
-      return "__syncthreads";
-    case Barrier::kCount:
-      return "__syncthreads_count";
-    case Barrier::kAnd:
-      return "__syncthreads_and";
-    case Barrier::kOr:
-      return "__syncthreads_or";
-  }
-  return "";
-}
-
-const char* name_of(WarpOperation operation) {
-  switch (operation) {
-    case WarpOperation::kSync:
-      return "__syncwarp";
-    case WarpOperation::kShuffle:
-      return "__shfl_sync";
-    case WarpOperation::kShuffleUp:
-      return "__shfl_up_sync";
-    case WarpOperation::kShuffleDown:
-      return "__shfl_down_sync";
-    case WarpOperation::kShuffleXor:
-      return "__shfl_xor_sync";
-    case WarpOperation::kBallot:
-      return "__ballot_sync";
-    case WarpOperation::kAny:
-      return "__any_sync";
-    case WarpOperation::kAll:
-      return "__all_sync";
-    case WarpOperation::kAdd:
-      return "__reduce_add_sync";
-    case WarpOperation::kMin:
-    case WarpOperation::kMinSigned:
-      return "__reduce_min_sync";
-    case WarpOperation::kMax:
-    case WarpOperation::kMaxSigned:
-      return "__reduce_max_sync";
-  }
-  return "";
-}
-
-// "thread (1,0,0) waits at the __syncthreads of reduce.cu:57 `...`"
-std::string waiting(unsigned t) {
-  const Thread& thread = *machine().pool[t];
-  if (thread.state == State::kEnded) return thread_name(t) + " has ended";
-  if (thread.state == State::kAtBarrier) {
-    return thread_name(t) + " waits at the " + name_of(thread.barrier) + " of " + describe(thread.place);
-  }
-  return thread_name(t) + " waits at the " + name_of(thread.operation) + " (mask " + hex(thread.mask) +
-         ") of " + describe(thread.place);
-}
-
-void wait() {
-  Machine& m = machine();
-  m.current->fiber->suspend();
-  if (m.cancelling) throw Cancelled{};
-}
-
-void make_ready(unsigned t) {
-  machine().pool[t]->state = State::kReady;
-  machine().ready.push_back(t);
-}
-
-// The first lane's linear index of the running thread's warp, and how many lanes the block has there.
-unsigned warp_begin() { return machine().current_index / kWarp * kWarp; }
-unsigned warp_lanes() { return std::min(kWarp, machine().threads - warp_begin()); }
-
-// Which lane this lane's shuffle reads; its own where the distance leads out of its segment (as the PTX
-// manual defines shfl.sync's pval).
-unsigned source_lane(const Thread& thread, unsigned lane) {
-  const unsigned width = static_cast<unsigned>(thread.width);
-  const unsigned begin = lane & ~(width - 1);
-  switch (thread.operation) {
-    case WarpOperation::kShuffle:
-      return begin | (thread.operand & (width - 1));
-    case WarpOperation::kShuffleUp:
-      return thread.operand <= lane - begin ? lane - thread.operand : lane;
-    case WarpOperation::kShuffleDown:
-      return thread.operand < begin + width - lane ? lane + thread.operand : lane;
-    default: {
-      const unsigned source = lane ^ thread.operand;
-      return source < begin + width ? source : lane;
-    }
-  }
-}
-
-bool is_shuffle(WarpOperation operation) {
-  return operation >= WarpOperation::kShuffle && operation <= WarpOperation::kShuffleXor;
-}
-
-// Gives every lane of `lanes` its result; all of them wait for the same.
-void complete(unsigned lanes) {
-  Machine& m = machine();
-  const unsigned begin = warp_begin();
-  const WarpOperation operation = m.current->operation;
-  const auto lane_of = [&](unsigned lane) -> Thread& { return *m.pool[begin + lane]; };
-  const auto for_lanes = [&](auto&& body) {
-    for (unsigned rest = lanes; rest != 0; rest &= rest - 1)
-      body(static_cast<unsigned>(std::countr_zero(rest)));
-  };
-  if (is_shuffle(operation)) {
-    for_lanes([&](unsigned lane) {
-      Thread& thread = lane_of(lane);
-      const unsigned source = source_lane(thread, lane);
-      if (source >= kWarp || (lanes >> source & 1u) == 0) {
-        fail(thread_name(begin + lane) + " reads lane " + std::to_string(source) + " by the " +
-             name_of(operation) + " of " + describe(thread.place) + ", but " +
-             (source >= warp_lanes()
-                  ? "the block has only " + std::to_string(warp_lanes()) + " threads in that warp"
-                  : "that lane is not in the mask " + hex(thread.mask)));
-      }
-      thread.result = lane_of(source).value;
-    });
-    return;
-  }
-  if (operation == WarpOperation::kSync) {
-    uint32_t joined[kWarp] = {};
-    for_lanes([&](unsigned lane) {
-      for (unsigned l = 0; l < kWarp; ++l) joined[l] = std::max(joined[l], lane_of(lane).known[l]);
-    });
-    for_lanes([&](unsigned lane) {
-      std::copy_n(joined, kWarp, lane_of(lane).known);
-      ++lane_of(lane).known[lane];
-    });
-    return;
-  }
-  unsigned votes = 0;
-  unsigned sum = 0;
-  unsigned least = ~0u, most = 0;
-  int least_signed = std::numeric_limits<int>::max(), most_signed = std::numeric_limits<int>::min();
-  for_lanes([&](unsigned lane) {
-    const unsigned value = static_cast<unsigned>(lane_of(lane).value);
-    votes |= static_cast<unsigned>(value != 0) << lane;
-    sum += value;
-    least = std::min(least, value);
-    most = std::max(most, value);
-    least_signed = std::min(least_signed, static_cast<int>(value));
-    most_signed = std::max(most_signed, static_cast<int>(value));
-  });
-  unsigned result = 0;
-  switch (operation) {
-    case WarpOperation::kBallot:
-      result = votes;
-      break;
-    case WarpOperation::kAny:
-      result = votes != 0;
-      break;
-    case WarpOperation::kAll:
-      result = votes == lanes;
-      break;
-    case WarpOperation::kAdd:
-      result = sum;
-      break;
-    case WarpOperation::kMin:
-      result = least;
-      break;
-    case WarpOperation::kMax:
-      result = most;
-      break;
-    case WarpOperation::kMinSigned:
-      result = static_cast<unsigned>(least_signed);
-      break;
-    default:
-      result = static_cast<unsigned>(most_signed);
-      break;
-  }
-  for_lanes([&](unsigned lane) { lane_of(lane).result = result; });
 }
 
 // A thread's body has returned: nobody may still wait for it.
@@ -293,6 +41,7 @@ void thread_body(void*) {
     if (!m.failure) m.failure = std::current_exception();
   }
   m.current->state = State::kEnded;
+  own_warp().ended |= 1u << (m.current_index % kWarp);
   ++m.ended;
 }
 
@@ -313,6 +62,10 @@ void run_block() {
   m.at_barrier = m.ended = 0;
   m.static_bytes = 0;
   m.ready.clear();
+  for (Warp& warp : m.warps) {
+    warp.meetings.clear();
+    warp.ended = 0;
+  }
   for (unsigned t = 0; t < m.threads; ++t) {
     Thread& thread = *m.pool[t];
     thread.index = {t % blockDim.x, t / blockDim.x % blockDim.y, t / (blockDim.x * blockDim.y)};
@@ -340,7 +93,8 @@ void run_block() {
       break;
     }
     if (m.random != 0) {
-      for (size_t i = batch.size(); i > 1; --i) std::swap(batch[i - 1], batch[random_number() % i]);
+      for (size_t i = batch.size(); i > 1; --i)
+        std::swap(batch[i - 1], batch[(random_number() >> 32) * i >> 32]);
     } else {
       std::sort(batch.begin(), batch.end());
     }
@@ -360,6 +114,26 @@ void run_block() {
 }
 
 }  // namespace
+
+Machine& machine() {
+  static Machine instance;
+  return instance;
+}
+
+void wait() {
+  Machine& m = machine();
+  m.current->fiber->suspend();
+  if (m.cancelling) throw Cancelled{};
+}
+
+void make_ready(unsigned t) {
+  machine().pool[t]->state = State::kReady;
+  machine().ready.push_back(t);
+}
+
+Warp& own_warp() { return machine().warps[machine().current_index / kWarp]; }
+unsigned warp_begin() { return machine().current_index / kWarp * kWarp; }
+unsigned warp_lanes() { return std::min(kWarp, machine().threads - warp_begin()); }
 
 Options& options() {
   static Options instance;
@@ -426,30 +200,6 @@ void run(dim3 grid, dim3 block, int64_t shared_bytes, Place place, const std::fu
   }
 }
 
-void fail(const std::string& message) {
-  const Machine& m = machine();
-  throw Failure(m.current == nullptr ? message
-                                     : message + " (block " + triple(blockIdx) + ", launched at " +
-                                           describe(m.launched) + ")");
-}
-
-std::string describe(Place place) {
-  const std::string_view path = place.file_name();
-  std::string text(path.substr(path.rfind('/') + 1));
-  text += ":" + std::to_string(place.line());
-  std::ifstream file{std::string(path)};
-  std::string line;
-  for (uint32_t i = 0; i < place.line() && std::getline(file, line); ++i) {
-  }
-  const size_t begin = line.find_first_not_of(' ');
-  if (file && begin != std::string::npos) text += " `" + line.substr(begin) + "`";
-  return text;
-}
-
-std::string thread_name(unsigned thread) { return "thread " + triple(machine().pool[thread]->index); }
-
-std::string this_thread() { return thread_name(machine().current_index); }
-
 bool in_kernel() { return machine().current != nullptr; }
 uint32_t interval() { return machine().interval; }
 uint32_t block_run() { return machine().block_run; }
@@ -496,59 +246,6 @@ int block_barrier(Barrier kind, bool predicate, Place place) {
   make_ready(m.current_index);
   wait();
   return m.barrier_result;
-}
-
-uint64_t warp_collective(WarpOperation operation, unsigned mask, uint64_t value, unsigned operand, int width,
-                         Place place) {
-  Machine& m = machine();
-  if (m.current == nullptr)
-    fail(std::string(name_of(operation)) + " outside of a kernel, at " + describe(place));
-  Thread& self = *m.current;
-  const unsigned begin = warp_begin();
-  const unsigned own = m.current_index - begin;
-  const auto what = [&] {
-    return " in the mask " + hex(mask) + " of the " + name_of(operation) + " of " + describe(place);
-  };
-  if ((mask >> own & 1u) == 0) {
-    fail("wrong mask: " + this_thread() + " is lane " + std::to_string(own) + ", which is not" + what() +
-         " that it calls");
-  }
-  if (width < 1 || width > 32 || !std::has_single_bit(static_cast<unsigned>(width))) {
-    fail(std::string(name_of(operation)) + " of " + describe(place) + ": width " + std::to_string(width) +
-         " is not a power of two up to 32");
-  }
-  self.operation = operation;
-  self.mask = mask;
-  self.value = value;
-  self.operand = operand;
-  self.width = width;
-  self.place = place;
-  // Lanes that an incomplete warp does not have are named by the usual full mask; nobody waits for them.
-  const unsigned lanes = warp_lanes() == kWarp ? mask : mask & ((1u << warp_lanes()) - 1);
-  bool all = true;
-  for (unsigned rest = lanes & ~(1u << own); rest != 0; rest &= rest - 1) {
-    const unsigned lane = static_cast<unsigned>(std::countr_zero(rest));
-    const Thread& other = *m.pool[begin + lane];
-    if (other.state == State::kEnded) {
-      fail("inactive lane: " + this_thread() + " names lane " + std::to_string(lane) + what() + ", but " +
-           waiting(begin + lane));
-    }
-    if (other.state != State::kAtWarp || other.mask != mask) {
-      all = false;
-    } else if (other.operation != operation || !same_place(other.place, place)) {
-      self.state = State::kAtWarp;
-      fail("warp divergence: " + waiting(m.current_index) + " while " + waiting(begin + lane));
-    }
-  }
-  self.state = State::kAtWarp;
-  if (all) {
-    complete(lanes);
-    for (unsigned rest = lanes; rest != 0; rest &= rest - 1) {
-      make_ready(begin + static_cast<unsigned>(std::countr_zero(rest)));
-    }
-  }
-  wait();
-  return self.result;
 }
 
 Stamp stamp() {
