@@ -139,6 +139,60 @@ TEST_CASE("__syncwarp orders the lanes of its mask only") {
   });
 }
 
+// Everybody reads what thread `writer` writes anew, without a barrier between.
+__global__ void read_then_write(unsigned writer, int* y) {
+  __shared__ Shared<int, 1> value;
+  if (threadIdx.x == 0) value[0] = 7;
+  __syncthreads();
+  y[threadIdx.x] = value[0];
+  if (threadIdx.x == writer) value[0] = 8;
+}
+
+// The lanes of a warp read, and write after a __syncwarp() that the other warp's readers know nothing of.
+__global__ void read_by_two_warps(int* y) {
+  __shared__ Shared<int, 1> value;
+  if (threadIdx.x == 0) value[0] = 7;
+  __syncthreads();
+  y[threadIdx.x] = value[0];
+  __syncwarp();
+  if (threadIdx.x == 0) value[0] = 8;
+}
+
+// Neighbours exchange; the __syncwarp() before the second write is missing.
+__global__ void write_after_read_in_warp(int* y) {
+  __shared__ Shared<int, 32> slots;
+  slots[threadIdx.x] = 1;
+  __syncwarp();
+  y[threadIdx.x] = slots[threadIdx.x ^ 1u];
+  slots[threadIdx.x] = 2;
+}
+
+TEST_CASE("planted races of a write with earlier reads, whoever comes first") {
+  std::vector<int> y(64);
+  in_every_order([&] {
+    for (const unsigned writer : {0u, 31u, 63u}) {
+      check_names(failure([&] { launch(read_then_write, 1, 64, 0, nullptr, writer, y.data()); }),
+                  {"race on value[0]"});
+    }
+    CHECK(failure([&] { launch(read_by_two_warps, 1, 32, 0, nullptr, y.data()); }) == "");
+    check_names(failure([&] { launch(read_by_two_warps, 1, 64, 0, nullptr, y.data()); }),
+                {"race on value[0]"});
+    check_names(failure([&] { launch(write_after_read_in_warp, 1, 32, 0, nullptr, y.data()); }),
+                {"race on slots["});
+  });
+}
+
+__global__ void late_barrier(int n) {
+  if (static_cast<int>(threadIdx.x) >= n) __syncthreads();
+}
+
+TEST_CASE("planted divergent barrier that is reached when others have ended") {
+  in_every_order([&] {
+    check_names(failure([&] { launch(late_barrier, 1, 64, 0, nullptr, 40); }),
+                {"barrier divergence: thread (", "waits at the __syncthreads of", "has ended"});
+  });
+}
+
 __global__ void off_by_one(float* y) {
   __shared__ Shared<float, 33> row;
   const unsigned t = threadIdx.x;
