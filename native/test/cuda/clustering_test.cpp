@@ -161,6 +161,14 @@ TEST_CASE("the authors' clusters") {
   }
 }
 
+TEST_CASE("clusters do not depend on the order of threads") {
+  const at::Tensor patches = normal({2, 70, 33}, 9), noise = uniform({2, 70}, 10);
+  check_every_order([&] {
+    const Clusters got = of_kernel(patches, noise, 20);
+    return std::vector<at::Tensor>{got.distance, got.density, got.score, got.centres, got.assignment};
+  });
+}
+
 TEST_CASE("clusters that make no sense are refused") {
   args::DensityPeaks arguments;
   const auto refused = [&] {

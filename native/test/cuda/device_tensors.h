@@ -7,12 +7,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
+#include <vector>
 
 #include "core/random.h"
 #include "test/delta_support.h"
 
-#if !defined(LTRP_EMULATE_CUDA)
+#if defined(LTRP_EMULATE_CUDA)
+#include "test/emulation/machine.h"
+#else
 #include <cuda_runtime.h>
 #endif
 
@@ -71,6 +75,8 @@ class ErrorBound {
     plain_ = std::max(plain_, largest_error(plain, exact) / scale);
   }
   void check() const {
+    if (std::getenv("LTRP_SHOW_ERRORS") != nullptr)
+      MESSAGE("errors: ", got_, " here, ", plain_, " in LibTorch");
     CAPTURE(got_);
     CAPTURE(plain_);
     CHECK(got_ <= std::max(2 * plain_, std::ldexp(1.0, -24)));
@@ -83,6 +89,29 @@ class ErrorBound {
 
 inline bool same(const at::Tensor& a, const at::Tensor& b) {
   return a.sizes() == b.sizes() && at::equal(a.to(at::kCPU), b.to(at::kCPU));
+}
+
+// Same shapes, same bits.
+inline bool same_bits(const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b) {
+  bool result = a.size() == b.size();
+  for (size_t i = 0; result && i < a.size(); ++i) {
+    const at::Tensor x = a[i].contiguous().view({-1}), y = b[i].contiguous().view({-1});
+    result = a[i].sizes() == b[i].sizes() && at::equal(x.view(at::kByte), y.view(at::kByte));
+  }
+  return result;
+}
+
+// The tensors that body() yields do not depend on the order in which blocks and threads run: the emulation's
+// orders one by one, or whatever a GPU does.
+template <typename Body>
+void check_every_order(Body body) {
+  const std::vector<at::Tensor> first = body();
+  const auto again = [&] { CHECK(same_bits(body(), first)); };
+#if defined(LTRP_EMULATE_CUDA)
+  emulation::in_every_order(again);
+#else
+  for (int i = 0; i < 4; ++i) again();
+#endif
 }
 
 }  // namespace ltrp::test

@@ -152,6 +152,14 @@ TEST_CASE("rows are kept in groups, and a row that nobody reads counts as zero")
 
 TEST_CASE("ids of many variants come in order") { check(normal({300, 9}, 5).square(), 0.1); }
 
+TEST_CASE("ids do not depend on the order of threads") {
+  const at::Tensor squares = (normal({5, 197}, 8) * 6).exp();
+  check_every_order([&] {
+    const Kept got = kept_by_kernel(squares, {1e-3, 16, {}});
+    return std::vector<at::Tensor>{at::tensor(got.ids), at::tensor(got.packed_row)};
+  });
+}
+
 TEST_CASE("sets that cannot be served are refused") {
   args::LargeRows arguments;
   CHECK_THROWS_AS(cuda::launch_large_rows(arguments, 1, nullptr), std::invalid_argument);

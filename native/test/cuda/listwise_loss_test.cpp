@@ -254,6 +254,18 @@ TEST_CASE("the authors' losses and gradients") {
   check("focused_rank_10", args::ListLoss::kFocusedRank, 10, {});
 }
 
+TEST_CASE("losses do not depend on the order of threads") {
+  const at::Tensor target = normal({3, 70}, 10), predicted = normal({3, 70}, 11, 4),
+                   noise = uniform({3, 70}, 12);
+  for (const Case& c : kCases) {
+    CAPTURE(c.name);
+    check_every_order([&] {
+      const Result got = of_kernel(c.loss, predicted, target, 30, noise);
+      return std::vector<at::Tensor>{got.value.reshape({1}), got.gradient};
+    });
+  }
+}
+
 TEST_CASE("losses that make no sense are refused") {
   args::ListwiseLoss arguments;
   CHECK_THROWS_AS(cuda::launch_listwise_loss(arguments, 1, nullptr), std::invalid_argument);

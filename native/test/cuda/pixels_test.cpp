@@ -196,6 +196,19 @@ TEST_CASE("more patches than one launch has blocks") {
   check_patches({}, bytes, 1, PatchOrder::kChannelRowColumn, {}, kEncodings[0], 0);
 }
 
+TEST_CASE("patches do not depend on the order of threads") {
+  const at::Tensor bytes = random_bytes({2, 32, 40, 3}, 7);
+  for (const EncodingCase& encoding : kEncodings) {
+    check_every_order([&] {
+      // Each value is checked against what it must be, in every order.
+      check_patches({}, bytes, 8, PatchOrder::kRowColumnChannel, {}, encoding, 0);
+      check_patches({}, bytes.slice(2, 0, 32).contiguous(), 32, PatchOrder::kChannelRowColumn, {}, encoding,
+                    0);
+      return std::vector<at::Tensor>{};
+    });
+  }
+}
+
 TEST_CASE("images that are no whole patches are refused") {
   args::PixelPatches arguments;
   arguments.patch_size = 4;
