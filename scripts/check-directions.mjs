@@ -11,7 +11,8 @@ const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
 
 /** Layers of native/, by folder: what each may include besides itself. The longest matching folder counts. */
 const native = {
-  kernels: [],
+  // The one door through which CUDA is exchanged for its emulation.
+  kernels: ['test/emulation/cuda.h'],
   // What the driver says about GPUs is judged above the kernels.
   'core/top': ['kernels/cuda/devices.h'],
   'core/model': ['core/top', 'kernels', 'core/checkpoint/checkpoint.h'],

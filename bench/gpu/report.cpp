@@ -19,6 +19,29 @@ std::string shape_text(const Json& shape) {
   return text;
 }
 
+std::string engine_table(const Json& teacher) {
+  std::string text =
+      "\n### " + teacher["teacher"].get<std::string>() + ", " +
+      std::to_string(teacher["patches"].get<int64_t>()) + " patches, " +
+      std::to_string(teacher["visible"].get<int64_t>()) + " visible\n" +
+      "| contender | precision | images/s | against the loop in float32 | error against float64 | "
+      "Kendall tau |\n| --- | --- | --: | --: | --: | --: |\n";
+  const double loop = teacher["contenders"][0].value("imagesPerSecond", 0.0);
+  for (const Json& item : teacher["contenders"]) {
+    text +=
+        "| " + item["contender"].get<std::string>() + " | " + item["precision"].get<std::string>() + " | ";
+    if (item.contains("failed")) {
+      text += "failed: " + item["failed"].get<std::string>() + " | | | |\n";
+      continue;
+    }
+    const double speed = item.value("imagesPerSecond", 0.0);
+    text += number(speed) + " | " + (loop > 0 ? number(speed / loop) + "x" : "-") + " | " +
+            (item.contains("error") ? number(item["error"].get<double>(), "%.1e") : "-") + " | " +
+            (item.contains("kendallTau") ? number(item["kendallTau"].get<double>(), "%.3f") : "-") + " |\n";
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string to_markdown(const Json& report) {
@@ -72,7 +95,7 @@ std::string to_markdown(const Json& report) {
   }
   text += "\n## Engine\n";
   const Json& engine = report["engine"];
-  text += engine.is_string() ? engine.get<std::string>() + "\n" : "```json\n" + engine.dump(2) + "\n```\n";
+  for (const Json& teacher : engine) text += engine_table(teacher);
   return text;
 }
 

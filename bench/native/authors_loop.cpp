@@ -41,16 +41,16 @@ LoopPrecision parse_loop_precision(const std::string& name) {
               "'precision' must be float32, float16 or bfloat16, not '" + name + "'.");
 }
 
-LoopAutocast::LoopAutocast(LoopPrecision precision) : active_(precision != LoopPrecision::kFloat32) {
+LoopAutocast::LoopAutocast(LoopPrecision precision, at::DeviceType device)
+    : active_(precision != LoopPrecision::kFloat32), device_(device) {
   if (!active_) return;
-  at::autocast::set_autocast_dtype(at::kCPU,
-                                   precision == LoopPrecision::kFloat16 ? at::kHalf : at::kBFloat16);
-  at::autocast::set_autocast_enabled(at::kCPU, true);
+  at::autocast::set_autocast_dtype(device_, precision == LoopPrecision::kFloat16 ? at::kHalf : at::kBFloat16);
+  at::autocast::set_autocast_enabled(device_, true);
 }
 
 LoopAutocast::~LoopAutocast() {
   if (!active_) return;
-  at::autocast::set_autocast_enabled(at::kCPU, false);
+  at::autocast::set_autocast_enabled(device_, false);
   at::autocast::clear_cache();
 }
 
@@ -66,7 +66,8 @@ AuthorsLoop::AuthorsLoop(const MaskedAutoencoder& model) : model_(model) {
 at::Tensor AuthorsLoop::decode(at::Tensor tokens, const at::Tensor& removed) const {
   at::Tensor hidden;
   if (removed.defined()) {
-    hidden = at::zeros({tokens.size(0), tokens.size(1)}, at::kBool).scatter_(1, removed.unsqueeze(1), true);
+    hidden = at::zeros({tokens.size(0), tokens.size(1)}, removed.options().dtype(at::kBool))
+                 .scatter_(1, removed.unsqueeze(1), true);
   }
   for (const TransformerBlock& block : model_.decoder().blocks) {
     tokens = block.finish(tokens, explicit_attention(block, tokens, hidden));
@@ -77,10 +78,11 @@ at::Tensor AuthorsLoop::decode(at::Tensor tokens, const at::Tensor& removed) con
 at::Tensor AuthorsLoop::scores(const at::Tensor& images, const at::Tensor& visible, int64_t variants,
                                LoopPrecision precision) const {
   const at::NoGradGuard no_grad;
-  const LoopAutocast autocast(precision);
+  const LoopAutocast autocast(precision, images.device().type());
   const Grid grid = model_.grid_of(images);
   const at::Tensor tokens = model_.decoder_input(model_.encode(images, visible), visible, grid);
-  const at::Tensor masked = at::ones({images.size(0), grid.patches()}, at::kFloat).scatter_(1, visible, 0.0);
+  const at::Tensor masked =
+      at::ones({images.size(0), grid.patches()}, images.options()).scatter_(1, visible, 0.0);
   const at::Tensor anchor = decode(tokens, {});
   std::vector<at::Tensor> columns;
   for (int64_t slot = 0; slot < variants; ++slot) {

@@ -13,16 +13,17 @@ namespace ltrp::bench {
 enum class LoopPrecision { kFloat32, kFloat16, kBFloat16 };
 LoopPrecision parse_loop_precision(const std::string& name);
 
-// torch.autocast('cpu', dtype) for the lifetime of the object; nothing for float32.
+// torch.autocast(device, dtype) for the lifetime of the object; nothing for float32.
 class LoopAutocast {
  public:
-  explicit LoopAutocast(LoopPrecision precision);
+  explicit LoopAutocast(LoopPrecision precision, at::DeviceType device = at::kCPU);
   ~LoopAutocast();
   LoopAutocast(const LoopAutocast&) = delete;
   LoopAutocast& operator=(const LoopAutocast&) = delete;
 
  private:
   bool active_;
+  at::DeviceType device_;
 };
 
 // Lets autocast keep the converted copies of these weights for the lifetime of a LoopAutocast, as it does for

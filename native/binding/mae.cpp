@@ -14,7 +14,6 @@
 #include "core/engine/leave_one_out.h"
 #include "core/engine/score_map.h"
 #include "core/model/cost.h"
-#include "kernels/backend.h"
 
 namespace ltrp::binding {
 namespace {
@@ -64,7 +63,7 @@ int64_t images_at_a_time(const MaskedAutoencoder& model, int64_t visible, bool d
   const MaeConfig& config = model.config();
   double flops = transformer_flops(config.encoder, visible + 1);
   if (decode && config.decoder) flops += transformer_flops(*config.decoder, patches + 1);
-  return items_between_polls(flops, backend_of(model.device().type()).flops_at_a_time());
+  return items_between_polls(flops, model.device().type());
 }
 
 }  // namespace

@@ -184,7 +184,7 @@ at::Tensor direct_metric(const MaskedAutoencoder& model, const at::Tensor& image
   const int64_t fit_memory =
       std::max<int64_t>(1, options.memory_budget / (threads * engine.bytes_per_variant()));
   const int64_t fit_time =
-      items_between_polls(engine.flops_per_variant(visible_per_image), backend.flops_at_a_time());
+      items_between_polls(engine.flops_per_variant(visible_per_image), images.device().type());
   const int64_t chunk = std::min(fit_memory, fit_time);
   // The anchors of a group stay alive while its variants run, and cost about a variant each. Several chunks
   // per thread, so that no thread waits long for the others.

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/model/config.h"
+#include "kernels/backend.h"
 
 namespace ltrp {
 
@@ -16,9 +17,10 @@ inline double transformer_flops(const TransformerConfig& config, int64_t tokens)
   return static_cast<double>(config.depth) * (linears + attention);
 }
 
-// How many items of `flops_each` go into one piece of work of `flops_at_a_time` (Backend::flops_at_a_time).
-inline int64_t items_between_polls(double flops_each, double flops_at_a_time) {
-  return std::max<int64_t>(1, static_cast<int64_t>(flops_at_a_time / std::max(flops_each, 1.0)));
+// How many items of `flops_each` go into one piece of work on a device of that type.
+inline int64_t items_between_polls(double flops_each, c10::DeviceType device) {
+  const double flops = backend_of(device).flops_at_a_time();
+  return std::max<int64_t>(1, static_cast<int64_t>(flops / std::max(flops_each, 1.0)));
 }
 
 }  // namespace ltrp

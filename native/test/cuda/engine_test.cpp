@@ -97,7 +97,7 @@ TEST_CASE("CUDA engine: the delta form keeps every precision's bounds") {
         on_host(form.metric(golden.images.to(device()), golden.visible.to(device()), {}, {}));
     const double error = mean_relative_error(got, want);
     MESSAGE(name_of(bounds.precision) << ": mean relative error " << error << ", tau "
-                                             << kendall_tau(got.to(at::kDouble), want).mean().item<double>());
+                                      << kendall_tau(got.to(at::kDouble), want).mean().item<double>());
     CHECK(error <= bounds.error);
     CHECK(kendall_tau(got.to(at::kDouble), want).mean().item<double>() >= bounds.tau);
   }
