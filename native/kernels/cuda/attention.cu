@@ -1,6 +1,5 @@
 // Fused multi-head attention of variants: q, k and v are the anchor's plus a difference, the removed token is
 // no key, and the anchor's output is subtracted from the result.
-#include <algorithm>
 #include <stdexcept>
 #include <string>
 

@@ -1,5 +1,4 @@
 // Fused attention of variants on the tensor cores, for precisions whose differences are rounded anyway.
-#include <algorithm>
 #include <stdexcept>
 #include <string>
 
@@ -11,13 +10,18 @@
 namespace ltrp::cuda {
 namespace {
 
-template <int kDim_, int kBlocks_>
+template <int kDim_, int kKeys_, int kBlocks_>
 struct SplitShape {
   static constexpr int kDim = kDim_;
-  static constexpr int kBlocks = kBlocks_;  // on a multiprocessor
-  static constexpr int kWarps = 4;          // of a block, at most
-  static constexpr int kRows = 16;          // queries of a warp
-  static constexpr int kKeys = 64;          // of a tile
+  // Blocks on a multiprocessor; one less before sm_90, whose compiler output takes a few registers more.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+  static constexpr int kBlocks = kBlocks_ > 2 ? kBlocks_ - 1 : kBlocks_;
+#else
+  static constexpr int kBlocks = kBlocks_;
+#endif
+  static constexpr int kWarps = 4;      // of a block, at most
+  static constexpr int kRows = 16;      // queries of a warp
+  static constexpr int kKeys = kKeys_;  // of a tile
   static constexpr int kSteps = kDim / 16;
   static constexpr int kColumns = kDim / 8;
   // Words of two values; four more than there are keep eight neighbouring rows in different banks.
@@ -30,8 +34,8 @@ struct SplitShape {
 
 using Words = DynamicShared<uint32_t>;
 
-// Keys [first, first + 64) as rows, values as columns (two keys in a word), both split; zeros beyond the
-// tokens. Eight neighbouring threads take eight pairs of keys, four such groups neighbouring pieces of a
+// A tile of keys from `first` on as rows, values as columns (two keys in a word), both split; zeros beyond
+// the tokens. Eight neighbouring threads take eight pairs of keys, four such groups neighbouring pieces of a
 // token: whole sectors are read, and no more than two lanes meet in a bank.
 template <typename Shape>
 __device__ __forceinline__ void fill_split(const Words& k_high, const Words& k_low, const Words& v_high,
@@ -56,8 +60,8 @@ __device__ __forceinline__ void fill_split(const Words& k_high, const Words& k_l
     }
   }
   for (int e = thread; e < Shape::kKeys / 2 * kPieces; e += threads) {
-    const int block = e / 32, pair_of_keys = e % 8 + block % 4 * 8;
-    const int d = (e / 8 % 4 + block / 4 * 4) * 4;
+    const int block = e / 32, pair_of_keys = e % 8 + block % (Shape::kKeys / 16) * 8;
+    const int d = (e / 8 % 4 + block / (Shape::kKeys / 16) * 4) * 4;
     const Values<4> x = four(values, first + 2 * pair_of_keys, d);
     const Values<4> y = four(values, first + 2 * pair_of_keys + 1, d);
     LTRP_UNROLL
@@ -98,7 +102,8 @@ __device__ __forceinline__ float over_quad(float x, Combine combine) {
 //   D <= 32   128 threads, 4 blocks, at most 128 registers,  19 KiB
 //   D <= 64   128 threads, 3 blocks, at most 168 registers,  36 KiB
 //   D <= 80   128 threads, 2 blocks, at most 255 registers,  45 KiB
-//   D <= 128  128 threads, 2 blocks, at most 255 registers,  70 KiB
+//   D <= 128  128 threads, 2 blocks, at most 255 registers,  37 KiB
+// (before sm_90 three blocks of 168 registers and two of 255 for the first two).
 template <typename Shape>
 __global__ void __launch_bounds__(Shape::kWarps* kLanes, Shape::kBlocks)
     attention_split_kernel(args::Attention a, int tiles, bool pieces) {
@@ -231,11 +236,19 @@ __global__ void __launch_bounds__(Shape::kWarps* kLanes, Shape::kBlocks)
             : nullptr;
     LTRP_UNROLL
     for (int n = 0; n < Shape::kColumns; ++n) {
-      LTRP_UNROLL
-      for (int i = 0; i < 2; ++i) {
-        const int d = 8 * n + 2 * t + i;
-        if (d < head_dim) {
-          to[d] = fmaf(out[n][2 * part + i], share, anchor != nullptr ? -anchor[d] : 0.0F);
+      const int d = 8 * n + 2 * t;
+      if (pieces) {
+        if (d >= head_dim) continue;
+        const float2 base =
+            anchor != nullptr ? *reinterpret_cast<const float2*>(anchor + d) : make_float2(0.0F, 0.0F);
+        *reinterpret_cast<float2*>(to + d) =
+            make_float2(fmaf(out[n][2 * part], share, -base.x), fmaf(out[n][2 * part + 1], share, -base.y));
+      } else {
+        LTRP_UNROLL
+        for (int i = 0; i < 2; ++i) {
+          if (d + i < head_dim) {
+            to[d + i] = fmaf(out[n][2 * part + i], share, anchor != nullptr ? -anchor[d + i] : 0.0F);
+          }
         }
       }
     }
@@ -261,11 +274,12 @@ void launch_attention_split(const args::Attention& a, Stream stream) {
     throw std::runtime_error("heads of " + std::to_string(a.head_dim) +
                              " values are not supported on the tensor cores");
   }
-  const bool pieces = in_pieces(a.head_dim, {a.qkv, a.bias, a.dqkv.values, a.dqkv.column_scale});
-  if (a.head_dim <= 32) return launch_shape<SplitShape<32, 4>>(a, pieces, stream);
-  if (a.head_dim <= 64) return launch_shape<SplitShape<64, 3>>(a, pieces, stream);
-  if (a.head_dim <= 80) return launch_shape<SplitShape<80, 2>>(a, pieces, stream);
-  launch_shape<SplitShape<128, 2>>(a, pieces, stream);
+  const bool pieces =
+      in_pieces(a.head_dim, {a.qkv, a.bias, a.dqkv.values, a.dqkv.column_scale, a.anchor_output, a.out});
+  if (a.head_dim <= 32) return launch_shape<SplitShape<32, 64, 4>>(a, pieces, stream);
+  if (a.head_dim <= 64) return launch_shape<SplitShape<64, 64, 3>>(a, pieces, stream);
+  if (a.head_dim <= 80) return launch_shape<SplitShape<80, 64, 2>>(a, pieces, stream);
+  launch_shape<SplitShape<128, 32, 2>>(a, pieces, stream);
 }
 
 }  // namespace ltrp::cuda

@@ -31,15 +31,17 @@ __device__ __forceinline__ void multiply_add(float (&c)[4], const uint32_t (&a)[
   const auto dot = [](uint32_t x, uint32_t y, float sum) {
     return fmaf(high_bfloat16(x), high_bfloat16(y), fmaf(low_bfloat16(x), low_bfloat16(y), sum));
   };
-  for (int s = 0; s < 4; ++s) {
-    uint32_t rows[4], columns[2][2];
-    for (int i = 0; i < 4; ++i) rows[i] = __shfl_sync(kAllLanes, a[i], 4 * g + s);
+  const auto both = [](uint32_t low, uint32_t high) { return uint64_t{high} << 32 | low; };
+  const auto word = [](uint64_t pair, int i) { return static_cast<uint32_t>(pair >> (32 * i)); };
+  for (int s = 0; s < 4; ++s) {  // quarter s of each row and column
+    const uint64_t left = __shfl_sync(kAllLanes, both(a[0], a[1]), 4 * g + s),
+                   right = __shfl_sync(kAllLanes, both(a[2], a[3]), 4 * g + s);
     for (int n = 0; n < 2; ++n) {
-      for (int i = 0; i < 2; ++i) columns[n][i] = __shfl_sync(kAllLanes, b[i], 4 * (2 * t + n) + s);
-    }
-    for (int n = 0; n < 2; ++n) {
-      c[n] = dot(rows[2], columns[n][1], dot(rows[0], columns[n][0], c[n]));
-      c[2 + n] = dot(rows[3], columns[n][1], dot(rows[1], columns[n][0], c[2 + n]));
+      const uint64_t column = __shfl_sync(kAllLanes, both(b[0], b[1]), 4 * (2 * t + n) + s);
+      for (int part = 0; part < 2; ++part) {
+        float& sum = c[2 * part + n];
+        sum = dot(word(right, part), word(column, 1), dot(word(left, part), word(column, 0), sum));
+      }
     }
   }
 #else
