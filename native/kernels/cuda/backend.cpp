@@ -17,8 +17,13 @@ void queue(const Arguments& arguments, int64_t count) {
   kLaunch(arguments, count, cuda::current_stream());
 }
 
+// On the tensor cores where q, k and v, or their differences, have been rounded anyway.
 void attention(const args::Attention& arguments) {
-  cuda::launch_attention(arguments, cuda::current_stream());
+  const bool rounded =
+      arguments.dqkv.values != nullptr && arguments.dqkv.encoding != args::Encoding::kFloat32;
+  const auto launch = rounded && arguments.head_dim <= cuda::kWidestSplitHead ? cuda::launch_attention_split
+                                                                              : cuda::launch_attention;
+  launch(arguments, cuda::current_stream());
 }
 
 // Kept rows of a variant come in groups, so that products have few different sizes.

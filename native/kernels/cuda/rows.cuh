@@ -116,47 +116,54 @@ __device__ __forceinline__ float over_row(float x, Combine combine) {
 
 }  // namespace
 
-// Rounds row `row` of value(j, column) in one encoding; where rows have a scale, value is asked once more
-// per piece unless the shape keeps them.
-template <typename Shape, Encoding kEncoding, typename Value>
-__device__ __forceinline__ void round_row_as(const args::Rounded& out, int64_t row, int width, Value value) {
+// The pieces of a row, times `inverse`, in one encoding.
+template <typename Shape, Encoding kEncoding, typename Piece>
+__device__ __forceinline__ void store_row(void* values, int64_t first, int width, float inverse,
+                                          Piece piece) {
   constexpr int kPiece = Shape::kPiece;
-  const int64_t first = row * width;
-  if constexpr (kEncoding == Encoding::kFloat32 || kEncoding == Encoding::kBfloat16) {
-    Shape::for_pieces(width, [&](int j, int column) {
-      store_encoded<kEncoding, kPiece>(out.values, first + column, value(j, column));
-    });
-  } else {
-    Kept<Shape> kept;
+  Shape::for_pieces(width, [&](int j, int column) {
+    Values<kPiece> x = piece(j, column);
+    for_values<kPiece>([&](int i) { x.x[i] *= inverse; });
+    store_encoded<kEncoding, kPiece>(values, first + column, x);
+  });
+}
+
+// Rounds row `row` of value(j, column). The values are computed in one place for all encodings, for they are
+// what takes code (and minutes of compilation); where rows have a scale, they are asked for once more unless
+// the shape keeps them.
+template <typename Shape, typename Value>
+__device__ __forceinline__ void round_row(const args::Rounded& out, int64_t row, int width, Value value) {
+  constexpr int kPiece = Shape::kPiece;
+  const bool scaled = out.encoding == Encoding::kFloat16 || out.encoding == Encoding::kFloat8 ||
+                      out.encoding == Encoding::kInt8;
+  Kept<Shape> kept;
+  float inverse = 1;
+  if (scaled || Shape::kHeld > 0) {
     float most = 0;
     Shape::for_pieces(width, [&](int j, int column) {
       const Values<kPiece> x = value(j, column);
       for_values<kPiece>([&](int i) { most = fmaxf(most, fabsf(x.x[i])); });
       kept.keep(j, x);
     });
-    const RowScale scale = row_scale(kEncoding, over_row<Shape>(most, Largest()));
-    if (Shape::thread() == 0) out.scale[row] = scale.scale;
-    Shape::for_pieces(width, [&](int j, int column) {
-      Values<kPiece> x = kept.get(j, [&] { return value(j, column); });
-      for_values<kPiece>([&](int i) { x.x[i] *= scale.inverse; });
-      store_encoded<kEncoding, kPiece>(out.values, first + column, x);
-    });
+    if (scaled) {
+      const RowScale scale = row_scale(out.encoding, over_row<Shape>(most, Largest()));
+      inverse = scale.inverse;
+      if (Shape::thread() == 0) out.scale[row] = scale.scale;
+    }
   }
-}
-
-template <typename Shape, typename Value>
-__device__ __forceinline__ void round_row(const args::Rounded& out, int64_t row, int width, Value value) {
+  const auto piece = [&](int j, int column) { return kept.get(j, [&] { return value(j, column); }); };
+  const int64_t first = row * width;
   switch (out.encoding) {
     case Encoding::kBfloat16:
-      return round_row_as<Shape, Encoding::kBfloat16>(out, row, width, value);
+      return store_row<Shape, Encoding::kBfloat16>(out.values, first, width, inverse, piece);
     case Encoding::kFloat16:
-      return round_row_as<Shape, Encoding::kFloat16>(out, row, width, value);
+      return store_row<Shape, Encoding::kFloat16>(out.values, first, width, inverse, piece);
     case Encoding::kFloat8:
-      return round_row_as<Shape, Encoding::kFloat8>(out, row, width, value);
+      return store_row<Shape, Encoding::kFloat8>(out.values, first, width, inverse, piece);
     case Encoding::kInt8:
-      return round_row_as<Shape, Encoding::kInt8>(out, row, width, value);
+      return store_row<Shape, Encoding::kInt8>(out.values, first, width, inverse, piece);
     default:
-      return round_row_as<Shape, Encoding::kFloat32>(out, row, width, value);
+      return store_row<Shape, Encoding::kFloat32>(out.values, first, width, inverse, piece);
   }
 }
 
