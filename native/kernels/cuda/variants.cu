@@ -222,7 +222,7 @@ void launch_delete_row(const args::DeleteRow& a, int64_t variants, Stream stream
                bytes ==
            0;
   };
-  launch(fits(16)  ? delete_row<Pack<char>>
+  launch(fits(16)  ? delete_row<uint4>
          : fits(4) ? delete_row<uint32_t>
                    : delete_row<char>,
          dim3(blocks_for(rows)), dim3(kThreads), 0, stream, a, rows);

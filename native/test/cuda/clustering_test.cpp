@@ -73,25 +73,19 @@ void check_choice(const Clusters& got) {
 TEST_CASE("distances and densities: at most twice LibTorch's error in float32; the choice exactly") {
   for (const double scale : {1.0, 1e-3, 100.0}) {
     ErrorBound distance_bound, density_bound;
-    for (const auto& [total, values] : std::vector<std::pair<int64_t, int64_t>>{{1, 3},
-                                                                                {2, 1},
-                                                                                {3, 2},
-                                                                                {5, 12},
-                                                                                {6, 5},
-                                                                                {49, 192},
-                                                                                {64, 16},
-                                                                                {65, 17},
-                                                                                {130, 108},
-                                                                                {196, 300}}) {
+    const std::vector<std::pair<int64_t, int64_t>> shapes{
+        {1, 3}, {2, 1}, {3, 2}, {5, 12}, {6, 5}, {49, 192}, {64, 17}, {65, 300}, {130, 36}, {196, 20}};
+    for (const auto& [total, values] : shapes) {
       const int64_t n = total < 60 ? 2 : 1;
       CAPTURE(total);
       CAPTURE(values);
       const at::Tensor patches = normal({n, total, values}, 1, scale, 0.3 * scale),
                        noise = uniform({n, total}, 2);
-      for (const int64_t count : {int64_t{1}, (total + 1) / 2, total}) {
+      for (const int64_t count : {(total + 1) / 2, total}) {
         check_choice(of_kernel(patches, noise, count));
       }
       const Clusters got = of_kernel(patches, noise, 1);
+      check_choice(got);
       CHECK(same(got.distance, got.distance.transpose(1, 2)));
       CHECK((got.distance.diagonal(0, 1, 2) == 0).all().item<bool>());
       const at::Tensor exact = distances(patches.to(at::kDouble));
