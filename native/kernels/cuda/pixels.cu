@@ -27,7 +27,8 @@ using args::PixelPatches;
 constexpr unsigned kThreads = 256;
 constexpr int64_t kMostBlocks = 2048;
 
-using Table = Shared<float, 3 * 256>;
+constexpr int kTable = 3 * 256;  // bytes of three channels
+using Table = Shared<float, kTable>;
 
 // table[256 c + b]: byte b of channel c. Ends with a barrier.
 __device__ __forceinline__ void fill_table(Table& table, const float (&mean)[3], const float (&std)[3]) {
@@ -42,7 +43,7 @@ __device__ __forceinline__ void fill_table(Table& table, const float (&mean)[3],
 // kPixels: 4, or 1 where an image's pixels are no multiple of 4 or not aligned.
 template <int kPixels>
 __global__ void __launch_bounds__(kThreads) normalize_pixels(args::NormalizePixels a) {
-  __shared__ Table table;
+  __shared__ Shared<float, kTable> table;
   fill_table(table, a.mean, a.std);
   const int64_t plane = a.height * a.width;
   for (int64_t image = blockIdx.y; image < a.images; image += gridDim.y) {
@@ -97,7 +98,7 @@ template <typename Shape, PatchOrder kOrder, bool kBytes, int kSide>
 __global__ void __launch_bounds__(Shape::kBlock, 2 * Shape::kBlocksAtOnce)
     pixel_patches(PixelPatches a, int64_t rows) {
   constexpr int kPiece = Shape::kPiece;
-  __shared__ Table table;
+  __shared__ Shared<float, kTable> table;
   if constexpr (kBytes) fill_table(table, a.mean, a.std);
   const int side = kSide > 0 ? kSide : static_cast<int>(a.patch_size), width = 3 * side * side;
   const int64_t columns = a.width / side;
