@@ -11,7 +11,8 @@ const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
 
 /** Layers of native/, by folder: what each may include besides itself. The longest matching folder counts. */
 const native = {
-  kernels: [],
+  // A .cu file has two faces, CUDA's and the emulation's (kernels/cuda/device.h).
+  kernels: ['test/emulation/cuda.h'],
   // What the driver says about GPUs is judged above the kernels.
   'core/top': ['kernels/cuda/devices.h'],
   'core/model': ['core/top', 'kernels', 'core/checkpoint/checkpoint.h'],
@@ -19,7 +20,7 @@ const native = {
   'core/checkpoint': ['core/top', 'core/model'],
   'core/training': ['core/top', 'core/model', 'core/engine', 'core/checkpoint', 'kernels'],
   // Turning bytes into pixels needs an operator and no model, and what the processor has is asked where it is known.
-  binding: ['core', 'kernels/pixels.h', 'kernels/simd.h'],
+  binding: ['core', 'kernels/pixels.h', 'kernels/simd.h', 'kernels/backend.h'],
   bootstrap: [],
   test: ['core', 'kernels'],
 };
