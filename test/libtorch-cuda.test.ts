@@ -198,7 +198,7 @@ test('the dynamic section agrees with what the system says of the core', async (
     const cuda = await makeCudaLibtorch(path.join(cache, '2.14.1-cu130'), {
       nvidia: ['cu13/lib/libcudart.so.99'],
     });
-    const search = { accept, env, systemFolders: [], musl: false };
+    const search = { accept, env, systemFolders: [], musl: false, gpu: true };
     const error = t.throws(() => findLibtorch({ ...search, explicit: cuda }), {
       code: 'ERR_LTRP_LIBTORCH_INVALID',
     });
@@ -235,6 +235,10 @@ test('the dynamic section agrees with what the system says of the core', async (
     t.is(findLibtorch(helped).variant, 'cu130');
     await makeCudaLibtorch(path.join(cache, '2.14.1-cu130'), { nvidia: everything });
     t.is(findLibtorch(search).variant, 'cu130');
+    // Where there is no GPU the CPU's build starts sooner; named, the other one is taken all the same.
+    t.is(findLibtorch({ ...search, gpu: false }).root, cpu);
+    t.is(findLibtorch({ ...search, gpu: false, explicit: cuda }).variant, 'cu130');
+    t.is(findLibtorch({ ...search, gpu: false, accept: accept.slice(0, 1) }).variant, 'cu130');
     // Without a core for it, it is passed over whatever it has.
     t.is(findLibtorch({ ...search, accept: accept.slice(1) }).root, cpu);
   },

@@ -6,7 +6,7 @@
  * cache. What somebody asked for and is wrong is an error; what merely lies around and is wrong is skipped, with its reason.
  */
 import { spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { LtrpError } from '../errors.js';
 import { librariesOf, missingLibraries } from './libraries.js';
@@ -57,6 +57,7 @@ export interface LibtorchSearch {
   /** For tests. */
   readonly systemFolders?: readonly string[] | undefined;
   readonly musl?: boolean | undefined;
+  readonly gpu?: boolean | undefined;
 }
 
 interface Step {
@@ -195,7 +196,7 @@ function searchSteps(search: LibtorchSearch, env: Environment): Step[] {
   add(
     'cache',
     false,
-    () => cachedFolders(env),
+    () => cachedFolders(env, search.gpu ?? hasNvidiaDriver()),
     `nothing in ${libtorchCacheFolder(env)}; \`ltrp libtorch install\` fetches it`,
   );
   return steps;
@@ -287,13 +288,22 @@ function systemFolders(): string[] {
       ];
 }
 
-/** Newest first. Folders still being unpacked carry a suffix and do not match. */
-function cachedFolders(env: Environment): string[] {
+/**
+ * Newest first; without a GPU the CPU builds before the CUDA ones, which would only take longer to open. Folders still being
+ * unpacked carry a suffix and do not match.
+ */
+function cachedFolders(env: Environment, gpu: boolean): string[] {
   const folder = libtorchCacheFolder(env);
+  const rank = (name: string): number => (!gpu && !name.endsWith('-cpu') ? 1 : 0);
   return listFolder(folder)
     .filter((name) => /^\d+\.\d+\.\d+-(cpu|cu\d+)$/.test(name))
-    .sort((a, b) => b.localeCompare(a, 'en', { numeric: true }))
+    .sort((a, b) => rank(a) - rank(b) || b.localeCompare(a, 'en', { numeric: true }))
     .map((name) => path.join(folder, name));
+}
+
+/** What NVIDIA's kernel module makes, or WSL for it. Whether the GPU can be used is asked of the driver, by the core. */
+function hasNvidiaDriver(): boolean {
+  return ['/dev/nvidiactl', '/dev/dxg'].some((file) => existsSync(file));
 }
 
 function listFolder(folder: string): string[] {
