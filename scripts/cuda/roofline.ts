@@ -10,7 +10,6 @@ const peak = { float32: 67e12, bfloat16: 989e12, fp8: 1979e12 };
 // The decoder of ViT-B/16 at 224 pixels, mask ratio 0.9.
 const width = 512; // E
 const mlp = 2048; // M
-const heads = 16;
 const blocks = 8;
 const tokens = 197; // T
 const variants = 19;
