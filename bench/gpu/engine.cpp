@@ -26,7 +26,8 @@ constexpr double kMaskRatio = 0.9;
 MaeCheckpoint random_teacher(const MaeConfig& config) {
   MaeCheckpoint checkpoint{config, {}, "ltrp"};
   at::Generator generator = generator_for(1, 7);
-  for (const auto& [name, tensor] : MaskedAutoencoder::initialized(config, 1).tensors()) {
+  const MaskedAutoencoder initial = MaskedAutoencoder::initialized(config, 1);
+  for (const auto& [name, tensor] : initial.tensors()) {
     checkpoint.tensors[name] =
         name.ends_with("pos_embed")
             ? tensor.clone()
