@@ -48,6 +48,7 @@ __device__ __forceinline__ void fill_split(const Words& k_high, const Words& k_l
     if (token < tokens) x = operand.four(token, d);
     return x;
   };
+  LTRP_UNROLL_TWICE
   for (int e = thread; e < Shape::kKeys * kPieces; e += threads) {
     const int row = e / kPieces, d = e % kPieces * 4;
     const Values<4> x = four(keys, first + row, d);
@@ -59,6 +60,7 @@ __device__ __forceinline__ void fill_split(const Words& k_high, const Words& k_l
       k_low[to + i] = pair.low;
     }
   }
+  LTRP_NO_UNROLL
   for (int e = thread; e < Shape::kKeys / 2 * kPieces; e += threads) {
     const int block = e / 32, pair_of_keys = e % 8 + block % (Shape::kKeys / 16) * 8;
     const int d = (e / 8 % 4 + block / (Shape::kKeys / 16) * 4) * 4;

@@ -79,7 +79,8 @@ struct Largest {
 namespace {  // shared memory of its own in every file that includes this
 
 // x of all threads of the row combined, in an order that depends on the shape alone; every thread gets the
-// result. Among several warps it waits twice for the block.
+// result. Among several warps it waits once for the block: partial results of different counts or
+// operations have memory of their own, so that only two equal reductions may not follow each other directly.
 template <typename Shape, int kCount, typename Combine>
 __device__ __forceinline__ void over_row(float (&x)[kCount], Combine combine) {
   LTRP_UNROLL
@@ -103,7 +104,6 @@ __device__ __forceinline__ void over_row(float (&x)[kCount], Combine combine) {
       LTRP_UNROLL
       for (int w = 1; w < kWarps; ++w) x[c] = combine(x[c], partial[w * kCount + c]);
     }
-    __syncthreads();  // the next reduction writes here again
   }
 }
 
