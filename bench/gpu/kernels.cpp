@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "kernels/cuda/launchers.h"
@@ -144,15 +145,21 @@ std::vector<Case> cases_of(const Settings& settings) {
     a.anchor_output = anchor.data_ptr<float>();
     a.out = result.data_ptr<float>();
     const double flops = 4.0 * static_cast<double>(variants * kHeads * kTokens * kTokens * kHeadDim);
-    cases.push_back({"attention difference",
-                     "bfloat16",
-                     {variants, kHeads, kTokens, kHeadDim},
-                     values * (6 + 4),
-                     flops,
-                     [=] {
-                       (void)std::tie(qkv, dqkv, removed, anchor, result, image);
-                       cuda::launch_attention(a, nullptr);
-                     }});
+    // In float32, and on the tensor cores.
+    using Launch = void (*)(const args::Attention&, cuda::Stream);
+    for (const auto& [name, launch] :
+         {std::pair<const char*, Launch>{"attention difference", cuda::launch_attention},
+          std::pair<const char*, Launch>{"attention difference, split", cuda::launch_attention_split}}) {
+      cases.push_back({name,
+                       "bfloat16",
+                       {variants, kHeads, kTokens, kHeadDim},
+                       values * (6 + 4),
+                       flops,
+                       [=, launch = launch] {
+                         (void)std::tie(qkv, dqkv, removed, anchor, result, image);
+                         launch(a, nullptr);
+                       }});
+    }
   }
   {
     args::RemovalAttention a;
