@@ -89,7 +89,7 @@ TEST_CASE("CUDA attention with logits that leave one key, and with logits a thou
 TEST_CASE("CUDA attention_difference: q, k, v + dqkv without the removed key, minus the anchor") {
   uint64_t seed = 250;
   for (const HeadsShape& shape : heads_shapes()) {
-    for (size_t kind = 0; kind < all_products().size(); ++kind) {
+    for (size_t kind = static_cast<size_t>(shape.tokens) % 2; kind < all_products().size(); kind += 2) {
       const double size = std::array{1.0, 1e-3, 1e-20, 0.0}[static_cast<size_t>(seed) % 4];
       const VariantSet set = variant_set(shape.images, shape.variants, shape.tokens, shape.queries, ++seed);
       const int64_t width = 3 * shape.heads * shape.dim;

@@ -73,9 +73,9 @@ Dominated dominated(double above, int64_t tokens, int64_t dim, uint64_t seed) {
 
 TEST_CASE("CUDA removal_difference where the removed key has nearly all of the probability") {
   // 1 - p from 1e-1 to 1e-50: the others' probabilities have lost their digits, or underflow.
-  for (const double above : {1.0, 3.0, 4.0, 8.0, 14.0, 20.0, 40.0, 90.0, 120.0, 300.0}) {
-    for (const int64_t tokens : {2, 7, 17, 33, 70}) {
-      for (const int64_t dim : {5, 16, 20, 64, 160}) {
+  for (const double above : {1.0, 3.0, 4.0, 8.0, 20.0, 90.0, 300.0}) {
+    for (const int64_t tokens : {2, 7, 35}) {
+      for (const int64_t dim : {5, 64, 160}) {
         CAPTURE(above);
         CAPTURE(tokens);
         CAPTURE(dim);
