@@ -399,7 +399,7 @@ test.serial('the binding itself refuses what the library would not pass on', asy
   );
   await refused(
     () => looseCore['loadMae']!(job(), teacher, { device: 'cpu', precision: 'int4' }),
-    /precision must be one of 'float32', 'bfloat16', 'int8'/,
+    /precision must be one of 'float32', 'float16', 'bfloat16', 'fp8', 'int8'/,
   );
   await refused(() => looseCore['loadMae']!(job(), 'a\0b', {}), /NUL/);
   t.throws(
