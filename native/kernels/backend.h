@@ -23,6 +23,7 @@ struct PackedWeight {
   at::Tensor values;
   at::Tensor scale;       // [N], where the precision needs it
   at::Tensor zero_point;  // [N], where the library asks for it
+  at::Tensor one = {};    // [], where the library asks for a scale that is not wanted
 };
 
 struct Backend {

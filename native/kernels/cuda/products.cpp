@@ -67,6 +67,7 @@ PackedWeight pack(const at::Tensor& weight, Precision precision) {
     case Precision::kFloat8:
       result.scale = weight.abs().amax(1).div_(kLargestFloat8).clamp_min_(1e-30);
       result.values = (weight / result.scale.unsqueeze(1)).to(at::kFloat8_e4m3fn);
+      result.one = at::ones({}, result.scale.options());
       break;
     case Precision::kInt8:
       result.scale = weight.abs().amax(1).div_(127).clamp_min_(1e-30);
@@ -88,9 +89,8 @@ ProductRows multiply(const PackedWeight& weight, const RoundedRows& x) {
       // Both scales are left to who reads the product, at no cost; cuBLASLt is fastest with one scale for
       // all.
       if (fits_eight_bits(weight) && x.values.is_cuda()) {
-        const at::Tensor one = at::ones({}, weight.scale.options());
-        return {at::_scaled_mm(x.values, weight.values.t(), one, one, {}, {}, at::kBFloat16), x.scale,
-                weight.scale};
+        return {at::_scaled_mm(x.values, weight.values.t(), weight.one, weight.one, {}, {}, at::kBFloat16),
+                x.scale, weight.scale};
       }
       const at::Tensor wide = at::linear(x.values.to(at::kFloat), weight.values.to(at::kFloat));
       return {wide.to(at::kBFloat16), x.scale, weight.scale};
