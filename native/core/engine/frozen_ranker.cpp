@@ -11,6 +11,7 @@
 #include "kernels/delta.h"
 #include "kernels/forward.h"
 #include "kernels/parallel.h"
+#include "kernels/stages.h"
 
 namespace ltrp {
 
@@ -19,6 +20,9 @@ namespace {
 // Tokens that go through the network at a time: enough for full speed of the matrix products, few enough that
 // what passes from one to the next stays in a core's own cache.
 constexpr int64_t kTokensAtATime = 256;
+// Rows that a thread takes at least where threads share images: with fewer, reading the weights takes longer
+// than multiplying with them.
+constexpr int64_t kFewestRows = 24;
 
 bool eight_bits(Precision precision) {
   return precision == Precision::kInt8 || precision == Precision::kFloat8;
@@ -65,7 +69,7 @@ at::Tensor FrozenRanker::logits(const at::Tensor& given_images,
   };
 
   // Whole rounds of tasks for all threads; what is left is too little for that, and there the threads share
-  // each operator's rows.
+  // the images' rows.
   const Backend& backend = backend_of(images);
   const int64_t threads = at::in_parallel_region() ? 1 : backend.callers();
   const int64_t at_once =
@@ -77,8 +81,13 @@ at::Tensor FrozenRanker::logits(const at::Tensor& given_images,
   for_tasks(
       threads, tasks, [] { return c10::InferenceMode(); },
       [&](int64_t task, const c10::InferenceMode&) { compute(task * at_a_time, at_a_time); });
-  for (int64_t begin = tasks * at_a_time; begin < n; begin += most) {
-    compute(begin, std::min(most, n - begin));
+  const int64_t left = n - tasks * at_a_time, parts = std::min(threads, left * tokens / kFewestRows);
+  if (parts > 1) {
+    forward_shared(images.narrow(0, n - left, left),
+                   visible ? visible->narrow(0, n - left, left) : at::Tensor(), table, parts,
+                   result.narrow(0, n - left, left), context);
+  } else {
+    for (int64_t begin = n - left; begin < n; begin += most) compute(begin, std::min(most, n - begin));
   }
   context.progress(n, n);
   return result.to(at::kCPU);
@@ -104,6 +113,65 @@ at::Tensor FrozenRanker::forward(const at::Tensor& images, const at::Tensor& vis
                              .contiguous();
   add_rows({0, n * count, ids}, x.view({-1, width}), embedded);
   return model_.read_out(stack_.forward(x, config().head == RankerHead::kCls));
+}
+
+at::Tensor FrozenRanker::tokens_of(const std::vector<SharedPass::Segment>& segments, const at::Tensor& images,
+                                   const at::Tensor& ids, bool all_patches, const at::Tensor& table) const {
+  int64_t rows = 0, row = 0;
+  for (const SharedPass::Segment& segment : segments) rows += segment.size();
+  at::Tensor x = at::empty({rows, config().encoder.dim}, images.options());
+  for (const SharedPass::Segment& segment : segments) {
+    if (segment.first == 0) x[row++].copy_(table[0]);
+    const int64_t first = std::max<int64_t>(segment.first, 1), count = segment.end - first;
+    if (count == 0) continue;
+    const at::Tensor patches = ids[all_patches ? 0 : segment.image].narrow(0, first - 1, count);
+    const at::Tensor added = all_patches ? table.narrow(0, first, count) : table.index_select(0, patches + 1);
+    x.narrow(0, row, count).copy_(added);
+    add_rows({row, row + count, {}}, x,
+             embedding_(patch_rows(images.narrow(0, segment.image, 1), config().patch_size,
+                                   patches.unsqueeze(0), embedding_precision_)));
+    row += count;
+  }
+  return x;
+}
+
+void FrozenRanker::forward_shared(const at::Tensor& images, const at::Tensor& visible,
+                                  const at::Tensor& table, int64_t parts, const at::Tensor& out,
+                                  const RunContext& context) const {
+  const bool cls = config().head == RankerHead::kCls, all_patches = !visible.defined();
+  const at::Tensor ids =
+      all_patches ? at::arange(table.size(0) - 1, at::kLong).unsqueeze(0) : visible.contiguous();
+  SharedPass pass(stack_, images.size(0), ids.size(1) + 1, parts, cls);
+  const auto read_out = [&](int64_t part) {
+    const at::Tensor normed = pass.leave(part);
+    if (normed.size(0) == 0) return;
+    const at::Tensor logits = model_.head_logits(normed);
+    int64_t row = 0;
+    for (const SharedPass::Segment& segment : pass.segments(part)) {
+      const at::Tensor found = out[segment.image];
+      if (cls) {
+        if (segment.first == 0) found.copy_(logits[row++]);
+        continue;
+      }
+      // The CLS token has a row but no logit.
+      const int64_t first = std::max<int64_t>(segment.first, 1), count = segment.end - first;
+      const at::Tensor values = logits.narrow(0, row + first - segment.first, count).squeeze(1);
+      if (all_patches) {
+        found.narrow(0, first - 1, count).copy_(values);
+      } else {
+        found.index_copy_(0, ids[segment.image].narrow(0, first - 1, count), values);
+      }
+      row += segment.size();
+    }
+  };
+  for_stages(
+      parts, pass.stages(), [] { return c10::InferenceMode(); },
+      [&](int64_t stage, int64_t part, const c10::InferenceMode&) {
+        context.check();
+        if (stage == 0) pass.enter(part, tokens_of(pass.segments(part), images, ids, all_patches, table));
+        pass.advance(stage, part);
+        if (stage + 1 == pass.stages()) read_out(part);
+      });
 }
 
 int64_t FrozenRanker::weight_bytes() const {

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "core/engine/rounded_stack.h"
+#include "core/engine/shared_pass.h"
 #include "core/model/ranker.h"
 #include "core/run_context.h"
 
@@ -16,8 +18,9 @@ class FrozenRanker {
   FrozenRanker(PatchRanker model, Precision wanted);
 
   // images [n, 3, H, W] float32 contiguous, `visible` as for PatchRanker::forward -> logits [n, L] float32. A
-  // few images at a time go through the whole network on one thread, so that threads need not meet; an
-  // image's logits do not depend on the others. Progress counts images.
+  // few images at a time go through the whole network on one thread, so that threads need not meet; images
+  // that are too few for that are shared by row (shared_pass.h). An image's logits do not depend on the
+  // others. Progress counts images.
   at::Tensor logits(const at::Tensor& images, const std::optional<at::Tensor>& visible,
                     const RunContext& context) const;
 
@@ -29,6 +32,12 @@ class FrozenRanker {
  private:
   // Logits of the patches that go in; `table`: what the model adds to tokens, the embedding's bias included.
   at::Tensor forward(const at::Tensor& images, const at::Tensor& visible, const at::Tensor& table) const;
+  // All logits of images whose rows `parts` threads share, into `out` [n, L].
+  void forward_shared(const at::Tensor& images, const at::Tensor& visible, const at::Tensor& table,
+                      int64_t parts, const at::Tensor& out, const RunContext& context) const;
+  // The tokens of a part: embedded patches and positions.
+  at::Tensor tokens_of(const std::vector<SharedPass::Segment>& segments, const at::Tensor& images,
+                       const at::Tensor& ids, bool all_patches, const at::Tensor& table) const;
 
   PatchRanker model_;
   Precision precision_;

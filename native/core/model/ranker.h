@@ -41,6 +41,8 @@ class PatchRanker {
   // Tokens [n, T, D] after the final norm -> logits: [n, T - 1] of a token head, [n, L] of a CLS head, which
   // reads the first token only.
   at::Tensor read_out(const at::Tensor& normed) const;
+  // The head on rows that it reads, [R, D] -> [R, 1] of a token head, [R, L] of a CLS head.
+  at::Tensor head_logits(const at::Tensor& rows) const { return head_(rows); }
 
  private:
   PatchRanker() = default;
