@@ -36,8 +36,15 @@ FrozenRanker::FrozenRanker(PatchRanker model, Precision wanted)
       embedding_precision_(eight_bits(precision_) ? effective_precision(Precision::kBfloat16, model_.device())
                                                   : precision_),
       embedding_(model_.patch_embedding().weight.flatten(1), embedding_precision_),
-      stack_(model_.encoder(), precision_) {
+      stack_(model_.encoder(), precision_),
+      table_(table_for(config().grid())) {
   model_.drop_products();
+}
+
+at::Tensor FrozenRanker::table_for(Grid grid) const {
+  at::Tensor table = model_.token_table(grid);
+  table.slice(0, 1).add_(model_.patch_embedding().bias);
+  return table;
 }
 
 at::Tensor FrozenRanker::logits(const at::Tensor& given_images,
@@ -49,8 +56,7 @@ at::Tensor FrozenRanker::logits(const at::Tensor& given_images,
   const Grid grid = grid_of(images);
   const int64_t n = images.size(0), patches = grid.patches();
   const int64_t tokens = (visible ? visible->size(1) : patches) + 1;
-  const at::Tensor table = model_.token_table(grid);
-  table.slice(0, 1).add_(model_.patch_embedding().bias);
+  const at::Tensor table = grid == config().grid() ? table_ : table_for(grid);
   const at::Tensor result = at::zeros({n, patches}, images.options());
 
   std::atomic<int64_t> done{0};

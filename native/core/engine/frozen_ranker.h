@@ -30,7 +30,9 @@ class FrozenRanker {
   int64_t weight_bytes() const;
 
  private:
-  // Logits of the patches that go in; `table`: what the model adds to tokens, the embedding's bias included.
+  // What the model adds to tokens, the embedding's bias included: [1 + L, E].
+  at::Tensor table_for(Grid grid) const;
+  // Logits of the patches that go in; `table` from table_for().
   at::Tensor forward(const at::Tensor& images, const at::Tensor& visible, const at::Tensor& table) const;
   // All logits of images whose rows `parts` threads share, into `out` [n, L].
   void forward_shared(const at::Tensor& images, const at::Tensor& visible, const at::Tensor& table,
@@ -45,6 +47,7 @@ class FrozenRanker {
   Precision embedding_precision_;
   RoundedLinear embedding_;
   RoundedStack stack_;
+  at::Tensor table_;  // of the model's own grid
 };
 
 }  // namespace ltrp
