@@ -16,7 +16,7 @@ namespace ltrp {
 struct LinearWeights {
   at::Tensor weight;  // [out, in]
   at::Tensor bias;    // [out]
-  at::Tensor packed;  // the weight in oneDNN's layout, once pack() was called
+  at::Tensor packed;  // the weight in the layout of the products, once pack() was called
   at::Tensor operator()(const at::Tensor& x) const;
   // Float32 weights that will not change any more: products become several times faster, gradients
   // impossible.
