@@ -4,9 +4,9 @@
 
 #include <algorithm>
 
-#include "core/engine/masking.h"
 #include "kernels/difference.h"
 #include "kernels/pixels.h"
+#include "kernels/variants.h"
 
 namespace ltrp {
 
@@ -27,6 +27,7 @@ struct DeltaForm::Group {
   at::Tensor visible;   // [g, V]
   at::Tensor queries;   // [g, L - V] int32: masked tokens; undefined when whole images are wanted
   StackAnchor encoder;  // only where the encoder differs too
+  at::Tensor embedded;  // [g, V + 1, E], where a mask token takes a patch's place
   StackAnchor decoder;
   at::Tensor prediction;  // [g, L, C], for whole images
 };
@@ -56,8 +57,9 @@ DeltaForm::Group DeltaForm::prepare(const at::Tensor& images, const at::Tensor& 
       model_.decoder_input(latents.defined() ? latents : group.encoder.output, visible, group.grid));
   if (whole_image(options.metric)) {
     group.prediction = model_.predict(group.decoder.output.slice(1, 1));
+    if (options.drop == Drop::kBoth) group.embedded = model_.decoder_embed()(group.encoder.output);
   } else {
-    group.queries = (masked_from_visible(visible, group.grid.patches()) + 1).to(at::kInt);
+    group.queries = masked_tokens(visible, group.grid.patches()).to(at::kInt);
   }
   return group;
 }
@@ -79,25 +81,14 @@ at::Tensor DeltaForm::starting_difference(const Group& group, const VariantSet& 
         store_product(decoder_embed_(rows), embedded.narrow(0, range.begin, range.size()));
       },
       context);
-  // Latent 0 is CLS, latent s + 1 the s-th visible token: row ids [m, latents].
-  const at::Tensor image = set.image.to(at::kLong),
-                   start = at::arange(m, group.visible.options()).unsqueeze(1) * set.tokens;
-  const at::Tensor tokens = at::constant_pad_nd(group.visible.index_select(0, image) + 1, {1, 0}, 0);
-  const at::Tensor d = at::zeros({m * set.tokens, embedded.size(1)}, embedded.options());
-  d.index_copy_(0, (tokens + start).reshape({-1}), embedded);
+  StartingRows rows{set.image.to(at::kLong), {}, embedded, {}};
   if (options.drop == Drop::kBoth) {
     // The token itself is gone; what its encoder rows hold means nothing. Nobody sees its own row, except
     // that in a whole image its patch is predicted from the mask token that has taken its place.
-    const at::Tensor rows = group.visible.index({image, slot}) + 1 + start.squeeze(1);
-    if (whole_image(options.metric)) {
-      const at::Tensor latent = group.encoder.output.index({image, slot + 1});
-      d.index_copy_(0, rows,
-                    model_.tensors().at("mask_token").view({1, -1}) - model_.decoder_embed()(latent));
-    } else {
-      d.index_fill_(0, rows, 0);
-    }
+    rows.slot = slot;
+    rows.embedded = group.embedded;
   }
-  return d;
+  return ltrp::starting_difference(model_.decoder_tokens(group.visible, group.grid), rows);
 }
 
 // Variants [begin, end) of the group, numbered image-major: [end - begin].

@@ -13,16 +13,11 @@
 #include "kernels/difference.h"
 #include "kernels/parallel.h"
 #include "kernels/pixels.h"
+#include "kernels/variants.h"
 
 namespace ltrp {
 
 namespace {
-
-// Ids of [0, count) without `removed`, per variant: removed [m] -> [m, count - 1].
-at::Tensor ids_without(const at::Tensor& removed, int64_t count) {
-  const at::Tensor slots = at::arange(count - 1, removed.options());
-  return slots + slots.ge(removed.unsqueeze(1)).to(at::kLong);
-}
 
 // Everything about a group of images that its variants share.
 struct Group {
@@ -45,7 +40,7 @@ class DirectForm {
     Group group;
     group.images = images;
     group.visible = visible;
-    group.masked_tokens = masked_from_visible(visible, grid_.patches()) + 1;
+    group.masked_tokens = masked_tokens(visible, grid_.patches()).to(at::kLong);
     group.tokens = model_.decoder_input(model_.encode(images, visible), visible, grid_);
     group.first_qkv = model_.decoder().blocks.front().project_qkv(group.tokens);
     group.anchor = whole_image(options_.metric)
@@ -60,14 +55,14 @@ class DirectForm {
     const at::Tensor variant = at::arange(begin, end, group.visible.options());
     const at::Tensor image = variant.floor_divide(visible_per_image);
     const at::Tensor slot = variant.remainder(visible_per_image);
-    const at::Tensor removed = group.visible.index({image, slot}) + 1;  // token ids
+    const RemovedTokens removed{image, slot, group.visible.index({image, slot}) + 1};
     const at::Tensor anchor = group.anchor.index_select(0, image);
     if (whole_image(options_.metric)) {
-      const at::Tensor changed = image_of(whole_prediction(group, image, slot, removed));
+      const at::Tensor changed = image_of(whole_prediction(group, removed));
       return options_.metric == Metric::kSsim ? structural_similarity(anchor, changed)
                                               : peak_signal_to_noise(anchor, changed);
     }
-    const at::Tensor changed = masked_prediction(group, image, slot, removed);
+    const at::Tensor changed = masked_prediction(group, removed);
     return options_.metric == Metric::kL1 ? mean_absolute_difference(anchor, changed)
                                           : mean_squared_difference(anchor, changed);
   }
@@ -96,56 +91,54 @@ class DirectForm {
   }
 
   // Latents of the variants under drop = encoder or both, and the ids they belong to.
-  at::Tensor hidden_latents(const Group& group, const at::Tensor& image, const at::Tensor& slot) const {
+  at::Tensor hidden_latents(const Group& group, const RemovedTokens& removed) const {
+    const at::Tensor& image = removed.image;
     at::Tensor hidden = at::zeros({image.size(0), group.visible.size(1)}, image.options().dtype(at::kBool));
-    hidden.scatter_(1, slot.unsqueeze(1), true);
+    hidden.scatter_(1, removed.slot.unsqueeze(1), true);
     return model_.encode(group.images.index_select(0, image), group.visible.index_select(0, image), hidden);
   }
 
-  // The decoder's input without the removed token: [m, L, E].
-  at::Tensor input_without(const Group& group, const at::Tensor& image, const at::Tensor& slot,
-                           const at::Tensor& removed) const {
-    const at::Tensor remaining = ids_without(removed, grid_.patches() + 1);
-    if (options_.drop == Drop::kDecoder) return gather_tokens(group.tokens, image, remaining);
-    const at::Tensor visible =
-        group.visible.index_select(0, image).gather(1, ids_without(slot, group.visible.size(1)));
-    const at::Tensor latents = model_.encode(group.images.index_select(0, image), visible);
-    return gather_tokens(model_.decoder_input(latents, visible, grid_), remaining);
+  // Patches that the variants still see: [m, V - 1].
+  at::Tensor visible_without(const Group& group, const RemovedTokens& removed) const {
+    const at::Tensor slots = at::arange(group.visible.size(1) - 1, removed.slot.options());
+    const at::Tensor remaining = slots + slots.ge(removed.slot.unsqueeze(1)).to(at::kLong);
+    return group.visible.index_select(0, removed.image).gather(1, remaining);
   }
 
-  at::Tensor masked_prediction(const Group& group, const at::Tensor& image, const at::Tensor& slot,
-                               const at::Tensor& removed) const {
-    at::Tensor query_ids = group.masked_tokens.index_select(0, image);
+  at::Tensor masked_prediction(const Group& group, const RemovedTokens& removed) const {
     if (options_.drop == Drop::kEncoder) {
-      const at::Tensor tokens = model_.decoder_input(hidden_latents(group, image, slot),
-                                                     group.visible.index_select(0, image), grid_);
-      return model_.decode_at(tokens, query_ids);
+      const at::Tensor tokens = model_.decoder_input(hidden_latents(group, removed),
+                                                     group.visible.index_select(0, removed.image), grid_);
+      return model_.decode_at(tokens, group.masked_tokens.index_select(0, removed.image));
     }
-    // The tokens behind the gap have moved up by one.
-    query_ids = query_ids - query_ids.gt(removed.unsqueeze(1)).to(at::kLong);
-    const at::Tensor tokens = input_without(group, image, slot, removed);
-    if (options_.drop == Drop::kBoth) return model_.decode_at(tokens, query_ids);
-    const at::Tensor remaining = ids_without(removed, grid_.patches() + 1);
-    return model_.decode_at(tokens, query_ids, gather_tokens(group.first_qkv, image, remaining));
+    const at::Tensor query_ids = masked_tokens(group.visible, grid_.patches(), &removed).to(at::kLong);
+    if (options_.drop == Drop::kBoth) {
+      const at::Tensor latents =
+          model_.encode(group.images.index_select(0, removed.image), visible_without(group, removed));
+      const DecoderTokens tokens = model_.decoder_tokens(group.visible, grid_);
+      return model_.decode_at(decoder_input_without(tokens, removed, model_.decoder_embed()(latents)),
+                              query_ids);
+    }
+    return model_.decode_at(delete_rows(group.tokens, removed), query_ids,
+                            delete_rows(group.first_qkv, removed));
   }
 
   // Predictions of all L patches. The removed token is hidden rather than deleted here: its own residual
   // stream is all that predicts its patch.
-  at::Tensor whole_prediction(const Group& group, const at::Tensor& image, const at::Tensor& slot,
-                              const at::Tensor& removed) const {
+  at::Tensor whole_prediction(const Group& group, const RemovedTokens& removed) const {
+    const at::Tensor& image = removed.image;
     if (options_.drop == Drop::kEncoder) {
-      return model_.decode(model_.decoder_input(hidden_latents(group, image, slot),
-                                                group.visible.index_select(0, image), grid_));
+      return model_.decode(
+          model_.decoder_input(hidden_latents(group, removed), group.visible.index_select(0, image), grid_));
     }
     const int64_t tokens = grid_.patches() + 1;
     at::Tensor hidden = at::zeros({image.size(0), tokens}, image.options().dtype(at::kBool));
-    hidden.scatter_(1, removed.unsqueeze(1), true);
+    hidden.scatter_(1, removed.token.unsqueeze(1), true);
     at::Tensor input;
     if (options_.drop == Drop::kDecoder) {
       input = group.tokens.index_select(0, image);
     } else {
-      const at::Tensor visible =
-          group.visible.index_select(0, image).gather(1, ids_without(slot, group.visible.size(1)));
+      const at::Tensor visible = visible_without(group, removed);
       input =
           model_.decoder_input(model_.encode(group.images.index_select(0, image), visible), visible, grid_);
     }

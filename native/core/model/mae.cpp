@@ -115,17 +115,14 @@ void MaskedAutoencoder::drop_unpacked() {
 
 at::Tensor MaskedAutoencoder::decoder_input(const at::Tensor& latents, const at::Tensor& visible,
                                             Grid grid) const {
+  const DecoderTokens tokens = decoder_tokens(visible, grid);
+  return ltrp::decoder_input(tokens, decoder_embed_(latents));
+}
+
+DecoderTokens MaskedAutoencoder::decoder_tokens(const at::Tensor& visible, Grid grid) const {
   require_decoder();
-  const at::Tensor embedded = decoder_embed_(latents);
-  const int64_t n = embedded.size(0), dim = embedded.size(2);
-  const at::Tensor& mask_token = tensors_.at("mask_token");
-  // Under autocast the projection is narrower than the mask token: everything meets in the embedded dtype.
-  const at::Tensor tokens =
-      mask_token.to(embedded.scalar_type())
-          .expand({n, grid.patches(), dim})
-          .scatter(1, visible.unsqueeze(-1).expand({-1, -1, dim}), embedded.slice(1, 1));
-  return at::cat({embedded.slice(1, 0, 1), tokens}, 1) +
-         positions_for(tensors_.at("decoder_pos_embed"), config_.grid(), grid);
+  return {visible, tensors_.at("mask_token"),
+          positions_for(tensors_.at("decoder_pos_embed"), config_.grid(), grid)};
 }
 
 at::Tensor MaskedAutoencoder::decode(const at::Tensor& tokens) const {

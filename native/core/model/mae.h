@@ -9,6 +9,7 @@
 #include "core/checkpoint/checkpoint.h"
 #include "core/model/config.h"
 #include "core/model/transformer.h"
+#include "kernels/variants.h"
 
 namespace ltrp {
 
@@ -46,6 +47,9 @@ class MaskedAutoencoder {
   // latents [n, V + 1, D] -> decoder input [n, L + 1, E]: embedded, unshuffled over mask tokens, positions
   // added.
   at::Tensor decoder_input(const at::Tensor& latents, const at::Tensor& visible, Grid grid) const;
+
+  // What decoder_input() puts embedded latents between, for engines that put them there themselves.
+  DecoderTokens decoder_tokens(const at::Tensor& visible, Grid grid) const;
 
   // tokens [n, T, E] -> predictions [n, T - 1, p * p * 3] of the tokens after CLS.
   at::Tensor decode(const at::Tensor& tokens) const;
