@@ -276,15 +276,25 @@ at::Tensor images_argument(const Napi::Value& value) {
            describe_value(value) + " came.");
   }
   const auto object = value.As<Napi::Object>();
+  const Napi::Value data = object.Get("data");
+  if (data.IsTypedArray() && data.As<Napi::TypedArray>().TypedArrayType() == napi_uint8_array) {
+    const auto shape = shape_argument(object.Get("shape"), "images.shape", 4, "[images, height, width, 3]");
+    if (shape[3] != 3) {
+      refuse("images.shape of bytes must be [images, height, width, 3], but there are " +
+             std::to_string(shape[3]) + " channels instead of 3.");
+    }
+    return byte_tensor(data, "images.data", element_count(shape)).view(shape);
+  }
   const auto shape = shape_argument(object.Get("shape"), "images.shape", 4, "[images, 3, height, width]");
   if (shape[1] != 3) {
     refuse("images.shape must be [images, 3, height, width], but there are " + std::to_string(shape[1]) +
            " channels instead of 3.");
   }
-  return float_tensor(object.Get("data"), "images.data", shape, /*finite=*/false);
+  return float_tensor(data, "images.data", shape, /*finite=*/false);
 }
 
 void check_finite_images(const at::Tensor& images) {
+  if (images.scalar_type() == at::kByte) return;
   // In float64 the sum of finite float32 values cannot overflow, so a sum that is not finite means a value
   // that is not.
   const at::Tensor sums = images.sum({1, 2, 3}, /*keepdim=*/false, at::kDouble).contiguous();

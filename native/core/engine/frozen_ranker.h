@@ -1,11 +1,13 @@
 // A ranker that is not trained any more, in the precision it was loaded for.
 #pragma once
 
+#include <memory>
 #include <optional>
 
 #include "core/engine/rounded_stack.h"
 #include "core/model/ranker.h"
 #include "core/run_context.h"
+#include "kernels/replays.h"
 
 namespace ltrp {
 
@@ -14,10 +16,13 @@ class FrozenRanker {
   // Takes a float32 model, lays its weights out for inference and drops what training would need. The
   // precision is effective_precision(wanted).
   FrozenRanker(PatchRanker model, Precision wanted);
+  FrozenRanker(const FrozenRanker&) = delete;  // its recordings call it
+  FrozenRanker& operator=(const FrozenRanker&) = delete;
 
-  // images [n, 3, H, W] float32 contiguous, `visible` as for PatchRanker::forward -> logits [n, L] float32. A
-  // few images at a time go through the whole network on one thread, so that threads need not meet; an
-  // image's logits do not depend on the others. Progress counts images.
+  // images [n, 3, H, W] float32 contiguous, or bytes [n, H, W, 3] that are normalised with the model's own
+  // mean and standard deviation; `visible` as for PatchRanker::forward -> logits [n, L] float32. A few images
+  // at a time go through the whole network on one thread, so that threads need not meet; an image's logits do
+  // not depend on the others. Progress counts images.
   at::Tensor logits(const at::Tensor& images, const std::optional<at::Tensor>& visible,
                     const RunContext& context) const;
 
@@ -25,8 +30,14 @@ class FrozenRanker {
   Grid grid_of(const at::Tensor& images) const { return model_.grid_of(images); }
   Precision precision() const { return precision_; }
   int64_t weight_bytes() const;
+  const Replays& replays() const { return *replays_; }
 
  private:
+  // The same on a device that work is queued on.
+  at::Tensor queued_logits(const at::Tensor& images, const std::optional<at::Tensor>& visible,
+                           const RunContext& context) const;
+  // What the model adds to the tokens of a grid, the embedding's bias included.
+  at::Tensor biased_table(Grid grid) const;
   // Logits of the patches that go in; `table`: what the model adds to tokens, the embedding's bias included.
   at::Tensor forward(const at::Tensor& images, const at::Tensor& visible, const at::Tensor& table) const;
 
@@ -36,6 +47,7 @@ class FrozenRanker {
   Precision embedding_precision_;
   RoundedLinear embedding_;
   RoundedStack stack_;
+  std::shared_ptr<Replays> replays_ = std::make_shared<Replays>();
 };
 
 }  // namespace ltrp

@@ -5,14 +5,19 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <memory>
 #include <mutex>
+#include <string>
+#include <vector>
 
+#include "core/engine/image_feed.h"
 #include "core/engine/masking.h"
 #include "core/model/cost.h"
 #include "kernels/backend.h"
 #include "kernels/difference.h"
 #include "kernels/parallel.h"
 #include "kernels/pixels.h"
+#include "kernels/replays.h"
 #include "kernels/variants.h"
 
 namespace ltrp {
@@ -146,7 +151,7 @@ class DirectForm {
   }
 
   const MaskedAutoencoder& model_;
-  const LeaveOneOutOptions& options_;
+  LeaveOneOutOptions options_;
   Grid grid_;
 };
 
@@ -159,45 +164,69 @@ void check(const MaskedAutoencoder& model, const at::Tensor& images, const at::T
     throw Error(codes::kInvalidArgument,
                 "drop 'both' needs at least two visible patches; lower the mask ratio.");
   }
-  if (whole_image(options.metric) && (images.size(2) < 11 || images.size(3) < 11)) {
+  const int64_t shorter = std::min(grid.rows, grid.columns) * model.config().patch_size;
+  if (whole_image(options.metric) && shorter < 11) {
     throw Error(codes::kInvalidArgument, "The metrics psnr and ssim need images of at least 11 x 11 pixels.");
   }
 }
 
-// images and visible on the model's device.
-at::Tensor direct_metric(const MaskedAutoencoder& model, const at::Tensor& images, const at::Tensor& visible,
+// `images` on the host or on the model's device; [n, V] there. `replays`: null where nothing is recorded.
+at::Tensor direct_metric(Queue& queue, Replays* replays, const MaskedAutoencoder& model,
+                         const at::Tensor& images, const at::Tensor& visible,
                          const LeaveOneOutOptions& options, const RunContext& context) {
   const int64_t n = images.size(0), visible_per_image = visible.size(1), variants = n * visible_per_image;
-  const DirectForm engine(model, options, model.grid_of(images));
+  const Grid grid = model.grid_of(images);
+  const DirectForm engine(model, options, grid);
+  const bool recorded = replays != nullptr && queue.records();
   // Each thread takes variants through the whole decoder: no barriers, and what passes from one layer to the
   // next stays in its own cache. A chunk fits the memory budget and is short enough that a cancelled call
-  // ends at once.
-  const Backend& backend = backend_of(images);
-  const int64_t threads = backend.callers();
-  const int64_t fit_memory =
-      std::max<int64_t>(1, options.memory_budget / (threads * engine.bytes_per_variant()));
+  // ends at once. Recordings keep their memory: half of the budget is theirs.
+  const Backend& backend = backend_of(visible);
+  const int64_t threads = backend.callers(), budget = options.memory_budget / (recorded ? 2 : 1);
+  const int64_t fit_memory = std::max<int64_t>(1, budget / (threads * engine.bytes_per_variant()));
   const int64_t fit_time =
-      items_between_polls(engine.flops_per_variant(visible_per_image), images.device().type());
+      items_between_polls(engine.flops_per_variant(visible_per_image), visible.device().type());
   const int64_t chunk = std::min(fit_memory, fit_time);
   // The anchors of a group stay alive while its variants run, and cost about a variant each. Several chunks
-  // per thread, so that no thread waits long for the others.
+  // per thread, so that no thread waits long for the others; a device that work is queued on takes a group in
+  // one piece where that is possible.
   const int64_t busy = std::max(kImagesToEncode, 8 * threads * chunk / visible_per_image + 1);
-  const int64_t group_images = std::clamp<int64_t>(std::min(fit_memory, busy), 1, n);
+  const int64_t in_one_piece = std::max<int64_t>(1, chunk / visible_per_image);
+  const int64_t group_images =
+      std::clamp<int64_t>(std::min(fit_memory, recorded ? in_one_piece : busy), 1, n);
+  const std::string key =
+      std::to_string(static_cast<int>(options.drop)) + ' ' + std::to_string(static_cast<int>(options.metric));
 
-  at::Tensor result = at::empty({variants}, images.options().dtype(model.dtype()));
+  at::Tensor result = at::empty({variants}, visible.options().dtype(model.dtype()));
+  ImageFeed feed(queue, images, group_images);
   std::mutex progress;
   int64_t done = 0;
   for (int64_t first = 0; first < n; first += group_images) {
     context.check();
     const int64_t last = std::min(n, first + group_images);
-    const Group group = engine.prepare(images.slice(0, first, last), visible.slice(0, first, last));
     const int64_t group_variants = (last - first) * visible_per_image, offset = first * visible_per_image;
+    const at::Tensor part = feed.next(), seen = visible.slice(0, first, last);
+    if (recorded && group_variants <= chunk) {
+      const auto whole = [engine, group_variants](const std::vector<at::Tensor>& inputs) {
+        return std::vector<at::Tensor>{engine.run(engine.prepare(inputs[0], inputs[1]), 0, group_variants)};
+      };
+      result.slice(0, offset, offset + group_variants)
+          .copy_(replays->run(queue, key, {part, seen}, options.memory_budget / 2, whole)[0]);
+      feed.prefetch();
+      queue.keep_pace();
+      done += group_variants;
+      context.progress(done, variants);
+      continue;
+    }
+    const Group group = engine.prepare(part, seen);
+    feed.prefetch();
     for_tasks(
         threads, (group_variants + chunk - 1) / chunk, [] { return c10::InferenceMode(); },
         [&](int64_t task, const c10::InferenceMode&) {
           context.check();
           const int64_t begin = task * chunk, end = std::min(group_variants, begin + chunk);
           result.slice(0, offset + begin, offset + end).copy_(engine.run(group, begin, end));
+          if (backend.asynchronous) queue.keep_pace();
           const std::lock_guard lock(progress);
           done += end - begin;
           context.progress(done, variants);
@@ -218,16 +247,21 @@ at::Tensor leave_one_out_metric(const Teacher& teacher, const at::Tensor& images
   const MaskedAutoencoder& model = teacher.model();
   check(model, images, visible, options);
   const c10::DeviceGuard guard(model.device());
-  const at::Tensor here = images.to(model.device()), visible_here = visible.to(model.device());
   LeaveOneOutOptions fitting = options;
-  fitting.memory_budget = std::min(options.memory_budget, backend_of(here).free_memory() / 2);
+  fitting.memory_budget =
+      std::min(options.memory_budget, backend_of(model.device().type()).free_memory() / 2);
+  const auto direct = [&] {
+    const std::unique_ptr<Queue> queue = open_queue(model.device());
+    const at::Tensor visible_here = visible.to(model.device());
+    return queue->download(
+        direct_metric(*queue, teacher.replays(), model, images, visible_here, fitting, context));
+  };
   for (;;) {
     try {
-      const at::Tensor metric = teacher.delta() != nullptr
-                                    ? teacher.delta()->metric(here, visible_here, fitting, context)
-                                    : direct_metric(model, here, visible_here, fitting, context);
-      return metric.to(at::kCPU);
+      return teacher.delta() != nullptr ? teacher.delta()->metric(images, visible, fitting, context)
+                                        : direct();
     } catch (const c10::OutOfMemoryError& error) {
+      if (teacher.replays() != nullptr) teacher.replays()->clear();
       if (fitting.memory_budget <= kSmallestBudget) {
         throw Error(codes::kOutOfMemory,
                     std::string("The device's memory does not suffice for a single image: ") +

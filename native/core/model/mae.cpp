@@ -27,7 +27,7 @@ MaskedAutoencoder::MaskedAutoencoder(const MaeCheckpoint& checkpoint, at::Scalar
   bind();
 }
 
-MaskedAutoencoder MaskedAutoencoder::initialized(const MaeConfig& config, uint64_t seed) {
+MaskedAutoencoder MaskedAutoencoder::initialized(const MaeConfig& config, uint64_t seed, at::Device device) {
   validate(config);
   at::Generator generator = generator_for(seed, 0);
   MaskedAutoencoder model;
@@ -46,6 +46,8 @@ MaskedAutoencoder MaskedAutoencoder::initialized(const MaeConfig& config, uint64
     initialize_layer_norm(tensors, "decoder_norm", config.decoder->dim);
     initialize_linear(tensors, "decoder_pred", config.decoder->dim, config.patch_values(), generator);
   }
+  model.device_ = device;
+  if (!device.is_cpu()) tensors = converted(tensors, at::kFloat, device);
   model.bind();
   return model;
 }
@@ -69,12 +71,22 @@ Grid MaskedAutoencoder::grid_of(const at::Tensor& images) const {
   return checked_grid(images, config_.patch_size);
 }
 
+// [n, V, 3 * p * p], as the patch projection reads them.
+at::Tensor MaskedAutoencoder::visible_patches(const at::Tensor& images, const at::Tensor& visible) const {
+  if (images.scalar_type() != at::kByte) {
+    return gather_tokens(patchify_channels_first(images.to(dtype_), config_.patch_size), visible);
+  }
+  const RoundedRows rows = byte_patch_rows(images.contiguous(), config_.mean, config_.std, config_.patch_size,
+                                           visible.contiguous(), Precision::kFloat32);
+  return rows.values.view({visible.size(0), visible.size(1), -1}).to(dtype_);
+}
+
 at::Tensor MaskedAutoencoder::encoder_input(const at::Tensor& images, const at::Tensor& visible) const {
   const Grid grid = grid_of(images);
   const at::Tensor positions = positions_for(tensors_.at("pos_embed"), config_.grid(), grid);
-  const at::Tensor patches = patchify_channels_first(images.to(dtype_), config_.patch_size);
+  const at::Tensor patches = visible_patches(images, visible);
   const at::Tensor visible_positions = positions[0].slice(0, 1).index_select(0, visible.reshape({-1}));
-  const at::Tensor tokens = patch_embedding_(gather_tokens(patches, visible)) +
+  const at::Tensor tokens = patch_embedding_(patches) +
                             visible_positions.view({visible.size(0), visible.size(1), config_.encoder.dim});
   const at::Tensor cls =
       (tensors_.at("cls_token") + positions.slice(1, 0, 1)).expand({tokens.size(0), 1, -1});
