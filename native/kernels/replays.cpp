@@ -1,6 +1,7 @@
 #include "kernels/replays.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/InferenceMode.h>
 
 #include <algorithm>
 #include <numeric>
@@ -11,7 +12,11 @@ namespace {
 
 // Keys that were seen once; more of them than recordings, so that a batch's odd last piece does not push out
 // what comes back.
-constexpr size_t kMostKeys = 16;
+constexpr size_t kMostKeys = 4 * Replays::kMost;
+
+// Recording costs as much as the work itself: of more kinds of work in turn than are kept, none would be
+// replayed.
+constexpr int kMostTimes = 3;
 
 std::string key_of(const std::string& name, const std::vector<at::Tensor>& inputs) {
   std::string key = name;
@@ -38,6 +43,8 @@ std::vector<at::Tensor> Replays::run(Queue& queue, const std::string& name,
   if (!queue.records()) return work(inputs);
   const std::unique_lock lock(mutex_, std::try_to_lock);
   if (!lock.owns_lock() || refused_) return work(inputs);
+  // The static inputs are overwritten by whoever calls next, inside inference mode or not.
+  const c10::InferenceMode inference;
   const std::string key = key_of(name, inputs);
   const auto found =
       std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) { return entry.key == key; });
@@ -58,7 +65,7 @@ std::vector<at::Tensor> Replays::run(Queue& queue, const std::string& name,
   }
   // On this very queue once more: what libraries prepare at their first call must not be part of a recording.
   const std::vector<at::Tensor> result = work(inputs);
-  if (!entry.too_large) record(queue, entry, inputs, most_bytes, work);
+  if (!entry.too_large && entry.times < kMostTimes) record(queue, entry, inputs, most_bytes, work);
   return result;
 }
 
@@ -83,6 +90,7 @@ void Replays::record(Queue& queue, Entry& entry, const std::vector<at::Tensor>& 
     }
     return;
   }
+  ++entry.times;
   entry.work = work;
   entry.bytes = entry.recording->bytes() + bytes_of(entry.inputs);
   make_room(most_bytes);
@@ -99,10 +107,12 @@ void Replays::make_room(int64_t most_bytes) {
     }
     // The newest by itself is too much: it would be so the next time.
     const bool alone = entry.bytes > most_bytes;
-    const std::string key = entry.key;
-    entry = Entry();
-    entry.key = key;
     entry.too_large = alone;
+    entry.bytes = 0;
+    entry.recording.reset();
+    entry.work = nullptr;
+    entry.inputs.clear();
+    entry.outputs.clear();
   }
 }
 
@@ -120,6 +130,26 @@ int64_t Replays::replayed() const {
 void Replays::clear() {
   const std::lock_guard lock(mutex_);
   entries_.clear();
+}
+
+std::string recording_check(c10::Device device) {
+  try {
+    const std::unique_ptr<Queue> queue = open_queue(device);
+    if (!queue->records()) return {};
+    Replays replays;
+    for (int call = 0; call < 3; ++call) {
+      const at::Tensor x = at::full({4}, call, at::TensorOptions(device).dtype(at::kFloat));
+      const at::Tensor sum = queue->download(replays.run(
+          *queue, "check", {x}, int64_t{1} << 30,
+          [](const std::vector<at::Tensor>& inputs) { return std::vector<at::Tensor>{inputs[0] + 1}; })[0]);
+      if (sum.sum().item<double>() != 4 * (call + 1)) return "a replayed sum was wrong";
+    }
+    return replays.replayed() == 1 ? std::string() : recording_problem();
+  } catch (const c10::Error& error) {
+    return error.what_without_backtrace();
+  } catch (const std::exception& error) {
+    return error.what();
+  }
 }
 
 }  // namespace ltrp

@@ -12,11 +12,12 @@
 
 namespace ltrp {
 
-// A few recordings, the one that was not used for longest dropped first. Threads may share it: who finds it
-// in use runs the work without. Where a device refuses to record, it is not asked again.
+// A few recordings, the one that was not used for longest dropped first; what is dropped again and again is
+// not recorded any more. Threads may share it: who finds it in use runs the work without. Where a device
+// refuses to record, it is not asked again.
 class Replays {
  public:
-  static constexpr size_t kMost = 4;
+  static constexpr size_t kMost = 8;
 
   // What work(inputs) returns, by a replay where there is one of the same `key` and the same shapes and types
   // of the inputs; the outputs are good until the next call with that key. All recordings together keep at
@@ -33,6 +34,7 @@ class Replays {
   struct Entry {
     std::string key;
     bool too_large = false;
+    int times = 0;  // recorded
     int64_t bytes = 0;
     DeviceWork work;  // keeps alive what the recorded steps read
     std::vector<at::Tensor> inputs, outputs;
@@ -47,5 +49,9 @@ class Replays {
   bool refused_ = false;
   int64_t replayed_ = 0;
 };
+
+// Records and replays a sum on that device. Why that failed, in the device's words; empty when it works or
+// when the device records nothing.
+std::string recording_check(c10::Device device);
 
 }  // namespace ltrp
