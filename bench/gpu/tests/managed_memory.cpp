@@ -1,5 +1,5 @@
-// Lets tests that hand a CPU's tensors to kernels run on a GPU unchanged: LibTorch's CPU memory is managed by CUDA,
-// which both sides can read, and every launch waits for its kernel.
+// Lets tests that hand a CPU's tensors to kernels run on a GPU unchanged: LibTorch's CPU memory is managed by
+// CUDA, which both sides can read, and every launch waits for its kernel.
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/util/Exception.h>

@@ -19,8 +19,7 @@ class MaskedAutoencoder {
   explicit MaskedAutoencoder(const MaeCheckpoint& checkpoint, at::ScalarType dtype = at::kFloat,
                              at::Device device = at::kCPU);
   // Freshly initialised for training, reproducible from `seed`; the same weights on every device.
-  static MaskedAutoencoder initialized(const MaeConfig& config, uint64_t seed,
-                                 at::Device device = at::kCPU);
+  static MaskedAutoencoder initialized(const MaeConfig& config, uint64_t seed, at::Device device = at::kCPU);
 
   const MaeConfig& config() const { return config_; }
   // Canonical name -> weight; the tensors are the model's own (training updates them in place).
