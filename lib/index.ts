@@ -48,6 +48,7 @@ export type {
   Drop,
   Encoding,
   ImageBatch,
+  PixelBatch,
   JobOptions,
   LoadOptions,
   LossName,

@@ -13,8 +13,8 @@ const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
 const native = {
   // The one door through which CUDA is exchanged for its emulation.
   kernels: ['test/emulation/cuda.h'],
-  // What the driver says about GPUs is judged above the kernels.
-  'core/top': ['kernels/cuda/devices.h'],
+  // What the driver says about GPUs is judged above the kernels, and whether one records is asked there.
+  'core/top': ['kernels/cuda/devices.h', 'kernels/replays.h'],
   'core/model': ['core/top', 'kernels', 'core/checkpoint/checkpoint.h'],
   'core/engine': ['core/top', 'core/model', 'kernels'],
   'core/checkpoint': ['core/top', 'core/model'],

@@ -141,6 +141,7 @@ async function rank(patterns: readonly string[], settings: RankSettings): Promis
     keepRatio: settings.keep,
     scoreShare: settings.scoreShare,
     seed: settings.seed,
+    device: settings.device,
     signal: interruptSignal(),
   });
   const lines: string[] = [];

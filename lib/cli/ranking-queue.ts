@@ -4,6 +4,7 @@ import { permutation } from '../data/shuffle.js';
 import { normalizePictures } from '../images.js';
 import type { PatchRanker } from '../patch-ranker.js';
 import { keepCount, selectPatches } from '../selection.js';
+import type { Device } from '../types.js';
 
 /** A picture as the queue takes it: RGB bytes of `size`. */
 export interface QueuedPicture {
@@ -16,6 +17,8 @@ export interface QueueSettings {
   keepRatio: number;
   scoreShare: number;
   seed: number;
+  /** Where the kept patches are chosen. Default: on the CPU. */
+  device?: Device;
   signal: AbortSignal;
 }
 
@@ -98,7 +101,7 @@ export class RankingQueue {
   /** Never rejects: every picture of the batch gets its result or its error. */
   async #compute(batch: readonly Waiting[]): Promise<void> {
     try {
-      const { keepRatio, scoreShare, seed, signal } = this.#settings;
+      const { keepRatio, scoreShare, seed, device, signal } = this.#settings;
       const { patchSize, mean, std } = this.#ranker.config;
       const count = batch.length;
       const [height, width] = (batch[0] as Waiting).picture.size;
@@ -122,6 +125,7 @@ export class RankingQueue {
         keep,
         scoreShare,
         densityNoise,
+        ...(device !== undefined && { device }),
         patchSize,
         signal,
       });

@@ -50,11 +50,19 @@ export interface NativeRankerConfig {
   std: [number, number, number];
 }
 
-/** Normalised pixels, NCHW float32: data.length === n * 3 * height * width. */
-export interface NativeImages {
-  data: Float32Array;
-  shape: readonly [images: number, channels: 3, height: number, width: number];
-}
+/**
+ * Normalised pixels, NCHW float32: data.length === n * 3 * height * width. Models take bytes too, row by row, RGB, and
+ * normalise them with their own mean and standard deviation.
+ */
+export type NativeImages =
+  | {
+      data: Float32Array;
+      shape: readonly [images: number, channels: 3, height: number, width: number];
+    }
+  | {
+      data: Uint8Array;
+      shape: readonly [images: number, height: number, width: number, channels: 3];
+    };
 
 /** What matrix products are computed in. Scores take the delta form below float32. */
 export type NativePrecision = 'float32' | 'float16' | 'bfloat16' | 'fp8' | 'int8';
@@ -130,6 +138,11 @@ export interface NativePicture {
 }
 
 export type LossName = 'pointWise' | 'listNet' | 'listMle' | 'rankNet' | 'focusedRank';
+
+/** Where a trainer computes. Not part of a run: `options` does not name it, and a checkpoint goes on anywhere. */
+export interface NativeTrainingPlace {
+  device: string;
+}
 
 /** Options shared by both trainers. Units: images for sizes, optimizer steps for lengths. */
 export interface NativeTrainingOptions {
@@ -240,6 +253,8 @@ export interface CoreInfo {
   accelerators: NativeAccelerator[]; // those that the driver reports, usable or not
   acceleratorProblem: string | null; // why none of them can be used, without a full stop; null when one can
   autoDevice: string; // what 'auto' leads to
+  /** Why work cannot be recorded on that device and is queued step by step, in the device's words; null when it can. */
+  recordingProblem: string | null;
 }
 
 export interface NativeAccelerator {
@@ -285,6 +300,7 @@ export interface CoreBinding {
       scoreShare: number;
       seed: number;
       mode: 'default' | 'compat';
+      device?: string | undefined; // default 'cpu'
       densityNoise?: Float32Array | undefined; // [n * L]
       memberNoise?: Float32Array | undefined; // [n * L]
     },
@@ -322,7 +338,7 @@ export interface CoreBinding {
   ): Promise<NativeWeights>;
   createTrainer(
     job: NativeJob,
-    options: NativePretrainOptions | NativeRankerTrainingOptions,
+    options: (NativePretrainOptions | NativeRankerTrainingOptions) & NativeTrainingPlace,
   ): Promise<NativeTrainer>;
-  resumeTrainer(job: NativeJob, path: string): Promise<NativeTrainer>;
+  resumeTrainer(job: NativeJob, path: string, place: NativeTrainingPlace): Promise<NativeTrainer>;
 }

@@ -275,12 +275,21 @@ at::Tensor images_argument(const Napi::Value& value) {
            describe_value(value) + " came.");
   }
   const auto object = value.As<Napi::Object>();
+  const Napi::Value data = object.Get("data");
+  if (data.IsTypedArray() && data.As<Napi::TypedArray>().TypedArrayType() == napi_uint8_array) {
+    const auto shape = shape_argument(object.Get("shape"), "images.shape", 4, "[images, height, width, 3]");
+    if (shape[3] != 3) {
+      refuse("images.shape of bytes must be [images, height, width, 3], but there are " +
+             std::to_string(shape[3]) + " channels instead of 3.");
+    }
+    return byte_tensor(data, "images.data", element_count(shape)).view(shape);
+  }
   const auto shape = shape_argument(object.Get("shape"), "images.shape", 4, "[images, 3, height, width]");
   if (shape[1] != 3) {
     refuse("images.shape must be [images, 3, height, width], but there are " + std::to_string(shape[1]) +
            " channels instead of 3.");
   }
-  return float_tensor(object.Get("data"), "images.data", shape, /*finite=*/false);
+  return float_tensor(data, "images.data", shape, /*finite=*/false);
 }
 
 namespace {
@@ -300,6 +309,7 @@ bool all_finite(const float* values, int64_t count) {
 }  // namespace
 
 void check_finite_images(const at::Tensor& images) {
+  if (images.scalar_type() == at::kByte) return;
   const int64_t values = images.numel() / images.size(0);
   for (int64_t i = 0; i < images.size(0); ++i) {
     if (!all_finite(images.const_data_ptr<float>() + i * values, values)) {

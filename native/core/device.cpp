@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "kernels/cuda/devices.h"
+#include "kernels/replays.h"
 
 namespace ltrp {
 namespace {
@@ -130,5 +131,7 @@ c10::Device choose_device(const std::string& name, const AcceleratorReport& repo
   throw Error(codes::kUnsupported,
               "device '" + name + "' is not available: " + reason + ". Use 'auto' or 'cpu'.");
 }
+
+std::string why_not_recorded(c10::Device device) { return recording_check(device); }
 
 }  // namespace ltrp

@@ -5,12 +5,16 @@
 
 #include <algorithm>
 #include <atomic>
+#include <string>
 #include <utility>
+#include <vector>
 
+#include "core/engine/image_feed.h"
 #include "core/engine/teacher.h"
 #include "kernels/delta.h"
 #include "kernels/forward.h"
 #include "kernels/parallel.h"
+#include "kernels/pixels.h"
 #include "kernels/stages.h"
 
 namespace ltrp {
@@ -23,6 +27,10 @@ constexpr int64_t kTokensAtATime = 256;
 // Rows that a thread takes at least where threads share images: with fewer, reading the weights takes longer
 // than multiplying with them.
 constexpr int64_t kFewestRows = 24;
+
+// On a device that work is queued on: images on their way there at a time, and what recordings may keep.
+constexpr int64_t kImagesAtATime = 64;
+constexpr int64_t kReplayBytes = int64_t{2} << 30;
 
 bool eight_bits(Precision precision) {
   return precision == Precision::kInt8 || precision == Precision::kFloat8;
@@ -42,22 +50,21 @@ FrozenRanker::FrozenRanker(PatchRanker model, Precision wanted)
 }
 
 at::Tensor FrozenRanker::table_for(Grid grid) const {
+  if (table_.defined() && grid == config().grid()) return table_;
   at::Tensor table = model_.token_table(grid);
   table.slice(0, 1).add_(model_.patch_embedding().bias);
   return table;
 }
 
-at::Tensor FrozenRanker::logits(const at::Tensor& given_images,
-                                const std::optional<at::Tensor>& given_visible,
+at::Tensor FrozenRanker::logits(const at::Tensor& images, const std::optional<at::Tensor>& visible,
                                 const RunContext& context) const {
-  const at::Tensor images = given_images.to(model_.device());
-  std::optional<at::Tensor> visible;
-  if (given_visible) visible = given_visible->to(model_.device());
+  const Backend& backend = backend_of(model_.device().type());
+  if (backend.asynchronous) return queued_logits(images, visible, context);
   const Grid grid = grid_of(images);
   const int64_t n = images.size(0), patches = grid.patches();
   const int64_t tokens = (visible ? visible->size(1) : patches) + 1;
-  const at::Tensor table = grid == config().grid() ? table_ : table_for(grid);
-  const at::Tensor result = at::zeros({n, patches}, images.options());
+  const at::Tensor table = table_for(grid);
+  const at::Tensor result = at::zeros({n, patches}, table.options());
 
   std::atomic<int64_t> done{0};
   const auto compute = [&](int64_t begin, int64_t count) {
@@ -76,11 +83,8 @@ at::Tensor FrozenRanker::logits(const at::Tensor& given_images,
 
   // Whole rounds of tasks for all threads; what is left is too little for that, and there the threads share
   // the images' rows.
-  const Backend& backend = backend_of(images);
   const int64_t threads = at::in_parallel_region() ? 1 : backend.callers();
-  const int64_t at_once =
-      images.is_cpu() ? kTokensAtATime : backend.values_at_a_time() / config().encoder.mlp_dim;
-  const int64_t most = std::max<int64_t>(1, at_once / tokens);
+  const int64_t most = std::max<int64_t>(1, kTokensAtATime / tokens);
   const int64_t rounds = (n + threads * most - 1) / (threads * most);
   const int64_t at_a_time = std::max<int64_t>(1, n / (threads * rounds));
   const int64_t tasks = n / at_a_time / threads * threads;
@@ -96,16 +100,59 @@ at::Tensor FrozenRanker::logits(const at::Tensor& given_images,
     for (int64_t begin = n - left; begin < n; begin += most) compute(begin, std::min(most, n - begin));
   }
   context.progress(n, n);
-  return result.to(at::kCPU);
+  return result;
+}
+
+at::Tensor FrozenRanker::queued_logits(const at::Tensor& images, const std::optional<at::Tensor>& visible,
+                                       const RunContext& context) const {
+  const std::unique_ptr<Queue> queue = open_queue(model_.device());
+  const Grid grid = grid_of(images);
+  const int64_t n = images.size(0), patches = grid.patches();
+  const int64_t tokens = (visible ? visible->size(1) : patches) + 1;
+  const Backend& backend = backend_of(model_.device().type());
+  const int64_t most =
+      std::clamp<int64_t>(backend.values_at_a_time() / config().encoder.mlp_dim / tokens, 1, kImagesAtATime);
+  const at::Tensor table = table_for(grid);
+  const at::Tensor ids = visible ? visible->to(model_.device()) : at::Tensor();
+  const bool scattered = visible && config().head == RankerHead::kToken;
+  const auto work = [this, table](const std::vector<at::Tensor>& inputs) {
+    return std::vector<at::Tensor>{forward(inputs[0], inputs[1], table)};
+  };
+  const std::string key = std::to_string(grid.rows) + 'x' + std::to_string(grid.columns);
+  const at::Tensor result = at::zeros({n, patches}, table.options());
+  ImageFeed feed(*queue, images, most);
+  for (int64_t begin = 0; begin < n; begin += most) {
+    context.check();
+    const at::Tensor part = feed.next();
+    const int64_t count = part.size(0);
+    const at::Tensor part_ids = ids.defined() ? ids.narrow(0, begin, count) : ids;
+    const at::Tensor found = replays_->run(*queue, key, {part, part_ids}, kReplayBytes, work)[0];
+    const at::Tensor out = result.narrow(0, begin, count);
+    if (scattered) {
+      out.scatter_(1, part_ids, found);
+    } else {
+      out.copy_(found);
+    }
+    feed.prefetch();
+    queue->keep_pace();
+    context.progress(begin + count, n);
+  }
+  return queue->download(result);
+}
+
+ProductRows FrozenRanker::embed(const at::Tensor& images, const at::Tensor& ids) const {
+  return embedding_(images.scalar_type() == at::kByte
+                        ? byte_patch_rows(images, config().mean, config().std, config().patch_size, ids,
+                                          embedding_precision_)
+                        : patch_rows(images, config().patch_size, ids, embedding_precision_));
 }
 
 at::Tensor FrozenRanker::forward(const at::Tensor& images, const at::Tensor& visible,
                                  const at::Tensor& table) const {
   const int64_t n = images.size(0), width = config().encoder.dim;
-  const ProductRows embedded = embedding_(patch_rows(
-      images, config().patch_size, visible.defined() ? visible.contiguous() : visible, embedding_precision_));
+  const ProductRows embedded = embed(images, visible.defined() ? visible.contiguous() : visible);
   const int64_t count = embedded.values.size(0) / n;
-  at::Tensor x = at::empty({n, count + 1, width}, images.options());
+  at::Tensor x = at::empty({n, count + 1, width}, table.options());
   x.select(1, 0).copy_(table[0]);
   if (visible.defined()) {
     x.slice(1, 1).copy_(table.index_select(0, visible.flatten() + 1).view({n, count, width}));
@@ -125,7 +172,7 @@ at::Tensor FrozenRanker::tokens_of(const std::vector<SharedPass::Segment>& segme
                                    const at::Tensor& ids, bool all_patches, const at::Tensor& table) const {
   int64_t rows = 0, row = 0;
   for (const SharedPass::Segment& segment : segments) rows += segment.size();
-  at::Tensor x = at::empty({rows, config().encoder.dim}, images.options());
+  at::Tensor x = at::empty({rows, config().encoder.dim}, table.options());
   for (const SharedPass::Segment& segment : segments) {
     if (segment.first == 0) x[row++].copy_(table[0]);
     const int64_t first = std::max<int64_t>(segment.first, 1), count = segment.end - first;
@@ -133,9 +180,7 @@ at::Tensor FrozenRanker::tokens_of(const std::vector<SharedPass::Segment>& segme
     const at::Tensor patches = ids[all_patches ? 0 : segment.image].narrow(0, first - 1, count);
     const at::Tensor added = all_patches ? table.narrow(0, first, count) : table.index_select(0, patches + 1);
     x.narrow(0, row, count).copy_(added);
-    add_rows({row, row + count, {}}, x,
-             embedding_(patch_rows(images.narrow(0, segment.image, 1), config().patch_size,
-                                   patches.unsqueeze(0), embedding_precision_)));
+    add_rows({row, row + count, {}}, x, embed(images.narrow(0, segment.image, 1), patches.unsqueeze(0)));
     row += count;
   }
   return x;

@@ -15,7 +15,8 @@ class PatchRanker {
  public:
   explicit PatchRanker(const RankerCheckpoint& checkpoint, at::ScalarType dtype = at::kFloat,
                        at::Device device = at::kCPU);
-  static PatchRanker initialized(const RankerConfig& config, uint64_t seed);
+  // Freshly initialised for training; the same weights from a seed on every device.
+  static PatchRanker initialized(const RankerConfig& config, uint64_t seed, at::Device device = at::kCPU);
 
   const RankerConfig& config() const { return config_; }
   const TensorMap& tensors() const { return tensors_; }
