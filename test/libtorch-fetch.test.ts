@@ -396,7 +396,7 @@ test('a folder that cannot be written to is named', async (t) => {
 
 const main = path.join(packageRoot(), 'dist', 'cli', 'main.js');
 
-function start(
+function startLtrp(
   args: readonly string[],
   env: Record<string, string | undefined>,
   uid?: number,
@@ -421,8 +421,8 @@ function start(
   };
 }
 
-const ltrp = (...args: Parameters<typeof start>): ReturnType<typeof start>['ended'] =>
-  start(...args).ended;
+const ltrp = (...args: Parameters<typeof startLtrp>): ReturnType<typeof startLtrp>['ended'] =>
+  startLtrp(...args).ended;
 
 /** The wheel that the command asks for, as its index would offer it, with other bytes in it. */
 const commandWheel = Object.keys(releaseFor(process.platform, process.arch)?.wheelSha256 ?? {})[0];
@@ -444,13 +444,15 @@ test('the command: Ctrl-C in the middle ends with 130, keeps the part, leaves no
     https_proxy: 'http://127.0.0.1:9',
     NO_PROXY: '127.0.0.1',
   };
-  const { child, ended } = start(['libtorch', 'install', '--from', 'pip'], own);
+  const { child, ended } = startLtrp(['libtorch', 'install', '--from', 'pip'], own);
   await server.held;
   const downloads = path.join(cacheOf(folder), 'downloads/2.13.0-cpu');
   const part = path.join(downloads, `${commandWheel}.part`);
   while (!existsSync(part) || (await readFile(part)).length === 0) await sleep(20);
+  const start = performance.now();
   child.kill('SIGINT');
   const { status, stderr } = await ended;
+  t.true(performance.now() - start < 5000, 'at once');
   t.is(status, 130, stderr);
   t.regex(stderr, /Interrupted\./);
   t.deepEqual(await readdir(path.dirname(targetOf(folder))), []);

@@ -2,7 +2,7 @@
  * Python package indexes read without Python: where a wheel lies and what its SHA-256 is, so that it can be downloaded with
  * progress and continued after an interruption, which `pip download` cannot.
  */
-import { spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { LtrpError } from '../errors.js';
 import type { Environment } from './paths.js';
 
@@ -26,18 +26,9 @@ export async function configuredIndexes(env: Environment): Promise<string[]> {
 /** `download.` settings of pip win over `global.` ones. */
 async function pipSettings(env: Environment): Promise<Map<string, string>> {
   const output = await new Promise<string>((resolve) => {
-    const child = spawn('python3', ['-m', 'pip', 'config', 'list'], {
-      env,
-      stdio: ['ignore', 'pipe', 'ignore'],
-      timeout: 15_000,
-    });
-    let text = '';
-    child.stdout.on('data', (chunk: Buffer) => (text += chunk.toString('utf8')));
-    child.on('error', () => {
-      resolve('');
-    });
-    child.on('close', () => {
-      resolve(text);
+    const args = ['-m', 'pip', 'config', 'list'];
+    execFile('python3', args, { env, timeout: 15_000 }, (error, stdout) => {
+      resolve(error === null ? stdout : '');
     });
   });
   const settings = new Map<string, string>();
@@ -86,11 +77,15 @@ export async function findWheel(
   let text: string;
   let type: string;
   let base: string;
+  // Not AbortSignal.timeout(): once somebody listens to it, it keeps the process alive to its end.
+  const silent = new AbortController();
+  const timer = setTimeout(() => {
+    silent.abort(new Error('no answer within 15 s'));
+  }, 15_000);
   try {
-    const timeout = AbortSignal.timeout(15_000);
     const response = await fetch(page, {
       headers: { Accept: 'application/vnd.pypi.simple.v1+json, text/html;q=0.5' },
-      signal: signal === undefined ? timeout : AbortSignal.any([signal, timeout]),
+      signal: signal === undefined ? silent.signal : AbortSignal.any([signal, silent.signal]),
     });
     if (response.status === 404) return null;
     if (!response.ok) throw new Error(`it answered ${String(response.status)}`);
@@ -105,6 +100,8 @@ export async function findWheel(
       `${page} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`,
       { cause: error },
     );
+  } finally {
+    clearTimeout(timer);
   }
   const links = type.includes('json') ? jsonLinks(text) : htmlLinks(text);
   const found = links.find(({ name }) => fits(name));
