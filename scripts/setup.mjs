@@ -4,7 +4,7 @@
  * Plain Node without dependencies, because it is what installs them. Every step looks first whether there is work.
  *
  *   node scripts/setup.mjs build [--cuda [--arch 90,100 | native | all] [--build-only]]
- *   node scripts/setup.mjs ts | native | demo | test | test-native | test-sanitize | test-cuda | cuda-tools | cuda-resources
+ *   node scripts/setup.mjs ts | native | demo | test | test-native | test-sanitize | test-cuda | test-hosts | cuda-tools | cuda-resources
  *                          | bench | bench-native | lint | format
  */
 import { bench } from './setup/bench.mjs';
@@ -12,6 +12,7 @@ import { demo, format, lint, test, testNative, testSanitize } from './setup/comm
 import { printResources, testCuda } from './setup/cuda-tests.mjs';
 import { ensureCudaTools } from './setup/cuda-tools.mjs';
 import { ensureCuda, parseBuildOptions } from './setup/cuda.mjs';
+import { testHosts } from './setup/hosts.mjs';
 import { buildBenchHelper, ensureNative } from './setup/native.mjs';
 import { ensurePackages } from './setup/packages.mjs';
 import { fail, SetupError } from './setup/say.mjs';
@@ -39,6 +40,7 @@ const commands = {
   'test-native': testNative,
   'test-sanitize': testSanitize,
   'test-cuda': testCuda,
+  'test-hosts': testHosts,
   'cuda-tools': ensureCudaTools,
   'cuda-resources': printResources,
   bench,

@@ -3,25 +3,41 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { LtrpError } from '../errors.js';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 let root: string | undefined;
 
-/** The package's own folder: the nearest one above this file with its package.json (the same from lib/ and from dist/). */
+/**
+ * The package's own folder: the nearest one above this file with its package.json (the same from lib/ and from dist/).
+ * @throws LtrpError ERR_LTRP_BUNDLED when this code is not in its package any more.
+ */
 export function packageRoot(): string {
   if (root !== undefined) return root;
-  let folder = path.dirname(fileURLToPath(import.meta.url));
-  for (;;) {
-    const file = path.join(folder, 'package.json');
-    if (existsSync(file)) {
-      root = folder;
-      return folder;
-    }
-    const parent = path.dirname(folder);
-    if (parent === folder) throw new Error('The package.json of ltrp is missing.');
-    folder = parent;
+  // Bundlers that write CommonJS leave nothing here.
+  const url = import.meta.url as string | undefined;
+  const file = url === undefined ? 'a bundle' : fileURLToPath(url);
+  let folder = path.dirname(path.resolve(file));
+  while (packageName(folder) === null && path.dirname(folder) !== folder) {
+    folder = path.dirname(folder);
   }
+  if (packageName(folder) !== 'ltrp') {
+    throw new LtrpError(
+      'ERR_LTRP_BUNDLED',
+      `A bundler has copied the code of ltrp into ${file}, away from its native binaries and models. Leave the package out of the bundle (esbuild: --external:ltrp) and install it beside.`,
+    );
+  }
+  root = folder;
+  return folder;
+}
+
+/** Name in the package.json of a folder, '' when it has none; null without such a file. */
+function packageName(folder: string): string | null {
+  const file = path.join(folder, 'package.json');
+  if (!existsSync(file)) return null;
+  const { name } = JSON.parse(readFileSync(file, 'utf8')) as { name?: unknown };
+  return typeof name === 'string' ? name : '';
 }
 
 export function packageVersion(): string {
