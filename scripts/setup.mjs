@@ -4,6 +4,7 @@
  * Plain Node without dependencies, because it is what installs them. Every step looks first whether there is work.
  *
  *   node scripts/setup.mjs build [--cuda [--arch 90,100 | native | all] [--build-only]]
+ *   node scripts/setup.mjs package [--cuda [--arch ...]]
  *   node scripts/setup.mjs ts | native | demo | test | test-native | test-sanitize | test-cuda | cuda-tools | cuda-resources
  *                          | bench | bench-native | lint | format
  */
@@ -13,6 +14,7 @@ import { printResources, testCuda } from './setup/cuda-tests.mjs';
 import { ensureCudaTools } from './setup/cuda-tools.mjs';
 import { ensureCuda, parseBuildOptions } from './setup/cuda.mjs';
 import { buildBenchHelper, ensureNative } from './setup/native.mjs';
+import { makePackages } from './setup/package.mjs';
 import { ensurePackages } from './setup/packages.mjs';
 import { fail, SetupError } from './setup/say.mjs';
 import { buildTypeScript } from './setup/typescript.mjs';
@@ -34,6 +36,7 @@ const commands = {
     await buildTypeScript();
     await ensureNative();
   },
+  package: makePackages,
   demo,
   test,
   'test-native': testNative,

@@ -1,5 +1,5 @@
 /** Loads the two binaries: `ltrp.node`, then, with the chosen LibTorch opened, the core. Once per environment (also in workers). */
-import { realpathSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
@@ -8,7 +8,7 @@ import type { BootstrapBinding, CoreBinding } from './binding.js';
 import { isCudaVariant, librariesOf } from './libraries.js';
 import { inspectLibtorch, libraryName } from './libtorch-inspect.js';
 import { findLibtorch, supportedMinors, type Libtorch } from './libtorch.js';
-import { binaryFolders, bootstrapFile, coreFiles } from './paths.js';
+import { binaryFolders, bootstrapFile, coreFiles, packageRoot } from './paths.js';
 
 interface LoadedCore {
   readonly binding: CoreBinding;
@@ -82,7 +82,7 @@ export function loadBootstrap(): BootstrapBinding {
   } catch (error) {
     throw new LtrpError(
       'ERR_LTRP_CORE_LOAD',
-      `${file} does not load: ${messageOf(error)}. Build it again with \`npm run build\`.`,
+      `${file} does not load: ${messageOf(error)}. Build it again with \`${buildCommand()}\`.`,
       { cause: error },
     );
   }
@@ -95,7 +95,7 @@ function openCore(file: string, libtorch: Libtorch): CoreBinding {
   } catch (error) {
     throw new LtrpError(
       'ERR_LTRP_CORE_LOAD',
-      `${file} does not load with LibTorch ${libtorch.version} in ${libtorch.root}: ${messageOf(error)}. Build it again with \`npm run build\`.`,
+      `${file} does not load with LibTorch ${libtorch.version} in ${libtorch.root}: ${messageOf(error)}. Build it again with \`${buildCommand()}\`.`,
       { cause: error },
     );
   }
@@ -140,8 +140,15 @@ function checkSame(explicit: string, current: Libtorch): void {
 function notBuilt(what: string): LtrpError {
   return new LtrpError(
     'ERR_LTRP_NOT_BUILT',
-    `${what} was found in none of ${binaryFolders().join(', ')}. Run \`npm run build\` in the package's folder (LibTorch ${supportedMinors.join(' or ')} is needed).`,
+    `${what} for ${process.platform}-${process.arch} was found in none of ${binaryFolders().join(', ')}. With CMake, Ninja, a C++20 compiler and LibTorch ${supportedMinors.join(' or ')} installed, \`${buildCommand()}\` compiles it.`,
   );
+}
+
+/** In a clone the set-up scripts are there; an installed package compiles in its install script. */
+function buildCommand(): string {
+  return existsSync(path.join(packageRoot(), 'scripts', 'setup.mjs'))
+    ? 'npm run build'
+    : 'npm rebuild ltrp --foreground-scripts';
 }
 
 function messageOf(error: unknown): string {
