@@ -5,7 +5,7 @@
  *
  *   node scripts/setup.mjs build [--cuda [--arch 90,100 | native | all] [--build-only]]
  *   node scripts/setup.mjs package [--cuda [--arch ...]]
- *   node scripts/setup.mjs ts | native | demo | test | test-native | test-sanitize | test-cuda | cuda-tools | cuda-resources
+ *   node scripts/setup.mjs ts | native | demo | test | test-native | test-sanitize | test-cuda | test-install | cuda-tools | cuda-resources
  *                          | bench | bench-native | lint | format
  */
 import { bench } from './setup/bench.mjs';
@@ -14,6 +14,7 @@ import { printResources, testCuda } from './setup/cuda-tests.mjs';
 import { ensureCudaTools } from './setup/cuda-tools.mjs';
 import { ensureCuda, parseBuildOptions } from './setup/cuda.mjs';
 import { buildBenchHelper, ensureNative } from './setup/native.mjs';
+import { testInstall } from './setup/install-tests.mjs';
 import { makePackages } from './setup/package.mjs';
 import { ensurePackages } from './setup/packages.mjs';
 import { fail, SetupError } from './setup/say.mjs';
@@ -42,6 +43,7 @@ const commands = {
   'test-native': testNative,
   'test-sanitize': testSanitize,
   'test-cuda': testCuda,
+  'test-install': testInstall,
   'cuda-tools': ensureCudaTools,
   'cuda-resources': printResources,
   bench,

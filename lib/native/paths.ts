@@ -38,6 +38,12 @@ function enclosingPackage(): string | undefined {
   }
 }
 
+/** The oldest glibc and libstdc++ that the package's binaries are linked for; a test holds them to it. */
+export function oldestSystem(): { glibc: string; glibcxx: string } {
+  const text = readFileSync(path.join(packageRoot(), 'package.json'), 'utf8');
+  return (JSON.parse(text) as { binary: { glibc: string; glibcxx: string } }).binary;
+}
+
 interface InstalledPackage {
   readonly folder: string;
   readonly version: string;

@@ -1,5 +1,5 @@
 /** The README of the package of the CUDA core. */
-export function cudaReadme(version) {
+export function cudaReadme(version, glibc) {
   return `# ltrp-cuda
 
 The core of the npm package \`ltrp\` for NVIDIA GPUs: one shared library, built for LibTorch 2.14 and CUDA 13.0.
@@ -11,6 +11,6 @@ npx ltrp doctor                    # what was found, and what keeps a GPU from b
 \`\`\`
 
 There is nothing to import: ltrp looks for this package, of its own version, when it first needs a core. Linux on x86-64 with
-glibc 2.28 or newer and a driver for CUDA 13.
+glibc ${glibc} or newer and a driver for CUDA 13.
 `;
 }

@@ -42,8 +42,9 @@ export async function test(args) {
     counts.failed = checks.failed.length + native.failed;
   }
   say('Running the tests of the public API (ava)');
-  // Those of the kernels' machine code take nvcc and minutes: `npm run test:cuda`.
-  const ava = await runAva(args.length > 0 ? args : ['test/**/*.test.ts', '!test/cuda-*.test.ts']);
+  // Those of the kernels' machine code take nvcc and minutes: `npm run test:cuda`; those of the packages `npm run test:install`.
+  const own = ['test/**/*.test.ts', '!test/cuda-*.test.ts', '!test/install/**'];
+  const ava = await runAva(args.length > 0 ? args : own);
   conclude(counts.passed + ava.passed, counts.failed + ava.failed, ava.skipped);
 }
 

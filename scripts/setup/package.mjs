@@ -1,17 +1,8 @@
 /** `npm run package`: the npm packages, as files in build/packages. */
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
-import { cudaReadme } from '../package/cuda-readme.mjs';
-import { stripInto } from '../package/strip.mjs';
-import { ensureCuda, parseBuildOptions } from './cuda.mjs';
+import { writeCudaPackage } from '../package/cuda.mjs';
+import { buildCudaPackage, parseBuildOptions } from './cuda.mjs';
 import { ensurePackages } from './packages.mjs';
 import { root, run, runPackage, say, step } from './say.mjs';
 import { buildTypeScript } from './typescript.mjs';
@@ -19,7 +10,7 @@ import { buildTypeScript } from './typescript.mjs';
 const output = path.join(root, 'build', 'packages');
 const cudaCore = 'libltrp_core-2.14-cu130.so';
 
-/** Options: `--cuda [--arch ...]` makes the package of the CUDA core too, as for `npm run build`. */
+/** Options: `--cuda [--arch ...]` makes the package of the CUDA core too, by default for all architectures. */
 export async function makePackages(args) {
   const options = parseBuildOptions(args);
   await ensurePackages();
@@ -48,32 +39,9 @@ async function packMain() {
 }
 
 async function packCuda(options) {
-  await ensureCuda({ ...options, buildOnly: true });
+  const release = await buildCudaPackage(options);
   const folder = path.join(root, 'build', 'package', 'ltrp-cuda');
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { recursive: true });
-  await stripInto(path.join(root, 'build', 'Release', cudaCore), folder);
-  const { version, license, engines } = JSON.parse(
-    readFileSync(path.join(root, 'package.json'), 'utf8'),
-  );
-  const manifest = {
-    name: 'ltrp-cuda',
-    version,
-    description:
-      'The core of ltrp for NVIDIA GPUs (LibTorch 2.14, CUDA 13.0): found by ltrp of the same version when it loads.',
-    license,
-    engines,
-    os: ['linux'],
-    cpu: ['x64'],
-    libc: ['glibc'],
-    exports: { './package.json': './package.json' },
-    files: [cudaCore],
-    // Yarn: a library cannot be opened inside an archive.
-    preferUnplugged: true,
-  };
-  writeFileSync(path.join(folder, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`);
-  writeFileSync(path.join(folder, 'README.md'), cudaReadme(version));
-  copyFileSync(path.join(root, 'LICENSE'), path.join(folder, 'LICENSE'));
+  await writeCudaPackage(path.join(release, cudaCore), folder);
   return pack(folder);
 }
 
