@@ -6,9 +6,9 @@
  *   node scripts/setup.mjs build [--cuda [--arch 90,100 | native | all] [--build-only]]
  *   node scripts/setup.mjs package [--cuda [--arch ...]]
  *   node scripts/setup.mjs ts | native | demo | test | test-native | test-sanitize | test-cuda | test-install | test-hosts
- *                          | cuda-tools | cuda-resources | bench | bench-native | lint | format
+ *                          | cuda-tools | cuda-resources | bench | bench-native | bench-start | soak | lint | format
  */
-import { bench } from './setup/bench.mjs';
+import { bench, benchStart, soak } from './setup/bench.mjs';
 import { demo, format, lint, test, testNative, testSanitize } from './setup/commands.mjs';
 import { printResources, testCuda } from './setup/cuda-tests.mjs';
 import { ensureCudaTools } from './setup/cuda-tools.mjs';
@@ -49,6 +49,8 @@ const commands = {
   'cuda-tools': ensureCudaTools,
   'cuda-resources': printResources,
   bench,
+  'bench-start': benchStart,
+  soak,
   'bench-native': async () => {
     await ensurePackages();
     await buildTypeScript();
