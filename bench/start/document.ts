@@ -1,7 +1,7 @@
 /** docs/start-and-size.md and the JSON beside it: each command writes its own section and leaves the others. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { format } from 'prettier';
+import { format, resolveConfig } from 'prettier';
 
 const order = ['start', 'soak'] as const;
 const title = `# Start, size and memory over time
@@ -33,5 +33,5 @@ export async function writeSection(
   const json = join(root, 'docs', 'start-and-size.json');
   const known = JSON.parse(await readFile(json, 'utf8').catch(() => '{}')) as object;
   const value = JSON.stringify({ ...known, [name]: figures });
-  await writeFile(json, await format(value, { parser: 'json' }));
+  await writeFile(json, await format(value, { ...(await resolveConfig(json)), parser: 'json' }));
 }
