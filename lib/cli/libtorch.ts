@@ -31,8 +31,12 @@ ${libtorchCacheFolder()}`,
     .command('remove')
     .description('delete what `ltrp libtorch install` fetched')
     .action(async () => {
-      const removed = await removeLibtorch();
-      const lines = removed.map((folder) => `Removed ${folder}`);
+      const { folders, selection } = await removeLibtorch({
+        log: (line) => process.stderr.write(`${line}\n`),
+        signal: interruptSignal(),
+      });
+      const lines = folders.map((folder) => `Removed ${folder}`);
+      if (selection !== null) lines.push(`LibTorch is searched for in the usual places again.`);
       process.stdout.write(`${lines.join('\n') || 'There is nothing to remove.'}\n`);
     });
 }
@@ -68,8 +72,9 @@ function registerInstall(command: Command): void {
     .addHelpText(
       'after',
       `
-pip is asked first (\`pip download --no-deps\`, nothing is installed into Python), then the official
-archive is downloaded. Run it again after an interruption: it continues where it was.
+The wheel is taken from the package index that pip is configured with, then from PyTorch's own (Python
+is not needed for that, but pip is asked where an index cannot be read: behind a proxy, with a password);
+then the official archive. Run it again after an interruption: it continues where it was.
 The CPU build and the one for GPUs lie side by side; which one is used is said by \`ltrp doctor\`.`,
     )
     .action(async (options: InstallCommandOptions) => {

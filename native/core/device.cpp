@@ -71,8 +71,8 @@ const AcceleratorReport& accelerators() {
 #else
   static const AcceleratorReport report{
       {},
-      "this core was built without CUDA; `ltrp libtorch install --cuda` and `npm run build -- --cuda` make "
-      "one that has it"};
+      "this core was built without CUDA; the npm package ltrp-cuda (in a clone `npm run build -- --cuda`) and "
+      "`ltrp libtorch install --cuda` bring one that has it"};
 #endif
   return report;
 }

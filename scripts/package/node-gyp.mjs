@@ -1,0 +1,16 @@
+#!/usr/bin/env node
+/**
+ * What prebuildify runs in place of node-gyp: builds through cmake-js in the project's own build folder, and puts the
+ * binaries, stripped, where prebuildify looks for them (build/Release of the folder it works in).
+ */
+import path from 'node:path';
+import { ensureNative } from '../setup/native.mjs';
+import { root } from '../setup/say.mjs';
+import { stripInto } from './strip.mjs';
+
+await ensureNative();
+const from = path.join(root, 'build', 'Release');
+const into = path.join(process.cwd(), 'build', 'Release');
+for (const name of ['ltrp.node', 'libltrp_core-2.13-cpu.so']) {
+  await stripInto(path.join(from, name), into);
+}
