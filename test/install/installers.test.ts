@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs';
 import { chmod, cp, mkdir, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { decideLibtorch } from '../../lib/native/libtorch.js';
 import test, { type ExecutionContext } from 'ava';
 import {
   cpuLibtorch,
@@ -23,6 +24,7 @@ import {
   type Ranking,
   type RunOptions,
 } from '../support/install.js';
+import { repository } from '../support/paths.js';
 
 const isRoot = process.getuid?.() === 0;
 const nobody = 65534;
@@ -301,11 +303,11 @@ test.serial(
 test.serial(
   'the package of another core is found where the user installed it, and only in the same version',
   async (t) => {
-    const core = fileURLToPath(
-      new URL('../../build/Release/libltrp_core-2.14-cu130.so', import.meta.url),
-    );
-    if (!existsSync(core)) {
-      t.log(`skipped: the CUDA core is not built here (${core})`);
+    const core = ['cuda-package/Release', 'Release']
+      .map((name) => join(repository, 'build', name, 'libltrp_core-2.14-cu130.so'))
+      .find((file) => existsSync(file));
+    if (core === undefined) {
+      t.log('skipped: the CUDA core is not built here');
       t.pass();
       return;
     }
@@ -334,6 +336,20 @@ test.serial(
       return report.cores.map(({ minor, variant }) => `${minor}-${variant}`);
     };
     t.deepEqual(await doctor(), ['2.13-cpu', '2.14-cu130']);
+    const { chosen } = decideLibtorch({ accept: [{ minor: '2.14', variant: 'cu130' }] });
+    if (chosen === null) t.log('skipped: no complete CUDA build of LibTorch to load it with');
+    else {
+      const outcome = await run(process.execPath, ['rank.mjs'], {
+        cwd: folder,
+        env: { LIBTORCH: chosen.root },
+      });
+      succeeded(t, outcome);
+      const { logits, binaries } = readRanking(outcome);
+      t.is(logits.length, expected.logits.length);
+      t.true(
+        binaries?.some((file) => file.startsWith(`${folder}/`) && file.endsWith(basename(core))),
+      );
+    }
     // pnpm links to its store: the manifest must not be changed there.
     const manifest = join(folder, 'node_modules/ltrp-cuda/package.json');
     const text = await readFile(manifest, 'utf8');
