@@ -300,6 +300,27 @@ test.serial(
   },
 );
 
+// Takes as long as compiling the project.
+const compiles = process.env['LTRP_TEST_SOURCE_BUILD'] === '1' ? test.serial : test.serial.skip;
+
+compiles(
+  'without binaries, with a compiler and LibTorch: it is compiled (LTRP_TEST_SOURCE_BUILD=1)',
+  async (t) => {
+    t.timeout(3_600_000);
+    const folder = await makeProject('compiled');
+    const env = {
+      LTRP_BUILD_FROM_SOURCE: '1',
+      LTRP_BUILD_JOBS: process.env['LTRP_BUILD_JOBS'],
+      LIBTORCH: cpuLibtorch(),
+    };
+    const args = ['install', '--prefer-offline', '--foreground-scripts', tarball];
+    succeeded(t, await npm(args, { cwd: folder, env }));
+    const own = join(folder, 'node_modules/ltrp');
+    t.deepEqual(await readdir(join(own, 'build')), ['Release']);
+    await ranks(t, folder, { within: join(own, 'build/Release') });
+  },
+);
+
 test.serial(
   'the package of another core is found where the user installed it, and only in the same version',
   async (t) => {
