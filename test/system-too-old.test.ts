@@ -57,7 +57,7 @@ onLinux('a core that needs a libstdc++ of the future is refused by its name', as
     () => t.fail('it was loaded'),
     (thrown: unknown) => thrown as { stdout: string },
   );
-  const report = JSON.parse((error).stdout) as {
+  const report = JSON.parse(error.stdout) as {
     error: { code: string; message: string };
   };
   t.is(report.error.code, 'ERR_LTRP_SYSTEM_TOO_OLD');
