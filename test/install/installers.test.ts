@@ -50,6 +50,10 @@ test.after.always(async () => {
   await rm(suiteFolder, { recursive: true, force: true });
 });
 
+/** Bundled CommonJS packages call require, which an ES module does not have. */
+const banner =
+  "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);";
+
 function succeeded(t: ExecutionContext, outcome: Outcome): void {
   t.is(outcome.code, 0, outcome.output);
 }
@@ -296,6 +300,49 @@ test.serial(
     t.regex(
       output,
       /^\d+\.\d+\.\d+\nERR_LTRP_NOT_BUILT ltrp\.node for \w+-\w+ was found in none of .*npm rebuild ltrp --foreground-scripts/,
+    );
+  },
+);
+
+test.serial(
+  'bundled without being external: the installed copy beside the bundle, or a sentence',
+  async (t) => {
+    const folder = await makeProject('bundled');
+    const install = ['install', '--prefer-offline', tarball, 'esbuild@0.28'];
+    succeeded(t, await npm(install, { cwd: folder }));
+    await writeFile(
+      join(folder, 'bundle.mjs'),
+      `import { build } from 'esbuild';
+       const [entry, outfile, format, js] = process.argv.slice(2);
+       await build({
+         entryPoints: [entry], outfile, format, bundle: true, platform: 'node', external: ['sharp'], banner: { js },
+         logLevel: 'error', logOverride: { 'empty-import-meta': 'silent' },
+       });`,
+    );
+    const esbuild = (...args: string[]): Promise<Outcome> =>
+      run(process.execPath, ['bundle.mjs', ...args], { cwd: folder });
+    const out = join(folder, 'out');
+    succeeded(t, await esbuild('rank.mjs', join(out, 'rank.mjs'), 'esm', banner));
+    await cp(join(folder, 'tiger.jpg'), join(out, 'tiger.jpg'));
+    const outcome = await run(process.execPath, ['out/rank.mjs'], { cwd: folder });
+    succeeded(t, outcome);
+    t.deepEqual(readRanking(outcome).logits, expected.logits);
+
+    // Elsewhere, and in a format that leaves a module without an address, there is nothing beside it.
+    const elsewhere = await makeProject('bundled-elsewhere');
+    await writeFile(
+      join(folder, 'version.mjs'),
+      `import { version } from 'ltrp';\nconsole.log(version);\n`,
+    );
+    succeeded(t, await esbuild('version.mjs', join(elsewhere, 'version.cjs'), 'cjs', ''));
+    await cp(join(folder, 'node_modules/sharp'), join(elsewhere, 'node_modules/sharp'), {
+      recursive: true,
+    });
+    const alone = await run(process.execPath, ['version.cjs'], { cwd: elsewhere });
+    t.not(alone.code, 0);
+    t.regex(
+      alone.output,
+      /ltrp was bundled into .* without its binaries and models\. Tell the bundler that ltrp is external/,
     );
   },
 );
