@@ -102,7 +102,18 @@ test.serial('npm: installed in under 60 s, and the command works', async (t) => 
     },
   );
   succeeded(t, command);
-  t.true(command.output.includes('"tiger.jpg"') || command.output.includes('tiger.jpg'));
+  t.true(command.output.includes('tiger.jpg'));
+  // What an installed package tells people to run is not what a clone does.
+  const paths = join(folder, 'node_modules/ltrp/dist/native/paths.js');
+  const code = `import { coreCommand } from ${JSON.stringify(paths)};
+    console.log(coreCommand('cu130') + '\\n' + coreCommand('cpu'));`;
+  const told = await run(process.execPath, ['--input-type=module', '--eval', code], {
+    cwd: folder,
+  });
+  t.deepEqual(told.output.trim().split('\n'), [
+    `npm install ltrp-cuda@${version}`,
+    'LTRP_BUILD_FROM_SOURCE=1 npm rebuild ltrp --foreground-scripts',
+  ]);
 });
 
 test.serial('--ignore-scripts', async (t) => {
@@ -299,7 +310,7 @@ test.serial(
     const { output } = await run(process.execPath, ['first-call.mjs'], { cwd: folder, env });
     t.regex(
       output,
-      /^\d+\.\d+\.\d+\nERR_LTRP_NOT_BUILT ltrp\.node for \w+-\w+ was found in none of .*npm rebuild ltrp --foreground-scripts/,
+      /^\d+\.\d+\.\d+\nERR_LTRP_NOT_BUILT ltrp\.node for \w+-\w+ was found in none of .*LTRP_BUILD_FROM_SOURCE=1 npm rebuild ltrp --foreground-scripts/,
     );
   },
 );
