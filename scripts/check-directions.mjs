@@ -22,6 +22,7 @@ const native = {
   // Turning bytes into pixels needs an operator and no model, and what the processor has is asked where it is known.
   binding: ['core', 'kernels/pixels.h', 'kernels/simd.h'],
   bootstrap: [],
+  portable: [],
   test: ['core', 'kernels'],
 };
 

@@ -10,6 +10,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -63,11 +64,19 @@ async function compile() {
       `-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${release}`,
       `-DLTRP_NODE_API_HEADERS=${folderOf('node-api-headers')}/include;${folderOf('node-addon-api')}`,
     ]);
-    run('cmake', ['--build', work]);
+    run('cmake', ['--build', work, '--parallel', String(jobs())]);
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
   return [];
+}
+
+/** A compiler on LibTorch's headers takes up to 1.5 GB. */
+function jobs() {
+  const asked = Number(process.env.LTRP_BUILD_JOBS);
+  if (Number.isInteger(asked) && asked > 0) return asked;
+  const fitting = Math.floor(process.availableMemory() / 1.5e9);
+  return Math.max(1, Math.min(availableParallelism(), fitting));
 }
 
 function folderOf(name) {

@@ -7,7 +7,7 @@ import { LtrpError } from '../errors.js';
 import { inspectLibtorch } from '../native/libtorch-inspect.js';
 import { installLibtorch, removeLibtorch } from '../native/libtorch-install.js';
 import { buildable, decideLibtorch, selectionFile } from '../native/libtorch.js';
-import { coreFiles, libtorchCacheFolder } from '../native/paths.js';
+import { coreCommand, coreFiles, libtorchCacheFolder } from '../native/paths.js';
 import { candidateLine } from './doctor.js';
 import { exitCodes } from './exit-codes.js';
 import { interruptSignal } from './interrupt.js';
@@ -98,7 +98,7 @@ The CPU build and the one for GPUs lie side by side; which one is used is said b
       );
       if (options.cuda === true && !coreFiles().some((core) => core.variant === result.variant)) {
         process.stdout.write(
-          "There is no core for it yet: run `npm run build -- --cuda` in the package's folder.\n",
+          `There is no core for it yet: \`${coreCommand(result.variant)}\` brings it.\n`,
         );
       }
     });
@@ -163,7 +163,7 @@ function registerUse(command: Command): void {
       process.stdout.write(`LibTorch ${version} in ${root} is used from now on (${file}).\n`);
       if (!coreFiles().some((core) => core.minor === minor && core.variant === variant)) {
         process.stdout.write(
-          `There is no core for LibTorch ${minor} (${variant}) yet: run \`npm run build${variant === 'cpu' ? '' : ' -- --cuda'}\` in the package's folder.\n`,
+          `There is no core for LibTorch ${minor} (${variant}) yet: \`${coreCommand(variant)}\` brings it.\n`,
         );
       }
     });

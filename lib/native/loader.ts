@@ -1,5 +1,5 @@
 /** Loads the two binaries: `ltrp.node`, then, with the chosen LibTorch opened, the core. Once per environment (also in workers). */
-import { existsSync, realpathSync } from 'node:fs';
+import { realpathSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
@@ -9,7 +9,7 @@ import { isCudaVariant, librariesOf } from './libraries.js';
 import { loadFailure } from './load-failure.js';
 import { inspectLibtorch, libraryName } from './libtorch-inspect.js';
 import { findLibtorch, supportedMinors, type Libtorch } from './libtorch.js';
-import { binaryFolders, bootstrapFile, coreFiles, packageRoot } from './paths.js';
+import { binaryFolders, bootstrapFile, coreCommand, coreFiles } from './paths.js';
 
 interface LoadedCore {
   readonly binding: CoreBinding;
@@ -82,7 +82,7 @@ export function loadBootstrap(): BootstrapBinding {
   try {
     return createRequire(import.meta.url)(file) as BootstrapBinding;
   } catch (error) {
-    throw loadFailure(file, `Build it again with \`${buildCommand()}\`.`, error);
+    throw loadFailure(file, `Build it again with \`${coreCommand('cpu')}\`.`, error);
   }
 }
 
@@ -93,7 +93,7 @@ function openCore(file: string, libtorch: Libtorch): CoreBinding {
   } catch (error) {
     throw loadFailure(
       `${file}, with LibTorch ${libtorch.version} in ${libtorch.root},`,
-      `Build it again with \`${buildCommand()}\`.`,
+      `Build it again with \`${coreCommand(libtorch.variant)}\`.`,
       error,
     );
   }
@@ -138,13 +138,6 @@ function checkSame(explicit: string, current: Libtorch): void {
 function notBuilt(what: string): LtrpError {
   return new LtrpError(
     'ERR_LTRP_NOT_BUILT',
-    `${what} for ${process.platform}-${process.arch} was found in none of ${binaryFolders().join(', ')}. With CMake, Ninja, a C++20 compiler and LibTorch ${supportedMinors.join(' or ')} installed, \`${buildCommand()}\` compiles it.`,
+    `${what} for ${process.platform}-${process.arch} was found in none of ${binaryFolders().join(', ')}. With CMake, Ninja, a C++20 compiler and LibTorch ${supportedMinors.join(' or ')} installed, \`${coreCommand('cpu')}\` compiles it.`,
   );
-}
-
-/** In a clone the set-up scripts are there; an installed package compiles in its install script. */
-function buildCommand(): string {
-  return existsSync(path.join(packageRoot(), 'scripts', 'setup.mjs'))
-    ? 'npm run build'
-    : 'npm rebuild ltrp --foreground-scripts';
 }

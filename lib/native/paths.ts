@@ -44,6 +44,20 @@ export function oldestSystem(): { glibc: string; glibcxx: string } {
   return (JSON.parse(text) as { binary: { glibc: string; glibcxx: string } }).binary;
 }
 
+/**
+ * The command that brings a core of a variant (`cpu`, `cu130`). In a clone the set-up scripts are there; an installed package
+ * compiles in its install script, and has the other variants as packages.
+ */
+export function coreCommand(variant: string): string {
+  const gpu = variant !== 'cpu';
+  if (existsSync(path.join(packageRoot(), 'scripts', 'setup.mjs'))) {
+    return gpu ? 'npm run build -- --cuda' : 'npm run build';
+  }
+  return gpu
+    ? `npm install ltrp-cuda@${packageVersion()}`
+    : 'LTRP_BUILD_FROM_SOURCE=1 npm rebuild ltrp --foreground-scripts';
+}
+
 interface InstalledPackage {
   readonly folder: string;
   readonly version: string;

@@ -69,10 +69,10 @@ const AcceleratorReport& accelerators() {
 #if defined(LTRP_CUDA)
   static const AcceleratorReport report = judge(cuda::ask_driver(), {LTRP_CUDA_REAL, LTRP_CUDA_PTX});
 #else
-  static const AcceleratorReport report{
-      {},
-      "this core was built without CUDA; the npm package ltrp-cuda (in a clone `npm run build -- --cuda`) and "
-      "`ltrp libtorch install --cuda` bring one that has it"};
+  static const AcceleratorReport report{{},
+                                        "this core was built without CUDA; the npm package ltrp-cuda (in a "
+                                        "clone `npm run build -- --cuda`) and "
+                                        "`ltrp libtorch install --cuda` bring one that has it"};
 #endif
   return report;
 }

@@ -1,5 +1,5 @@
-// What newer headers of glibc and libstdc++ make of a call, for a binary that is to load with an older glibc too
-// (cmake/LtrpPortable.cmake): there these names are not exported, and the old ones still are everywhere.
+// What newer headers of glibc and libstdc++ make of a call, for a binary that is to load with an older glibc
+// too (cmake/LtrpPortable.cmake): there these names are not exported, and the old ones still are everywhere.
 #include <features.h>
 #include <sys/stat.h>
 
@@ -18,11 +18,16 @@ inline constexpr int kStatLayout = 1;
 inline constexpr int kStatLayout = 0;
 #endif
 
-LTRP_LOCAL int stat(const char* path, struct stat* result) noexcept { return __xstat(kStatLayout, path, result); }
-LTRP_LOCAL int fstat(int descriptor, struct stat* result) noexcept { return __fxstat(kStatLayout, descriptor, result); }
+LTRP_LOCAL int stat(const char* path, struct stat* result) noexcept {
+  return __xstat(kStatLayout, path, result);
+}
+LTRP_LOCAL int fstat(int descriptor, struct stat* result) noexcept {
+  return __fxstat(kStatLayout, descriptor, result);
+}
 #endif
 
-// glibc 2.32 tells libstdc++ that counters need no atomic operations while there is one thread. Here there are always more.
+// glibc 2.32 tells libstdc++ that counters need no atomic operations while there is one thread. Here there
+// are always more.
 LTRP_LOCAL extern char __libc_single_threaded;
 char __libc_single_threaded = 0;
 

@@ -24,6 +24,7 @@ export async function writeCudaPackage(core, folder) {
     description:
       'The core of ltrp for NVIDIA GPUs (LibTorch 2.14, CUDA 13.0), found by ltrp of the same version when it loads.',
     license,
+    type: 'module',
     engines,
     os: ['linux'],
     cpu: ['x64'],

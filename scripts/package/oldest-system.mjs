@@ -9,7 +9,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { root, SetupError } from '../setup/say.mjs';
+import { root, say, SetupError } from '../setup/say.mjs';
 
 /** The newest version of each kind of symbol that a binary may need; package.json names the first two for the loader. */
 export const limits = readLimits();
@@ -28,9 +28,23 @@ const libraries = [
 /** True where binaries for other machines are made: elsewhere they are built for the machine itself. */
 export const canTargetOldest = process.platform === 'linux' && process.arch === 'x64';
 
-/** The folder of the stand-ins, made when it is missing or this machine's libraries are newer than it; null elsewhere. */
+/**
+ * The folder of the stand-ins, made when it is missing or this machine's libraries changed since; null elsewhere, and where
+ * the tools for it are missing or too old: a build for this machine alone is still a build, and the tests of the package say
+ * which one it was.
+ */
 export function ensureStandIns() {
   if (!canTargetOldest) return null;
+  try {
+    return makeStandIns();
+  } catch (error) {
+    if (!(error instanceof SetupError)) throw error;
+    say(`The binaries will be linked for systems as new as this one: ${error.message}`);
+    return null;
+  }
+}
+
+function makeStandIns() {
   const folder = path.join(root, 'build', `glibc-${limits.GLIBC}`);
   const real = libraries.map(({ file }) => compilerFile(file));
   const stamp = JSON.stringify([

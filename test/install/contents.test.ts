@@ -6,6 +6,7 @@ import { homedir } from 'node:os';
 import { dirname, join, relative, resolve } from 'node:path';
 import { crc32 } from 'node:zlib';
 import test from 'ava';
+import { decideLibtorch } from '../../lib/native/libtorch.js';
 import { cpuLibtorch, suiteFolder, tarball } from '../support/install.js';
 import { repository } from '../support/paths.js';
 
@@ -189,6 +190,21 @@ onLinux('the binaries ask for no newer glibc and libstdc++ than the package says
   }
   // LibTorch sets the same limit: ours may be lower, and being higher would serve nobody.
   t.is(neededVersions(join(libtorch, 'libtorch_cpu.so'))['GLIBC'], limits.GLIBC);
+});
+
+onLinux('so does the CUDA core, where it is built', (t) => {
+  const core = ['cuda-package/Release', 'Release']
+    .map((name) => join(repository, 'build', name, 'libltrp_core-2.14-cu130.so'))
+    .find((file) => existsSync(file));
+  const accept = [{ minor: '2.14', variant: 'cu130' }];
+  const { chosen } = decideLibtorch({ accept, needHeaders: true });
+  if (core === undefined || chosen === null) {
+    t.log('skipped: the CUDA core is not built here');
+    t.pass();
+    return;
+  }
+  t.log(JSON.stringify(neededVersions(core)));
+  t.deepEqual(newerSymbols(core, chosen.libFolder), [], `${core} (npm run build -- --cuda)`);
 });
 
 onLinux('the check of symbol versions finds what was linked against this machine', (t) => {

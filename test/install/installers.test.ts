@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs';
 import { chmod, cp, mkdir, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { decideLibtorch } from '../../lib/native/libtorch.js';
 import test, { type ExecutionContext } from 'ava';
 import {
   cpuLibtorch,
@@ -23,6 +24,7 @@ import {
   type Ranking,
   type RunOptions,
 } from '../support/install.js';
+import { repository } from '../support/paths.js';
 
 const isRoot = process.getuid?.() === 0;
 const nobody = 65534;
@@ -47,6 +49,10 @@ test.before(async () => {
 test.after.always(async () => {
   await rm(suiteFolder, { recursive: true, force: true });
 });
+
+/** Bundled CommonJS packages call require, which an ES module does not have. */
+const banner =
+  "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);";
 
 function succeeded(t: ExecutionContext, outcome: Outcome): void {
   t.is(outcome.code, 0, outcome.output);
@@ -96,7 +102,18 @@ test.serial('npm: installed in under 60 s, and the command works', async (t) => 
     },
   );
   succeeded(t, command);
-  t.true(command.output.includes('"tiger.jpg"') || command.output.includes('tiger.jpg'));
+  t.true(command.output.includes('tiger.jpg'));
+  // What an installed package tells people to run is not what a clone does.
+  const paths = join(folder, 'node_modules/ltrp/dist/native/paths.js');
+  const code = `import { coreCommand } from ${JSON.stringify(paths)};
+    console.log(coreCommand('cu130') + '\\n' + coreCommand('cpu'));`;
+  const told = await run(process.execPath, ['--input-type=module', '--eval', code], {
+    cwd: folder,
+  });
+  t.deepEqual(told.output.trim().split('\n'), [
+    `npm install ltrp-cuda@${version}`,
+    'LTRP_BUILD_FROM_SOURCE=1 npm rebuild ltrp --foreground-scripts',
+  ]);
 });
 
 test.serial('--ignore-scripts', async (t) => {
@@ -293,19 +310,83 @@ test.serial(
     const { output } = await run(process.execPath, ['first-call.mjs'], { cwd: folder, env });
     t.regex(
       output,
-      /^\d+\.\d+\.\d+\nERR_LTRP_NOT_BUILT ltrp\.node for \w+-\w+ was found in none of .*npm rebuild ltrp --foreground-scripts/,
+      /^\d+\.\d+\.\d+\nERR_LTRP_NOT_BUILT ltrp\.node for \w+-\w+ was found in none of .*LTRP_BUILD_FROM_SOURCE=1 npm rebuild ltrp --foreground-scripts/,
     );
+  },
+);
+
+test.serial(
+  'bundled without being external: the installed copy beside the bundle, or a sentence',
+  async (t) => {
+    const folder = await makeProject('bundled');
+    const install = ['install', '--prefer-offline', tarball, 'esbuild@0.28'];
+    succeeded(t, await npm(install, { cwd: folder }));
+    await writeFile(
+      join(folder, 'bundle.mjs'),
+      `import { build } from 'esbuild';
+       const [entry, outfile, format, js] = process.argv.slice(2);
+       await build({
+         entryPoints: [entry], outfile, format, bundle: true, platform: 'node', external: ['sharp'], banner: { js },
+         logLevel: 'error', logOverride: { 'empty-import-meta': 'silent' },
+       });`,
+    );
+    const esbuild = (...args: string[]): Promise<Outcome> =>
+      run(process.execPath, ['bundle.mjs', ...args], { cwd: folder });
+    const out = join(folder, 'out');
+    succeeded(t, await esbuild('rank.mjs', join(out, 'rank.mjs'), 'esm', banner));
+    await cp(join(folder, 'tiger.jpg'), join(out, 'tiger.jpg'));
+    const outcome = await run(process.execPath, ['out/rank.mjs'], { cwd: folder });
+    succeeded(t, outcome);
+    t.deepEqual(readRanking(outcome).logits, expected.logits);
+
+    // Elsewhere, and in a format that leaves a module without an address, there is nothing beside it.
+    const elsewhere = await makeProject('bundled-elsewhere');
+    await writeFile(
+      join(folder, 'version.mjs'),
+      `import { version } from 'ltrp';\nconsole.log(version);\n`,
+    );
+    succeeded(t, await esbuild('version.mjs', join(elsewhere, 'version.cjs'), 'cjs', ''));
+    await cp(join(folder, 'node_modules/sharp'), join(elsewhere, 'node_modules/sharp'), {
+      recursive: true,
+    });
+    const alone = await run(process.execPath, ['version.cjs'], { cwd: elsewhere });
+    t.not(alone.code, 0);
+    t.regex(
+      alone.output,
+      /ltrp was bundled into .* without its binaries and models\. Tell the bundler that ltrp is external/,
+    );
+  },
+);
+
+// Takes as long as compiling the project.
+const compiles = process.env['LTRP_TEST_SOURCE_BUILD'] === '1' ? test.serial : test.serial.skip;
+
+compiles(
+  'without binaries, with a compiler and LibTorch: it is compiled (LTRP_TEST_SOURCE_BUILD=1)',
+  async (t) => {
+    t.timeout(3_600_000);
+    const folder = await makeProject('compiled');
+    const env = {
+      LTRP_BUILD_FROM_SOURCE: '1',
+      LTRP_BUILD_JOBS: process.env['LTRP_BUILD_JOBS'],
+      LIBTORCH: cpuLibtorch(),
+    };
+    const args = ['install', '--prefer-offline', '--foreground-scripts', tarball];
+    succeeded(t, await npm(args, { cwd: folder, env }));
+    const own = join(folder, 'node_modules/ltrp');
+    t.deepEqual(await readdir(join(own, 'build')), ['Release']);
+    await ranks(t, folder, { within: join(own, 'build/Release') });
   },
 );
 
 test.serial(
   'the package of another core is found where the user installed it, and only in the same version',
   async (t) => {
-    const core = fileURLToPath(
-      new URL('../../build/Release/libltrp_core-2.14-cu130.so', import.meta.url),
-    );
-    if (!existsSync(core)) {
-      t.log(`skipped: the CUDA core is not built here (${core})`);
+    const core = ['cuda-package/Release', 'Release']
+      .map((name) => join(repository, 'build', name, 'libltrp_core-2.14-cu130.so'))
+      .find((file) => existsSync(file));
+    if (core === undefined) {
+      t.log('skipped: the CUDA core is not built here');
       t.pass();
       return;
     }
@@ -334,6 +415,20 @@ test.serial(
       return report.cores.map(({ minor, variant }) => `${minor}-${variant}`);
     };
     t.deepEqual(await doctor(), ['2.13-cpu', '2.14-cu130']);
+    const { chosen } = decideLibtorch({ accept: [{ minor: '2.14', variant: 'cu130' }] });
+    if (chosen === null) t.log('skipped: no complete CUDA build of LibTorch to load it with');
+    else {
+      const outcome = await run(process.execPath, ['rank.mjs'], {
+        cwd: folder,
+        env: { LIBTORCH: chosen.root },
+      });
+      succeeded(t, outcome);
+      const { logits, binaries } = readRanking(outcome);
+      t.is(logits.length, expected.logits.length);
+      t.true(
+        binaries?.some((file) => file.startsWith(`${folder}/`) && file.endsWith(basename(core))),
+      );
+    }
     // pnpm links to its store: the manifest must not be changed there.
     const manifest = join(folder, 'node_modules/ltrp-cuda/package.json');
     const text = await readFile(manifest, 'utf8');

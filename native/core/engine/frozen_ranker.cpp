@@ -44,8 +44,8 @@ FrozenRanker::FrozenRanker(PatchRanker model, Precision wanted)
       embedding_precision_(eight_bits(precision_) ? effective_precision(Precision::kBfloat16, model_.device())
                                                   : precision_),
       embedding_(model_.patch_embedding().weight.flatten(1), embedding_precision_),
-      stack_(model_.encoder(), precision_),
-      table_(table_for(config().grid())) {
+      stack_(model_.encoder(), precision_) {
+  table_ = table_for(config().grid());
   model_.drop_products();
 }
 
