@@ -32,7 +32,17 @@ export { rankingLoss, type LossAndGradient, type RankingLossOptions } from './lo
 export { MaskedAutoencoder } from './masked-autoencoder.js';
 export { embeddedModels } from './models.js';
 export { PatchRanker, type RankOptions } from './patch-ranker.js';
+export { patchBoxes, type Box, type PatchGrid } from './patch-grid.js';
 export { selectPatches, type Selection, type SelectPatchesOptions } from './selection.js';
+export {
+  rankFiles,
+  type FailedFile,
+  type NamedPicture,
+  type PictureSource,
+  type RankedFile,
+  type RankFilesOptions,
+  type RankFilesResult,
+} from './stream/rank-files.js';
 export {
   Trainer,
   type Evaluation,
