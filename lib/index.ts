@@ -26,7 +26,10 @@ export {
   type Conversion,
   type ConversionFormat,
   type ConvertOptions,
+  type MaeFileConfig,
   type MaePart,
+  type ModelKind,
+  type RankerFileConfig,
 } from './convert.js';
 export { rankingLoss, type LossAndGradient, type RankingLossOptions } from './losses.js';
 export { MaskedAutoencoder } from './masked-autoencoder.js';
@@ -68,6 +71,7 @@ export type {
   PatchScores,
   Precision,
   ProgressEvent,
+  ProgressListener,
   RankerConfig,
   Ranking,
   Reconstruction,

@@ -5,13 +5,14 @@
  *
  *   node scripts/setup.mjs build [--cuda [--arch 90,100 | native | all] [--build-only]]
  *   node scripts/setup.mjs ts | native | demo | test | test-native | test-sanitize | test-cuda | cuda-tools | cuda-resources
- *                          | bench | bench-native | lint | format
+ *                          | bench | bench-native | docs | lint | format
  */
 import { bench } from './setup/bench.mjs';
 import { demo, format, lint, test, testNative, testSanitize } from './setup/commands.mjs';
 import { printResources, testCuda } from './setup/cuda-tests.mjs';
 import { ensureCudaTools } from './setup/cuda-tools.mjs';
 import { ensureCuda, parseBuildOptions } from './setup/cuda.mjs';
+import { makeDocs } from './setup/docs.mjs';
 import { buildBenchHelper, ensureNative } from './setup/native.mjs';
 import { ensurePackages } from './setup/packages.mjs';
 import { fail, SetupError } from './setup/say.mjs';
@@ -47,6 +48,7 @@ const commands = {
     await buildTypeScript();
     await buildBenchHelper();
   },
+  docs: makeDocs,
   lint,
   format,
 };

@@ -52,7 +52,7 @@ export interface RankFilesOptions extends LoadOptions {
   grid?: PatchGrid | undefined;
   /** Patches to keep of each picture, at least 1. Only one of `keep` and `keepRatio`; default: none are chosen. */
   keep?: number | undefined;
-  /** Share of the patches to keep, in (0, 1]; the number is rounded, and at least 1. */
+  /** Share of the patches to keep, in (0, 1]; the number is rounded, and at least 1. Only one of `keep` and `keepRatio`. */
   keepRatio?: number | undefined;
   /** Of the kept patches, the share in [0, 1] that goes by logit alone; the rest is for diversity. Default 0.7. */
   scoreShare?: number | undefined;
@@ -76,6 +76,7 @@ export interface RankFilesOptions extends LoadOptions {
 
 /** A picture that was ranked. */
 export interface RankedFile<Source = PictureSource> {
+  /** It was ranked. */
   readonly ok: true;
   /** Place in the source, from 0. */
   readonly index: number;
@@ -91,12 +92,13 @@ export interface RankedFile<Source = PictureSource> {
   readonly grid: PatchGrid;
   /** [L] in raster order; larger ranks higher. */
   readonly logits: Float32Array;
-  /** [keep]: ids of the patches to keep, ascending. Empty without `keep` and `keepRatio`. */
+  /** `[keep]`: ids of the patches to keep, ascending. Empty without `keep` and `keepRatio`. */
   readonly kept: Int32Array;
 }
 
 /** A picture that could not be ranked. The others go on. */
 export interface FailedFile<Source = PictureSource> {
+  /** It was not. */
   readonly ok: false;
   /** Place in the source, from 0. */
   readonly index: number;
