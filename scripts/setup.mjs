@@ -6,6 +6,7 @@
  *   node scripts/setup.mjs build [--cuda [--arch 90,100 | native | all] [--build-only]]
  *   node scripts/setup.mjs ts | native | demo | test | test-native | test-sanitize | test-cuda | cuda-tools | cuda-resources
  *                          | bench | bench-native | docs | lint | format
+ *                          | release-check
  */
 import { bench } from './setup/bench.mjs';
 import { demo, format, lint, test, testNative, testSanitize } from './setup/commands.mjs';
@@ -15,6 +16,7 @@ import { ensureCuda, parseBuildOptions } from './setup/cuda.mjs';
 import { makeDocs } from './setup/docs.mjs';
 import { buildBenchHelper, ensureNative } from './setup/native.mjs';
 import { ensurePackages } from './setup/packages.mjs';
+import { releaseCheck } from './setup/release.mjs';
 import { fail, SetupError } from './setup/say.mjs';
 import { buildTypeScript } from './setup/typescript.mjs';
 
@@ -49,6 +51,7 @@ const commands = {
     await buildBenchHelper();
   },
   docs: makeDocs,
+  'release-check': releaseCheck,
   lint,
   format,
 };
