@@ -96,6 +96,9 @@ const bare = ({ folder }: Place): Record<string, string> => ({
   XDG_CACHE_HOME: '',
   XDG_CONFIG_HOME: '',
   LIBTORCH: '',
+  LIBTORCH_LIB: '',
+  VIRTUAL_ENV: '',
+  CONDA_PREFIX: '',
   PATH: folder,
 });
 
