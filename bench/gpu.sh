@@ -71,15 +71,18 @@ outcome() { say "$1: $2"; echo "$1: $2" >>"$tests"; }
 build_target ltrp_gpu_bench || { tail -n 20 "$out/build.log" >&2; die "the benchmark does not build; the whole log is $out/build.log"; }
 
 # ---- prove ----------------------------------------------------------------------------------------------------------
-if build_target ltrp_gpu_tests; then
-  if timeout "$(left)" "$build/ltrp_gpu_tests" >"$out/gpu-tests.log" 2>&1; then
-    outcome "kernels' tests on the GPU" "$(grep -o 'test cases:.*' "$out/gpu-tests.log" | tail -n 1 | tr '|' ',')"
+# run_tests TARGET LOG WHAT
+run_tests() {
+  if ! build_target "$1"; then
+    outcome "$3" "not built, see build.log"
+  elif timeout "$(left)" "$build/$1" >"$out/$2" 2>&1; then
+    outcome "$3" "$(grep -o 'test cases:.*' "$out/$2" | tail -n 1 | tr '|' ',')"
   else
-    outcome "kernels' tests on the GPU" "FAILED, see gpu-tests.log"
+    outcome "$3" "FAILED, see $2"
   fi
-else
-  outcome "kernels' tests on the GPU" "not built, see build.log"
-fi
+}
+run_tests ltrp_gpu_tests gpu-tests.log "engine, operators and kernels on the GPU"
+run_tests ltrp_gpu_managed_tests gpu-managed-tests.log "kernels on the GPU, in managed memory"
 if [ -x "$sanitizer" ]; then
   for tool in memcheck racecheck; do
     log="$out/$tool.log"

@@ -43,7 +43,8 @@ export function parseReport(text: string): Sample[] {
 const coreParts: readonly (readonly [RegExp, ProfilePart])[] = [
   [/::logits_tile/, 'logits'],
   [/::values_tile/, 'values'],
-  [/::attend_rows/, 'softmax'],
+  [/::(attend\b|attend_rows|exponentials)/, 'softmax'],
+  [/::tile<|simd::\w+::(\w+::)*(tiles|product)\b/, 'products'],
   [/::removal_(task|attention)/, 'removal'],
   [/simd::\w+::(\(anonymous namespace\)::)?attention(_task)?\b/, 'operands'],
   [/simd::\w+::(\w+::)*(add_)?layer_norm/, 'norm'],

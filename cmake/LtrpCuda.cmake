@@ -77,7 +77,10 @@ if(LTRP_CUDA_SOURCES)
   add_library(ltrp_cuda_kernels OBJECT ${LTRP_CUDA_SOURCES})
   target_link_libraries(ltrp_cuda_kernels PRIVATE ltrp::options)
   # Lines of the source in what the profiler and compute-sanitizer print; the code stays the same.
-  target_compile_options(ltrp_cuda_kernels PRIVATE -lineinfo)
+  option(LTRP_CUDA_LINE_INFO "Keep source lines in the kernels' machine code" ON)
+  if(LTRP_CUDA_LINE_INFO)
+    target_compile_options(ltrp_cuda_kernels PRIVATE -lineinfo)
+  endif()
   target_sources(ltrp_cuda INTERFACE $<TARGET_OBJECTS:ltrp_cuda_kernels>)
 endif()
 

@@ -4,8 +4,8 @@
 ltrp_sources(LTRP_CUDA_TEST_SOURCES native/test/cuda)
 ltrp_sources(LTRP_CUDA_EMULATION_SOURCES native/test/emulation)
 ltrp_sources(LTRP_CUDA_HOST_SOURCES native/kernels/cuda)
-# What asks the real driver has its counterpart in native/test/emulation.
-list(FILTER LTRP_CUDA_HOST_SOURCES EXCLUDE REGEX "/(empty_|devices|current_device|register)")
+# What asks the real driver has its counterpart in native/test/emulation and native/test/cuda.
+list(FILTER LTRP_CUDA_HOST_SOURCES EXCLUDE REGEX "/(empty_|devices|current_device|queue|register)")
 file(GLOB LTRP_CUDA_KERNEL_SOURCES CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/native/kernels/cuda/*.cu")
 
 # The .cu files, through wrappers: another target of the same build may compile the very same files with nvcc, and a

@@ -13,6 +13,8 @@ function(ltrp_compile_options)
     ltrp_options INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${ARGN}>" "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${joined}>")
 endfunction()
 ltrp_compile_options(-Wall -Wextra -fvisibility=hidden -fvisibility-inlines-hidden)
+# File names in messages and debug symbols: those of the project, not those of the machine that compiled it.
+ltrp_compile_options(-ffile-prefix-map=${CMAKE_CURRENT_SOURCE_DIR}/= -ffile-prefix-map=${LTRP_LIBTORCH}=libtorch)
 # Warnings are errors with the compiler that the project is developed and checked with; a newer one's new warnings must not
 # keep anybody from building.
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)

@@ -61,6 +61,7 @@ export type {
   Drop,
   Encoding,
   ImageBatch,
+  PixelBatch,
   JobOptions,
   LoadOptions,
   LossName,

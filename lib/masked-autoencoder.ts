@@ -2,6 +2,7 @@ import { asyncDispose } from './async-dispose.js';
 import { nativeLoadOptions, resolveModel } from './models.js';
 import type {
   CoreBinding,
+  NativeImages,
   NativeMae,
   NativeMasking,
   NativeScoreOptions,
@@ -15,6 +16,7 @@ import type {
   MaeConfig,
   MaskingOptions,
   PatchScores,
+  PixelBatch,
   Precision,
   Reconstruction,
   ReconstructOptions,
@@ -25,11 +27,12 @@ import type {
 import {
   checkChoice,
   checkFloats,
-  checkImages,
   checkIndices,
   checkInteger,
+  checkModelImages,
   checkOptions,
   checkShare,
+  imageGeometry,
   invalid,
 } from './validation.js';
 
@@ -122,7 +125,10 @@ export class MaskedAutoencoder {
    * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` (shapes, ranges, pixels that are not finite), `ERR_LTRP_DISPOSED`,
    *   `ERR_LTRP_OUT_OF_MEMORY`.
    */
-  async scorePatches(images: ImageBatch, options?: ScoreOptions): Promise<PatchScores> {
+  async scorePatches(
+    images: ImageBatch | PixelBatch,
+    options?: ScoreOptions,
+  ): Promise<PatchScores> {
     const checked = checkOptions(options);
     const input = this.#input(images);
     const native = { ...this.#masking(images, checked), ...scoring(checked) };
@@ -139,7 +145,7 @@ export class MaskedAutoencoder {
    * @returns `mean` and `standardError`, both [n, rows, columns].
    * @throws {LtrpError} as {@link scorePatches}.
    */
-  async scoreMap(images: ImageBatch, options?: ScoreMapOptions): Promise<ScoreMap> {
+  async scoreMap(images: ImageBatch | PixelBatch, options?: ScoreMapOptions): Promise<ScoreMap> {
     const checked = checkOptions(options);
     const input = this.#input(images);
     const { maskRatio, seed, rounds } = checked;
@@ -157,7 +163,10 @@ export class MaskedAutoencoder {
    *   when `config.normalizedTarget`), values ordered (row, column, channel); predictions at visible patches are there too.
    * @throws {LtrpError} as {@link scorePatches}.
    */
-  async reconstruct(images: ImageBatch, options?: ReconstructOptions): Promise<Reconstruction> {
+  async reconstruct(
+    images: ImageBatch | PixelBatch,
+    options?: ReconstructOptions,
+  ): Promise<Reconstruction> {
     const checked = checkOptions(options);
     const input = this.#input(images);
     const native = this.#masking(images, checked);
@@ -171,7 +180,7 @@ export class MaskedAutoencoder {
    * @returns `latent` [n, V + 1, D] after the final norm, the CLS token first, then the visible patches in raster order.
    * @throws {LtrpError} as {@link scorePatches}.
    */
-  async encode(images: ImageBatch, options?: ReconstructOptions): Promise<Encoding> {
+  async encode(images: ImageBatch | PixelBatch, options?: ReconstructOptions): Promise<Encoding> {
     const checked = checkOptions(options);
     const input = this.#input(images);
     const native = this.#masking(images, checked);
@@ -189,14 +198,14 @@ export class MaskedAutoencoder {
     return Promise.resolve();
   }
 
-  #input(images: ImageBatch): ImageBatch {
-    checkImages(images, this.config.patchSize);
-    return { data: images.data, shape: images.shape };
+  #input(images: ImageBatch | PixelBatch): NativeImages {
+    checkModelImages(images, this.config.patchSize);
+    return { data: images.data, shape: images.shape } as NativeImages;
   }
 
-  #masking(images: ImageBatch, options: MaskingOptions): NativeMasking {
+  #masking(images: ImageBatch | PixelBatch, options: MaskingOptions): NativeMasking {
     const { maskRatio, seed, noise, visible } = options;
-    const [count, , height, width] = images.shape;
+    const { count, height, width } = imageGeometry(images);
     const patches = (height / this.config.patchSize) * (width / this.config.patchSize);
     checkMaskRatioAndSeed(options);
     checkFloats('noise', noise, count * patches);

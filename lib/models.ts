@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { LtrpError } from './errors.js';
 import type { NativeLoadOptions } from './native/binding.js';
 import { packageRoot } from './native/paths.js';
-import { precisions, type LoadOptions } from './types.js';
+import { precisions, type Device, type LoadOptions } from './types.js';
 import { checkChoice, checkSource } from './validation.js';
 
 /** What a model is for. */
@@ -36,12 +36,17 @@ export function resolveModel(source: string, kind: ModelKind): string {
   return path;
 }
 
-/** Checks the words for a device and a precision; whether the device can be used is for the core to say. */
-export function nativeLoadOptions(options: LoadOptions): NativeLoadOptions {
-  const { device = 'auto', precision = 'float32' } = options;
-  checkChoice('precision', precision, precisions);
+/** Checks the word for a device; whether it can be used is for the core to say. */
+export function deviceWord(device: Device = 'auto'): Device {
   if (typeof device !== 'string' || !/^(auto|cpu|cuda(:\d+)?)$/.test(device)) {
     checkChoice('device', device, ['auto', 'cpu', 'cuda', 'cuda:N']);
   }
-  return { device, precision };
+  return device;
+}
+
+/** Checks the words for a device and a precision. */
+export function nativeLoadOptions(options: LoadOptions): NativeLoadOptions {
+  const { precision = 'float32' } = options;
+  checkChoice('precision', precision, precisions);
+  return { device: deviceWord(options.device), precision };
 }

@@ -1,17 +1,18 @@
 import { asyncDispose } from './async-dispose.js';
 import { nativeLoadOptions, resolveModel } from './models.js';
-import type { CoreBinding, NativeRanker } from './native/binding.js';
+import type { CoreBinding, NativeImages, NativeRanker } from './native/binding.js';
 import { runJob } from './native/job.js';
 import { loadCore } from './native/loader.js';
 import type {
   ImageBatch,
   JobOptions,
   LoadOptions,
+  PixelBatch,
   Precision,
   Ranking,
   RankerConfig,
 } from './types.js';
-import { checkImages, checkIndices, checkOptions, invalid } from './validation.js';
+import { checkIndices, checkModelImages, checkOptions, invalid } from './validation.js';
 
 /** Options of {@link PatchRanker.rank}. */
 export interface RankOptions extends JobOptions {
@@ -85,13 +86,13 @@ export class PatchRanker {
   /**
    * Ranks the patches of each image.
    *
-   * @param images - [n, 3, H, W]. Heads of type `'token'` take any grid of the model's patch size, `'cls'` their own only.
+   * @param images - [n, 3, H, W], or bytes [n, H, W, 3]. Heads of type `'token'` take any grid of the model's patch size, `'cls'` their own only.
    * @returns `logits` [n, L] in raster order. With `visible`, heads of type `'token'` leave the other slots at 0.
    * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` (shapes, pixels that are not finite), `ERR_LTRP_DISPOSED`.
    */
-  async rank(images: ImageBatch, options?: RankOptions): Promise<Ranking> {
+  async rank(images: ImageBatch | PixelBatch, options?: RankOptions): Promise<Ranking> {
     const checked = checkOptions(options);
-    checkImages(images, this.config.patchSize);
+    checkModelImages(images, this.config.patchSize);
     const { visible } = checked;
     checkIndices('visible', visible);
     const [count] = images.shape;
@@ -100,7 +101,7 @@ export class PatchRanker {
         `visible must hold the same number of ids for each of the ${count} images, but it has ${visible.length} values.`,
       );
     }
-    const input = { data: images.data, shape: images.shape };
+    const input = { data: images.data, shape: images.shape } as NativeImages;
     return runJob(this.#core, checked, (job) => this.#native.rank(job, input, { visible }));
   }
 

@@ -1,6 +1,7 @@
 import { runJob } from './native/job.js';
 import { loadCore } from './native/loader.js';
-import type { ImageBatch, JobOptions } from './types.js';
+import { deviceWord } from './models.js';
+import type { Device, ImageBatch, JobOptions } from './types.js';
 import {
   checkChoice,
   checkFloats,
@@ -28,6 +29,8 @@ export interface SelectPatchesOptions extends JobOptions {
   densityNoise?: Float32Array | undefined;
   /** `[n * L]`, `'compat'` only: the member with the largest noise represents its cluster. Default: drawn from `seed`. */
   memberNoise?: Float32Array | undefined;
+  /** Where the clusters are found. Default `'cpu'`: the images are there, and it takes milliseconds. */
+  device?: Device | undefined;
   /** Side of a patch in pixels, at least 1. Default: the one for which the images have as many patches as there are logits. */
   patchSize?: number | undefined;
 }
@@ -93,6 +96,7 @@ export async function selectPatches(
   const core = loadCore();
   const native = {
     keep: keep ?? keepCount(patches, keepRatio as number),
+    device: deviceWord(checked.device ?? 'cpu'),
     patchSize,
     scoreShare,
     seed,

@@ -1,4 +1,5 @@
 import { asyncDispose } from './async-dispose.js';
+import { deviceWord } from './models.js';
 import type {
   CoreBinding,
   NativePicture,
@@ -9,7 +10,7 @@ import type {
 } from './native/binding.js';
 import { runJob } from './native/job.js';
 import { loadCore } from './native/loader.js';
-import type { JobOptions } from './types.js';
+import type { Device, JobOptions } from './types.js';
 import { checkChoice, checkOptions, checkSource, invalid } from './validation.js';
 
 // Documented where the native side is described, under the names that callers know.
@@ -37,6 +38,11 @@ export type StoredType = 'float32' | 'float16' | 'bfloat16';
 
 /** Options of {@link Trainer.create} and {@link Trainer.resume}. */
 export interface TrainerOptions extends Pick<JobOptions, 'signal'> {
+  /**
+   * Where weights, pictures and the optimizer's state are. Default `'auto'`. Not part of a run: what one device saved goes
+   * on on another, with other rounding. A device that cannot be used is refused with `ERR_LTRP_UNSUPPORTED` and the reason.
+   */
+  device?: Device | undefined;
   /** Folder of the LibTorch to use; it counts for the first load in a process. Default: see `ltrp doctor`. */
   libtorch?: string | undefined;
 }
@@ -71,7 +77,7 @@ export class Trainer {
   /**
    * A new run with weights drawn from the seed.
    *
-   * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` naming the option; for rankers also what loading the teacher reports.
+   * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` naming the option; `ERR_LTRP_UNSUPPORTED` (device); for rankers also what loading the teacher reports.
    */
   static async create(
     options: NativePretrainOptions | NativeRankerTrainingOptions,
@@ -79,9 +85,10 @@ export class Trainer {
   ): Promise<Trainer> {
     checkOptions(options);
     checkChoice('kind', options.kind, ['pretrain', 'ranker']);
+    const place = { device: deviceWord(trainer.device) };
     const core = loadCore({ libtorch: trainer.libtorch });
     const native = await runJob(core, { signal: trainer.signal }, (job) =>
-      core.createTrainer(job, options),
+      core.createTrainer(job, { ...options, ...place }),
     );
     return new Trainer(core, native);
   }
@@ -93,9 +100,10 @@ export class Trainer {
    */
   static async resume(path: string, trainer: TrainerOptions = {}): Promise<Trainer> {
     checkSource('path', path);
+    const place = { device: deviceWord(trainer.device) };
     const core = loadCore({ libtorch: trainer.libtorch });
     const native = await runJob(core, { signal: trainer.signal }, (job) =>
-      core.resumeTrainer(job, path),
+      core.resumeTrainer(job, path, place),
     );
     return new Trainer(core, native);
   }

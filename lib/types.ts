@@ -41,6 +41,17 @@ export interface ImageBatch {
   readonly shape: readonly [images: number, channels: 3, height: number, width: number];
 }
 
+/**
+ * Pictures as decoders leave them: RGB bytes, row by row. Models normalise them with their own mean and standard deviation,
+ * where they compute: a quarter of the memory, and of what has to be copied to a GPU.
+ */
+export interface PixelBatch {
+  /** `images * height * width * 3` values. */
+  readonly data: Uint8Array;
+  /** Height and width are in pixels and multiples of the patch size of the model they are given to. */
+  readonly shape: readonly [images: number, height: number, width: number, channels: 3];
+}
+
 /** How far a call has come. The unit is that of the call: variants for scores, images for encodings. */
 export interface ProgressEvent {
   /** Units done so far. */

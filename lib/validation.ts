@@ -1,7 +1,7 @@
 /** Checks of arguments that come from JavaScript, before anything is queued. Each refusal is one sentence. */
 import { LtrpError } from './errors.js';
 import { isAbortSignal } from './native/job.js';
-import type { ImageBatch } from './types.js';
+import type { ImageBatch, PixelBatch } from './types.js';
 
 export function invalid(message: string): LtrpError {
   return new LtrpError('ERR_LTRP_INVALID_ARGUMENT', message);
@@ -127,7 +127,36 @@ export function checkImages(images: unknown, patchSize?: number): asserts images
       `images.shape must be [images, 3, height, width], but it has ${channels} channels.`,
     );
   }
-  const length = count * channels * height * width;
+  checkPixels(data, [count, channels, height, width], { height, width }, patchSize);
+}
+
+/** {@link checkImages} for what models take: an ImageBatch or a PixelBatch. */
+export function checkModelImages(
+  images: unknown,
+  patchSize: number,
+): asserts images is ImageBatch | PixelBatch {
+  const { data, shape } = (images ?? {}) as Partial<PixelBatch>;
+  if (!(data instanceof Uint8Array)) {
+    checkImages(images, patchSize);
+    return;
+  }
+  checkShape('images.shape', shape, 4);
+  const [count, height, width, channels] = shape as unknown as [number, number, number, number];
+  if (channels !== 3) {
+    throw invalid(
+      `images.shape of bytes must be [images, height, width, 3], but it has ${channels} channels.`,
+    );
+  }
+  checkPixels(data, [count, height, width, channels], { height, width }, patchSize);
+}
+
+function checkPixels(
+  data: Float32Array | Uint8Array,
+  shape: readonly number[],
+  { height, width }: { height: number; width: number },
+  patchSize: number | undefined,
+): void {
+  const length = shape.reduce((product, size) => product * size, 1);
   if (data.length !== length) {
     throw invalid(
       `images.data must have ${length} values for the shape [${shape.join(', ')}], not ${data.length}.`,
@@ -138,4 +167,16 @@ export function checkImages(images: unknown, patchSize?: number): asserts images
       `The images are ${width} x ${height} pixels, but both sides must be multiples of the patch size ${patchSize}.`,
     );
   }
+}
+
+/** Number and size of the images of either kind of batch. */
+export function imageGeometry(images: ImageBatch | PixelBatch): {
+  count: number;
+  height: number;
+  width: number;
+} {
+  const [count, first, second, third] = images.shape;
+  return images.data instanceof Uint8Array
+    ? { count, height: first, width: second }
+    : { count, height: second, width: third };
 }

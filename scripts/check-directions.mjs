@@ -13,8 +13,8 @@ const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
 const native = {
   // The one door through which CUDA is exchanged for its emulation.
   kernels: ['test/emulation/cuda.h'],
-  // What the driver says about GPUs is judged above the kernels.
-  'core/top': ['kernels/cuda/devices.h'],
+  // What the driver says about GPUs is judged above the kernels, and whether one records is asked there.
+  'core/top': ['kernels/cuda/devices.h', 'kernels/replays.h'],
   'core/model': ['core/top', 'kernels', 'core/checkpoint/checkpoint.h'],
   'core/engine': ['core/top', 'core/model', 'kernels'],
   'core/checkpoint': ['core/top', 'core/model'],
@@ -22,6 +22,7 @@ const native = {
   // Turning bytes into pixels needs an operator and no model, and what the processor has is asked where it is known.
   binding: ['core', 'kernels/pixels.h', 'kernels/simd.h'],
   bootstrap: [],
+  portable: [],
   test: ['core', 'kernels'],
 };
 

@@ -4,17 +4,21 @@
  * Plain Node without dependencies, because it is what installs them. Every step looks first whether there is work.
  *
  *   node scripts/setup.mjs build [--cuda [--arch 90,100 | native | all] [--build-only]]
- *   node scripts/setup.mjs ts | native | demo | test | test-native | test-sanitize | test-cuda | cuda-tools | cuda-resources
- *                          | bench | bench-native | docs | lint | format
+ *   node scripts/setup.mjs package [--cuda [--arch ...]]
+ *   node scripts/setup.mjs ts | native | demo | test | test-native | test-sanitize | test-cuda | test-install | test-hosts
+ *                          | cuda-tools | cuda-resources | bench | bench-native | bench-start | soak | docs | lint | format
  *                          | release-check
  */
-import { bench } from './setup/bench.mjs';
+import { bench, benchStart, soak } from './setup/bench.mjs';
 import { demo, format, lint, test, testNative, testSanitize } from './setup/commands.mjs';
 import { printResources, testCuda } from './setup/cuda-tests.mjs';
 import { ensureCudaTools } from './setup/cuda-tools.mjs';
 import { ensureCuda, parseBuildOptions } from './setup/cuda.mjs';
 import { makeDocs } from './setup/docs.mjs';
+import { testHosts } from './setup/hosts.mjs';
 import { buildBenchHelper, ensureNative } from './setup/native.mjs';
+import { testInstall } from './setup/install-tests.mjs';
+import { makePackages } from './setup/package.mjs';
 import { ensurePackages } from './setup/packages.mjs';
 import { releaseCheck } from './setup/release.mjs';
 import { fail, SetupError } from './setup/say.mjs';
@@ -37,14 +41,19 @@ const commands = {
     await buildTypeScript();
     await ensureNative();
   },
+  package: makePackages,
   demo,
   test,
   'test-native': testNative,
   'test-sanitize': testSanitize,
   'test-cuda': testCuda,
+  'test-hosts': testHosts,
+  'test-install': testInstall,
   'cuda-tools': ensureCudaTools,
   'cuda-resources': printResources,
   bench,
+  'bench-start': benchStart,
+  soak,
   'bench-native': async () => {
     await ensurePackages();
     await buildTypeScript();

@@ -6,6 +6,8 @@ import test, { type ExecutionContext } from 'ava';
 import {
   convertCheckpoint,
   embeddedModels,
+  imageNetMean,
+  imageNetStd,
   LtrpError,
   MaskedAutoencoder,
   PatchRanker,
@@ -14,6 +16,7 @@ import {
   selectPatches,
   version,
   type ImageBatch,
+  type PixelBatch,
 } from '../lib/index.js';
 import { isWithin } from './support/compare.js';
 import { smallMae, writeRanker } from './support/models.js';
@@ -163,6 +166,58 @@ test('non-square images and other sizes than the model was made for work', async
   }
 });
 
+/** Bytes, and what the models make of them. */
+function bytesAndImages(
+  count: number,
+  height: number,
+  width: number,
+): { bytes: PixelBatch; images: ImageBatch } {
+  const area = height * width;
+  const data = Uint8Array.from({ length: count * area * 3 }, (_, i) => (i * 7919 + (i >> 7)) % 256);
+  const normalized = new Float32Array(data.length);
+  for (const [i, byte] of data.entries()) {
+    const channel = i % 3;
+    const image = Math.floor(i / (3 * area));
+    const pixel = Math.floor((i % (3 * area)) / 3);
+    const [mean, std] = [imageNetMean[channel], imageNetStd[channel]];
+    normalized[(image * 3 + channel) * area + pixel] = Math.fround(
+      Math.fround(Math.fround(byte / 255) - Math.fround(mean as number)) /
+        Math.fround(std as number),
+    );
+  }
+  return {
+    bytes: { data, shape: [count, height, width, 3] },
+    images: { data: normalized, shape: [count, 3, height, width] },
+  };
+}
+
+test('models take bytes and normalise them themselves', async (t) => {
+  const { bytes, images } = bytesAndImages(3, 80, 112);
+  const mae = await loadMae(t);
+  for (const options of [{}, { drop: 'both' }, { drop: 'encoder', metric: 'ssim' }] as const) {
+    const want = await mae.scorePatches(images, options);
+    t.deepEqual(await mae.scorePatches(bytes, options), want);
+  }
+  t.deepEqual(await mae.encode(bytes), await mae.encode(images));
+  t.deepEqual(await mae.reconstruct(bytes), await mae.reconstruct(images));
+  t.deepEqual(await mae.scoreMap(bytes, { rounds: 1 }), await mae.scoreMap(images, { rounds: 1 }));
+  const folder = await temporaryFolder(t);
+  const file = await writeRanker(join(folder, 'token.safetensors'), 'token');
+  const ranker = await PatchRanker.load(file);
+  t.deepEqual(await ranker.rank(bytes), await ranker.rank(images));
+  const visible = Int32Array.from([0, 3, 1, 2, 5, 30]);
+  t.deepEqual(await ranker.rank(bytes, { visible }), await ranker.rank(images, { visible }));
+
+  const code = 'ERR_LTRP_INVALID_ARGUMENT';
+  const { data } = bytes;
+  await refused(t, ranker.rank({ data, shape: [3, 3, 80, 112] } as never), code);
+  await refused(t, ranker.rank({ data, shape: [2, 80, 112, 3] }), code);
+  await refused(t, ranker.rank({ data: data.slice(0, 3 * 8 * 16), shape: [1, 8, 16, 3] }), code);
+  const logits = new Float32Array(3 * 35);
+  await refused(t, selectPatches(bytes as never, logits, { keep: 2, patchSize: 16 }), code);
+  ranker.dispose();
+});
+
 test('token heads rank any grid, CLS heads their own, and selection follows', async (t) => {
   const folder = await temporaryFolder(t);
   const token = await PatchRanker.load(
@@ -208,6 +263,10 @@ test('token heads rank any grid, CLS heads their own, and selection follows', as
     .map(({ id }) => id)
     .sort((a, b) => a - b);
   t.deepEqual(Array.from(byScore.indices), best);
+  const here = await selectPatches(wide, ranked.logits, { keep: 18, device: 'cpu' });
+  t.deepEqual(here.indices, indices);
+  const elsewhere = selectPatches(wide, ranked.logits, { keep: 18, device: 'cuda:9' });
+  await refused(t, elsewhere, 'ERR_LTRP_UNSUPPORTED');
   const everything = await selectPatches(wide, ranked.logits, { keepRatio: 1 });
   t.deepEqual(everything.shape, [2, 45]);
   token.dispose();

@@ -1,20 +1,19 @@
 /**
  * The core in a living process: exits, throws and worker ends while it computes; aborts; buffers that are detached or
- * shared; memory; the event loop. Scenarios that end a process run in one of their own (support/lifecycle-child.ts).
+ * shared; memory; the event loop. Scenarios that end a process run in one of their own (support/lifecycle.ts).
  */
-import { spawn } from 'node:child_process';
 import { getEventListeners } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import test from 'ava';
 import { LtrpError, MaskedAutoencoder } from '../lib/index.js';
 import { loadCore } from '../lib/native/loader.js';
+import { companies, deviation, endings, scenario } from './support/lifecycle.js';
 import { makeImages, makeTeacher } from './support/lifecycle-models.js';
 
 let folder = '';
@@ -31,67 +30,28 @@ test.after.always(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-interface Ending {
-  code: number | null;
-  signal: NodeJS.Signals | null;
-  stdout: string;
-  stderr: string;
-}
-
-function scenario(name: string): Promise<Ending> {
-  const child = spawn(
-    process.execPath,
-    [
-      '--import=tsx',
-      fileURLToPath(new URL('support/lifecycle-child.ts', import.meta.url)),
-      name,
-      teacher,
-    ],
-    { timeout: 120_000, killSignal: 'SIGKILL' },
+// A few times here, 50 times and on other Nodes in `npm run test:hosts`.
+for (const expected of endings) {
+  const how = expected.kill ?? (expected.stderr === undefined ? 'process.exit()' : 'an error');
+  test.serial(
+    `a process that ends while computing ends cleanly: ${expected.name}, ${how}`,
+    async (t) => {
+      for (let turn = 1; turn <= 3; turn += 1) {
+        const { name, kill, killAfter } = expected;
+        const ending = await scenario(name, teacher, {
+          turn,
+          ...(kill === undefined ? {} : { kill }),
+          ...(killAfter === undefined ? {} : { killAfter: killAfter(turn * 15) }),
+        });
+        t.is(deviation(expected, ending), null);
+      }
+    },
   );
-  let [stdout, stderr] = ['', ''];
-  child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
-  child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
-  return new Promise((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', (code, signal) => {
-      resolve({ code, signal, stdout: stdout.trim(), stderr });
-    });
-  });
 }
 
-for (const name of ['exit', 'exit-in-progress', 'exit-with-queue', 'exit-with-busy-workers']) {
-  test.serial(`process.exit() while computing is clean: ${name}`, async (t) => {
-    for (let i = 0; i < 3; i += 1) {
-      t.deepEqual(await scenario(name), { code: 7, signal: null, stdout: '', stderr: '' });
-    }
-  });
-}
-
-for (const [name, message] of [
-  ['throw', 'thrown on purpose'],
-  ['reject', 'rejected on purpose'],
-] as const) {
-  test.serial(`an uncaught error while computing ends the process with it: ${name}`, async (t) => {
-    for (let i = 0; i < 3; i += 1) {
-      const ending = await scenario(name);
-      t.is(ending.code, 1);
-      t.is(ending.signal, null);
-      t.true(ending.stderr.includes(message), ending.stderr);
-    }
-  });
-}
-
-for (const [name, output] of [
-  ['natural', 'scored'],
-  ['natural-while-waiting', 'scored'],
-  ['terminate-worker', 'usable'],
-  ['worker-exit', 'worker 5'],
-  ['worker-throw', 'thrown in a worker'],
-  ['workers', 'equal'],
-] as const) {
-  test.serial(`the process ends by itself: ${name}`, async (t) => {
-    t.deepEqual(await scenario(name), { code: 0, signal: null, stdout: output, stderr: '' });
+for (const expected of companies) {
+  test.serial(`the process ends by itself: ${expected.name}`, async (t) => {
+    t.is(deviation(expected, await scenario(expected.name, teacher)), null);
   });
 }
 

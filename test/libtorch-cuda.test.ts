@@ -36,7 +36,11 @@ test.beforeEach(async (t) => {
   const empty = path.join(folder, 'empty');
   await mkdir(empty);
   // ldconfig is found all the same (libraries.ts adds /sbin), so that a CUDA toolkit of this system counts.
-  t.context = { folder, env: { HOME: path.join(folder, 'home'), PATH: empty } };
+  t.context = {
+    folder,
+    // Package indexes are on the network: each test says which one it means.
+    env: { HOME: path.join(folder, 'home'), PATH: empty, PIP_NO_INDEX: '1' },
+  };
 });
 
 test.afterEach.always(async (t) => {

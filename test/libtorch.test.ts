@@ -1,20 +1,19 @@
 /** Which LibTorch is used: the search order on made-up folders, the refusals, the fetch, and `ltrp doctor`. */
 import { execFile } from 'node:child_process';
-import { createServer, type Server } from 'node:http';
+import { createServer } from 'node:http';
 import { chmod, mkdir, mkdtemp, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
-import type { AddressInfo } from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import anyTest, { type TestFn } from 'ava';
 import { download } from '../lib/native/download.js';
 import { withLock } from '../lib/native/folder-lock.js';
 import { inspectLibtorch, libraryName } from '../lib/native/libtorch-inspect.js';
 import { installLibtorch } from '../lib/native/libtorch-install.js';
-import type { LibtorchRelease } from '../lib/native/libtorch-releases.js';
 import { decideLibtorch, findLibtorch, type LibtorchSearch } from '../lib/native/libtorch.js';
 import { coreFiles, packageRoot } from '../lib/native/paths.js';
+import { listen, makeArchive, makeLibtorch, release, serve } from './support/made-libtorch.js';
 
 const test = anyTest as TestFn<{ folder: string; env: Record<string, string | undefined> }>;
 const run = promisify(execFile);
@@ -24,7 +23,11 @@ test.beforeEach(async (t) => {
   // A home with nothing in it and a PATH without Python: nothing of this machine is found by accident.
   const empty = path.join(folder, 'empty');
   await mkdir(empty);
-  t.context = { folder, env: { HOME: path.join(folder, 'home'), PATH: empty } };
+  t.context = {
+    folder,
+    // Package indexes are on the network: each test says which one it means.
+    env: { HOME: path.join(folder, 'home'), PATH: empty, PIP_NO_INDEX: '1' },
+  };
 });
 
 test.afterEach.always(async (t) => {
@@ -32,50 +35,6 @@ test.afterEach.always(async (t) => {
 });
 
 const accept = [{ minor: '2.13', variant: 'cpu' }];
-
-/** The first bytes of a shared library for this processor. */
-function elfHeader(machine = process.arch === 'arm64' ? 183 : 62): Buffer {
-  const header = Buffer.alloc(64);
-  header.writeUInt32BE(0x7f454c46, 0);
-  header[4] = 2;
-  header.writeUInt16LE(machine, 18);
-  return header;
-}
-
-async function makeLibtorch(
-  folder: string,
-  options: {
-    version?: string | null;
-    variant?: string;
-    headers?: boolean;
-    machine?: number;
-  } = {},
-): Promise<string> {
-  const variant = options.variant ?? 'cpu';
-  const version = options.version === undefined ? '2.13.0' : options.version;
-  await mkdir(path.join(folder, 'lib'), { recursive: true });
-  for (const stem of ['c10', 'torch_cpu', 'torch'] as const) {
-    await writeFile(path.join(folder, 'lib', libraryName(stem)), elfHeader(options.machine));
-  }
-  for (const stem of variant === 'cpu' ? [] : (['c10_cuda', 'torch_cuda'] as const)) {
-    await writeFile(path.join(folder, 'lib', libraryName(stem)), elfHeader());
-  }
-  if (options.headers !== false) {
-    await mkdir(path.join(folder, 'include', 'ATen'), { recursive: true });
-    await writeFile(path.join(folder, 'include', 'ATen', 'ATen.h'), '');
-    await mkdir(path.join(folder, 'include', 'torch', 'headeronly'), { recursive: true });
-    if (version !== null) {
-      await writeFile(
-        path.join(folder, 'include', 'torch', 'headeronly', 'version.h'),
-        `#define TORCH_VERSION \\\n  "${version}"\n`,
-      );
-    }
-  }
-  if (version !== null) {
-    await writeFile(path.join(folder, 'build-version'), `${version}+${variant}\n`);
-  }
-  return folder;
-}
 
 function search(
   context: { env: Record<string, string | undefined> },
@@ -230,37 +189,6 @@ test('a damaged file of `ltrp libtorch use` is named', async (t) => {
   });
 });
 
-/** Serves `content` with ranges; each of the first `breaks` answers stops in the middle. */
-async function serve(
-  t: ExecutionContext,
-  content: Buffer,
-  breaks: number,
-): Promise<{ url: string; ranges: string[] }> {
-  const ranges: string[] = [];
-  const server = createServer((request, response) => {
-    const start = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0);
-    ranges.push(request.headers.range ?? '');
-    const rest = content.subarray(start);
-    response.writeHead(start > 0 ? 206 : 200, { 'content-length': rest.length, etag: '"one"' });
-    if (breaks-- > 0) {
-      response.write(rest.subarray(0, Math.ceil(rest.length / 2)));
-      response.socket?.end(); // what was written arrives, the rest never comes
-    } else {
-      response.end(rest);
-    }
-  });
-  return { url: `${await listen(t, server)}/f.zip`, ranges };
-}
-
-async function listen(t: ExecutionContext, server: Server): Promise<string> {
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  t.teardown(() => {
-    server.close();
-    server.closeAllConnections();
-  });
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-}
-
 test('a broken download continues where it stopped', async (t) => {
   const content = Buffer.alloc(5_000_000, 'leave one out ');
   const { url, ranges } = await serve(t, content, 2);
@@ -284,40 +212,6 @@ test('a download that never works is one clear error', async (t) => {
     message: /404/,
   });
 });
-
-/** A zip file of a made-up LibTorch, written by Python. */
-async function makeArchive(folder: string, name: string, version: string): Promise<string | null> {
-  const libtorch = await makeLibtorch(path.join(folder, 'source', 'libtorch'), { version });
-  const script = `
-import os, sys, zipfile
-root, out = sys.argv[1:]
-with zipfile.ZipFile(out, 'w', zipfile.ZIP_DEFLATED) as z:
-    for folder, _, names in os.walk(root):
-        for n in names:
-            p = os.path.join(folder, n)
-            z.write(p, 'libtorch/' + os.path.relpath(p, root))
-`;
-  const archive = path.join(folder, name);
-  return run('python3', ['-c', script, libtorch, archive]).then(
-    () => archive,
-    () => null,
-  );
-}
-
-const release: LibtorchRelease = {
-  version: '2.13.0',
-  variant: 'cpu',
-  description: 'made up',
-  bytesNeeded: 1_000_000,
-  pip: {
-    sources: [{ index: null, requirement: 'torch==2.13.0+cpu' }],
-    platform: 'any',
-    pythonVersion: '3.11',
-  },
-  wheelSha256: {},
-  archiveUrl: null,
-  nvidia: [],
-};
 
 test('install: from the archive when pip is not there, once for two at the same time', async (t) => {
   const { folder, env } = t.context;

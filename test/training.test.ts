@@ -220,6 +220,11 @@ test.serial(
       /--depth \(9; in the run it is 3\), --learning-rate \(0\.1; in the run it is 0\.002\)/,
       ...['pretrain', '--out', out, '--resume', '--learning-rate', '0.1', '--depth', '9'],
     );
+    const elsewhere = ['--device', 'cuda:99'];
+    const unavailable = /device 'cuda:99' is not available/;
+    await refused(unavailable, ...pretrainOptions(join(root, 'gpu'), 5), ...elsewhere);
+    t.false(existsSync(join(root, 'gpu')));
+    await refused(unavailable, 'pretrain', '--out', out, '--resume', ...elsewhere);
     await refused(/begun with ltrp pretrain/, 'train', '--out', out, '--resume');
     await refused(/--data/, 'pretrain', '--out', join(root, 'nothing'));
     await refused(
@@ -238,7 +243,7 @@ test.serial(
       ...geometry,
     );
     t.deepEqual(readFileSync(join(out, 'log.jsonl')), before);
-    const done = await ltrp('pretrain', '--out', out, '--resume', '--json');
+    const done = await ltrp('pretrain', '--out', out, '--resume', '--json', '--device', 'cpu');
     t.is(done.code, 0, done.stderr);
     t.is((JSON.parse(done.stdout) as { steps: number }).steps, 0);
   },

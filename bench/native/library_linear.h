@@ -1,4 +1,4 @@
-// LibTorch's matrix products by every road that leads to them: MKL, MKL and oneDNN with prepacked weights.
+// Matrix products by every road that leads to them: MKL, MKL and oneDNN with prepacked weights, and ours.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -14,7 +14,7 @@ const char* name_of(Product product);
 
 // One way of multiplying x [M, K] by the transpose of a fixed weight [N, K].
 struct LibraryLinear {
-  std::string library;                  // "mkl", "mkl-packed", "onednn-packed"
+  std::string library;                  // "mkl", "mkl-packed", "onednn-packed", "ltrp"
   std::function<at::Tensor()> product;  // [M, N], float32 for bytes, otherwise the operands' type
   at::Tensor expected;                  // [m, N] float64: the first m rows' exact result for these operands
   double tolerance = 0;                 // largest admissible |product - expected| / max |expected|

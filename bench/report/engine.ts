@@ -90,7 +90,7 @@ function aboveLimit(row: MemoryRow): boolean {
 }
 
 const partNames: Record<ProfilePart, string> = {
-  products: 'matrix products (oneDNN)',
+  products: 'matrix products',
   logits: 'attention: q kᵀ',
   values: 'attention: p v',
   softmax: 'attention: exponentials',
@@ -187,7 +187,7 @@ time, ${digits(found.cpuMsPerImage)} ms of processor time an image.
 ${table(['part', 'share', 'ms of processor time', 'why it is not smaller'], body)}`;
   });
   return `${title}
-Samples of Linux \`perf\` (event cpu-clock) while images are scored, after a call to warm up, all threads together. Generated code is oneDNN's; other code
+Samples of Linux \`perf\` (event cpu-clock) while images are scored, after a call to warm up, all threads together. Generated code is oneDNN's and counts as products; other code
 is told apart by its functions' names. A share is of the processor time, so a thread that sleeps or has no processor counts for nothing. Peaks are by the
 clock: beside other programs they come out too low, and shares of them too high.
 

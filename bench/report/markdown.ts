@@ -53,7 +53,7 @@ function peaks({ peaks: found, bandwidth }: Results): string {
       ? ''
       : `\n\nMemory bandwidth: ${digits(bandwidth.gbPerSecond)} GB/s (${bandwidth.how}).`;
   return `## What the machine can do
-The fastest matrix products found in this run, by LibTorch's own libraries at shapes of their liking.
+The fastest matrix products found in this run, by LibTorch's own libraries or by ours, at shapes of their liking.
 
 ${table(['precision', 'GFLOP/s', 'M x N x K', 'how'], body)}${memory}`;
 }

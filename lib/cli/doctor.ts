@@ -139,6 +139,14 @@ function print(report: DoctorReport): string {
       ['Libraries', `MKL ${info.mkl ? 'yes' : 'no'}, oneDNN ${info.onednn ? 'yes' : 'no'}`],
       ['Devices', `${info.devices.join(', ')}; 'auto' means ${info.autoDevice}`],
       ['GPU', acceleratorLine(info)],
+      ...(info.recordingProblem === null
+        ? []
+        : [
+            ['Recording', `not on ${info.autoDevice}: ${info.recordingProblem}`] as [
+              string,
+              string,
+            ],
+          ]),
       ['Threads', String(info.threads)],
     );
   }

@@ -7,7 +7,7 @@ import { LtrpError } from '../errors.js';
 import { inspectLibtorch } from '../native/libtorch-inspect.js';
 import { installLibtorch, removeLibtorch } from '../native/libtorch-install.js';
 import { buildable, decideLibtorch, selectionFile } from '../native/libtorch.js';
-import { coreFiles, libtorchCacheFolder } from '../native/paths.js';
+import { coreCommand, coreFiles, libtorchCacheFolder } from '../native/paths.js';
 import { candidateLine } from './doctor.js';
 import { exitCodes } from './exit-codes.js';
 import { interruptSignal } from './interrupt.js';
@@ -31,8 +31,12 @@ ${libtorchCacheFolder()}`,
     .command('remove')
     .description('delete what `ltrp libtorch install` fetched')
     .action(async () => {
-      const removed = await removeLibtorch();
-      const lines = removed.map((folder) => `Removed ${folder}`);
+      const { folders, selection } = await removeLibtorch({
+        log: (line) => process.stderr.write(`${line}\n`),
+        signal: interruptSignal(),
+      });
+      const lines = folders.map((folder) => `Removed ${folder}`);
+      if (selection !== null) lines.push(`LibTorch is searched for in the usual places again.`);
       process.stdout.write(`${lines.join('\n') || 'There is nothing to remove.'}\n`);
     });
 }
@@ -68,8 +72,9 @@ function registerInstall(command: Command): void {
     .addHelpText(
       'after',
       `
-pip is asked first (\`pip download --no-deps\`, nothing is installed into Python), then the official
-archive is downloaded. Run it again after an interruption: it continues where it was.
+The wheel is taken from the package index that pip is configured with, then from PyTorch's own (Python
+is not needed for that, but pip is asked where an index cannot be read: behind a proxy, with a password);
+then the official archive. Run it again after an interruption: it continues where it was.
 The CPU build and the one for GPUs lie side by side; which one is used is said by \`ltrp doctor\`.`,
     )
     .action(async (options: InstallCommandOptions) => {
@@ -93,7 +98,7 @@ The CPU build and the one for GPUs lie side by side; which one is used is said b
       );
       if (options.cuda === true && !coreFiles().some((core) => core.variant === result.variant)) {
         process.stdout.write(
-          "There is no core for it yet: run `npm run build -- --cuda` in the package's folder.\n",
+          `There is no core for it yet: \`${coreCommand(result.variant)}\` brings it.\n`,
         );
       }
     });
@@ -158,7 +163,7 @@ function registerUse(command: Command): void {
       process.stdout.write(`LibTorch ${version} in ${root} is used from now on (${file}).\n`);
       if (!coreFiles().some((core) => core.minor === minor && core.variant === variant)) {
         process.stdout.write(
-          `There is no core for LibTorch ${minor} (${variant}) yet: run \`npm run build${variant === 'cpu' ? '' : ' -- --cuda'}\` in the package's folder.\n`,
+          `There is no core for LibTorch ${minor} (${variant}) yet: \`${coreCommand(variant)}\` brings it.\n`,
         );
       }
     });

@@ -11,6 +11,7 @@ import { packageVersion } from '../native/paths.js';
 import { Trainer, type PretrainOptions, type RankerTrainingOptions } from '../trainer.js';
 import { decodeValidation, runTraining, type LoopResult } from '../training/loop.js';
 import { RunFolder } from '../training/run-folder.js';
+import type { Device } from '../types.js';
 import { invalid } from '../validation.js';
 import { exitCodes } from './exit-codes.js';
 import { interruptSignal } from './interrupt.js';
@@ -65,7 +66,7 @@ export async function trainingCommand<Settings extends TrainingSettings>(
       `The teacher of the run in ${folder.path} has changed since it began; its curve cannot be continued.`,
     );
   }
-  const trainer = await openTrainer(folder, options, stop);
+  const trainer = await openTrainer(folder, options, settings.device, stop);
   await folder.create();
   if (stored === null) {
     const config: RunConfig = {
@@ -240,21 +241,24 @@ function checkData(dataset: Dataset, stored: RunConfig): void {
 async function openTrainer(
   folder: RunFolder,
   options: NativeOptions,
+  device: Device | undefined,
   signal: AbortSignal,
 ): Promise<Trainer> {
   const checkpoints = folder.checkpoints();
   let failure: unknown;
   for (const { path } of checkpoints) {
     try {
-      return await Trainer.resume(path, { signal });
+      return await Trainer.resume(path, { device, signal });
     } catch (error) {
       signal.throwIfAborted();
+      // The device's fault, not the checkpoint's.
+      if (toLtrpError(error).code === 'ERR_LTRP_UNSUPPORTED') throw error;
       failure ??= error;
       say(`${path} cannot be used: ${toLtrpError(error).message}`);
     }
   }
   if (checkpoints.length > 0) throw failure;
-  return Trainer.create(options, { signal });
+  return Trainer.create(options, { device, signal });
 }
 
 /** SHA-256 of a file; null for a folder. */

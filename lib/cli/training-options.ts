@@ -5,7 +5,8 @@ import type { NativeTrainingOptions } from '../native/binding.js';
 import type { StoredType } from '../trainer.js';
 import type { Interval } from '../training/loop.js';
 import { presetNames, type PresetName } from '../training/presets.js';
-import { libtorchOption, parseInteger, parseShare, seedOption } from './options.js';
+import type { Device } from '../types.js';
+import { deviceOption, libtorchOption, parseInteger, parseShare, seedOption } from './options.js';
 
 /** Values of the shared options, after commander. */
 export interface TrainingSettings {
@@ -45,6 +46,7 @@ export interface TrainingSettings {
   cacheMemory: number;
   maxUnreadable: number;
   threads?: number;
+  device?: Device;
   libtorch?: string;
   json: boolean;
 }
@@ -63,6 +65,7 @@ export const freeOptions: readonly string[] = [
   'cacheMemory',
   'maxUnreadable',
   'threads',
+  'device',
   'libtorch',
   'json',
 ];
@@ -163,6 +166,7 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
       parseClosedShare,
     ).default(0.01),
     option('--threads <count>', 'threads of the compute thread (default: all cores)', integer),
+    deviceOption(),
     libtorchOption(),
     option('--json', 'print the outcome as JSON on standard output').default(false),
   ];

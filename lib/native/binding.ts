@@ -61,11 +61,19 @@ export interface NativeRankerConfig extends NativeModelConfig {
   head: 'cls' | 'token';
 }
 
-/** Normalised pixels, NCHW float32: data.length === n * 3 * height * width. */
-export interface NativeImages {
-  data: Float32Array;
-  shape: readonly [images: number, channels: 3, height: number, width: number];
-}
+/**
+ * Normalised pixels, NCHW float32: data.length === n * 3 * height * width. Models take bytes too, row by row, RGB, and
+ * normalise them with their own mean and standard deviation.
+ */
+export type NativeImages =
+  | {
+      data: Float32Array;
+      shape: readonly [images: number, channels: 3, height: number, width: number];
+    }
+  | {
+      data: Uint8Array;
+      shape: readonly [images: number, height: number, width: number, channels: 3];
+    };
 
 /** What matrix products are computed in. Scores take the delta form below float32. */
 export type NativePrecision = 'float32' | 'float16' | 'bfloat16' | 'fp8' | 'int8';
@@ -138,6 +146,11 @@ export interface NativePicture {
   height: number;
   /** Pixels. */
   width: number;
+}
+
+/** Where a trainer computes. Not part of a run: `options` does not name it, and a checkpoint goes on anywhere. */
+export interface NativeTrainingPlace {
+  device: string;
 }
 
 /** Options shared by both trainers. All are required; `ltrp pretrain --help` and `ltrp train --help` list sensible values. */
@@ -277,6 +290,8 @@ export interface CoreInfo {
   accelerators: NativeAccelerator[]; // those that the driver reports, usable or not
   acceleratorProblem: string | null; // why none of them can be used, without a full stop; null when one can
   autoDevice: string; // what 'auto' leads to
+  /** Why work cannot be recorded on that device and is queued step by step, in the device's words; null when it can. */
+  recordingProblem: string | null;
 }
 
 export interface NativeAccelerator {
@@ -322,6 +337,7 @@ export interface CoreBinding {
       scoreShare: number;
       seed: number;
       mode: 'default' | 'compat';
+      device?: string | undefined; // default 'cpu'
       densityNoise?: Float32Array | undefined; // [n * L]
       memberNoise?: Float32Array | undefined; // [n * L]
     },
@@ -359,7 +375,7 @@ export interface CoreBinding {
   ): Promise<NativeWeights>;
   createTrainer(
     job: NativeJob,
-    options: NativePretrainOptions | NativeRankerTrainingOptions,
+    options: (NativePretrainOptions | NativeRankerTrainingOptions) & NativeTrainingPlace,
   ): Promise<NativeTrainer>;
-  resumeTrainer(job: NativeJob, path: string): Promise<NativeTrainer>;
+  resumeTrainer(job: NativeJob, path: string, place: NativeTrainingPlace): Promise<NativeTrainer>;
 }

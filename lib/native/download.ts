@@ -2,6 +2,7 @@
 import { open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LtrpError } from '../errors.js';
+import { isWriteError } from './write-errors.js';
 
 export interface DownloadOptions {
   readonly onProgress?: ((done: number, total: number | null) => void) | undefined;
@@ -12,7 +13,10 @@ export interface DownloadOptions {
   readonly stallTimeout?: number | undefined;
 }
 
-/** Downloads `url` to `file`. Throws LtrpError ERR_LTRP_DOWNLOAD; the part stays for the next try. */
+/**
+ * Downloads `url` to `file`. Throws LtrpError ERR_LTRP_DOWNLOAD, and errors of the disk as they are; the part stays for the
+ * next try.
+ */
 export async function download(
   url: string,
   file: string,
@@ -30,7 +34,7 @@ export async function download(
       return;
     } catch (error) {
       options.signal?.throwIfAborted();
-      if (error instanceof LtrpError) throw error;
+      if (error instanceof LtrpError || isWriteError(error)) throw error;
       failures = (await sizeOf(part)) > before ? 0 : failures + 1;
       if (failures >= attempts) {
         const cause = error instanceof Error ? (error.cause ?? error) : error;

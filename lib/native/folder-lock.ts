@@ -1,4 +1,5 @@
 /** A lock between processes: a file that names its holder. Survives kill -9 of the holder. */
+import { randomUUID } from 'node:crypto';
 import { mkdir, open, readFile, rm, stat, utimes } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
@@ -14,10 +15,12 @@ export async function withLock<T>(
   options: { onWait?: (holder: string) => void; signal?: AbortSignal | undefined } = {},
 ): Promise<T> {
   await mkdir(path.dirname(file), { recursive: true });
+  const token = randomUUID();
   let told = false;
-  while (!(await acquire(file))) {
+  while (!(await acquire(file, token))) {
+    options.signal?.throwIfAborted();
     if (await isAbandoned(file)) {
-      await rm(file, { force: true });
+      await removeAbandoned(file);
       continue;
     }
     if (!told) {
@@ -36,19 +39,40 @@ export async function withLock<T>(
     return await work();
   } finally {
     clearInterval(timer);
-    await rm(file, { force: true });
+    // Whoever slept longer than `stale` (a suspended machine) may have lost it to somebody else.
+    if (parseHolder(await readFile(file, 'utf8').catch(() => ''))?.token === token) {
+      await rm(file, { force: true });
+    }
   }
 }
 
-async function acquire(file: string): Promise<boolean> {
+async function acquire(file: string, token: string): Promise<boolean> {
   try {
     const handle = await open(file, 'wx');
-    await handle.writeFile(JSON.stringify({ pid: process.pid, host: hostname() }));
+    await handle.writeFile(JSON.stringify({ pid: process.pid, host: hostname(), token }));
     await handle.close();
     return true;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
     throw error;
+  }
+}
+
+/**
+ * One remover at a time, and it looks again: of two that saw the same dead holder, the slower one would otherwise remove the
+ * lock that the faster one has taken since.
+ */
+async function removeAbandoned(file: string): Promise<void> {
+  const takeover = `${file}.takeover`;
+  if (!(await acquire(takeover, randomUUID()))) {
+    if (await isAbandoned(takeover)) await rm(takeover, { force: true });
+    await sleep(50);
+    return;
+  }
+  try {
+    if (await isAbandoned(file)) await rm(file, { force: true });
+  } finally {
+    await rm(takeover, { force: true });
   }
 }
 
@@ -69,12 +93,17 @@ async function isAbandoned(file: string): Promise<boolean> {
   }
 }
 
-function parseHolder(text: string): { pid: number; host: string } | null {
+interface Holder {
+  readonly pid: number;
+  readonly host: string;
+  /** Tells two turns of one process apart. */
+  readonly token: unknown;
+}
+
+function parseHolder(text: string): Holder | null {
   try {
-    const value = JSON.parse(text) as { pid?: unknown; host?: unknown };
-    return typeof value.pid === 'number' && typeof value.host === 'string'
-      ? { pid: value.pid, host: value.host }
-      : null;
+    const { pid, host, token } = JSON.parse(text) as Record<string, unknown>;
+    return typeof pid === 'number' && typeof host === 'string' ? { pid, host, token } : null;
   } catch {
     return null; // being written
   }

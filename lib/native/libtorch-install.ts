@@ -1,28 +1,28 @@
 /**
  * Fetching LibTorch into the user's cache: an explicit step, never a side effect of `npm install`.
  *
- * Sources in order: `pip download` from the configured index, `pip download` from PyTorch's own index, the official
- * archive over HTTP with resume. One process at a time (a lock file), verified, unpacked beside its place, renamed into it.
+ * Sources in order: the wheel from the configured index, the wheel from PyTorch's own index, the official archive. All over
+ * HTTP with progress and resume; pip is asked where an index cannot be read directly (a proxy, a password, a local folder).
+ * One process at a time (a lock file), verified, unpacked beside its place, renamed into it.
  *
  * A CUDA build lies in the cache as pip would lay it out, `torch/` beside `nvidia/`, because that is where its libraries look
  * for NVIDIA's.
  */
-import { createHash } from 'node:crypto';
-import { createReadStream, existsSync } from 'node:fs';
-import { mkdir, readdir, rename, rm, statfs, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, readFile, rename, rm, rmdir, statfs, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { LtrpError, toLtrpError } from '../errors.js';
 import { download } from './download.js';
 import { withLock } from './folder-lock.js';
 import { inspectLibtorch } from './libtorch-inspect.js';
 import { releaseFor, type LibtorchRelease } from './libtorch-releases.js';
-import { isMusl } from './libtorch.js';
+import { isMusl, selectionFile } from './libtorch.js';
 import { isCudaVariant } from './libraries.js';
 import { installNvidia, nvidiaIsComplete } from './nvidia-install.js';
 import { cacheFolder, libtorchCacheFolder, type Environment } from './paths.js';
-import { pipDownload } from './pip.js';
 import { unpackLibtorch } from './unpack.js';
+import { checkSha256, fetchWheel } from './wheels.js';
+import { isWriteError } from './write-errors.js';
 
 export interface InstallOptions {
   readonly env?: Environment | undefined;
@@ -65,6 +65,8 @@ export async function installLibtorch(options: InstallOptions = {}): Promise<Ins
   const folder = libtorchCacheFolder(env);
   const target = path.join(folder, `${release.version}-${release.variant}`);
   const { version, variant } = release;
+  // Each build has its own folder of downloads: two of them may be fetched at the same time.
+  const downloads = downloadsFolder(env, path.basename(target));
   const done = { path: target, version, variant };
   const isThere = (): boolean =>
     options.force !== true && isComplete(target, release) && hasNvidia(target, release, options);
@@ -77,20 +79,23 @@ export async function installLibtorch(options: InstallOptions = {}): Promise<Ins
         if (isThere()) return { ...done, installed: false };
         if (options.force === true || !isComplete(target, release)) {
           await checkSpace(folder, release.bytesNeeded);
-          const file = await obtain(release, env, options, log);
-          await place(file, target, release, options, log);
-          await removeDownloads(file, env);
+          const file = await obtain(release, downloads, { ...options, env, log });
+          await place(file, target, release, { ...options, downloads, log });
+          if (path.dirname(file) === downloads) await removeDownloads(env, downloads);
         }
         if (!hasNvidia(target, release, options)) {
-          const place = { downloads: downloadsFolder(env), target };
-          await installNvidia(release.nvidia, place, {
-            ...options,
-            env,
-            log,
-            checkSpace: (bytes) => checkSpace(folder, bytes),
-            verify: (file, sha256) => verify(file, sha256, log, true),
-          });
-          await rm(downloadsFolder(env), { recursive: true, force: true });
+          await installNvidia(
+            release.nvidia,
+            { downloads, target },
+            {
+              ...options,
+              env,
+              log,
+              checkSpace: (bytes) => checkSpace(folder, bytes),
+              verify: (file, sha256) => verify(file, sha256, log, true),
+            },
+          );
+          await removeDownloads(env, downloads);
         }
         return { ...done, installed: true };
       },
@@ -103,33 +108,92 @@ export async function installLibtorch(options: InstallOptions = {}): Promise<Ins
     );
   } catch (error) {
     options.signal?.throwIfAborted();
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === 'ENOSPC' || code === 'EACCES' || code === 'EROFS' || code === 'EDQUOT') {
-      throw new LtrpError(
-        'ERR_LTRP_FILE_WRITE',
-        `LibTorch cannot be written to ${folder} (${code}). Make room there, or set XDG_CACHE_HOME to another folder.`,
-        { cause: error },
-      );
-    }
-    throw toLtrpError(error);
+    throw isWriteError(error) ? writeError(folder, error) : toLtrpError(error);
   }
 }
 
-/** Removes what {@link installLibtorch} brought; returns the folders removed. */
-export async function removeLibtorch(env: Environment = process.env): Promise<string[]> {
+function writeError(folder: string, error: NodeJS.ErrnoException): LtrpError {
+  const where = error.path === undefined ? folder : path.dirname(error.path);
+  const full = error.code === 'ENOSPC' || error.code === 'EDQUOT';
+  return new LtrpError(
+    'ERR_LTRP_FILE_WRITE',
+    `LibTorch cannot be written to ${where} (${error.code ?? ''}). ${full ? 'Make room there' : 'Make it writable'}, or set XDG_CACHE_HOME to another folder, and run the same command again: what has arrived is kept.`,
+    { cause: error },
+  );
+}
+
+export interface RemoveResult {
+  readonly folders: readonly string[];
+  /** The file of `ltrp libtorch use` that named one of them and went with it, or null. */
+  readonly selection: string | null;
+}
+
+/**
+ * Removes what {@link installLibtorch} brought, with the parts of interrupted downloads. What another process is fetching at
+ * the moment is waited for, and removed then.
+ */
+export async function removeLibtorch(
+  options: Pick<InstallOptions, 'env' | 'log' | 'signal'> = {},
+): Promise<RemoveResult> {
+  const env = options.env ?? process.env;
   const folder = libtorchCacheFolder(env);
-  const removed: string[] = [];
-  for (const name of existsSync(folder) ? await readdir(folder) : []) {
-    if (!/^\d+\.\d+\.\d+-/.test(name) || name.endsWith('.lock')) continue;
-    await rm(path.join(folder, name), { recursive: true, force: true });
-    removed.push(path.join(folder, name));
+  const builds = new Set<string>();
+  for (const name of await list(folder)) {
+    const build = /^(\d+\.\d+\.\d+-[a-z]+\d*)(?:\.unpacking-\d+|\.lock)?$/.exec(name)?.[1];
+    if (build !== undefined) builds.add(build);
   }
-  await rm(downloadsFolder(env), { recursive: true, force: true });
-  return removed;
+  const folders: string[] = [];
+  for (const build of builds) {
+    const target = path.join(folder, build);
+    const removeBuild = async (): Promise<void> => {
+      for (const name of await list(folder)) {
+        if (name !== build && !name.startsWith(`${build}.unpacking`)) continue;
+        await rm(path.join(folder, name), { recursive: true, force: true });
+        folders.push(path.join(folder, name));
+      }
+    };
+    const onWait = (holder: string): void => {
+      options.log?.(`Waiting for ${holder}, which is fetching LibTorch.`);
+    };
+    try {
+      await withLock(`${target}.lock`, removeBuild, { onWait, signal: options.signal });
+    } catch (error) {
+      options.signal?.throwIfAborted();
+      throw isWriteError(error) ? writeError(folder, error) : toLtrpError(error);
+    }
+  }
+  await rm(path.join(cacheFolder(env), 'downloads'), { recursive: true, force: true });
+  return { folders, selection: await forgetSelection(env, folders) };
 }
 
-function downloadsFolder(env: Environment): string {
-  return path.join(cacheFolder(env), 'downloads');
+/** A choice that leads into nothing would be an error at every call. */
+async function forgetSelection(
+  env: Environment,
+  removed: readonly string[],
+): Promise<string | null> {
+  const file = selectionFile(env);
+  const text = await readFile(file, 'utf8').catch(() => '');
+  const inside = removed.some((folder) => {
+    const quoted = JSON.stringify(folder).slice(0, -1);
+    return text.includes(`${quoted}"`) || text.includes(`${quoted}/`);
+  });
+  if (!inside) return null;
+  await rm(file, { force: true });
+  return file;
+}
+
+async function list(folder: string): Promise<string[]> {
+  return readdir(folder).catch(() => []);
+}
+
+function downloadsFolder(env: Environment, build: string): string {
+  return path.join(cacheFolder(env), 'downloads', build);
+}
+
+async function removeDownloads(env: Environment, downloads: string): Promise<void> {
+  await rm(downloads, { recursive: true, force: true });
+  // The folder around it too, unless another build is being fetched.
+  await rmdir(path.join(cacheFolder(env), 'downloads')).catch(() => undefined);
 }
 
 function isComplete(target: string, release: LibtorchRelease): boolean {
@@ -160,14 +224,18 @@ function gigabytes(bytes: number): string {
   return `${(bytes / 1e9).toFixed(1)} GB`;
 }
 
+interface Fetching extends InstallOptions {
+  readonly env: Environment;
+  readonly log: (line: string) => void;
+}
+
 /** The wheel or archive on disk, its checksum verified where one is known. */
 async function obtain(
   release: LibtorchRelease,
-  env: Environment,
-  options: InstallOptions,
-  log: (line: string) => void,
+  folder: string,
+  options: Fetching,
 ): Promise<string> {
-  const folder = downloadsFolder(env);
+  const { env, log, signal } = options;
   await mkdir(folder, { recursive: true });
   const from = options.from ?? 'auto';
   if (from !== 'auto' && from !== 'pip' && from !== 'archive') {
@@ -178,20 +246,23 @@ async function obtain(
     await verify(file, release.wheelSha256[path.basename(file)], log, false);
     return file;
   }
+  const onProgress = (done: number, total: number | null): void =>
+    options.onProgress?.('download', done, total);
   const failures: string[] = [];
+  let code = 'ERR_LTRP_DOWNLOAD';
   const sources: [name: string, fetchIt: () => Promise<string>][] = [];
-  if (from !== 'archive') {
+  for (const { index, requirement } of from === 'archive' ? [] : release.pip.sources) {
     const { platform, pythonVersion } = release.pip;
-    for (const { index, requirement } of release.pip.sources) {
-      sources.push([
-        `pip download --no-deps ${requirement} (${index ?? 'the configured index'})`,
-        () => {
-          const filePrefix = `torch-${release.version}`;
-          const wheel = { requirement, platforms: [platform], pythonVersion, filePrefix, index };
-          return pipDownload(wheel, folder, env, options.signal);
-        },
-      ]);
-    }
+    sources.push([
+      `the wheel ${requirement} of ${index ?? "pip's configured index"}`,
+      () => {
+        const fits = (name: string): boolean => isWheelOf(name, requirement, release.pip);
+        const filePrefix = `torch-${release.version}`;
+        const platforms = [platform];
+        const wheel = { requirement, platforms, pythonVersion, filePrefix, fits, index };
+        return fetchWheel(wheel, folder, { env, log, signal, onProgress });
+      },
+    ]);
   }
   const { archiveUrl } = release;
   if (from !== 'pip' && archiveUrl !== null) {
@@ -199,36 +270,41 @@ async function obtain(
       archiveUrl,
       async () => {
         const file = path.join(folder, decodeURIComponent(path.basename(archiveUrl)));
-        if (!existsSync(file)) await download(archiveUrl, file, downloadOptions(options));
+        if (!existsSync(file)) await download(archiveUrl, file, { signal, onProgress });
         return file;
       },
     ]);
   }
   for (const [name, fetchIt] of sources) {
-    options.signal?.throwIfAborted();
+    signal?.throwIfAborted();
     log(`Fetching LibTorch ${release.version} (${release.description}): ${name}`);
     try {
       const file = await fetchIt();
       await verify(file, release.wheelSha256[path.basename(file)], log, true);
       return file;
     } catch (error) {
-      options.signal?.throwIfAborted();
-      const { message } = toLtrpError(error);
-      log(`  did not work: ${message}`);
-      failures.push(`  ${name}: ${message}`);
+      signal?.throwIfAborted();
+      if (isWriteError(error)) throw error; // no other source would have more room
+      const problem = toLtrpError(error);
+      if (problem.code === 'ERR_LTRP_LIBTORCH_CHECKSUM') ({ code } = problem);
+      log(`  did not work: ${problem.message}`);
+      failures.push(`  ${name}: ${problem.message}`);
     }
   }
   throw new LtrpError(
-    'ERR_LTRP_DOWNLOAD',
+    code,
     `LibTorch ${release.version} could not be fetched. Check the network and run the same command again, or fetch it by other means and run \`ltrp libtorch install --from FILE\`. Tried:\n${failures.join('\n')}`,
   );
 }
 
-function downloadOptions(options: InstallOptions): Parameters<typeof download>[2] {
-  return {
-    signal: options.signal,
-    onProgress: (done, total) => options.onProgress?.('download', done, total),
-  };
+/** `torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl`. Of macOS any version: pip would take an older one's wheel too. */
+function isWheelOf(name: string, requirement: string, wanted: LibtorchRelease['pip']): boolean {
+  const [project = '', version = ''] = requirement.split('==');
+  const python = wanted.pythonVersion.replace('.', '');
+  if (!name.startsWith(`${project}-${version}-cp${python}-`)) return false;
+  const mac = /^macosx_\d+_\d+_(.+)$/.exec(wanted.platform)?.[1];
+  if (mac === undefined) return name.endsWith(`-${wanted.platform}.whl`);
+  return /-macosx_\d+_\d+_/.test(name) && name.endsWith(`_${mac}.whl`);
 }
 
 async function verify(
@@ -239,30 +315,20 @@ async function verify(
 ): Promise<void> {
   if (expected === undefined) {
     log(
-      `  no checksum is known for ${path.basename(file)}; its entries' CRC-32, version and structure are checked instead`,
+      `  no checksum is pinned for ${path.basename(file)}; its entries' CRC-32, version and structure are checked instead`,
     );
     return;
   }
-  const hash = createHash('sha256');
-  await pipeline(createReadStream(file), hash);
-  const actual = hash.digest('hex');
-  if (actual !== expected) {
-    if (ours) await rm(file, { force: true });
-    throw new LtrpError(
-      'ERR_LTRP_LIBTORCH_CHECKSUM',
-      `${path.basename(file)} has SHA-256 ${actual}, expected ${expected}. ${ours ? 'It was removed: run the same command again.' : 'Fetch it again.'}`,
-    );
-  }
-  log(`  SHA-256 ${actual}: as expected`);
+  log(`  SHA-256 ${await checkSha256(file, expected, ours)}: as expected`);
 }
 
 async function place(
   file: string,
   target: string,
   release: LibtorchRelease,
-  options: InstallOptions,
-  log: (line: string) => void,
+  options: InstallOptions & { downloads: string; log: (line: string) => void },
 ): Promise<void> {
+  const { downloads, log } = options;
   const folder = path.dirname(target);
   const prefix = `${path.basename(target)}.unpacking`;
   for (const name of await readdir(folder)) {
@@ -300,13 +366,8 @@ async function place(
   } catch (error) {
     await rm(temporary, { recursive: true, force: true });
     // A bad file would be bad again.
-    const isOurs = path.dirname(file) === downloadsFolder(options.env ?? process.env);
-    if (isOurs && error instanceof LtrpError) await rm(file, { force: true });
+    if (path.dirname(file) === downloads && error instanceof LtrpError)
+      await rm(file, { force: true });
     throw error;
   }
-}
-
-async function removeDownloads(file: string, env: Environment): Promise<void> {
-  if (path.dirname(file) !== downloadsFolder(env)) return; // the user's own file
-  await rm(downloadsFolder(env), { recursive: true, force: true });
 }

@@ -342,6 +342,6 @@ function notFoundError(candidates: readonly LibtorchCandidate[]): LtrpError {
   );
   return new LtrpError(
     'ERR_LTRP_LIBTORCH_NOT_FOUND',
-    `No usable LibTorch was found. \`ltrp libtorch install\` fetches one into the user's cache; LIBTORCH=<folder> names one. Tried:\n${lines.join('\n')}`,
+    `No usable LibTorch was found. \`npx ltrp libtorch install\` fetches one into the user's cache; LIBTORCH=<folder> names one. Tried:\n${lines.join('\n')}`,
   );
 }

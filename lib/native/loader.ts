@@ -3,12 +3,13 @@ import { realpathSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
-import { LtrpError, toLtrpError } from '../errors.js';
+import { LtrpError } from '../errors.js';
 import type { BootstrapBinding, CoreBinding } from './binding.js';
 import { isCudaVariant, librariesOf } from './libraries.js';
+import { loadFailure } from './load-failure.js';
 import { inspectLibtorch, libraryName } from './libtorch-inspect.js';
 import { findLibtorch, supportedMinors, type Libtorch } from './libtorch.js';
-import { binaryFolders, bootstrapFile, coreFiles } from './paths.js';
+import { binaryFolders, bootstrapFile, coreCommand, coreFiles } from './paths.js';
 
 interface LoadedCore {
   readonly binding: CoreBinding;
@@ -22,7 +23,8 @@ let loaded: LoadedCore | undefined;
  * The core, loaded at the first call.
  *
  * @throws LtrpError ERR_LTRP_NOT_BUILT (a binary is missing), ERR_LTRP_LIBTORCH_* (see libtorch.ts), ERR_LTRP_LIBTORCH_CONFLICT
- * (another copy is in the process already), ERR_LTRP_CORE_LOAD (the dynamic loader refused).
+ * (another copy is in the process already), ERR_LTRP_CORE_LOAD (the dynamic loader refused), ERR_LTRP_SYSTEM_TOO_OLD (glibc or
+ * libstdc++).
  */
 export function loadCore(options: { libtorch?: string | undefined } = {}): CoreBinding {
   if (loaded === undefined) loaded = load(options.libtorch);
@@ -59,10 +61,10 @@ function load(explicit: string | undefined): LoadedCore {
   try {
     bootstrap.preload(librariesOf(libtorch).preload);
   } catch (error) {
-    throw new LtrpError(
-      'ERR_LTRP_CORE_LOAD',
-      `LibTorch ${libtorch.version} in ${libtorch.root} (from: ${libtorch.source}) does not load: ${messageOf(error)}. Name another one with LIBTORCH=<folder>, or fetch one with \`ltrp libtorch install\`.`,
-      { cause: error },
+    throw loadFailure(
+      `LibTorch ${libtorch.version} in ${libtorch.root} (from: ${libtorch.source})`,
+      'Name another one with LIBTORCH=<folder>, or fetch one with `ltrp libtorch install`.',
+      error,
     );
   }
   const binding = openCore(core.path, libtorch);
@@ -80,11 +82,7 @@ export function loadBootstrap(): BootstrapBinding {
   try {
     return createRequire(import.meta.url)(file) as BootstrapBinding;
   } catch (error) {
-    throw new LtrpError(
-      'ERR_LTRP_CORE_LOAD',
-      `${file} does not load: ${messageOf(error)}. Build it again with \`npm run build\`.`,
-      { cause: error },
-    );
+    throw loadFailure(file, `Build it again with \`${coreCommand('cpu')}\`.`, error);
   }
 }
 
@@ -93,10 +91,10 @@ function openCore(file: string, libtorch: Libtorch): CoreBinding {
   try {
     process.dlopen(module, file, os.constants.dlopen.RTLD_NOW);
   } catch (error) {
-    throw new LtrpError(
-      'ERR_LTRP_CORE_LOAD',
-      `${file} does not load with LibTorch ${libtorch.version} in ${libtorch.root}: ${messageOf(error)}. Build it again with \`npm run build\`.`,
-      { cause: error },
+    throw loadFailure(
+      `${file}, with LibTorch ${libtorch.version} in ${libtorch.root},`,
+      `Build it again with \`${coreCommand(libtorch.variant)}\`.`,
+      error,
     );
   }
   return module.exports as CoreBinding;
@@ -140,10 +138,6 @@ function checkSame(explicit: string, current: Libtorch): void {
 function notBuilt(what: string): LtrpError {
   return new LtrpError(
     'ERR_LTRP_NOT_BUILT',
-    `${what} was found in none of ${binaryFolders().join(', ')}. Run \`npm run build\` in the package's folder (LibTorch ${supportedMinors.join(' or ')} is needed).`,
+    `${what} for ${process.platform}-${process.arch} was found in none of ${binaryFolders().join(', ')}. With CMake, Ninja, a C++20 compiler and LibTorch ${supportedMinors.join(' or ')} installed, \`${coreCommand('cpu')}\` compiles it.`,
   );
-}
-
-function messageOf(error: unknown): string {
-  return toLtrpError(error).message.trim();
 }

@@ -5,8 +5,9 @@ import path from 'node:path';
 import { LtrpError, toLtrpError } from '../errors.js';
 import { nvidiaPlatforms, type NvidiaPackage } from './nvidia-packages.js';
 import type { Environment } from './paths.js';
-import { pipDownload } from './pip.js';
 import { unpackNvidia } from './unpack.js';
+import { fetchWheel } from './wheels.js';
+import { isWriteError } from './write-errors.js';
 
 export interface NvidiaInstallOptions {
   readonly env: Environment;
@@ -69,7 +70,10 @@ export async function installNvidia(
     options.log(
       `Fetching ${item.name} ${item.version} (${String(i + 1)} of ${String(wanted.length)}, ${size})`,
     );
-    const wheel = await obtain(item, downloads, options);
+    const before = done;
+    const wheel = await obtain(item, downloads, options, (arrived) => {
+      options.onProgress?.('download', before + Math.min(arrived, item.size), total);
+    });
     await unpackInto(wheel, target, options);
     await writeFile(markOf(target, item), `${item.wheel}\n`);
     await rm(wheel, { force: true });
@@ -82,29 +86,32 @@ async function obtain(
   item: NvidiaPackage,
   downloads: string,
   options: NvidiaInstallOptions,
+  onProgress: (arrived: number) => void,
 ): Promise<string> {
   const kept = path.join(downloads, item.wheel);
   let wheel: string;
   try {
     wheel = existsSync(kept)
       ? kept
-      : await pipDownload(
+      : await fetchWheel(
           {
             requirement: `${item.name}==${item.version}`,
             platforms: nvidiaPlatforms,
             pythonVersion: '3.11',
             filePrefix: `${item.name.replaceAll('-', '_')}-${item.version}`,
+            fits: (name) => name === item.wheel,
             index: null,
           },
           downloads,
-          options.env,
-          options.signal,
+          { env: options.env, log: options.log, signal: options.signal, onProgress },
         );
   } catch (error) {
     options.signal?.throwIfAborted();
+    if (isWriteError(error)) throw error;
+    if (error instanceof LtrpError && error.code === 'ERR_LTRP_LIBTORCH_CHECKSUM') throw error;
     throw new LtrpError(
       'ERR_LTRP_DOWNLOAD',
-      `${item.name} ${item.version} could not be fetched with pip (${toLtrpError(error).message}). What has arrived is kept: run the same command again to continue.`,
+      `${item.name} ${item.version} could not be fetched (${toLtrpError(error).message}). What has arrived is kept: run the same command again to continue.`,
       { cause: error },
     );
   }

@@ -11,6 +11,8 @@ export interface WheelRequest {
   readonly pythonVersion: string;
   /** Beginning of the wheel's file name. */
   readonly filePrefix: string;
+  /** Whether a file of an index is the one that is meant. */
+  readonly fits: (name: string) => boolean;
   /** null: the configured index. */
   readonly index: string | null;
 }

@@ -8,6 +8,7 @@ import { promisify } from 'node:util';
 import * as zlib from 'node:zlib';
 import yauzl, { type Entry, type ZipFile } from 'yauzl';
 import { LtrpError } from '../errors.js';
+import { isWriteError } from './write-errors.js';
 
 const openZip = promisify<string, yauzl.Options, ZipFile>(yauzl.open);
 
@@ -23,7 +24,8 @@ export interface UnpackOptions {
 
 /**
  * Writes `lib/`, `include/`, `share/cmake/` and the version file of `archive` below `target`. Returns the number of files.
- * @throws LtrpError ERR_LTRP_LIBTORCH_ARCHIVE when the file is not a zip file, is truncated or holds no LibTorch.
+ * @throws LtrpError ERR_LTRP_LIBTORCH_ARCHIVE when the file is not a zip file, is truncated or holds no LibTorch; errors of
+ * the disk as they are.
  */
 export async function unpackLibtorch(
   archive: string,
@@ -81,6 +83,7 @@ async function unpack(
     return files;
   } catch (error) {
     options.signal?.throwIfAborted();
+    if (isWriteError(error)) throw error; // the archive may be as good as it gets
     throw archiveError(archive, error);
   } finally {
     zip.close();

@@ -161,7 +161,8 @@ export function rankFiles<Source extends PictureSource | NamedPicture>(
       }
       const ranker: Ranks = own ?? (given as PatchRanker);
       decode = decoderFor(ranker.config, checked);
-      const settings = { keep, keepRatio, scoreShare, seed, batchSize, decoders };
+      const { device } = checked;
+      const settings = { keep, keepRatio, scoreShare, seed, device, batchSize, decoders };
       queue = new RankingQueue(ranker, { ...settings, signal: stop });
       ordered.ahead =
         checked.ahead ?? RankingQueue.window(batchSize, rankedPixels(ranker.config, checked));

@@ -4,6 +4,7 @@ import { permutation } from '../data/shuffle.js';
 import { normalizePictures } from '../images.js';
 import type { PatchRanker } from '../patch-ranker.js';
 import { keepCount, selectPatches } from '../selection.js';
+import type { Device } from '../types.js';
 
 /** A picture as the queue takes it: RGB bytes of `size`. */
 export interface QueuedPicture {
@@ -24,6 +25,8 @@ export interface QueueSettings {
   scoreShare?: number | undefined;
   /** Seed of the noise that breaks ties between densities. */
   seed: number;
+  /** Where the kept patches are chosen, as in `selectPatches`. */
+  device?: Device | undefined;
   /** Pictures computed together, at most. Default {@link RankingQueue.fullBatch}. */
   batchSize?: number | undefined;
   /** Pictures decoded at the same time, at most. Default {@link RankingQueue.decoders}. */
@@ -202,7 +205,7 @@ export class RankingQueue {
     logits: Float32Array,
     patches: number,
   ): Promise<Int32Array> {
-    const { keep: number, keepRatio, scoreShare, seed, signal } = this.#settings;
+    const { keep: number, keepRatio, scoreShare, seed, device, signal } = this.#settings;
     const keep = keepRatio === undefined ? number : keepCount(patches, keepRatio);
     if (keep === undefined) return new Int32Array(0);
     // The same for every picture, wherever it stands in a batch.
@@ -210,7 +213,7 @@ export class RankingQueue {
     const densityNoise = new Float32Array(logits.length);
     for (let at = 0; at < logits.length; at += patches) densityNoise.set(noise, at);
     const { patchSize } = this.#ranker.config;
-    const options = { keep, scoreShare, densityNoise, patchSize, signal };
+    const options = { keep, scoreShare, densityNoise, device, patchSize, signal };
     return (await selectPatches(images, logits, options)).indices;
   }
 }

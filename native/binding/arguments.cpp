@@ -1,7 +1,6 @@
 #include "binding/arguments.h"
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/sum.h>
 
 #include <algorithm>
 #include <cmath>
@@ -276,21 +275,44 @@ at::Tensor images_argument(const Napi::Value& value) {
            describe_value(value) + " came.");
   }
   const auto object = value.As<Napi::Object>();
+  const Napi::Value data = object.Get("data");
+  if (data.IsTypedArray() && data.As<Napi::TypedArray>().TypedArrayType() == napi_uint8_array) {
+    const auto shape = shape_argument(object.Get("shape"), "images.shape", 4, "[images, height, width, 3]");
+    if (shape[3] != 3) {
+      refuse("images.shape of bytes must be [images, height, width, 3], but there are " +
+             std::to_string(shape[3]) + " channels instead of 3.");
+    }
+    return byte_tensor(data, "images.data", element_count(shape)).view(shape);
+  }
   const auto shape = shape_argument(object.Get("shape"), "images.shape", 4, "[images, 3, height, width]");
   if (shape[1] != 3) {
     refuse("images.shape must be [images, 3, height, width], but there are " + std::to_string(shape[1]) +
            " channels instead of 3.");
   }
-  return float_tensor(object.Get("data"), "images.data", shape, /*finite=*/false);
+  return float_tensor(data, "images.data", shape, /*finite=*/false);
 }
 
+namespace {
+
+// In whole vectors on any processor: for a number with all exponent bits set, NaN or infinite, the sum
+// reaches the sign's bit.
+bool all_finite(const float* values, int64_t count) {
+  uint32_t seen = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    uint32_t bits = 0;
+    std::memcpy(&bits, values + i, sizeof bits);
+    seen |= (bits & 0x7fffffffU) + 0x00800000U;
+  }
+  return (seen >> 31) == 0;
+}
+
+}  // namespace
+
 void check_finite_images(const at::Tensor& images) {
-  // In float64 the sum of finite float32 values cannot overflow, so a sum that is not finite means a value
-  // that is not.
-  const at::Tensor sums = images.sum({1, 2, 3}, /*keepdim=*/false, at::kDouble).contiguous();
-  const double* values = sums.const_data_ptr<double>();
-  for (int64_t i = 0; i < sums.numel(); ++i) {
-    if (!std::isfinite(values[i])) {
+  if (images.scalar_type() == at::kByte) return;
+  const int64_t values = images.numel() / images.size(0);
+  for (int64_t i = 0; i < images.size(0); ++i) {
+    if (!all_finite(images.const_data_ptr<float>() + i * values, values)) {
       refuse("images must hold finite pixels, but image " + std::to_string(i) +
              " has NaN or infinite values.");
     }

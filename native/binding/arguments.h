@@ -73,7 +73,9 @@ at::Tensor float_tensor(const Napi::Value& value, const std::string& name, const
 // Copies the bytes of a Uint8Array of exactly `length` bytes: [length] uint8.
 at::Tensor byte_tensor(const Napi::Value& value, const std::string& name, int64_t length);
 
-// { data: Float32Array, shape: [n, 3, H, W] } -> [n, 3, H, W] float32. Finiteness: check_finite_images.
+// { data: Float32Array, shape: [n, 3, H, W] } -> [n, 3, H, W] float32, { data: Uint8Array, shape: [n, H, W,
+// 3] }
+// -> [n, H, W, 3] uint8. Finiteness: check_finite_images.
 at::Tensor images_argument(const Napi::Value& value);
 
 // Compute thread: refuses NaN and infinite pixels, naming the first such image.

@@ -103,7 +103,9 @@ Napi::Value info(const Napi::CallbackInfo& info) {
     object.Set("accelerators", gpus);
     object.Set("acceleratorProblem",
                report.problem.empty() ? env.Null() : Napi::String::New(env, report.problem));
-    object.Set("autoDevice", choose_device("auto").str());
+    object.Set("autoDevice", device.str());
+    const std::string recording = why_not_recorded(device);
+    object.Set("recordingProblem", recording.empty() ? env.Null() : Napi::String::New(env, recording));
     return object;
   });
 }

@@ -11,6 +11,7 @@
 #include "binding/arguments.h"
 #include "binding/call.h"
 #include "binding/results.h"
+#include "core/device.h"
 #include "core/engine/agreement.h"
 #include "core/engine/selection.h"
 #include "core/training/losses.h"
@@ -20,8 +21,10 @@ namespace ltrp::binding {
 Napi::Value select_patches(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
     const at::Tensor images = images_argument(info[1]);
+    if (images.scalar_type() != at::kFloat) refuse("images must be normalised pixels, a Float32Array.");
     const Options options(info[3], "options");
     SelectionOptions selection;
+    selection.device = choose_device(options.string("device", "cpu"));
     selection.patch_size = options.integer("patchSize", 1, 1 << 16);
     const int64_t n = images.size(0), height = images.size(2), width = images.size(3);
     if (height % selection.patch_size != 0 || width % selection.patch_size != 0) {

@@ -95,8 +95,10 @@ Napi::Value TrainerObject::create(const Napi::CallbackInfo& info) {
 
 Napi::Value TrainerObject::resume(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
-    return [path = string_argument(info[1], "path")](const RunContext&) -> MakeResult {
-      return made(resume_trainer(path));
+    std::string path = string_argument(info[1], "path");
+    const at::Device device = load_device(Options(info[2], "options"));
+    return [path = std::move(path), device](const RunContext&) -> MakeResult {
+      return made(resume_trainer(path, device));
     };
   });
 }

@@ -81,10 +81,12 @@ void set_common(Napi::Env env, Napi::Object object, const TrainingOptions& train
 
 std::variant<PretrainOptions, RankerTrainingOptions> training_options(const Napi::Value& value) {
   const Options options(value, "options");
+  const at::Device device = load_device(options);
   const bool pretrain = options.one_of<bool>("kind", {{"pretrain", true}, {"ranker", false}});
   if (pretrain) {
     PretrainOptions result;
     result.training = common_options(options);
+    result.training.device = device;
     result.model = mae_config(options.get("model"), options.path("model"));
     if (!result.model.decoder) refuse("options.model.decoder must be given: pre-training reconstructs.");
     result.training.mask_ratio = mask_ratio_option(options, result.model.grid().patches());
@@ -92,6 +94,7 @@ std::variant<PretrainOptions, RankerTrainingOptions> training_options(const Napi
   }
   RankerTrainingOptions result;
   result.training = common_options(options);
+  result.training.device = device;
   result.model = ranker_config(options.get("model"), options.path("model"));
   result.training.mask_ratio = mask_ratio_option(options, result.model.grid().patches());
   result.teacher = options.string("teacher");

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "kernels/cuda/devices.h"
+#include "kernels/replays.h"
 
 namespace ltrp {
 namespace {
@@ -68,10 +69,10 @@ const AcceleratorReport& accelerators() {
 #if defined(LTRP_CUDA)
   static const AcceleratorReport report = judge(cuda::ask_driver(), {LTRP_CUDA_REAL, LTRP_CUDA_PTX});
 #else
-  static const AcceleratorReport report{
-      {},
-      "this core was built without CUDA; `ltrp libtorch install --cuda` and `npm run build -- --cuda` make "
-      "one that has it"};
+  static const AcceleratorReport report{{},
+                                        "this core was built without CUDA; the npm package ltrp-cuda (in a "
+                                        "clone `npm run build -- --cuda`) and "
+                                        "`ltrp libtorch install --cuda` bring one that has it"};
 #endif
   return report;
 }
@@ -130,5 +131,7 @@ c10::Device choose_device(const std::string& name, const AcceleratorReport& repo
   throw Error(codes::kUnsupported,
               "device '" + name + "' is not available: " + reason + ". Use 'auto' or 'cpu'.");
 }
+
+std::string why_not_recorded(c10::Device device) { return recording_check(device); }
 
 }  // namespace ltrp

@@ -52,4 +52,8 @@ AcceleratorReport judge(const cuda::DriverAnswer& answer, CodeVersions code);
 // Error(kUnsupported) with the reason when it cannot be used, Error(kInvalidArgument) for any other word.
 c10::Device choose_device(const std::string& name, const AcceleratorReport& report = accelerators());
 
+// Why work cannot be recorded on that device, and is queued step by step, in the device's words; empty where
+// it can, and on a CPU. Tries it.
+std::string why_not_recorded(c10::Device device);
+
 }  // namespace ltrp

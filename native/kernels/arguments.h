@@ -180,4 +180,7 @@ struct LayerNormRows {
   float* deviation = nullptr;  // may be null
 };
 
+// The losses of method section 4 over lists of scores.
+enum class ListLoss { kPointWise, kListNet, kListMle, kRankNet, kFocusedRank };
+
 }  // namespace ltrp::args

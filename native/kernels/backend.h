@@ -1,19 +1,28 @@
 // What one kind of device has to bring: the kernels, and matrix products with weights packed once. The
-// operators of kernels/delta.h, forward.h and linear.h turn tensors into arguments and call the backend of
-// the device that their tensors are on.
+// operators of this folder's headers turn tensors into arguments and call the backend of the device that
+// their tensors are on.
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/util/ArrayRef.h>
 
 #include <cstdint>
+#include <memory>
 
 #include "kernels/arguments.h"
 #include "kernels/precision.h"
 
 namespace ltrp {
 
+class Queue;
 struct RoundedRows;
 struct ProductRows;
+struct Clusters;
+struct DecoderTokens;
+struct RemovedTokens;
+struct StartingRows;
+struct ListLossTask;
+struct ListLossResult;
 
 // Weights [N, K] of a product as the backend wants them.
 struct PackedWeight {
@@ -46,6 +55,22 @@ struct Backend {
   // squares [variants, slots] float32 is overwritten; see large_rows() in kernels/delta.h.
   at::Tensor (*large_rows)(const at::Tensor& squares, const at::Tensor& unread, double tolerance);
 
+  // Whole operators, which a CPU makes of LibTorch's: see kernels/pixels.h, variants.h, clustering.h and
+  // list_loss.h.
+  at::Tensor (*normalize_pixels)(const at::Tensor& bytes, at::ArrayRef<double> mean,
+                                 at::ArrayRef<double> std);
+  RoundedRows (*byte_patch_rows)(const at::Tensor& bytes, at::ArrayRef<double> mean, at::ArrayRef<double> std,
+                                 int64_t patch_size, const at::Tensor& ids, Precision precision);
+  at::Tensor (*decoder_input)(const DecoderTokens& tokens, const at::Tensor& embedded);
+  at::Tensor (*decoder_input_without)(const DecoderTokens& tokens, const RemovedTokens& removed,
+                                      const at::Tensor& embedded);
+  at::Tensor (*starting_difference)(const DecoderTokens& tokens, const StartingRows& rows);
+  at::Tensor (*delete_rows)(const at::Tensor& x, const RemovedTokens& removed);
+  at::Tensor (*masked_tokens)(const at::Tensor& visible, int64_t patches, const RemovedTokens* removed);
+  Clusters (*density_peaks)(const at::Tensor& patches, const at::Tensor& noise, int64_t count);
+  // False: this device has no kernel for that task, LibTorch's operators do it.
+  bool (*list_loss)(const ListLossTask& task, ListLossResult& result);
+
   // Products. `encoding`: how rows of that precision are stored for multiply().
   bool (*has_fast_products)(Precision);
   args::Encoding (*encoding)(Precision);
@@ -59,9 +84,18 @@ struct Backend {
   // Floating-point operations that are worth a piece of work between two looks at the cancel flag: enough for
   // full speed of the products, few enough that an abort is answered within 100 ms.
   double (*flops_at_a_time)();
+  // Calls return before the work is done: there is nothing in sharing work out among threads, and large
+  // pieces are best.
+  bool asynchronous;
+  // See kernels/queue.h.
+  std::unique_ptr<Queue> (*open_queue)(c10::Device device);
   // Bytes that may still be allocated on the current device; a CPU does not say.
   int64_t (*free_memory)();
 };
+
+// Kept rows of a variant come in groups of this many, about a dozen for all of its `slots`: products then
+// have few different sizes, for each of which libraries prepare code or choose an algorithm.
+inline int64_t rows_together(int64_t slots) { return slots < 12 ? 1 : slots / 12; }
 
 // The CPU's is always there; another device's core registers its own.
 const Backend& backend_of(c10::DeviceType device);

@@ -1,7 +1,8 @@
-// Matrix products with weights packed once: y = x W^T (+ b). On a CPU through oneDNN.
+// Matrix products with weights packed once: y = x W^T (+ b). On a CPU our own where it has
+// 512-bit vectors (kernels/cpu/panels.h), otherwise oneDNN's.
 //
-// oneDNN and not MKL also in float32: on processors that are not Intel's, MKL keeps to 256-bit vectors and
-// reaches less than half of what oneDNN does (docs/benchmarks.md).
+// oneDNN's and not MKL's also in float32: on processors that are not Intel's, MKL keeps to 256-bit vectors
+// and reaches less than half of what oneDNN does (docs/benchmarks.md).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -50,7 +51,7 @@ class RoundedLinear {
   PackedWeight weight_;
 };
 
-// Float32 weights in oneDNN's layout; undefined on other devices and where LibTorch was
+// Float32 weights in the layout of the products; undefined on other devices and where LibTorch was
 // built without oneDNN.
 at::Tensor packed_weight(const at::Tensor& weight);
 // x [..., K] float32 contiguous, packed [N, K] from packed_weight: x W^T + bias, then GELU if asked for.

@@ -6,11 +6,17 @@
 
 #include <cstdint>
 
+#include "kernels/linear.h"
+
 namespace ltrp {
 
 // bytes [n, H, W, 3] uint8 -> [n, 3, H, W] float32: (x / 255 - mean) / std, mean and std of three values
 // each.
 at::Tensor normalize_pixels(const at::Tensor& bytes, at::ArrayRef<double> mean, at::ArrayRef<double> std);
+
+// patch_rows() of kernels/forward.h for normalised bytes, without an image in memory where the device can.
+RoundedRows byte_patch_rows(const at::Tensor& bytes, at::ArrayRef<double> mean, at::ArrayRef<double> std,
+                            int64_t patch_size, const at::Tensor& ids, Precision precision);
 
 // images [n, 3, H, W] -> [n, L, 3 * p * p], values ordered (channel, row, column): what a patch projection
 // reads.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <vector>
 
@@ -84,6 +85,18 @@ class Pictures {
  private:
   std::vector<at::Tensor> bytes_;
   std::vector<Picture> views_;
+};
+
+// LibTorch's number of threads while it exists.
+class ThreadCount {
+ public:
+  explicit ThreadCount(int threads) : before_(at::get_num_threads()) { at::set_num_threads(threads); }
+  ~ThreadCount() { at::set_num_threads(before_); }
+  ThreadCount(const ThreadCount&) = delete;
+  ThreadCount& operator=(const ThreadCount&) = delete;
+
+ private:
+  int before_;
 };
 
 inline double largest_difference(const at::Tensor& a, const at::Tensor& b) {

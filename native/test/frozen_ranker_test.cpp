@@ -5,6 +5,9 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <chrono>
+#include <string>
+#include <thread>
 
 #include "core/engine/agreement.h"
 #include "core/engine/masking.h"
@@ -107,6 +110,72 @@ TEST_CASE("an image's logits do not depend on the batch") {
       }
     }
   }
+}
+
+TEST_CASE("images whose rows threads share: as alone on one thread, and as float64 has them") {
+  for (const RankerHead head : {RankerHead::kCls, RankerHead::kToken}) {
+    const RankerCheckpoint checkpoint = checkpoint_of(larger_config(head));
+    const PatchRanker exact(checkpoint, at::kDouble);
+    // 121 and 74 tokens: the parts of 2, 3 and 5 threads are uneven, and with more than one image they begin
+    // within images.
+    const at::Tensor images = random_tensor({4, 3, 80, 96}, 1, at::kFloat);
+    const at::Tensor visible = visible_from_noise(masking_noise(4, 120, 3), 73);
+    for (const Precision precision : all_precisions()) {
+      const FrozenRanker ranker = frozen(checkpoint, precision);
+      for (const bool some : {false, true}) {
+        const at::Tensor expected =
+            exact.forward(images, some ? std::optional<at::Tensor>(visible) : std::nullopt);
+        for (const int64_t n : {1, 2, 4}) {
+          const auto logits_with = [&](int threads) {
+            const ThreadCount set(threads);
+            return ranker.logits(images.narrow(0, 0, n),
+                                 some ? std::optional<at::Tensor>(visible.narrow(0, 0, n)) : std::nullopt,
+                                 {});
+          };
+          const at::Tensor alone = logits_with(1);
+          for (const int threads : {2, 3, 5, 64}) {
+            CAPTURE(threads);
+            CAPTURE(n);
+            CAPTURE(static_cast<int>(precision));
+            const at::Tensor shared = logits_with(threads);
+            // A product's sums may be taken in another order for another number of rows; from there a value
+            // may be rounded the other way.
+            const double spread = expected.std().item<double>();
+            CHECK(largest_difference(shared, alone) < spread * (ranker.precision() == Precision::kFloat32
+                                                                    ? 1e-5
+                                                                    : tolerance_of(ranker.precision()) / 2));
+            CHECK(error_of(shared, expected.narrow(0, 0, n)) < tolerance_of(ranker.precision()));
+            if (some && head == RankerHead::kToken) CHECK((shared != 0).sum().item<int64_t>() == n * 73);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a call that threads share is cancelled between its stages") {
+  const FrozenRanker ranker = frozen(checkpoint_of(larger_config(RankerHead::kToken)), Precision::kFloat32);
+  const at::Tensor image = random_tensor({1, 3, 80, 96}, 1, at::kFloat);
+  const ThreadCount set(3);
+  const at::Tensor expected = ranker.logits(image, {}, {});
+  int64_t stopped = 0;
+  for (int64_t i = 0; i < 200; ++i) {
+    // Cancelled from another thread, sooner or later.
+    std::atomic<bool> cancelled{false};
+    std::thread other([&cancelled, i] {
+      std::this_thread::sleep_for(std::chrono::microseconds(i * 10));
+      cancelled = true;
+    });
+    try {
+      const at::Tensor got = ranker.logits(image, {}, RunContext(&cancelled, nullptr));
+      CHECK(largest_difference(got, expected) < 1e-5);
+    } catch (const Error& error) {
+      CHECK(std::string(error.code()) == codes::kCancelled);
+      ++stopped;
+    }
+    other.join();
+  }
+  CHECK(stopped > 0);
 }
 
 TEST_CASE("the embedded ranker keeps its order in every precision") {

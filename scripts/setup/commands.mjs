@@ -42,8 +42,10 @@ export async function test(args) {
     counts.failed = checks.failed.length + native.failed;
   }
   say('Running the tests of the public API (ava)');
-  // Those of the kernels' machine code take nvcc and minutes: `npm run test:cuda`.
-  const ava = await runAva(args.length > 0 ? args : ['test/**/*.test.ts', '!test/cuda-*.test.ts']);
+  // Those of the kernels' machine code take nvcc and minutes: `npm run test:cuda`; those of the packages are
+  // `npm run test:install`, those in other Nodes and bundlers `npm run test:hosts`.
+  const others = ['!test/cuda-*.test.ts', '!test/install/**', '!test/hosts/**'];
+  const ava = await runAva(args.length > 0 ? args : ['test/**/*.test.ts', ...others]);
   conclude(counts.passed + ava.passed, counts.failed + ava.failed, ava.skipped);
 }
 

@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
+import { ensureStandIns } from '../package/oldest-system.mjs';
 import { build, checkTools, ensureLibtorch, isConfigured } from './native.mjs';
 import { root, run, say, SetupError, step } from './say.mjs';
 
@@ -52,6 +53,29 @@ function defaultArchitecture() {
 
 /** Builds libltrp_core-<minor>-cu130.so beside the CPU core; returns the build folder. */
 export async function ensureCuda({ arch = null, buildOnly = false } = {}) {
+  const folder = path.join(root, 'build', 'cuda');
+  const settings = {
+    // Where the loader looks: both variants lie side by side.
+    CMAKE_LIBRARY_OUTPUT_DIRECTORY: path.join(root, 'build', 'Release'),
+  };
+  await buildCuda({ folder, settings, arch: arch ?? defaultArchitecture(), buildOnly });
+  return folder;
+}
+
+/** Builds the CUDA core for its npm package in a folder of its own; returns where it lies. */
+export async function buildCudaPackage({ arch = null } = {}) {
+  const folder = path.join(root, 'build', 'cuda-package');
+  const release = path.join(folder, 'Release');
+  const settings = {
+    CMAKE_LIBRARY_OUTPUT_DIRECTORY: release,
+    // Lines of the source are for profiling, and would carry this machine's paths.
+    LTRP_CUDA_LINE_INFO: 'OFF',
+  };
+  await buildCuda({ folder, settings, arch: arch ?? 'all', buildOnly: true, target: 'ltrp_core' });
+  return release;
+}
+
+async function buildCuda({ folder, settings: more, arch, buildOnly, target = 'all' }) {
   const nvcc = findNvcc();
   if (nvcc === null) {
     throw new SetupError(
@@ -60,14 +84,13 @@ export async function ensureCuda({ arch = null, buildOnly = false } = {}) {
   }
   const libtorch = await ensureLibtorch({ device: 'cuda', variant, buildOnly });
   checkTools();
-  const folder = path.join(root, 'build', 'cuda');
-  const architectures = (arch ?? defaultArchitecture()).replaceAll(',', ';');
+  const architectures = arch.replaceAll(',', ';');
   const settings = {
     LTRP_LIBTORCH: libtorch.root,
+    LTRP_STAND_INS: ensureStandIns() ?? '',
     LTRP_CUDA: 'ON',
     LTRP_CUDA_ARCHITECTURES: architectures,
-    // Where the loader looks: both variants lie side by side.
-    CMAKE_LIBRARY_OUTPUT_DIRECTORY: path.join(root, 'build', 'Release'),
+    ...more,
   };
   if (!isConfigured(folder, settings)) {
     say(`LibTorch ${libtorch.version} (${libtorch.variant}) in ${libtorch.root}`);
@@ -77,9 +100,8 @@ export async function ensureCuda({ arch = null, buildOnly = false } = {}) {
     await step('Configuring the CUDA build', () => run('cmake', args, { quiet: true }));
   }
   await step(`Building the core for CUDA (architectures ${architectures})`, () =>
-    build(folder, 'all'),
+    build(folder, target),
   );
-  return folder;
 }
 
 /** True when the emulated kernel tests are part of this tree. */

@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { ensureStandIns } from '../package/oldest-system.mjs';
 import { root, run, runPackage, say, SetupError, step } from './say.mjs';
 
 /**
@@ -76,14 +77,13 @@ export async function buildSanitizedTests() {
 }
 
 async function configureAddon(folder, libtorch) {
-  if (isConfigured(folder, { LTRP_LIBTORCH: libtorch.root })) return;
+  const settings = { LTRP_LIBTORCH: libtorch.root, LTRP_STAND_INS: ensureStandIns() ?? '' };
+  if (isConfigured(folder, settings)) return;
   say(`LibTorch ${libtorch.version} in ${libtorch.root} (from: ${libtorch.source})`);
+  const args = ['configure', '-G', 'Ninja', '--out', folder];
+  for (const [name, value] of Object.entries(settings)) args.push(`--CD${name}=${value}`);
   await step('Configuring the native build', () =>
-    runPackage(
-      'cmake-js/bin/cmake-js',
-      ['configure', '-G', 'Ninja', '--out', folder, `--CDLTRP_LIBTORCH=${libtorch.root}`],
-      { quiet: true },
-    ),
+    runPackage('cmake-js/bin/cmake-js', args, { quiet: true }),
   );
 }
 

@@ -25,7 +25,7 @@ export async function ensureBenchPackages() {
   );
 }
 
-async function install(more) {
+export async function install(more) {
   // npm's own copy of npm-cli.js is used when npm started us, so that no other npm on the PATH interferes.
   const cli = process.env.npm_execpath;
   const args = ['ci', '--no-audit', '--no-fund', '--loglevel=error', ...more];
@@ -37,7 +37,7 @@ async function install(more) {
  * npm writes what it installed to node_modules/.package-lock.json. Comparing the entries tells a changed lockfile from
  * one that only has a newer date (a fresh checkout).
  */
-function isCurrent(folder) {
+export function isCurrent(folder) {
   const installedFile = path.join(folder, 'node_modules', '.package-lock.json');
   if (!existsSync(installedFile)) return false;
   const installed = readJson(installedFile).packages;

@@ -1,8 +1,12 @@
 /**
- * One scenario of test/binding-lifecycle.test.ts in a process of its own: `lifecycle-child.ts SCENARIO TEACHER`.
- * What a process does while the compute thread is busy can only be judged from outside.
+ * One scenario in a process of its own: `lifecycle-child.js SCENARIO TEACHER [TURN]` (support/lifecycle.ts compiles and runs
+ * it). What a process does while the compute thread is busy can only be judged from outside.
  */
+import { fork, type ChildProcess } from 'node:child_process';
+import cluster from 'node:cluster';
 import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { MaskedAutoencoder } from '../../lib/index.js';
 import { makeImages } from './lifecycle-models.js';
@@ -35,14 +39,15 @@ async function checksum(teacher: string): Promise<number> {
 }
 
 function startWorker(task: string, teacher: string): Worker {
-  // tsx is registered on the main thread only; the worker does it for itself.
-  return new Worker(
-    `import('tsx/esm/api').then(({ tsImport }) => tsImport(${JSON.stringify(import.meta.url)}, ${JSON.stringify(import.meta.url)}))`,
-    { eval: true, workerData: { task, teacher }, execArgv: [] },
-  );
+  return new Worker(new URL(import.meta.url), { workerData: { task, teacher } });
 }
 
-async function firstMessage(worker: Worker): Promise<unknown> {
+/** This program again as a child process with a channel. */
+function startFork(task: string, teacher: string): ChildProcess {
+  return fork(fileURLToPath(import.meta.url), [`fork:${task}`, teacher]);
+}
+
+async function firstMessage(worker: Worker | ChildProcess): Promise<unknown> {
   const failed = once(worker, 'error').then(([error]) => {
     throw error;
   });
@@ -50,7 +55,10 @@ async function firstMessage(worker: Worker): Promise<unknown> {
   return message;
 }
 
-const scenarios: Record<string, (teacher: string) => Promise<void>> = {
+/** Other moments in every turn: milliseconds after which a process or a worker is ended. */
+const moment = (turn: number): number => (turn * 37) % 150;
+
+const scenarios: Record<string, (teacher: string, turn: number) => Promise<void>> = {
   /** process.exit() between two events. */
   async exit(teacher) {
     await busy(teacher);
@@ -112,6 +120,70 @@ const scenarios: Record<string, (teacher: string) => Promise<void>> = {
     await busy(teacher);
     process.exit(7);
   },
+  /** process.exit() whatever is being done: reading weights, computing, settling. */
+  async 'exit-any-time'(teacher, turn) {
+    setTimeout(() => process.exit(7), moment(turn)).unref();
+    for (;;) {
+      const mae = await MaskedAutoencoder.load(teacher);
+      await mae.scorePatches(makeImages(2));
+      mae.dispose();
+    }
+  },
+  /** Waits to be ended by a signal from outside, with the system's own handling of it. */
+  async signal(teacher) {
+    await busy(teacher);
+    console.log('busy');
+  },
+  /** The same with a handler, as servers have one. */
+  async 'signal-handled'(teacher) {
+    process.once('SIGTERM', () => process.exit(7));
+    await busy(teacher);
+    console.log('busy');
+  },
+  async 'terminate-worker-any-time'(teacher, turn) {
+    for (let i = 0; i < 10; i += 1) {
+      const worker = startWorker('endless', teacher);
+      await once(worker, 'online');
+      await sleep(2 * moment(turn * 10 + i));
+      await worker.terminate();
+    }
+    console.log(Number.isFinite(await checksum(teacher)) ? 'usable' : 'broken');
+  },
+  /** Eight workers that load, compute and are terminated all at once, while the main thread computes too. */
+  async 'terminate-many-workers'(teacher) {
+    const workers = Array.from({ length: 8 }, () => startWorker('busy', teacher));
+    const sum = checksum(teacher);
+    await Promise.all(workers.map(firstMessage));
+    await Promise.all(workers.map((worker) => worker.terminate()));
+    console.log((await sum) === (await checksum(teacher)) ? 'usable' : 'broken');
+  },
+  /** Forked processes beside a computing parent: same numbers; one that is killed while it computes takes nobody along. */
+  async fork(teacher) {
+    const children = [1, 2].map(() => startFork('checksum', teacher));
+    const sums = await Promise.all([checksum(teacher), ...children.map(firstMessage)]);
+    const killed = startFork('busy', teacher);
+    await firstMessage(killed);
+    killed.kill('SIGTERM');
+    const [, signal] = (await once(killed, 'exit')) as [number | null, string | null];
+    console.log(new Set(sums).size === 1 ? 'equal' : JSON.stringify(sums), signal);
+  },
+  /** A cluster whose workers compute; one dies while busy, the others leave when they are asked to. */
+  async cluster(teacher) {
+    cluster.setupPrimary({ exec: fileURLToPath(import.meta.url), args: ['cluster', teacher] });
+    const workers = [1, 2, 3].map(() => cluster.fork());
+    const sums = await Promise.all(
+      workers.map(async (worker) => ((await once(worker, 'message')) as unknown[])[0]),
+    );
+    const ends = workers.map((worker) => once(worker, 'exit'));
+    workers[0]?.send('busy');
+    await once(workers[0] as object as ChildProcess, 'message');
+    workers[0]?.process.kill('SIGTERM');
+    for (const worker of workers.slice(1)) worker.disconnect();
+    const endings = ((await Promise.all(ends)) as [number | null, string | null][]).map(
+      ([code, signal]) => signal ?? code,
+    );
+    console.log(new Set(sums).size === 1 ? 'equal' : JSON.stringify(sums), ...endings);
+  },
   /** Main thread and workers at once, each with its own core; the numbers do not depend on where they are computed. */
   async workers(teacher) {
     const workers = [1, 2, 3].map(() => startWorker('checksum', teacher));
@@ -136,13 +208,38 @@ const workerTasks: Record<string, (teacher: string) => Promise<void>> = {
   async checksum(teacher) {
     parentPort?.postMessage(await checksum(teacher));
   },
+  async endless(teacher) {
+    for (;;) await checksum(teacher);
+  },
 };
 
+const forkTasks: Record<string, (teacher: string) => Promise<void>> = {
+  async busy(teacher) {
+    await busy(teacher);
+    process.send?.('busy');
+  },
+  async checksum(teacher) {
+    process.send?.(await checksum(teacher));
+    process.disconnect();
+  },
+};
+
+async function clusterWorker(teacher: string): Promise<void> {
+  process.once('message', () => {
+    void busy(teacher).then(() => process.send?.('busy'));
+  });
+  process.send?.(await checksum(teacher));
+}
+
 if (isMainThread) {
-  const [, , name = '', teacher = ''] = process.argv;
-  const scenario = scenarios[name];
+  const [, , name = '', teacher = '', turn = '0'] = process.argv;
+  const scenario = cluster.isWorker
+    ? clusterWorker
+    : name.startsWith('fork:')
+      ? forkTasks[name.slice(5)]
+      : scenarios[name];
   if (scenario === undefined) throw new Error(`There is no scenario '${name}'.`);
-  await scenario(teacher);
+  await scenario(teacher, Number(turn));
 } else {
   const { task, teacher } = workerData as { task: string; teacher: string };
   await workerTasks[task]?.(teacher);

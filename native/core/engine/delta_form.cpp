@@ -3,10 +3,12 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <string>
 
-#include "core/engine/masking.h"
+#include "core/engine/image_feed.h"
 #include "kernels/difference.h"
 #include "kernels/pixels.h"
+#include "kernels/variants.h"
 
 namespace ltrp {
 
@@ -27,6 +29,7 @@ struct DeltaForm::Group {
   at::Tensor visible;   // [g, V]
   at::Tensor queries;   // [g, L - V] int32: masked tokens; undefined when whole images are wanted
   StackAnchor encoder;  // only where the encoder differs too
+  at::Tensor embedded;  // [g, V + 1, E], where a mask token takes a patch's place
   StackAnchor decoder;
   at::Tensor prediction;  // [g, L, C], for whole images
 };
@@ -45,9 +48,10 @@ int64_t DeltaForm::packed_bytes() const {
 
 // `latents` [g, V + 1, D] are those of the images where the encoder does not take part in the variants.
 DeltaForm::Group DeltaForm::prepare(const at::Tensor& images, const at::Tensor& visible,
-                                    const at::Tensor& latents, const LeaveOneOutOptions& options) const {
+                                    const at::Tensor& latents, Grid grid,
+                                    const LeaveOneOutOptions& options) const {
   Group group;
-  group.grid = model_.grid_of(images);
+  group.grid = grid;
   group.visible = visible;
   if (options.drop != Drop::kDecoder) {
     group.encoder = encoder_.anchor(model_.encoder_input(images, visible));
@@ -56,8 +60,9 @@ DeltaForm::Group DeltaForm::prepare(const at::Tensor& images, const at::Tensor& 
       model_.decoder_input(latents.defined() ? latents : group.encoder.output, visible, group.grid));
   if (whole_image(options.metric)) {
     group.prediction = model_.predict(group.decoder.output.slice(1, 1));
+    if (options.drop == Drop::kBoth) group.embedded = model_.decoder_embed()(group.encoder.output);
   } else {
-    group.queries = (masked_from_visible(visible, group.grid.patches()) + 1).to(at::kInt);
+    group.queries = masked_tokens(visible, group.grid.patches()).to(at::kInt);
   }
   return group;
 }
@@ -79,25 +84,14 @@ at::Tensor DeltaForm::starting_difference(const Group& group, const VariantSet& 
         store_product(decoder_embed_(rows), embedded.narrow(0, range.begin, range.size()));
       },
       context);
-  // Latent 0 is CLS, latent s + 1 the s-th visible token: row ids [m, latents].
-  const at::Tensor image = set.image.to(at::kLong),
-                   start = at::arange(m, group.visible.options()).unsqueeze(1) * set.tokens;
-  const at::Tensor tokens = at::constant_pad_nd(group.visible.index_select(0, image) + 1, {1, 0}, 0);
-  const at::Tensor d = at::zeros({m * set.tokens, embedded.size(1)}, embedded.options());
-  d.index_copy_(0, (tokens + start).reshape({-1}), embedded);
+  StartingRows rows{set.image.to(at::kLong), {}, embedded, {}};
   if (options.drop == Drop::kBoth) {
     // The token itself is gone; what its encoder rows hold means nothing. Nobody sees its own row, except
     // that in a whole image its patch is predicted from the mask token that has taken its place.
-    const at::Tensor rows = group.visible.index({image, slot}) + 1 + start.squeeze(1);
-    if (whole_image(options.metric)) {
-      const at::Tensor latent = group.encoder.output.index({image, slot + 1});
-      d.index_copy_(0, rows,
-                    model_.tensors().at("mask_token").view({1, -1}) - model_.decoder_embed()(latent));
-    } else {
-      d.index_fill_(0, rows, 0);
-    }
+    rows.slot = slot;
+    rows.embedded = group.embedded;
   }
-  return d;
+  return ltrp::starting_difference(model_.decoder_tokens(group.visible, group.grid), rows);
 }
 
 // Variants [begin, end) of the group, numbered image-major: [end - begin].
@@ -146,42 +140,100 @@ at::Tensor DeltaForm::run(const Group& group, int64_t begin, int64_t end, const 
                                          : peak_signal_to_noise(image_of(anchor), image_of(patches));
 }
 
-at::Tensor DeltaForm::metric(const at::Tensor& images, const at::Tensor& visible,
-                             const LeaveOneOutOptions& options, const RunContext& context) const {
-  const int64_t n = images.size(0), visible_per_image = visible.size(1), variants = n * visible_per_image;
+// How a batch is cut up.
+struct DeltaForm::Pieces {
+  int64_t group_images = 1;  // whose anchors are alive at the same time
+  int64_t chunk = 1;         // variants
+  int64_t encoded_at_once = 1;
+};
+
+DeltaForm::Pieces DeltaForm::pieces(const at::Tensor& images, int64_t visible,
+                                    const LeaveOneOutOptions& options, int64_t memory_budget) const {
   const int64_t tokens = model_.grid_of(images).patches() + 1;
   int64_t anchor_bytes = decoder_.anchor_bytes(tokens), variant_bytes = decoder_.variant_bytes(tokens);
   if (options.drop != Drop::kDecoder) {
-    anchor_bytes += encoder_.anchor_bytes(visible_per_image + 1);
-    variant_bytes += encoder_.variant_bytes(visible_per_image + 1);
+    anchor_bytes += encoder_.anchor_bytes(visible + 1);
+    variant_bytes += encoder_.variant_bytes(visible + 1);
   }
   if (whole_image(options.metric)) variant_bytes += tokens * model_.config().patch_values() * 4 * 12;
   // One image at a time unless images are so small that several fill a matrix product better.
-  const int64_t image_bytes = anchor_bytes + visible_per_image * variant_bytes;
-  const int64_t group_images = std::clamp<int64_t>(
-      std::min(options.memory_budget / image_bytes, kEnoughRows / (visible_per_image * tokens)), 1, n);
-  const int64_t chunk =
-      std::max<int64_t>(1, (options.memory_budget - group_images * anchor_bytes) / variant_bytes);
+  const int64_t image_bytes = anchor_bytes + visible * variant_bytes;
+  Pieces result;
+  result.group_images = std::clamp<int64_t>(
+      std::min(memory_budget / image_bytes, kEnoughRows / (visible * tokens)), 1, images.size(0));
+  result.chunk = std::max<int64_t>(1, (memory_budget - result.group_images * anchor_bytes) / variant_bytes);
+  result.encoded_at_once =
+      std::max(result.group_images, kImagesToEncode / result.group_images * result.group_images);
+  return result;
+}
 
-  at::Tensor result = at::empty({variants}, images.options());
+at::Tensor DeltaForm::metric(const at::Tensor& images, const at::Tensor& visible,
+                             const LeaveOneOutOptions& options, const RunContext& context) const {
+  const std::unique_ptr<Queue> queue = open_queue(model_.device());
+  try {
+    return queue->download(metric_on(*queue, images, visible.to(model_.device()), options, context));
+  } catch (const c10::OutOfMemoryError&) {
+    replays_->clear();
+    throw;
+  }
+}
+
+at::Tensor DeltaForm::metric_on(Queue& queue, const at::Tensor& images, const at::Tensor& visible,
+                                const LeaveOneOutOptions& options, const RunContext& context) const {
+  const int64_t n = images.size(0), visible_per_image = visible.size(1), variants = n * visible_per_image;
+  // Recordings keep their memory: half of the budget is theirs.
+  const int64_t budget = queue.records() ? options.memory_budget / 2 : options.memory_budget;
+  const auto [group_images, chunk, encoded_at_once] = pieces(images, visible_per_image, options, budget);
+  const Grid grid = model_.grid_of(images);
+  // How many rows a tolerance keeps, the host must know: nothing that can be recorded.
+  const bool recorded = queue.records() && options.tolerance == 0;
+  const std::string key = std::to_string(static_cast<int>(options.drop)) + ' ' +
+                          std::to_string(static_cast<int>(options.metric)) + ' ' + std::to_string(grid.rows) +
+                          'x' + std::to_string(grid.columns);
+
+  const bool share_encodings = options.drop == Drop::kDecoder;
+  ImageFeed feed(queue, images, share_encodings ? encoded_at_once : group_images);
+  at::Tensor result = at::empty({variants}, visible.options().dtype(at::kFloat));
   int64_t done = 0;
-  const int64_t encoded_at_once = std::max(group_images, kImagesToEncode / group_images * group_images);
   at::Tensor latents;
   for (int64_t first = 0; first < n; first += group_images) {
     context.check();
     const int64_t last = std::min(n, first + group_images), ahead = first % encoded_at_once;
-    if (options.drop == Drop::kDecoder && ahead == 0) {
-      const int64_t until = std::min(n, first + encoded_at_once);
-      latents = model_.encode(images.slice(0, first, until), visible.slice(0, first, until));
+    const at::Tensor seen = visible.slice(0, first, last);
+    at::Tensor part, encoded;  // of the group
+    if (share_encodings) {
+      if (ahead == 0) {
+        const at::Tensor some = feed.next();
+        latents = replays_->run(queue, "encode", {some, visible.slice(0, first, first + some.size(0))},
+                                options.memory_budget / 2, [this](const std::vector<at::Tensor>& inputs) {
+                                  return std::vector<at::Tensor>{model_.encode(inputs[0], inputs[1])};
+                                })[0];
+      }
+      encoded = latents.slice(0, ahead, ahead + last - first);
+    } else {
+      part = feed.next();
     }
-    const Group group =
-        prepare(images.slice(0, first, last), visible.slice(0, first, last),
-                latents.defined() ? latents.slice(0, ahead, ahead + last - first) : latents, options);
     const int64_t group_variants = (last - first) * visible_per_image;
+    if (recorded && group_variants <= chunk) {
+      const auto whole = [this, grid, options, group_variants](const std::vector<at::Tensor>& inputs) {
+        const Group group = prepare(inputs[0], inputs[1], inputs[2], grid, options);
+        return std::vector<at::Tensor>{run(group, 0, group_variants, options, {})};
+      };
+      result.slice(0, done, done + group_variants)
+          .copy_(replays_->run(queue, key, {part, seen, encoded}, options.memory_budget / 2, whole)[0]);
+      feed.prefetch();
+      queue.keep_pace();
+      done += group_variants;
+      context.progress(done, variants);
+      continue;
+    }
+    const Group group = prepare(part, seen, encoded, grid, options);
+    feed.prefetch();
     for (int64_t begin = 0; begin < group_variants; begin += chunk) {
       context.check();
       const int64_t end = std::min(group_variants, begin + chunk);
       result.slice(0, done, done + end - begin).copy_(run(group, begin, end, options, context));
+      queue.keep_pace();
       done += end - begin;
       context.progress(done, variants);
     }

@@ -1,9 +1,12 @@
 // Pseudo-scores in the delta form (method section 2): bfloat16 or int8 matrix products on differences only.
 #pragma once
 
+#include <memory>
+
 #include "core/engine/delta_stack.h"
 #include "core/engine/score_options.h"
 #include "core/model/mae.h"
+#include "kernels/replays.h"
 
 namespace ltrp {
 
@@ -11,15 +14,24 @@ class DeltaForm {
  public:
   // A float32 model with a decoder, packed; it must outlive this.
   DeltaForm(const MaskedAutoencoder& model, Precision precision);
+  DeltaForm(const DeltaForm&) = delete;  // its recordings call it
+  DeltaForm& operator=(const DeltaForm&) = delete;
 
-  // As leave_one_out_metric(): [n, V] float32.
+  // As leave_one_out_metric(): [n, V] float32 on the host. Images may be on the host or on the model's
+  // device.
   at::Tensor metric(const at::Tensor& images, const at::Tensor& visible, const LeaveOneOutOptions& options,
                     const RunContext& context) const;
   int64_t packed_bytes() const;
+  const Replays& replays() const { return *replays_; }
 
  private:
   struct Group;
-  Group prepare(const at::Tensor& images, const at::Tensor& visible, const at::Tensor& latents,
+  struct Pieces;
+  Pieces pieces(const at::Tensor& images, int64_t visible, const LeaveOneOutOptions& options,
+                int64_t memory_budget) const;
+  at::Tensor metric_on(Queue& queue, const at::Tensor& images, const at::Tensor& visible,
+                       const LeaveOneOutOptions& options, const RunContext& context) const;
+  Group prepare(const at::Tensor& images, const at::Tensor& visible, const at::Tensor& latents, Grid grid,
                 const LeaveOneOutOptions& options) const;
   at::Tensor run(const Group& group, int64_t begin, int64_t end, const LeaveOneOutOptions& options,
                  const RunContext& context) const;
@@ -31,6 +43,8 @@ class DeltaForm {
   DeltaStack decoder_;
   RoundedLinear decoder_embed_;
   RoundedLinear decoder_pred_;
+  // Of encodings and of whole groups, on devices that record.
+  std::shared_ptr<Replays> replays_ = std::make_shared<Replays>();
 };
 
 }  // namespace ltrp

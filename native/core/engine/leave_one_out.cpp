@@ -5,24 +5,24 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <memory>
 #include <mutex>
+#include <string>
+#include <vector>
 
+#include "core/engine/image_feed.h"
 #include "core/engine/masking.h"
 #include "core/model/cost.h"
 #include "kernels/backend.h"
 #include "kernels/difference.h"
 #include "kernels/parallel.h"
 #include "kernels/pixels.h"
+#include "kernels/replays.h"
+#include "kernels/variants.h"
 
 namespace ltrp {
 
 namespace {
-
-// Ids of [0, count) without `removed`, per variant: removed [m] -> [m, count - 1].
-at::Tensor ids_without(const at::Tensor& removed, int64_t count) {
-  const at::Tensor slots = at::arange(count - 1, removed.options());
-  return slots + slots.ge(removed.unsqueeze(1)).to(at::kLong);
-}
 
 // Everything about a group of images that its variants share.
 struct Group {
@@ -45,7 +45,7 @@ class DirectForm {
     Group group;
     group.images = images;
     group.visible = visible;
-    group.masked_tokens = masked_from_visible(visible, grid_.patches()) + 1;
+    group.masked_tokens = masked_tokens(visible, grid_.patches()).to(at::kLong);
     group.tokens = model_.decoder_input(model_.encode(images, visible), visible, grid_);
     group.first_qkv = model_.decoder().blocks.front().project_qkv(group.tokens);
     group.anchor = whole_image(options_.metric)
@@ -60,14 +60,14 @@ class DirectForm {
     const at::Tensor variant = at::arange(begin, end, group.visible.options());
     const at::Tensor image = variant.floor_divide(visible_per_image);
     const at::Tensor slot = variant.remainder(visible_per_image);
-    const at::Tensor removed = group.visible.index({image, slot}) + 1;  // token ids
+    const RemovedTokens removed{image, slot, group.visible.index({image, slot}) + 1};
     const at::Tensor anchor = group.anchor.index_select(0, image);
     if (whole_image(options_.metric)) {
-      const at::Tensor changed = image_of(whole_prediction(group, image, slot, removed));
+      const at::Tensor changed = image_of(whole_prediction(group, removed));
       return options_.metric == Metric::kSsim ? structural_similarity(anchor, changed)
                                               : peak_signal_to_noise(anchor, changed);
     }
-    const at::Tensor changed = masked_prediction(group, image, slot, removed);
+    const at::Tensor changed = masked_prediction(group, removed);
     return options_.metric == Metric::kL1 ? mean_absolute_difference(anchor, changed)
                                           : mean_squared_difference(anchor, changed);
   }
@@ -96,56 +96,54 @@ class DirectForm {
   }
 
   // Latents of the variants under drop = encoder or both, and the ids they belong to.
-  at::Tensor hidden_latents(const Group& group, const at::Tensor& image, const at::Tensor& slot) const {
+  at::Tensor hidden_latents(const Group& group, const RemovedTokens& removed) const {
+    const at::Tensor& image = removed.image;
     at::Tensor hidden = at::zeros({image.size(0), group.visible.size(1)}, image.options().dtype(at::kBool));
-    hidden.scatter_(1, slot.unsqueeze(1), true);
+    hidden.scatter_(1, removed.slot.unsqueeze(1), true);
     return model_.encode(group.images.index_select(0, image), group.visible.index_select(0, image), hidden);
   }
 
-  // The decoder's input without the removed token: [m, L, E].
-  at::Tensor input_without(const Group& group, const at::Tensor& image, const at::Tensor& slot,
-                           const at::Tensor& removed) const {
-    const at::Tensor remaining = ids_without(removed, grid_.patches() + 1);
-    if (options_.drop == Drop::kDecoder) return gather_tokens(group.tokens, image, remaining);
-    const at::Tensor visible =
-        group.visible.index_select(0, image).gather(1, ids_without(slot, group.visible.size(1)));
-    const at::Tensor latents = model_.encode(group.images.index_select(0, image), visible);
-    return gather_tokens(model_.decoder_input(latents, visible, grid_), remaining);
+  // Patches that the variants still see: [m, V - 1].
+  at::Tensor visible_without(const Group& group, const RemovedTokens& removed) const {
+    const at::Tensor slots = at::arange(group.visible.size(1) - 1, removed.slot.options());
+    const at::Tensor remaining = slots + slots.ge(removed.slot.unsqueeze(1)).to(at::kLong);
+    return group.visible.index_select(0, removed.image).gather(1, remaining);
   }
 
-  at::Tensor masked_prediction(const Group& group, const at::Tensor& image, const at::Tensor& slot,
-                               const at::Tensor& removed) const {
-    at::Tensor query_ids = group.masked_tokens.index_select(0, image);
+  at::Tensor masked_prediction(const Group& group, const RemovedTokens& removed) const {
     if (options_.drop == Drop::kEncoder) {
-      const at::Tensor tokens = model_.decoder_input(hidden_latents(group, image, slot),
-                                                     group.visible.index_select(0, image), grid_);
-      return model_.decode_at(tokens, query_ids);
+      const at::Tensor tokens = model_.decoder_input(hidden_latents(group, removed),
+                                                     group.visible.index_select(0, removed.image), grid_);
+      return model_.decode_at(tokens, group.masked_tokens.index_select(0, removed.image));
     }
-    // The tokens behind the gap have moved up by one.
-    query_ids = query_ids - query_ids.gt(removed.unsqueeze(1)).to(at::kLong);
-    const at::Tensor tokens = input_without(group, image, slot, removed);
-    if (options_.drop == Drop::kBoth) return model_.decode_at(tokens, query_ids);
-    const at::Tensor remaining = ids_without(removed, grid_.patches() + 1);
-    return model_.decode_at(tokens, query_ids, gather_tokens(group.first_qkv, image, remaining));
+    const at::Tensor query_ids = masked_tokens(group.visible, grid_.patches(), &removed).to(at::kLong);
+    if (options_.drop == Drop::kBoth) {
+      const at::Tensor latents =
+          model_.encode(group.images.index_select(0, removed.image), visible_without(group, removed));
+      const DecoderTokens tokens = model_.decoder_tokens(group.visible, grid_);
+      return model_.decode_at(decoder_input_without(tokens, removed, model_.decoder_embed()(latents)),
+                              query_ids);
+    }
+    return model_.decode_at(delete_rows(group.tokens, removed), query_ids,
+                            delete_rows(group.first_qkv, removed));
   }
 
   // Predictions of all L patches. The removed token is hidden rather than deleted here: its own residual
   // stream is all that predicts its patch.
-  at::Tensor whole_prediction(const Group& group, const at::Tensor& image, const at::Tensor& slot,
-                              const at::Tensor& removed) const {
+  at::Tensor whole_prediction(const Group& group, const RemovedTokens& removed) const {
+    const at::Tensor& image = removed.image;
     if (options_.drop == Drop::kEncoder) {
-      return model_.decode(model_.decoder_input(hidden_latents(group, image, slot),
-                                                group.visible.index_select(0, image), grid_));
+      return model_.decode(
+          model_.decoder_input(hidden_latents(group, removed), group.visible.index_select(0, image), grid_));
     }
     const int64_t tokens = grid_.patches() + 1;
     at::Tensor hidden = at::zeros({image.size(0), tokens}, image.options().dtype(at::kBool));
-    hidden.scatter_(1, removed.unsqueeze(1), true);
+    hidden.scatter_(1, removed.token.unsqueeze(1), true);
     at::Tensor input;
     if (options_.drop == Drop::kDecoder) {
       input = group.tokens.index_select(0, image);
     } else {
-      const at::Tensor visible =
-          group.visible.index_select(0, image).gather(1, ids_without(slot, group.visible.size(1)));
+      const at::Tensor visible = visible_without(group, removed);
       input =
           model_.decoder_input(model_.encode(group.images.index_select(0, image), visible), visible, grid_);
     }
@@ -153,7 +151,7 @@ class DirectForm {
   }
 
   const MaskedAutoencoder& model_;
-  const LeaveOneOutOptions& options_;
+  LeaveOneOutOptions options_;
   Grid grid_;
 };
 
@@ -166,45 +164,69 @@ void check(const MaskedAutoencoder& model, const at::Tensor& images, const at::T
     throw Error(codes::kInvalidArgument,
                 "drop 'both' needs at least two visible patches; lower the mask ratio.");
   }
-  if (whole_image(options.metric) && (images.size(2) < 11 || images.size(3) < 11)) {
+  const int64_t shorter = std::min(grid.rows, grid.columns) * model.config().patch_size;
+  if (whole_image(options.metric) && shorter < 11) {
     throw Error(codes::kInvalidArgument, "The metrics psnr and ssim need images of at least 11 x 11 pixels.");
   }
 }
 
-// images and visible on the model's device.
-at::Tensor direct_metric(const MaskedAutoencoder& model, const at::Tensor& images, const at::Tensor& visible,
+// `images` on the host or on the model's device; [n, V] there. `replays`: null where nothing is recorded.
+at::Tensor direct_metric(Queue& queue, Replays* replays, const MaskedAutoencoder& model,
+                         const at::Tensor& images, const at::Tensor& visible,
                          const LeaveOneOutOptions& options, const RunContext& context) {
   const int64_t n = images.size(0), visible_per_image = visible.size(1), variants = n * visible_per_image;
-  const DirectForm engine(model, options, model.grid_of(images));
+  const Grid grid = model.grid_of(images);
+  const DirectForm engine(model, options, grid);
+  const bool recorded = replays != nullptr && queue.records();
   // Each thread takes variants through the whole decoder: no barriers, and what passes from one layer to the
   // next stays in its own cache. A chunk fits the memory budget and is short enough that a cancelled call
-  // ends at once.
-  const Backend& backend = backend_of(images);
-  const int64_t threads = backend.callers();
-  const int64_t fit_memory =
-      std::max<int64_t>(1, options.memory_budget / (threads * engine.bytes_per_variant()));
+  // ends at once. Recordings keep their memory: half of the budget is theirs.
+  const Backend& backend = backend_of(visible);
+  const int64_t threads = backend.callers(), budget = options.memory_budget / (recorded ? 2 : 1);
+  const int64_t fit_memory = std::max<int64_t>(1, budget / (threads * engine.bytes_per_variant()));
   const int64_t fit_time =
-      items_between_polls(engine.flops_per_variant(visible_per_image), images.device().type());
+      items_between_polls(engine.flops_per_variant(visible_per_image), visible.device().type());
   const int64_t chunk = std::min(fit_memory, fit_time);
   // The anchors of a group stay alive while its variants run, and cost about a variant each. Several chunks
-  // per thread, so that no thread waits long for the others.
+  // per thread, so that no thread waits long for the others; a device that work is queued on takes a group in
+  // one piece where that is possible.
   const int64_t busy = std::max(kImagesToEncode, 8 * threads * chunk / visible_per_image + 1);
-  const int64_t group_images = std::clamp<int64_t>(std::min(fit_memory, busy), 1, n);
+  const int64_t in_one_piece = std::max<int64_t>(1, chunk / visible_per_image);
+  const int64_t group_images =
+      std::clamp<int64_t>(std::min(fit_memory, recorded ? in_one_piece : busy), 1, n);
+  const std::string key =
+      std::to_string(static_cast<int>(options.drop)) + ' ' + std::to_string(static_cast<int>(options.metric));
 
-  at::Tensor result = at::empty({variants}, images.options().dtype(model.dtype()));
+  at::Tensor result = at::empty({variants}, visible.options().dtype(model.dtype()));
+  ImageFeed feed(queue, images, group_images);
   std::mutex progress;
   int64_t done = 0;
   for (int64_t first = 0; first < n; first += group_images) {
     context.check();
     const int64_t last = std::min(n, first + group_images);
-    const Group group = engine.prepare(images.slice(0, first, last), visible.slice(0, first, last));
     const int64_t group_variants = (last - first) * visible_per_image, offset = first * visible_per_image;
+    const at::Tensor part = feed.next(), seen = visible.slice(0, first, last);
+    if (recorded && group_variants <= chunk) {
+      const auto whole = [engine, group_variants](const std::vector<at::Tensor>& inputs) {
+        return std::vector<at::Tensor>{engine.run(engine.prepare(inputs[0], inputs[1]), 0, group_variants)};
+      };
+      result.slice(0, offset, offset + group_variants)
+          .copy_(replays->run(queue, key, {part, seen}, options.memory_budget / 2, whole)[0]);
+      feed.prefetch();
+      queue.keep_pace();
+      done += group_variants;
+      context.progress(done, variants);
+      continue;
+    }
+    const Group group = engine.prepare(part, seen);
+    feed.prefetch();
     for_tasks(
         threads, (group_variants + chunk - 1) / chunk, [] { return c10::InferenceMode(); },
         [&](int64_t task, const c10::InferenceMode&) {
           context.check();
           const int64_t begin = task * chunk, end = std::min(group_variants, begin + chunk);
           result.slice(0, offset + begin, offset + end).copy_(engine.run(group, begin, end));
+          if (backend.asynchronous) queue.keep_pace();
           const std::lock_guard lock(progress);
           done += end - begin;
           context.progress(done, variants);
@@ -225,16 +247,21 @@ at::Tensor leave_one_out_metric(const Teacher& teacher, const at::Tensor& images
   const MaskedAutoencoder& model = teacher.model();
   check(model, images, visible, options);
   const c10::DeviceGuard guard(model.device());
-  const at::Tensor here = images.to(model.device()), visible_here = visible.to(model.device());
   LeaveOneOutOptions fitting = options;
-  fitting.memory_budget = std::min(options.memory_budget, backend_of(here).free_memory() / 2);
+  fitting.memory_budget =
+      std::min(options.memory_budget, backend_of(model.device().type()).free_memory() / 2);
+  const auto direct = [&] {
+    const std::unique_ptr<Queue> queue = open_queue(model.device());
+    const at::Tensor visible_here = visible.to(model.device());
+    return queue->download(
+        direct_metric(*queue, teacher.replays(), model, images, visible_here, fitting, context));
+  };
   for (;;) {
     try {
-      const at::Tensor metric = teacher.delta() != nullptr
-                                    ? teacher.delta()->metric(here, visible_here, fitting, context)
-                                    : direct_metric(model, here, visible_here, fitting, context);
-      return metric.to(at::kCPU);
+      return teacher.delta() != nullptr ? teacher.delta()->metric(images, visible, fitting, context)
+                                        : direct();
     } catch (const c10::OutOfMemoryError& error) {
+      if (teacher.replays() != nullptr) teacher.replays()->clear();
       if (fitting.memory_budget <= kSmallestBudget) {
         throw Error(codes::kOutOfMemory,
                     std::string("The device's memory does not suffice for a single image: ") +

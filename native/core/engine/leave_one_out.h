@@ -9,10 +9,11 @@
 
 namespace ltrp {
 
-// images [n, 3, H, W] normalised, visible [n, V] int64 ascending -> scores [n, V] in the model's dtype;
-// larger is denser. l1, l2: mean absolute / squared difference over masked patches and pixel values, in
-// normalised pixels (squared). psnr, ssim: of the whole reconstruction against the anchor, then 1 - (x - min)
-// / (max - min) over the whole batch: these two depend on the batch. Progress counts variants.
+// images [n, 3, H, W] normalised (or bytes [n, H, W, 3]), visible [n, V] int64 ascending -> scores [n, V] in
+// the model's dtype; larger is denser. l1, l2: mean absolute / squared difference over masked patches and
+// pixel values, in normalised pixels (squared). psnr, ssim: of the whole reconstruction against the anchor,
+// then 1 - (x - min) / (max - min) over the whole batch: these two depend on the batch. Progress counts
+// variants.
 at::Tensor leave_one_out_scores(const Teacher& teacher, const at::Tensor& images, const at::Tensor& visible,
                                 const LeaveOneOutOptions& options, const RunContext& context);
 

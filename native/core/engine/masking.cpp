@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "kernels/variants.h"
 
 namespace ltrp {
 
@@ -39,9 +40,7 @@ at::Tensor visible_from_noise(const at::Tensor& noise, int64_t visible) {
 }
 
 at::Tensor masked_from_visible(const at::Tensor& visible, int64_t patches) {
-  at::Tensor is_visible = at::zeros({visible.size(0), patches}, visible.options());
-  is_visible.scatter_(1, visible, 1);
-  return is_visible.argsort(/*stable=*/true, 1, false).slice(1, 0, patches - visible.size(1));
+  return masked_tokens(visible, patches).to(at::kLong) - 1;
 }
 
 void check_visible(const at::Tensor& visible, int64_t images, int64_t patches) {

@@ -19,6 +19,22 @@ class RoundedStack {
 
   int64_t packed_bytes() const;
 
+  // The same in pieces, for several threads that take some rows each through a block (shared_pass.h). Rows on
+  // their way: what the block before leaves to be added comes along with its bias.
+  struct Rows {
+    at::Tensor x;  // [R, E] float32, overwritten
+    ProductRows update = {};
+    at::Tensor update_bias = {};
+  };
+  size_t depth() const { return blocks_.size(); }
+  // Room for the q, k and v of `rows` rows, as project_qkv() yields them on a CPU.
+  ProductRows product_rows(int64_t rows) const;
+  ProductRows project_qkv(size_t block, Rows& rows) const;  // [R, 3E]
+  // qkv of whole images of `tokens` rows -> concatenated heads, see product_attention().
+  at::Tensor attend(size_t block, const ProductRows& qkv, int64_t tokens, const at::Tensor& queries) const;
+  void finish(size_t block, const at::Tensor& attended, Rows& rows) const;
+  at::Tensor final_norm(Rows& rows) const;  // [R, E]
+
  private:
   struct Block {
     RoundedBlock products;

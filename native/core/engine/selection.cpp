@@ -4,13 +4,14 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <vector>
 
-#include <cmath>
-
 #include "core/error.h"
 #include "core/random.h"
+#include "kernels/backend.h"
+#include "kernels/clustering.h"
 #include "kernels/parallel.h"
 #include "kernels/pixels.h"
 
@@ -18,38 +19,16 @@ namespace ltrp {
 
 namespace {
 
-constexpr int64_t kNeighbours = 5;  // of the density estimate, the patch itself included
-
-struct Clusters {
-  at::Tensor centres;     // [K] patch ids, by falling centre score
-  at::Tensor assignment;  // [L] index into centres
-};
-
-// Density peaks with k nearest neighbours (Du et al. 2016, as used by the authors): patches [L, C], noise
-// [L].
-Clusters density_peaks(const at::Tensor& patches, const at::Tensor& noise, int64_t count) {
-  const int64_t total = patches.size(0);
-  const at::Tensor batch = patches.unsqueeze(0);
-  const at::Tensor distance = at::cdist(batch, batch)[0] / std::sqrt(static_cast<double>(patches.size(1)));
-  const at::Tensor nearest = std::get<0>(distance.topk(std::min(kNeighbours, total), -1, /*largest=*/false));
-  const at::Tensor density = (-nearest.square().mean(-1)).exp() + noise * 1e-6;
-  const at::Tensor denser = density.unsqueeze(0).gt(density.unsqueeze(1));
-  const at::Tensor separation = std::get<0>(at::where(denser, distance, distance.max()).min(-1));
-  const at::Tensor centres = std::get<1>((separation * density).topk(count));
-  at::Tensor assignment = distance.index_select(0, centres).argmin(0);
-  assignment.scatter_(0, centres, at::arange(count, centres.options()));
-  return {centres, assignment};
-}
-
 std::vector<int64_t> to_vector(const at::Tensor& ids) {
   const at::Tensor flat = ids.contiguous();
   return {flat.const_data_ptr<int64_t>(), flat.const_data_ptr<int64_t>() + flat.numel()};
 }
 
-// One member of every cluster, largest clusters first; those whose member is kept already come last.
+// One member of every cluster of one image, largest clusters first; those whose member is kept already come
+// last.
 std::vector<int64_t> representatives(const Clusters& clusters, const std::vector<int64_t>& kept,
                                      const std::optional<at::Tensor>& member_noise) {
-  const int64_t count = clusters.centres.size(0);
+  const int64_t count = clusters.centres.numel();
   std::vector<int64_t> member = to_vector(clusters.centres);
   if (member_noise) {
     const std::vector<int64_t> assignment = to_vector(clusters.assignment);
@@ -64,7 +43,7 @@ std::vector<int64_t> representatives(const Clusters& clusters, const std::vector
       }
     }
   }
-  at::Tensor sizes = at::bincount(clusters.assignment, {}, count);
+  at::Tensor sizes = at::bincount(clusters.assignment.flatten(), {}, count);
   for (int64_t cluster = 0; cluster < count; ++cluster) {
     if (std::find(kept.begin(), kept.end(), member[static_cast<size_t>(cluster)]) != kept.end())
       sizes[cluster] = 0;
@@ -123,20 +102,34 @@ at::Tensor select_patches(const at::Tensor& images, const at::Tensor& logits, co
   // Rounded down as the authors do, in double precision.
   const auto by_score = static_cast<int64_t>(static_cast<double>(options.keep) * options.score_share);
   at::Tensor result = at::empty({n, options.keep}, at::kLong);
+  const auto noise_of = [&](int64_t image, const std::optional<at::Tensor>& given, uint64_t stream) {
+    if (given) return (*given)[image];
+    return at::empty({patches}, at::kFloat)
+        .uniform_(0, 1, generator_for(mix_seed(options.seed, static_cast<uint64_t>(image)), stream));
+  };
+  const bool diverse = by_score < options.keep;
+  // Threads find an image's clusters each; a device that work is queued on those of all images together.
+  Clusters of_all;
+  if (diverse && backend_of(options.device.type()).asynchronous) {
+    std::vector<at::Tensor> noise;
+    for (int64_t image = 0; image < n; ++image) noise.push_back(noise_of(image, options.density_noise, 0));
+    of_all = density_peaks(pixels.to(options.device), at::stack(noise).to(options.device), options.keep);
+    of_all = {of_all.centres.to(at::kCPU), of_all.assignment.to(at::kCPU)};
+  }
+  const auto clusters_of = [&](int64_t image) -> Clusters {
+    if (of_all.centres.defined()) return {of_all.centres[image], of_all.assignment[image]};
+    return density_peaks(pixels.narrow(0, image, 1), noise_of(image, options.density_noise, 0).unsqueeze(0),
+                         options.keep);
+  };
   const auto select = [&](int64_t image) {
     context.check();
-    const auto noise = [&](const std::optional<at::Tensor>& given, uint64_t stream) {
-      if (given) return (*given)[image];
-      return at::empty({patches}, at::kFloat)
-          .uniform_(0, 1, generator_for(mix_seed(options.seed, static_cast<uint64_t>(image)), stream));
-    };
     std::vector<int64_t> kept =
         to_vector(logits[image].argsort(/*stable=*/true, -1, /*descending=*/true).slice(0, 0, by_score));
     if (options.compat) std::reverse(kept.begin(), kept.end());  // the authors sort by rising score
-    if (by_score < options.keep) {
-      const Clusters clusters = density_peaks(pixels[image], noise(options.density_noise, 0), options.keep);
+    if (diverse) {
+      const Clusters clusters = clusters_of(image);
       std::optional<at::Tensor> member_noise;
-      if (options.compat) member_noise = noise(options.member_noise, 1);
+      if (options.compat) member_noise = noise_of(image, options.member_noise, 1);
       for (const int64_t patch : representatives(clusters, kept, member_noise)) {
         if (static_cast<int64_t>(kept.size()) == options.keep) break;
         if (std::find(kept.begin(), kept.end(), patch) == kept.end()) kept.push_back(patch);

@@ -18,6 +18,7 @@ struct SelectionOptions {
   bool compat = false;  // the authors' way: random member, rising scores, then cluster order
   std::optional<at::Tensor> density_noise;  // [n, L] float32 in [0, 1); drawn from seed when absent
   std::optional<at::Tensor> member_noise;   // [n, L]; compat only
+  at::Device device = at::kCPU;             // where clusters are found
 };
 
 // images [n, 3, H, W] normalised, logits [n, L] -> ids [n, keep] int64. Default mode: the clusters' centres

@@ -19,6 +19,7 @@ Teacher::Teacher(MaskedAutoencoder model, Precision wanted) {
   if (precision_ != Precision::kFloat32) delta_ = std::make_shared<const DeltaForm>(*own, precision_);
   own->drop_unpacked();
   model_ = own.get();
+  replays_ = std::make_shared<Replays>();
   owned_ = std::move(own);
 }
 

@@ -5,6 +5,7 @@
 
 #include "core/engine/delta_form.h"
 #include "core/model/mae.h"
+#include "kernels/replays.h"
 
 namespace ltrp {
 
@@ -26,11 +27,14 @@ class Teacher {
   const DeltaForm* delta() const { return delta_.get(); }  // null: direct form
   Precision precision() const { return precision_; }
   int64_t weight_bytes() const;
+  // Recordings of the direct form; null for a teacher that does not own its model.
+  Replays* replays() const { return replays_.get(); }
 
  private:
   std::shared_ptr<const MaskedAutoencoder> owned_;
   const MaskedAutoencoder* model_;
   std::shared_ptr<const DeltaForm> delta_;
+  std::shared_ptr<Replays> replays_;
   Precision precision_ = Precision::kFloat32;
 };
 

@@ -27,7 +27,7 @@ MaskedAutoencoder::MaskedAutoencoder(const MaeCheckpoint& checkpoint, at::Scalar
   bind();
 }
 
-MaskedAutoencoder MaskedAutoencoder::initialized(const MaeConfig& config, uint64_t seed) {
+MaskedAutoencoder MaskedAutoencoder::initialized(const MaeConfig& config, uint64_t seed, at::Device device) {
   validate(config);
   at::Generator generator = generator_for(seed, 0);
   MaskedAutoencoder model;
@@ -46,6 +46,8 @@ MaskedAutoencoder MaskedAutoencoder::initialized(const MaeConfig& config, uint64
     initialize_layer_norm(tensors, "decoder_norm", config.decoder->dim);
     initialize_linear(tensors, "decoder_pred", config.decoder->dim, config.patch_values(), generator);
   }
+  model.device_ = device;
+  if (!device.is_cpu()) tensors = converted(tensors, at::kFloat, device);
   model.bind();
   return model;
 }
@@ -69,12 +71,22 @@ Grid MaskedAutoencoder::grid_of(const at::Tensor& images) const {
   return checked_grid(images, config_.patch_size);
 }
 
+// [n, V, 3 * p * p], as the patch projection reads them.
+at::Tensor MaskedAutoencoder::visible_patches(const at::Tensor& images, const at::Tensor& visible) const {
+  if (images.scalar_type() != at::kByte) {
+    return gather_tokens(patchify_channels_first(images.to(dtype_), config_.patch_size), visible);
+  }
+  const RoundedRows rows = byte_patch_rows(images.contiguous(), config_.mean, config_.std, config_.patch_size,
+                                           visible.contiguous(), Precision::kFloat32);
+  return rows.values.view({visible.size(0), visible.size(1), -1}).to(dtype_);
+}
+
 at::Tensor MaskedAutoencoder::encoder_input(const at::Tensor& images, const at::Tensor& visible) const {
   const Grid grid = grid_of(images);
   const at::Tensor positions = positions_for(tensors_.at("pos_embed"), config_.grid(), grid);
-  const at::Tensor patches = patchify_channels_first(images.to(dtype_), config_.patch_size);
+  const at::Tensor patches = visible_patches(images, visible);
   const at::Tensor visible_positions = positions[0].slice(0, 1).index_select(0, visible.reshape({-1}));
-  const at::Tensor tokens = patch_embedding_(gather_tokens(patches, visible)) +
+  const at::Tensor tokens = patch_embedding_(patches) +
                             visible_positions.view({visible.size(0), visible.size(1), config_.encoder.dim});
   const at::Tensor cls =
       (tensors_.at("cls_token") + positions.slice(1, 0, 1)).expand({tokens.size(0), 1, -1});
@@ -115,17 +127,14 @@ void MaskedAutoencoder::drop_unpacked() {
 
 at::Tensor MaskedAutoencoder::decoder_input(const at::Tensor& latents, const at::Tensor& visible,
                                             Grid grid) const {
+  const DecoderTokens tokens = decoder_tokens(visible, grid);
+  return ltrp::decoder_input(tokens, decoder_embed_(latents));
+}
+
+DecoderTokens MaskedAutoencoder::decoder_tokens(const at::Tensor& visible, Grid grid) const {
   require_decoder();
-  const at::Tensor embedded = decoder_embed_(latents);
-  const int64_t n = embedded.size(0), dim = embedded.size(2);
-  const at::Tensor& mask_token = tensors_.at("mask_token");
-  // Under autocast the projection is narrower than the mask token: everything meets in the embedded dtype.
-  const at::Tensor tokens =
-      mask_token.to(embedded.scalar_type())
-          .expand({n, grid.patches(), dim})
-          .scatter(1, visible.unsqueeze(-1).expand({-1, -1, dim}), embedded.slice(1, 1));
-  return at::cat({embedded.slice(1, 0, 1), tokens}, 1) +
-         positions_for(tensors_.at("decoder_pos_embed"), config_.grid(), grid);
+  return {visible, tensors_.at("mask_token"),
+          positions_for(tensors_.at("decoder_pos_embed"), config_.grid(), grid)};
 }
 
 at::Tensor MaskedAutoencoder::decode(const at::Tensor& tokens) const {

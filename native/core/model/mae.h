@@ -9,6 +9,7 @@
 #include "core/checkpoint/checkpoint.h"
 #include "core/model/config.h"
 #include "core/model/transformer.h"
+#include "kernels/variants.h"
 
 namespace ltrp {
 
@@ -17,8 +18,8 @@ class MaskedAutoencoder {
   // Takes the weights of a checked checkpoint; `dtype` float32, or float64 for tests and reference results.
   explicit MaskedAutoencoder(const MaeCheckpoint& checkpoint, at::ScalarType dtype = at::kFloat,
                              at::Device device = at::kCPU);
-  // Freshly initialised for training, reproducible from `seed`.
-  static MaskedAutoencoder initialized(const MaeConfig& config, uint64_t seed);
+  // Freshly initialised for training, reproducible from `seed`; the same weights on every device.
+  static MaskedAutoencoder initialized(const MaeConfig& config, uint64_t seed, at::Device device = at::kCPU);
 
   const MaeConfig& config() const { return config_; }
   // Canonical name -> weight; the tensors are the model's own (training updates them in place).
@@ -32,7 +33,8 @@ class MaskedAutoencoder {
   // Where the weights are, and images have to be.
   at::Device device() const { return device_; }
 
-  // images [n, 3, H, W] normalised; H and W multiples of the patch size, any grid (positions are
+  // images [n, 3, H, W] normalised, or bytes [n, H, W, 3] that are normalised here with the model's own mean
+  // and standard deviation, as everywhere below; H and W multiples of the patch size, any grid (positions are
   // interpolated). visible [n, V] int64 ascending. Returns latents [n, V + 1, D], CLS first, after the final
   // norm. `hidden` [n or n * k, V] bool: true where a visible token is masked in every block's attention as
   // key and as query
@@ -46,6 +48,9 @@ class MaskedAutoencoder {
   // latents [n, V + 1, D] -> decoder input [n, L + 1, E]: embedded, unshuffled over mask tokens, positions
   // added.
   at::Tensor decoder_input(const at::Tensor& latents, const at::Tensor& visible, Grid grid) const;
+
+  // What decoder_input() puts embedded latents between, for engines that put them there themselves.
+  DecoderTokens decoder_tokens(const at::Tensor& visible, Grid grid) const;
 
   // tokens [n, T, E] -> predictions [n, T - 1, p * p * 3] of the tokens after CLS.
   at::Tensor decode(const at::Tensor& tokens) const;
@@ -75,6 +80,7 @@ class MaskedAutoencoder {
   MaskedAutoencoder() = default;
   void bind();
   void require_decoder() const;
+  at::Tensor visible_patches(const at::Tensor& images, const at::Tensor& visible) const;
 
   MaeConfig config_;
   TensorMap tensors_;

@@ -18,7 +18,7 @@ PatchRanker::PatchRanker(const RankerCheckpoint& checkpoint, at::ScalarType dtyp
   bind();
 }
 
-PatchRanker PatchRanker::initialized(const RankerConfig& config, uint64_t seed) {
+PatchRanker PatchRanker::initialized(const RankerConfig& config, uint64_t seed, at::Device device) {
   validate(config);
   at::Generator generator = generator_for(seed, 0);
   PatchRanker model;
@@ -31,6 +31,8 @@ PatchRanker PatchRanker::initialized(const RankerConfig& config, uint64_t seed) 
   initialize_layer_norm(tensors, "norm", config.encoder.dim);
   initialize_linear(tensors, "head", config.encoder.dim,
                     config.head == RankerHead::kCls ? config.grid().patches() : 1, generator);
+  model.device_ = device;
+  if (!device.is_cpu()) tensors = converted(tensors, at::kFloat, device);
   model.bind();
   return model;
 }

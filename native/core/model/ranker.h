@@ -15,7 +15,8 @@ class PatchRanker {
  public:
   explicit PatchRanker(const RankerCheckpoint& checkpoint, at::ScalarType dtype = at::kFloat,
                        at::Device device = at::kCPU);
-  static PatchRanker initialized(const RankerConfig& config, uint64_t seed);
+  // Freshly initialised for training; the same weights from a seed on every device.
+  static PatchRanker initialized(const RankerConfig& config, uint64_t seed, at::Device device = at::kCPU);
 
   const RankerConfig& config() const { return config_; }
   const TensorMap& tensors() const { return tensors_; }
@@ -41,6 +42,8 @@ class PatchRanker {
   // Tokens [n, T, D] after the final norm -> logits: [n, T - 1] of a token head, [n, L] of a CLS head, which
   // reads the first token only.
   at::Tensor read_out(const at::Tensor& normed) const;
+  // The head on rows that it reads, [R, D] -> [R, 1] of a token head, [R, L] of a CLS head.
+  at::Tensor head_logits(const at::Tensor& rows) const { return head_(rows); }
 
  private:
   PatchRanker() = default;

@@ -183,17 +183,21 @@ void initialize_blocks(TensorMap& tensors, const TransformerConfig& config, cons
 }
 
 Grid checked_grid(const at::Tensor& images, int64_t patch_size) {
-  if (images.dim() != 4 || images.size(1) != 3) {
-    throw Error(codes::kInvalidArgument, "Images must be [n, 3, height, width].");
+  // Bytes come as decoders leave them.
+  const bool bytes = images.scalar_type() == at::kByte;
+  const int64_t first = bytes ? 1 : 2;
+  if (images.dim() != 4 || images.size(bytes ? 3 : 1) != 3) {
+    throw Error(codes::kInvalidArgument, bytes ? "Images of bytes must be [n, height, width, 3]."
+                                               : "Images must be [n, 3, height, width].");
   }
-  if (images.size(2) < patch_size || images.size(3) < patch_size || images.size(2) % patch_size != 0 ||
-      images.size(3) % patch_size != 0) {
+  const int64_t height = images.size(first), width = images.size(first + 1);
+  if (height < patch_size || width < patch_size || height % patch_size != 0 || width % patch_size != 0) {
     throw Error(codes::kInvalidArgument,
-                "Images of " + std::to_string(images.size(2)) + " x " + std::to_string(images.size(3)) +
+                "Images of " + std::to_string(height) + " x " + std::to_string(width) +
                     " pixels do not divide into patches of " + std::to_string(patch_size) +
                     "; resize them to multiples of it.");
   }
-  return {images.size(2) / patch_size, images.size(3) / patch_size};
+  return {height / patch_size, width / patch_size};
 }
 
 at::Tensor gather_tokens(const at::Tensor& x, const at::Tensor& ids) {

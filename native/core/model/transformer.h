@@ -16,7 +16,7 @@ namespace ltrp {
 struct LinearWeights {
   at::Tensor weight;  // [out, in]
   at::Tensor bias;    // [out]
-  at::Tensor packed;  // the weight in oneDNN's layout, once pack() was called
+  at::Tensor packed;  // the weight in the layout of the products, once pack() was called
   at::Tensor operator()(const at::Tensor& x) const;
   // Float32 weights that will not change any more: products become several times faster, gradients
   // impossible.
@@ -95,8 +95,8 @@ void initialize_token(TensorMap& tensors, const std::string& name, int64_t dim,
 void initialize_blocks(TensorMap& tensors, const TransformerConfig& config, const std::string& prefix,
                        at::Generator& generator);
 
-// Grid of images [n, 3, H, W]; Error(kInvalidArgument) when the shape is another or not a multiple of the
-// patch size.
+// Grid of images [n, 3, H, W], or of bytes [n, H, W, 3]; Error(kInvalidArgument) when the shape is another or
+// not a multiple of the patch size.
 Grid checked_grid(const at::Tensor& images, int64_t patch_size);
 
 // x [n, T, C], ids [n, K] int64 -> [n, K, C]: tokens of x by id.

@@ -1,9 +1,11 @@
 #include "core/training/losses.h"
 
 #include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include "core/error.h"
 #include "core/random.h"
+#include "kernels/list_loss.h"
 
 namespace ltrp {
 
@@ -42,28 +44,87 @@ int64_t checked_k(int64_t k, int64_t items) {
   return k;
 }
 
+// Noise of sampled_list_mle [lists, items], where the predictions are.
+at::Tensor drawing_noise(const at::Tensor& predicted, const RankingLossOptions& options) {
+  const at::Tensor noise =
+      options.noise ? *options.noise
+                    : at::empty(predicted.sizes(), at::kFloat).uniform_(0, 1, generator_for(options.seed, 0));
+  return noise.to(predicted.device());
+}
+
 at::Tensor sampled_list_mle(const at::Tensor& predicted, const at::Tensor& target,
                             const RankingLossOptions& options) {
   // The paper samples k = 20 of 19 visible patches: more than there are means all of them.
   const int64_t k = std::min(*options.k, predicted.size(1));
   checked_k(k, predicted.size(1));
-  const at::Tensor noise =
-      options.noise ? *options.noise
-                    : at::empty(predicted.sizes(), at::kFloat).uniform_(0, 1, generator_for(options.seed, 0));
+  const at::Tensor noise = drawing_noise(predicted, options);
   const at::Tensor chosen = noise.argsort(/*stable=*/true, 1, false).slice(1, 0, k);
   return list_mle(predicted.gather(1, chosen), target.gather(1, chosen));
 }
 
-at::Tensor focused_rank(const at::Tensor& predicted, const at::Tensor& target,
-                        const RankingLossOptions& options) {
+int64_t focus_of(const RankingLossOptions& options, int64_t items) {
   if (!options.k)
     throw Error(codes::kInvalidArgument, "The loss focusedRank needs k, the number of patches in the focus.");
-  const int64_t k = checked_k(*options.k, predicted.size(1));
+  return checked_k(*options.k, items);
+}
+
+at::Tensor focused_rank(const at::Tensor& predicted, const at::Tensor& target,
+                        const RankingLossOptions& options) {
+  const int64_t k = focus_of(options, predicted.size(1));
   const at::Tensor order = target.argsort(/*stable=*/true, 1, /*descending=*/true);
   const at::Tensor s = predicted.gather(1, order), y = target.gather(1, order);
   const at::Tensor focus = list_mle(s.slice(1, 0, k), y.slice(1, 0, k));
   if (k == predicted.size(1)) return focus;
   return focus + pairwise(s.slice(1, 0, k), s.slice(1, k), y.slice(1, 0, k), y.slice(1, k));
+}
+
+// A loss whose gradient its kernel has left behind.
+struct WithGradient : torch::autograd::Function<WithGradient> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& /*predicted*/,
+                            const at::Tensor& value, const at::Tensor& gradient) {
+    context->save_for_backward({gradient});
+    return value.clone();
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& upstream) {
+    return {context->get_saved_variables()[0] * upstream[0], at::Tensor(), at::Tensor()};
+  }
+};
+
+// The same loss through the device's own kernel; undefined where it has none.
+at::Tensor kernel_loss(RankingLoss loss, const at::Tensor& predicted, const at::Tensor& target,
+                       const RankingLossOptions& options) {
+  if (!has_list_loss(predicted)) return {};
+  ListLossTask task;
+  task.predicted = predicted;
+  task.target = target;
+  task.gradient = predicted.requires_grad();
+  switch (loss) {
+    case RankingLoss::kPointWise:
+      task.loss = args::ListLoss::kPointWise;
+      break;
+    case RankingLoss::kListNet:
+      task.loss = args::ListLoss::kListNet;
+      break;
+    case RankingLoss::kListMle:
+      task.loss = args::ListLoss::kListMle;
+      if (options.k) {
+        task.k = std::min(*options.k, predicted.size(1));
+        checked_k(task.k, predicted.size(1));
+        task.noise = drawing_noise(predicted, options);
+      }
+      break;
+    case RankingLoss::kRankNet:
+      task.loss = args::ListLoss::kRankNet;
+      break;
+    case RankingLoss::kFocusedRank:
+      task.loss = args::ListLoss::kFocusedRank;
+      task.k = focus_of(options, predicted.size(1));
+      break;
+  }
+  ListLossResult result;
+  if (!list_loss(task, result)) return {};
+  return task.gradient ? WithGradient::apply(predicted, result.value, result.gradient) : result.value;
 }
 
 }  // namespace
@@ -88,6 +149,7 @@ at::Tensor ranking_loss(RankingLoss loss, const at::Tensor& predicted, const at:
   if (options.noise && options.noise->sizes() != predicted.sizes()) {
     throw Error(codes::kInvalidArgument, "noise must have the shape of predicted.");
   }
+  if (const at::Tensor found = kernel_loss(loss, predicted, target, options); found.defined()) return found;
   switch (loss) {
     case RankingLoss::kPointWise:
       return at::mse_loss(predicted, target);

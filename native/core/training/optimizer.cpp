@@ -32,7 +32,7 @@ AdamW::AdamW(const TensorMap& tensors, const TrainingOptions& options)
     group.weights.back().requires_grad_(true);
     group.first_moments.push_back(at::zeros_like(tensor).requires_grad_(false));
     group.second_moments.push_back(at::zeros_like(tensor).requires_grad_(false));
-    group.steps.push_back(at::zeros({}, at::kFloat));
+    group.steps.push_back(at::zeros({}, tensor.options().dtype(at::kFloat).requires_grad(false)));
   }
   groups_ = {std::move(decayed), std::move(plain)};
 }
@@ -44,11 +44,17 @@ void AdamW::zero_gradients() {
 }
 
 double AdamW::clip_gradients(const std::optional<double>& limit) {
-  double squares = 0;
+  // All norms are taken before the first is read: on a device that work is queued on, each reading waits.
+  std::vector<at::Tensor> norms;
   for (const Group& group : groups_) {
     for (const at::Tensor& weight : group.weights) {
-      if (weight.grad().defined()) squares += std::pow(weight.grad().norm().item<double>(), 2);
+      if (weight.grad().defined()) norms.push_back(weight.grad().norm());
     }
+  }
+  double squares = 0;
+  if (!norms.empty()) {
+    const at::Tensor read = at::stack(norms).to(at::kCPU);
+    for (int64_t i = 0; i < read.size(0); ++i) squares += std::pow(read[i].item<double>(), 2);
   }
   const double norm = std::sqrt(squares);
   if (limit && norm > *limit) {

@@ -12,7 +12,7 @@ namespace ltrp {
 Pretrainer::Pretrainer(const PretrainOptions& options)
     : TrainerBase(options.training),
       options_(options),
-      model_(MaskedAutoencoder::initialized(options.model, options.training.seed)) {
+      model_(MaskedAutoencoder::initialized(options.model, options.training.seed, options.training.device)) {
   if (!options.model.decoder)
     throw Error(codes::kInvalidArgument, "Pre-training needs a decoder; give its geometry.");
   visible_count(options.model.grid().patches(), options.training.mask_ratio);
@@ -26,11 +26,12 @@ TrainerBase::Input Pretrainer::input() const {
 at::Tensor Pretrainer::masked_error(const at::Tensor& images, uint64_t seed, uint64_t first) const {
   const int64_t patches = options_.model.grid().patches();
   const at::Tensor noise = masking_noise(images.size(0), patches, seed, static_cast<int64_t>(first));
-  const at::Tensor visible = visible_from_noise(noise, visible_count(patches, training().mask_ratio));
+  const at::Tensor visible =
+      visible_from_noise(noise, visible_count(patches, training().mask_ratio)).to(images.device());
   const at::Tensor masked = masked_from_visible(visible, patches);
   at::Tensor predicted;
   {
-    const AutocastScope autocast(training().precision);
+    const AutocastScope autocast(training().precision, images.device().type());
     const at::Tensor tokens =
         model_.decoder_input(model_.encode(images, visible), visible, options_.model.grid());
     predicted = model_.decode_at(tokens, masked + 1);
@@ -66,7 +67,7 @@ std::map<std::string, std::string> Pretrainer::metadata() const {
 
 void Pretrainer::export_model(const std::string& path, StoredType type) const {
   TensorMap tensors;
-  for (const auto& [name, tensor] : model_.tensors()) tensors[name] = tensor.detach();
+  for (const auto& [name, tensor] : model_.tensors()) tensors[name] = tensor.detach().to(at::kCPU);
   save_mae_checkpoint(path, options_.model, tensors, type);
 }
 

@@ -24,8 +24,8 @@ constexpr uint64_t kLossStream = 4;
 RankerTrainer::RankerTrainer(const RankerTrainingOptions& options)
     : TrainerBase(options.training),
       options_(options),
-      teacher_(load_mae_checkpoint(options.teacher)),
-      model_(PatchRanker::initialized(options.model, options.training.seed)) {
+      teacher_(load_mae_checkpoint(options.teacher), at::kFloat, options.training.device),
+      model_(PatchRanker::initialized(options.model, options.training.seed, options.training.device)) {
   if (teacher_.config().patch_size != options.model.patch_size) {
     throw Error(codes::kInvalidArgument,
                 "The teacher's patches are " + std::to_string(teacher_.config().patch_size) +
@@ -58,7 +58,10 @@ void RankerTrainer::start_from_teacher() {
 
 std::string RankerTrainer::fingerprint(const MaskedAutoencoder& teacher) {
   double sum = 0;
-  for (const auto& entry : teacher.tensors()) sum += entry.second.to(at::kDouble).abs().sum().item<double>();
+  // On the CPU, whose order of additions is the same wherever the teacher is.
+  for (const auto& entry : teacher.tensors()) {
+    sum += entry.second.to(at::kCPU).to(at::kDouble).abs().sum().item<double>();
+  }
   char text[40];
   std::snprintf(text, sizeof text, "%.17g", sum);
   return text;
@@ -71,8 +74,8 @@ TrainerBase::Input RankerTrainer::input() const {
 at::Tensor RankerTrainer::for_teacher(const at::Tensor& images) const {
   const MaeConfig& teacher = teacher_.config();
   if (teacher.mean == options_.model.mean && teacher.std == options_.model.std) return images;
-  const auto row = [](const std::array<double, 3>& values) {
-    return at::tensor(at::ArrayRef<double>(values), at::kFloat).view({1, 3, 1, 1});
+  const auto row = [&](const std::array<double, 3>& values) {
+    return at::tensor(at::ArrayRef<double>(values), at::kFloat).view({1, 3, 1, 1}).to(images.device());
   };
   return (images * row(options_.model.std) + row(options_.model.mean) - row(teacher.mean)) / row(teacher.std);
 }
@@ -80,14 +83,16 @@ at::Tensor RankerTrainer::for_teacher(const at::Tensor& images) const {
 at::Tensor RankerTrainer::visible_ids(int64_t images, uint64_t seed, uint64_t first) const {
   const int64_t patches = options_.model.grid().patches();
   return visible_from_noise(masking_noise(images, patches, seed, static_cast<int64_t>(first)),
-                            visible_count(patches, training().mask_ratio));
+                            visible_count(patches, training().mask_ratio))
+      .to(training().device);
 }
 
 at::Tensor RankerTrainer::teacher_scores(const at::Tensor& images, const at::Tensor& visible,
                                          const RunContext& context) const {
   const RunContext silent = context.without_progress();
   // Cloned out of inference mode, so that losses may save it for their backward pass.
-  return leave_one_out_scores(teacher_, for_teacher(images), visible, options_.scores, silent).clone();
+  return leave_one_out_scores(teacher_, for_teacher(images), visible, options_.scores, silent)
+      .to(training().device, at::kFloat, /*non_blocking=*/false, /*copy=*/true);
 }
 
 TrainerBase::LossParts RankerTrainer::micro_loss(const at::Tensor& images, uint64_t first_stream,
@@ -99,7 +104,7 @@ TrainerBase::LossParts RankerTrainer::micro_loss(const at::Tensor& images, uint6
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   at::Tensor logits;
   {
-    const AutocastScope autocast(training().precision);
+    const AutocastScope autocast(training().precision, images.device().type());
     logits = options_.input == RankerInput::kFull ? model_.forward(images) : model_.forward(images, visible);
   }
   RankingLossOptions loss_options;
@@ -112,8 +117,8 @@ TrainerBase::LossParts RankerTrainer::micro_loss(const at::Tensor& images, uint6
 TrainerBase::EvaluationSums RankerTrainer::evaluate_batch(const at::Tensor& images, uint64_t first,
                                                           const RunContext& context) {
   const at::Tensor visible = visible_ids(images.size(0), evaluation_seed(), first);
-  const at::Tensor target = teacher_scores(images, visible, context);
-  const at::Tensor logits = model_.forward(images).gather(1, visible);
+  const at::Tensor target = teacher_scores(images, visible, context).to(at::kCPU);
+  const at::Tensor logits = model_.forward(images).gather(1, visible).to(at::kCPU);
   EvaluationSums sums;
   // A constant list has no tau; it counts as no agreement.
   sums.kendall_tau = kendall_tau(logits, target).nan_to_num(0).sum().item<double>();
@@ -142,7 +147,7 @@ std::map<std::string, std::string> RankerTrainer::metadata() const {
 
 void RankerTrainer::export_model(const std::string& path, StoredType type) const {
   TensorMap tensors;
-  for (const auto& [name, tensor] : model_.tensors()) tensors[name] = tensor.detach();
+  for (const auto& [name, tensor] : model_.tensors()) tensors[name] = tensor.detach().to(at::kCPU);
   save_ranker_checkpoint(path, options_.model, tensors, type);
 }
 

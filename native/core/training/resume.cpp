@@ -17,7 +17,7 @@ std::unique_ptr<Trainer> create_ranker_trainer(const RankerTrainingOptions& opti
   return std::make_unique<RankerTrainer>(options);
 }
 
-std::unique_ptr<Trainer> resume_trainer(const std::string& path) {
+std::unique_ptr<Trainer> resume_trainer(const std::string& path, at::Device device) {
   const SafetensorsFile file = read_safetensors(path);
   const auto field = [&](const char* name) {
     const auto found = file.metadata.find(name);
@@ -41,12 +41,16 @@ std::unique_ptr<Trainer> resume_trainer(const std::string& path) {
     throw Error(codes::kCheckpointContent, "'" + path + "' has no readable step in its header.");
   }
   if (kind == "pretrain") {
-    auto trainer = std::make_unique<Pretrainer>(pretrain_options_from_json(options));
+    PretrainOptions stored = pretrain_options_from_json(options);
+    stored.training.device = device;
+    auto trainer = std::make_unique<Pretrainer>(stored);
     trainer->restore(file.tensors, step);
     return trainer;
   }
   if (kind == "ranker") {
-    auto trainer = std::make_unique<RankerTrainer>(ranker_options_from_json(options));
+    RankerTrainingOptions stored = ranker_options_from_json(options);
+    stored.training.device = device;
+    auto trainer = std::make_unique<RankerTrainer>(stored);
     if (RankerTrainer::fingerprint(trainer->teacher()) != field("teacher_fingerprint")) {
       throw Error(codes::kCheckpointContent,
                   "The teacher '" + trainer->ranker_options()->teacher +

@@ -38,6 +38,8 @@ struct TrainingOptions {
   double crop_scale_max = 1.0;
   bool flip = true;
   double mask_ratio = 0.75;
+  // Where weights, batches and the optimizer's state are. Not part of a run: a checkpoint goes on anywhere.
+  at::Device device = at::kCPU;
 };
 
 struct PretrainOptions {
@@ -104,6 +106,6 @@ class Trainer {
 std::unique_ptr<Trainer> create_pretrainer(const PretrainOptions& options);
 std::unique_ptr<Trainer> create_ranker_trainer(const RankerTrainingOptions& options);
 // Reads a file written by Trainer::save. Error(kCheckpointFormat | kCheckpointContent).
-std::unique_ptr<Trainer> resume_trainer(const std::string& path);
+std::unique_ptr<Trainer> resume_trainer(const std::string& path, at::Device device = at::kCPU);
 
 }  // namespace ltrp

@@ -10,6 +10,7 @@
 #include "core/checkpoint/safetensors.h"
 #include "core/error.h"
 #include "core/random.h"
+#include "kernels/queue.h"
 
 namespace ltrp {
 
@@ -48,16 +49,16 @@ void validate(const TrainingOptions& o) {
   if (!(o.mask_ratio > 0 && o.mask_ratio < 1)) refuse("maskRatio must lie between 0 and 1, both excluded.");
 }
 
-AutocastScope::AutocastScope(TrainingPrecision precision)
-    : active_(precision == TrainingPrecision::kBFloat16) {
+AutocastScope::AutocastScope(TrainingPrecision precision, at::DeviceType device)
+    : active_(precision == TrainingPrecision::kBFloat16), device_(device) {
   if (!active_) return;
-  at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
-  at::autocast::set_autocast_enabled(at::kCPU, true);
+  at::autocast::set_autocast_dtype(device_, at::kBFloat16);
+  at::autocast::set_autocast_enabled(device_, true);
 }
 
 AutocastScope::~AutocastScope() {
   if (!active_) return;
-  at::autocast::set_autocast_enabled(at::kCPU, false);
+  at::autocast::set_autocast_enabled(device_, false);
   at::autocast::clear_cache();
 }
 
@@ -80,6 +81,7 @@ StepResult TrainerBase::train_step(std::span<const Picture> pictures, const RunC
     refuse("All " + std::to_string(options_.steps) + " steps of this run are done.");
   const auto begin = Clock::now();
   StepResult result;
+  const std::unique_ptr<Queue> queue = open_queue(options_.device);
   const Input in = input();
   const CropOptions crops{options_.crop_scale_min, options_.crop_scale_max, options_.flip};
   optimizer_->zero_gradients();
@@ -92,7 +94,7 @@ StepResult TrainerBase::train_step(std::span<const Picture> pictures, const RunC
         augment(pictures.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), in.height, in.width,
                 crops, in.mean, in.std, mix_seed(options_.seed, kCropStream), stream);
     result.augment_seconds += seconds_since(augment_begin);
-    const LossParts parts = micro_loss(images, stream, context);
+    const LossParts parts = micro_loss(queue->arrived(queue->upload(images)), stream, context);
     const double share = static_cast<double>(count) / static_cast<double>(options_.batch_size);
     (parts.loss * share).backward();
     result.loss += parts.loss.item<double>() * share;
@@ -115,6 +117,7 @@ StepResult TrainerBase::train_step(std::span<const Picture> pictures, const RunC
 EvaluationResult TrainerBase::evaluate(std::span<const Picture> pictures, const RunContext& context) {
   if (pictures.empty()) refuse("There is no picture to evaluate on.");
   const c10::NoGradGuard no_grad;
+  const std::unique_ptr<Queue> queue = open_queue(options_.device);
   const Input in = input();
   EvaluationSums sums;
   const auto total = static_cast<int64_t>(pictures.size());
@@ -124,7 +127,8 @@ EvaluationResult TrainerBase::evaluate(std::span<const Picture> pictures, const 
     const at::Tensor images =
         centre_crops(pictures.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), in.height,
                      in.width, in.mean, in.std);
-    const EvaluationSums part = evaluate_batch(images, static_cast<uint64_t>(first), context);
+    const EvaluationSums part =
+        evaluate_batch(queue->arrived(queue->upload(images)), static_cast<uint64_t>(first), context);
     sums.reconstruction_error += part.reconstruction_error;
     sums.loss += part.loss;
     sums.kendall_tau += part.kendall_tau;
@@ -138,6 +142,7 @@ void TrainerBase::save(const std::string& path) const {
   TensorMap state;
   for (const auto& [name, tensor] : model_tensors_) state["model/" + name] = tensor.detach();
   optimizer_->export_state(state);
+  for (auto& entry : state) entry.second = entry.second.to(at::kCPU);
   std::map<std::string, std::string> header = metadata();
   header["format"] = "ltrp-training-1";
   header["step"] = std::to_string(step_);

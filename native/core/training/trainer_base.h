@@ -67,13 +67,14 @@ class TrainerBase : public Trainer {
 // Autocast to bfloat16 for the lifetime of the object when asked for; weights stay float32.
 class AutocastScope {
  public:
-  explicit AutocastScope(TrainingPrecision precision);
+  AutocastScope(TrainingPrecision precision, at::DeviceType device);
   ~AutocastScope();
   AutocastScope(const AutocastScope&) = delete;
   AutocastScope& operator=(const AutocastScope&) = delete;
 
  private:
   bool active_;
+  at::DeviceType device_;
 };
 
 }  // namespace ltrp

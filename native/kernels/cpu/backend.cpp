@@ -10,7 +10,9 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/cpu/operators.h"
 #include "kernels/cpu/products.h"
+#include "kernels/cpu/queue.h"
 #include "kernels/cpu/simd_dispatch.h"
 #include "kernels/linear.h"
 #include "kernels/parallel.h"
@@ -65,13 +67,9 @@ void removal_attention(const args::RemovalAttention& arguments, int64_t images) 
   for_heads(images * arguments.heads, simd::kernels().removal_attention, arguments);
 }
 
-// oneDNN generates code for every number of rows that it meets. So that there are few such numbers, a
-// variant's rows are kept in groups: about this many for all of its rows.
-constexpr size_t kGroups = 12;
-
 at::Tensor large_rows(const at::Tensor& squares, const at::Tensor& unread, double tolerance) {
   const auto slots = static_cast<size_t>(squares.size(1));
-  const size_t together = std::max<size_t>(1, slots / kGroups);
+  const auto together = static_cast<size_t>(rows_together(squares.size(1)));
   auto* value = squares.mutable_data_ptr<float>();
   std::vector<std::pair<float, int32_t>> ascending(slots);
   std::vector<char> left_out(slots);
@@ -140,6 +138,15 @@ const Backend& cpu_backend() {
       .attention = attention,
       .removal_attention = removal_attention,
       .large_rows = large_rows,
+      .normalize_pixels = cpu::normalize_pixels,
+      .byte_patch_rows = cpu::byte_patch_rows,
+      .decoder_input = generic::decoder_input,
+      .decoder_input_without = generic::decoder_input_without,
+      .starting_difference = generic::starting_difference,
+      .delete_rows = generic::delete_rows,
+      .masked_tokens = generic::masked_tokens,
+      .density_peaks = generic::density_peaks,
+      .list_loss = nullptr,
       .has_fast_products = cpu::has_fast_products,
       .encoding = encoding,
       .pack = cpu::pack,
@@ -147,6 +154,8 @@ const Backend& cpu_backend() {
       .values_at_a_time = values_at_a_time,
       .callers = callers,
       .flops_at_a_time = flops_at_a_time,
+      .asynchronous = false,
+      .open_queue = cpu::open_queue,
       .free_memory = free_memory,
   };
   return backend;

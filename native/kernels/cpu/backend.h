@@ -1,5 +1,5 @@
 // The CPU's kernels (kernels/cpu/simd, at the level in use, on all of LibTorch's threads) and products
-// (oneDNN).
+// (our own, or oneDNN's).
 #pragma once
 
 #include "kernels/backend.h"

@@ -5,12 +5,12 @@
 
 #include <array>
 
+#include "kernels/cpu/operators.h"
+
 namespace ltrp {
 
-at::Tensor normalize_pixels(const at::Tensor& bytes, at::ArrayRef<double> mean, at::ArrayRef<double> std) {
-  TORCH_CHECK(bytes.dim() == 4 && bytes.size(3) == 3 && bytes.scalar_type() == at::kByte,
-              "bytes must be [n, H, W, 3] uint8");
-  TORCH_CHECK(mean.size() == 3 && std.size() == 3, "mean and std need three values each");
+at::Tensor cpu::normalize_pixels(const at::Tensor& bytes, at::ArrayRef<double> mean,
+                                 at::ArrayRef<double> std) {
   const at::Tensor source = bytes.contiguous();
   const int64_t images = source.size(0), height = source.size(1), width = source.size(2);
   at::Tensor result = at::empty({images, 3, height, width}, at::kFloat);

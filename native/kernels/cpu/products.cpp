@@ -4,6 +4,7 @@
 #include <ATen/Context.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
+#include "kernels/cpu/panels.h"
 #include "kernels/linear.h"
 
 namespace ltrp {
@@ -53,21 +54,29 @@ bool has_fast_products(Precision precision) {
 
 PackedWeight pack(const at::Tensor& weight, Precision precision) {
   PackedWeight result{precision, weight.size(0), weight.size(1), {}, {}, {}};
+  const bool ours = multiplies_panels(precision, result.inputs);
   switch (precision) {
     case Precision::kInt8: {
       result.scale = weight.abs().amax(1).div_(127).clamp_min_(1e-30);
       result.zero_point = at::zeros({result.outputs}, at::kInt);
       const at::Tensor bytes = (weight / result.scale.unsqueeze(1)).round_().clamp_(-127, 127).to(at::kChar);
+      if (ours) {
+        result.zero_point = panel_sums(bytes);
+        result.scale = panel_scale(result.scale);
+        result.values = panels_of(bytes);
+        break;
+      }
       using Signature = at::Tensor(at::Tensor, std::optional<c10::List<int64_t>>);
       static const auto prepack = operator_named<Signature>("onednn::qlinear_prepack");
       result.values = prepack.call(bytes, std::nullopt);
       break;
     }
     case Precision::kBfloat16:
-      result.values = reorder_weight(weight.to(at::kBFloat16));
+      result.values = ours ? panels_of(weight.to(at::kBFloat16)) : reorder_weight(weight.to(at::kBFloat16));
       break;
     case Precision::kFloat32:
-      result.values = at::hasMKLDNN() ? reorder_weight(weight) : weight;
+      result.values = packed_weight(weight);
+      if (!result.values.defined()) result.values = weight;
       break;
     default:
       TORCH_CHECK(false, "float16 and fp8 have no matrix products on the CPU");
@@ -76,6 +85,7 @@ PackedWeight pack(const at::Tensor& weight, Precision precision) {
 }
 
 ProductRows multiply(const PackedWeight& weight, const RoundedRows& x) {
+  if (is_panels(weight.values)) return {multiply_panels(weight, x), x.scale, {}};
   if (weight.precision == Precision::kFloat32 && !at::hasMKLDNN()) {
     return {at::linear(x.values, weight.values), {}, {}};
   }
@@ -96,15 +106,19 @@ ProductRows multiply(const PackedWeight& weight, const RoundedRows& x) {
 }  // namespace cpu
 
 at::Tensor packed_weight(const at::Tensor& weight) {
-  return weight.is_cpu() && at::hasMKLDNN() ? reorder_weight(weight) : at::Tensor();
+  if (!weight.is_cpu()) return {};
+  if (cpu::multiplies_panels(Precision::kFloat32, weight.size(1))) return cpu::panels_of(weight);
+  return at::hasMKLDNN() ? reorder_weight(weight) : at::Tensor();
 }
 
 at::Tensor packed_linear(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias, bool gelu) {
+  if (cpu::is_panels(packed)) return cpu::linear_panels(x, packed, bias, gelu, {});
   return linear_pointwise(x, packed, bias, gelu ? "gelu" : "none");
 }
 
 at::Tensor packed_linear_add(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias,
                              const at::Tensor& residual) {
+  if (cpu::is_panels(packed)) return cpu::linear_panels(x, packed, bias, /*gelu=*/false, residual);
   using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&,
                                const std::optional<at::Tensor>&, std::string_view);
   static const auto call = operator_named<Signature>("mkldnn::_linear_pointwise", "binary");

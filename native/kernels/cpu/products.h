@@ -1,4 +1,4 @@
-// Products with packed weights through oneDNN, for the CPU's backend.
+// Products with packed weights for the CPU's backend: our own (panels.h) or oneDNN's.
 #pragma once
 
 #include "kernels/backend.h"

@@ -2,8 +2,6 @@
 
 #include <atomic>
 
-#include "kernels/simd.h"
-
 namespace ltrp {
 namespace simd {
 
@@ -63,10 +61,12 @@ std::string_view simd_level_name(SimdLevel level) {
 
 namespace simd {
 
-const KernelTable& kernels() {
+const KernelTable& kernels() { return kernels_of(simd_level()); }
+
+const KernelTable& kernels_of([[maybe_unused]] SimdLevel level) {
 #ifdef LTRP_SIMD_X86
-  if (simd_level() == SimdLevel::kAvx512) return avx512::table;
-  if (simd_level() == SimdLevel::kAvx2) return avx2::table;
+  if (level == SimdLevel::kAvx512) return avx512::table;
+  if (level == SimdLevel::kAvx2) return avx2::table;
 #endif
   return plain::table;
 }

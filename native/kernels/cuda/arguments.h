@@ -98,8 +98,6 @@ struct MaskedTokens {
   int32_t* out = nullptr;
 };
 
-enum class ListLoss { kPointWise, kListNet, kListMle, kRankNet, kFocusedRank };
-
 // A loss of method section 4 over lists of `items`, and its gradient in the predictions.
 struct ListwiseLoss {
   ListLoss loss = ListLoss::kListMle;

@@ -5,7 +5,9 @@
 #include "kernels/cuda/current_device.h"
 #include "kernels/cuda/large_rows_launchers.h"
 #include "kernels/cuda/launchers.h"
+#include "kernels/cuda/operators.h"
 #include "kernels/cuda/products.h"
+#include "kernels/cuda/queue.h"
 
 namespace ltrp {
 
@@ -26,9 +28,6 @@ void attention(const args::Attention& arguments) {
   launch(arguments, cuda::current_stream());
 }
 
-// Kept rows of a variant come in groups, so that products have few different sizes.
-constexpr int64_t kRowsTogether = 16;
-
 at::Tensor large_rows(const at::Tensor& squares, const at::Tensor& unread, double tolerance) {
   const int64_t variants = squares.size(0), slots = squares.size(1);
   const auto room = [&](int64_t count, at::ScalarType type) {
@@ -39,7 +38,7 @@ at::Tensor large_rows(const at::Tensor& squares, const at::Tensor& unread, doubl
   args::LargeRows arguments;
   arguments.slots = slots;
   arguments.tolerance = tolerance;
-  arguments.together = std::min(kRowsTogether, std::max<int64_t>(1, slots / kRowsTogether));
+  arguments.together = rows_together(slots);
   arguments.squares = squares.const_data_ptr<float>();
   if (unread.defined()) arguments.unread = unread.const_data_ptr<int32_t>();
   arguments.threshold = reinterpret_cast<uint64_t*>(threshold.mutable_data_ptr<int64_t>());
@@ -78,6 +77,15 @@ const Backend& cuda_backend() {
       .attention = attention,
       .removal_attention = queue<cuda::launch_removal_attention>,
       .large_rows = large_rows,
+      .normalize_pixels = cuda::normalize_pixels,
+      .byte_patch_rows = cuda::byte_patch_rows,
+      .decoder_input = cuda::decoder_input,
+      .decoder_input_without = cuda::decoder_input_without,
+      .starting_difference = cuda::starting_difference,
+      .delete_rows = cuda::delete_rows,
+      .masked_tokens = cuda::masked_tokens,
+      .density_peaks = cuda::density_peaks,
+      .list_loss = cuda::list_loss,
       .has_fast_products = cuda::has_fast_products,
       .encoding = cuda::encoding,
       .pack = cuda::pack,
@@ -85,6 +93,8 @@ const Backend& cuda_backend() {
       .values_at_a_time = values_at_a_time,
       .callers = callers,
       .flops_at_a_time = flops_at_a_time,
+      .asynchronous = true,
+      .open_queue = cuda::open_queue,
       .free_memory = cuda::free_memory,
   };
   return backend;

@@ -60,9 +60,10 @@ __device__ __forceinline__ float4 four_values(const float* patch, int depth, int
 // Grid (columns of tiles, rows of tiles, images). A thread has the 4 x 4 distances of 4 neighbouring rows and
 // 4 neighbouring columns. In shared memory a patch is a column, so that 4 patches at one depth are 16 bytes;
 // columns are 4 apart from a multiple of the banks, which spreads the transposing stores. Each depth of 16
-// is summed on its own before it joins the sum: shorter chains of additions, less rounding.
+// is summed on its own before it joins the sum: shorter chains of additions, less rounding. Three blocks on a
+// multiprocessor leave 80 registers to a thread; with the 64 of four, two values of sm_80's have no place.
 template <bool kVectors>
-__global__ __launch_bounds__(kThreads) void distances(DensityPeaks a, float per_root) {
+__global__ void __launch_bounds__(kThreads, 3) distances(DensityPeaks a, float per_root) {
   __shared__ Shared<float, kDepth * kStride> rows;
   __shared__ Shared<float, kDepth * kStride> columns;
   const int patches = static_cast<int>(a.patches), values = static_cast<int>(a.values);

@@ -11,26 +11,13 @@
 #include "core/engine/leave_one_out.h"
 #include "core/engine/masking.h"
 #include "core/engine/teacher.h"
-#include "kernels/cuda/backend.h"
 #include "kernels/pixels.h"
 #include "test/cuda/device_tensors.h"
+#include "test/cuda/with_cuda.h"
 #include "test/delta_form_support.h"
 
 namespace ltrp::test {
 namespace {
-
-// While it lives, models on device() compute with CUDA's kernels. (The emulation's device is the CPU, which
-// has a backend of its own.)
-class WithCuda {
- public:
-  WithCuda() : before_(register_backend(device().type(), &cuda_backend())) {}
-  ~WithCuda() { register_backend(device().type(), before_); }
-  WithCuda(const WithCuda&) = delete;
-  WithCuda& operator=(const WithCuda&) = delete;
-
- private:
-  const Backend* before_;
-};
 
 struct Bounds {
   Precision precision;
@@ -133,6 +120,32 @@ TEST_CASE("CUDA engine: every drop and metric, in one piece and in many, exact a
       const at::Tensor sparse = metric_of();
       CHECK(mean_relative_error(sparse, want) < 0.5);
       CHECK_FALSE(sparse.equal(got));
+    }
+  }
+}
+
+TEST_CASE("CUDA engine: every drop and metric in the direct form") {
+  const MaeCheckpoint checkpoint = random_mae(small_mae_config(), 8);
+  const MaskedAutoencoder exact(checkpoint, at::kDouble);
+  const at::Tensor images = random_tensor({2, 3, 24, 32}, 9, at::kFloat);
+  const at::Tensor visible = visible_from_noise(masking_noise(2, 12, 9), 4);
+  const WithCuda with;
+  const MaskedAutoencoder model(checkpoint, at::kFloat, device());
+  for (const Drop drop : {Drop::kDecoder, Drop::kEncoder, Drop::kBoth}) {
+    for (const Metric metric : {Metric::kL1, Metric::kL2, Metric::kPsnr, Metric::kSsim}) {
+      const std::string what = name_of(drop) + ", " + name_of(metric);
+      CAPTURE(what);
+      LeaveOneOutOptions options;
+      options.drop = drop;
+      options.metric = metric;
+      const at::Tensor want =
+          size_of_change(leave_one_out_metric(exact, images.to(at::kDouble), visible, options, {}), metric);
+      const auto metric_of = [&] {
+        return size_of_change(leave_one_out_metric(model, images, visible, options, {}), metric);
+      };
+      CHECK(mean_relative_error(metric_of(), want) < 1e-3);
+      options.memory_budget = 1;
+      CHECK(mean_relative_error(metric_of(), want) < 1e-3);
     }
   }
 }

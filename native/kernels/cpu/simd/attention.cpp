@@ -105,9 +105,9 @@ inline void load_values(const Head& head, const Source& values) {
   }
 }
 
-// p[r][keys] = q[first + r] k for r < kRows.
+// p[r][keys] = q[first + r] k for r < kRows; `top` keeps each row's largest logits.
 template <int kRows, int kVectors>
-inline void logits_tile(const Head& head, int64_t first, int64_t key) {
+[[gnu::noinline]] void logits_tile(const Head& head, int64_t first, int64_t key, Floats* top) {
   Floats sum[kRows][kVectors] = {};
   const float* q = head.q + first * head.dim;
   const float* k = head.k + key;
@@ -126,30 +126,30 @@ inline void logits_tile(const Head& head, int64_t first, int64_t key) {
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
     for (int c = 0; c < kVectors; ++c) {
-      store(head.p + r * head.keys + key + c * kWidth, sum[r][c] + load(head.bias + key + c * kWidth));
+      const Floats logits = sum[r][c] + load(head.bias + key + c * kWidth);
+      store(head.p + r * head.keys + key + c * kWidth, logits);
+      top[r] = larger(top[r], logits);
     }
   }
 }
 
 template <int kRows>
-inline void logits(const Head& head, int64_t first) {
+inline void logits(const Head& head, int64_t first, Floats* top) {
   int64_t key = 0;
   for (; key + kKeyBlock * kWidth <= head.keys; key += kKeyBlock * kWidth) {
-    logits_tile<kRows, kKeyBlock>(head, first, key);
+    logits_tile<kRows, kKeyBlock>(head, first, key, top);
   }
   const int64_t left = (head.keys - key) / kWidth;
   if constexpr (kKeyBlock > 2) {
-    if (left == 3) logits_tile<kRows, 3>(head, first, key);
-    if (left == 2) logits_tile<kRows, 2>(head, first, key);
+    if (left == 3) logits_tile<kRows, 3>(head, first, key, top);
+    if (left == 2) logits_tile<kRows, 2>(head, first, key, top);
   }
-  if (left == 1) logits_tile<kRows, 1>(head, first, key);
+  if (left == 1) logits_tile<kRows, 1>(head, first, key, top);
 }
 
-// p = exp(p - max); returns the sum of the row.
-inline float exponentials(const Head& head, int r) {
+// p = exp(p - max); returns the sum of the row. `top`: its largest logits, lane by lane.
+inline float exponentials(const Head& head, int r, Floats top) {
   float* p = head.p + r * head.keys;
-  Floats top = load(p);
-  for (int64_t key = kWidth; key < head.keys; key += kWidth) top = larger(top, load(p + key));
   const float most = largest_of(top);
   Floats sum = {};
   for (int64_t key = 0; key < head.keys; key += kWidth) {
@@ -162,7 +162,7 @@ inline float exponentials(const Head& head, int r) {
 
 // o[r] = p[r] v for r < kRows.
 template <int kRows, int kVectors>
-inline void values_tile(const Head& head, int64_t offset) {
+[[gnu::noinline]] void values_tile(const Head& head, int64_t offset) {
   Floats sum[kRows][kVectors] = {};
   const float* v = head.v + offset;
   for (int64_t t = 0; t < head.tokens; ++t, v += head.values) {
@@ -201,9 +201,12 @@ inline void weighted_values(const Head& head) {
 // `sums`.
 template <int kRows>
 inline void attend(const Head& head, int64_t first, float* sums) {
-  logits<kRows>(head, first);
+  Floats top[kRows];
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) sums[r] = exponentials(head, r);
+  for (int r = 0; r < kRows; ++r) top[r] = fill(kMinusInfinity);
+  logits<kRows>(head, first, top);
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) sums[r] = exponentials(head, r, top[r]);
   weighted_values<kRows>(head);
 }
 
@@ -252,50 +255,79 @@ inline void load_queries(const Head& head, const Source& queries, const Variants
   }
 }
 
-void attention_task(const Attention& args, const Head& head, int64_t variant, int64_t h) {
+// Where part 0, 1 or 2 (q, k or v) of head h of a variant comes from.
+Source source_of(const Attention& args, int64_t variant, int64_t h, int part) {
   const Variants& set = args.set;
+  const int64_t width = args.heads * args.head_dim, part_values = set.tokens * args.head_dim;
+  Source result;
+  int64_t difference = 0;
+  if (args.bias != nullptr) {
+    const int64_t column = (part * args.heads + h) * args.head_dim;
+    result.base = args.bias + column;
+    result.stride = 3 * width;
+    difference = variant * set.tokens * result.stride + column;
+  } else {
+    result.base = args.qkv + ((set.image[variant] * args.heads + h) * 3 + part) * part_values;
+    result.base_stride = result.stride = args.head_dim;
+    difference = ((variant * args.heads + h) * 3 + part) * part_values;
+  }
+  const Product& product = args.dqkv;
+  if (product.values != nullptr && product.encoding == Encoding::kFloat32) {
+    result.float32 = static_cast<const float*>(product.values) + difference;
+  } else if (product.values != nullptr) {
+    result.bfloat16 = static_cast<const uint16_t*>(product.values) + difference;
+    if (product.scale != nullptr) result.scale = product.scale + variant * set.tokens;
+  }
+  return result;
+}
+
+// Brings operands nearer that are read after the arithmetic at hand: without it the loads at a head's
+// beginning wait for memory.
+constexpr int64_t kLine = 64;  // bytes
+
+inline void prefetch(const void* from, int64_t bytes) {
+  const auto* p = static_cast<const char*>(from);
+  for (int64_t at = 0; at < bytes; at += kLine) __builtin_prefetch(p + at, 0, 2);
+}
+
+// Part `piece` of `pieces` of the operands of one head, where they lie by head.
+inline void prefetch_operands(const Attention& args, int64_t task, int64_t piece, int64_t pieces) {
+  if (args.bias != nullptr) return;
+  const Source q = source_of(args, task / args.heads, task % args.heads, 0);
+  const int64_t values = 3 * args.set.tokens * args.head_dim;
+  const int64_t begin = values * piece / pieces, count = values * (piece + 1) / pieces - begin;
+  prefetch(q.base + begin, count * 4);
+  if (q.bfloat16 != nullptr) prefetch(q.bfloat16 + begin, count * 2);
+  if (q.float32 != nullptr) prefetch(q.float32 + begin, count * 4);
+}
+
+void attention_task(const Attention& args, const Head& head, int64_t task, bool more) {
+  const Variants& set = args.set;
+  const int64_t variant = task / args.heads, h = task % args.heads;
   const int64_t image = set.image[variant], width = args.heads * args.head_dim;
   const int64_t removed = args.removed != nullptr ? args.removed[variant] : -1;
-  const int64_t part_values = set.tokens * args.head_dim;
-  const auto source = [&](int part) {
-    Source result;
-    int64_t difference = 0;
-    if (args.bias != nullptr) {
-      const int64_t column = (part * args.heads + h) * args.head_dim;
-      result.base = args.bias + column;
-      result.stride = 3 * width;
-      difference = variant * set.tokens * result.stride + column;
-    } else {
-      result.base = args.qkv + ((image * args.heads + h) * 3 + part) * part_values;
-      result.base_stride = result.stride = args.head_dim;
-      difference = ((variant * args.heads + h) * 3 + part) * part_values;
-    }
-    const Product& product = args.dqkv;
-    if (product.values != nullptr && product.encoding == Encoding::kFloat32) {
-      result.float32 = static_cast<const float*>(product.values) + difference;
-    } else if (product.values != nullptr) {
-      result.bfloat16 = static_cast<const uint16_t*>(product.values) + difference;
-      if (product.scale != nullptr) result.scale = product.scale + variant * set.tokens;
-    }
-    return result;
-  };
-  load_queries(head, source(0), set, image);
-  load_keys(head, source(1));
-  load_values(head, source(2));
+  load_queries(head, source_of(args, variant, h, 0), set, image);
+  load_keys(head, source_of(args, variant, h, 1));
+  load_values(head, source_of(args, variant, h, 2));
   fill_bias(head, removed);
 
+  const auto anchor_row = [&](int64_t slot) {
+    return args.anchor_output + (image * set.tokens + token_of(set, image, slot)) * width + h * args.head_dim;
+  };
   float sums[kQueryBlock];
   for (int64_t first = 0; first < set.rows_tokens; first += kQueryBlock) {
     const int64_t rows = set.rows_tokens - first < kQueryBlock ? set.rows_tokens - first : kQueryBlock;
+    if (args.anchor_output != nullptr) {
+      for (int64_t r = 0; r < rows; ++r) prefetch(anchor_row(first + r), args.head_dim * 4);
+    }
+    if (more)
+      prefetch_operands(args, task + 1, first / kQueryBlock,
+                        (set.rows_tokens + kQueryBlock - 1) / kQueryBlock);
     attend_rows(head, first, rows, sums);
     for (int64_t r = 0; r < rows; ++r) {
-      const int64_t token = token_of(set, image, first + r);
       float* out = args.out + (variant * set.rows_tokens + first + r) * width + h * args.head_dim;
-      const float* anchor =
-          args.anchor_output != nullptr
-              ? args.anchor_output + (image * set.tokens + token) * width + h * args.head_dim
-              : nullptr;
-      const float share = token == removed ? 0.0F : 1.0F / sums[r];
+      const float* anchor = args.anchor_output != nullptr ? anchor_row(first + r) : nullptr;
+      const float share = token_of(set, image, first + r) == removed ? 0.0F : 1.0F / sums[r];
       for_dim(args.head_dim, [&](int64_t d, int64_t count) {
         Floats x = load(head.o + r * head.values + d) * share;
         if (anchor != nullptr) x -= load_part(anchor + d, count);
@@ -312,13 +344,15 @@ constexpr float kDominant = 0.5F;
 const float* without_key(const Head& head, int64_t query, int64_t removed, float* sum) {
   float* p = head.p + kQueryBlock * head.keys;
   const float* q = head.q + query * head.dim;
+  Floats top = fill(kMinusInfinity);
   for (int64_t key = 0; key < head.keys; key += kWidth) {
     Floats x = load(head.bias + key);
     for (int64_t d = 0; d < head.dim; ++d) x += load(head.k + d * head.keys + key) * q[d];
+    if (key <= removed && removed < key + kWidth) x[removed - key] = kMinusInfinity;
     store(p + key, x);
+    top = larger(top, x);
   }
-  p[removed] = kMinusInfinity;
-  *sum = exponentials(head, kQueryBlock);
+  *sum = exponentials(head, kQueryBlock, top);
   return p;
 }
 
@@ -380,7 +414,7 @@ int64_t attention_workspace(const Variants& set, int64_t head_dim) {
 void attention(const Attention& args, int64_t begin, int64_t end, float* workspace) {
   const Head head = head_in(workspace, args.set, args.head_dim);
   for (int64_t task = begin; task < end; ++task) {
-    attention_task(args, head, task / args.heads, task % args.heads);
+    attention_task(args, head, task, task + 1 < args.set.variants * args.heads);
   }
 }
 

@@ -1,5 +1,6 @@
 // One level's kernels, collected.
 #include "kernels/cpu/simd/attention.h"
+#include "kernels/cpu/simd/product.h"
 #include "kernels/cpu/simd/rows.h"
 #include "kernels/cpu/simd/table.h"
 
@@ -22,6 +23,11 @@ const KernelTable table = {LTRP_TEXT(LTRP_SIMD_LEVEL),
                            patch_rows,
                            attention_workspace,
                            attention,
-                           removal_attention};
+                           removal_attention,
+#if LTRP_SIMD_BYTES == 64
+                           product};
+#else
+                           nullptr};
+#endif
 
 }  // namespace ltrp::simd::LTRP_SIMD_LEVEL

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/arguments.h"
+#include "kernels/cpu/simd/panels.h"
 
 namespace ltrp::simd {
 
@@ -25,6 +26,9 @@ struct KernelTable {
   void (*attention)(const Attention&, int64_t begin, int64_t end, float* workspace);
   // Tasks: image * heads + head.
   void (*removal_attention)(const RemovalAttention&, int64_t begin, int64_t end, float* workspace);
+  // Rows and panels; null where the level has none.
+  void (*product)(const MatrixProduct&, int64_t row_begin, int64_t row_end, int64_t panel_begin,
+                  int64_t panel_end);
 };
 
 }  // namespace ltrp::simd

@@ -55,8 +55,13 @@ inline Floats fill(float value) { return value - Floats{}; }
 inline Halves low_halves(Words x) { return (Halves)_mm512_cvtepi32_epi16((__m512i)x); }
 inline Bytes low_bytes(Words x) { return (Bytes)_mm512_cvtepi32_epi8((__m512i)x); }
 inline Words words_of(Halves x) { return (Words)_mm512_cvtepu16_epi32((__m256i)x); }
-inline Floats larger(Floats a, Floats b) { return (Floats)_mm512_max_ps((__m512)a, (__m512)b); }
-inline Floats smaller(Floats a, Floats b) { return (Floats)_mm512_min_ps((__m512)a, (__m512)b); }
+// With a mask of all lanes: the plain intrinsics start from an undefined vector, which GCC 12 warns of.
+inline Floats larger(Floats a, Floats b) {
+  return (Floats)_mm512_mask_max_ps((__m512)a, 0xffff, (__m512)a, (__m512)b);
+}
+inline Floats smaller(Floats a, Floats b) {
+  return (Floats)_mm512_mask_min_ps((__m512)a, 0xffff, (__m512)a, (__m512)b);
+}
 #elif LTRP_SIMD_BYTES == 32
 inline Halves low_halves(Words x) {
   const __m256i packed = _mm256_packus_epi32((__m256i)x, (__m256i)x);  // within each half

@@ -1,0 +1,20 @@
+// Clusters of an image's patches by density peaks (method section 5).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace ltrp {
+
+// Of n images of L patches, K clusters each.
+struct Clusters {
+  at::Tensor centres;     // [n, K] int64 patch ids, by falling centre score
+  at::Tensor assignment;  // [n, L] int64 index into centres
+};
+
+// Density peaks with k nearest neighbours (Du et al. 2016, as used by the authors): patches [n, L, C]
+// float32, noise [n, L] in [0, 1).
+Clusters density_peaks(const at::Tensor& patches, const at::Tensor& noise, int64_t count);
+
+}  // namespace ltrp

@@ -1,0 +1,114 @@
+/** Node 20, 22, 24 and the newest: a user's program, CommonJS, the command, part of our own tests, and how processes end. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import { nodeBinary, nodeMajors, output, userFolder } from '../support/hosts.js';
+import { makeTeacher } from '../support/lifecycle-models.js';
+import { companies, deviation, endings, scenario } from '../support/lifecycle.js';
+import { repository } from '../support/paths.js';
+
+const photo = join(repository, 'demo', 'photos', 'tiger.jpg');
+
+/** The others are repeated on one Node (endings.test.ts). */
+const everywhere = ['natural', 'workers', 'terminate-many-workers', 'fork', 'cluster'];
+
+let folder = '';
+let teacher = '';
+
+test.before(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'ltrp-nodes-'));
+  teacher = await makeTeacher(folder);
+});
+
+test.after.always(async () => {
+  await rm(folder, { recursive: true, force: true });
+});
+
+for (const major of nodeMajors) {
+  const node = nodeBinary(major);
+  const name = `Node ${String(major)}`;
+  if (node === null) {
+    test.skip(`${name}: could not be fetched`, () => undefined);
+    continue;
+  }
+
+  test.serial(
+    `${name}: an ES module ranks, scores, aborts and uses a worker, with the same figures`,
+    async (t) => {
+      const user = await userFolder(t);
+      const [here, there] = [
+        await output(process.execPath, ['smoke.mjs', photo], user),
+        await output(node, ['smoke.mjs', photo], user),
+      ];
+      t.deepEqual(there, { code: 0, signal: null, stdout: here.stdout, stderr: '' });
+      const { stdout } = await output(node, ['-p', 'process.versions.node'], user);
+      t.is(Number.parseInt(stdout, 10), major);
+      const { logits, aborted, refused, disposed, worker, progress } = JSON.parse(
+        there.stdout,
+      ) as Record<string, unknown>;
+      t.is((logits as number[]).length, 8);
+      t.deepEqual(
+        { aborted, refused, disposed, worker, progress },
+        {
+          aborted: 'enough',
+          refused: 'ERR_LTRP_INVALID_ARGUMENT',
+          disposed: 'ERR_LTRP_DISPOSED',
+          worker: true,
+          progress: true,
+        },
+      );
+    },
+  );
+
+  test.serial(`${name}: CommonJS with require() and with import()`, async (t) => {
+    const user = await userFolder(t);
+    for (const program of ['require.cjs', 'dynamic.cjs']) {
+      const { code, stdout, stderr } = await output(node, [program], user);
+      t.is(code, 0, `${program}: ${stderr}`);
+      t.regex(stdout, /^\d+\.\d+\.\d+ 224$/, program);
+      t.is(stderr, '', program);
+    }
+  });
+
+  test.serial(`${name}: the command`, async (t) => {
+    const user = await userFolder(t);
+    const main = join('node_modules', 'ltrp', 'dist', 'cli', 'main.js');
+    const ranked = await output(node, [main, 'rank', photo, '--json'], user);
+    t.is(ranked.code, 0, ranked.stderr);
+    t.notThrows(() => JSON.parse(ranked.stdout) as unknown);
+    const doctor = await output(node, [main, 'doctor', '--json'], user);
+    const report = JSON.parse(doctor.stdout) as { ok: boolean; node: string };
+    t.true(report.ok);
+    t.is(Number.parseInt(report.node, 10), major);
+  });
+
+  test.serial(
+    `${name}: our own tests of API, pictures and a machine without LibTorch`,
+    async (t) => {
+      const ava = join(repository, 'node_modules', 'ava', 'entrypoints', 'cli.mjs');
+      const files = ['api', 'images', 'no-libtorch'].map((file) => `test/${file}.test.ts`);
+      const { code, stdout, stderr } = await output(node, [ava, ...files], repository);
+      t.is(code, 0, stdout + stderr);
+      t.regex(stdout, /\d{2} tests passed/);
+    },
+  );
+
+  test.serial(`${name}: processes, workers, forks and clusters end cleanly`, async (t) => {
+    for (const expected of endings) {
+      for (let turn = 1; turn <= 1; turn += 1) {
+        const { name: scene, kill, killAfter } = expected;
+        const ending = await scenario(scene, teacher, {
+          node,
+          turn,
+          ...(kill === undefined ? {} : { kill }),
+          ...(killAfter === undefined ? {} : { killAfter: killAfter(turn * 15) }),
+        });
+        t.is(deviation(expected, ending), null);
+      }
+    }
+    for (const expected of companies.filter(({ name: scene }) => everywhere.includes(scene))) {
+      t.is(deviation(expected, await scenario(expected.name, teacher, { node })), null);
+    }
+  });
+}

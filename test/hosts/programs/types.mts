@@ -1,0 +1,45 @@
+// What users see of the types, compiled with the module resolutions that they may have. Never run.
+import {
+  LtrpError,
+  MaskedAutoencoder,
+  PatchRanker,
+  rankAgreement,
+  readImages,
+  selectPatches,
+  Trainer,
+  version,
+  type ImageBatch,
+  type LoadOptions,
+  type Precision,
+  type RankerConfig,
+  type Ranking,
+} from 'ltrp';
+import { expectTypeOf } from 'expect-type';
+
+expectTypeOf(version).toEqualTypeOf<string>();
+expectTypeOf(new LtrpError('ERR_LTRP_OWN', 'own').code).toEqualTypeOf<string>();
+expectTypeOf(LtrpError).instance.toExtend<Error>();
+expectTypeOf(PatchRanker.load).parameters.toEqualTypeOf<[source: string, options?: LoadOptions]>();
+expectTypeOf(PatchRanker.load).returns.resolves.toEqualTypeOf<PatchRanker>();
+expectTypeOf<PatchRanker>().toHaveProperty('config').toEqualTypeOf<Readonly<RankerConfig>>();
+expectTypeOf<PatchRanker>().toHaveProperty('precision').toEqualTypeOf<Precision>();
+expectTypeOf<PatchRanker['rank']>().parameter(0).toEqualTypeOf<ImageBatch>();
+expectTypeOf<PatchRanker['rank']>().returns.resolves.toEqualTypeOf<Ranking>();
+expectTypeOf<Ranking['logits']>().toExtend<Float32Array>();
+expectTypeOf(readImages).returns.resolves.toEqualTypeOf<ImageBatch>();
+expectTypeOf(selectPatches).returns.resolves.toHaveProperty('indices').toExtend<Int32Array>();
+expectTypeOf(rankAgreement).returns.resolves.toHaveProperty('kendallTau').toExtend<Float64Array>();
+expectTypeOf<MaskedAutoencoder['scoreMap']>().returns.toExtend<Promise<{ mean: Float32Array }>>();
+expectTypeOf(Trainer.create).returns.toExtend<Promise<Trainer>>();
+
+// Wrong uses are errors.
+// @ts-expect-error -- models are made by load()
+new PatchRanker();
+// @ts-expect-error -- a precision that does not exist
+await PatchRanker.load('tiny', { precision: 'int4' });
+// @ts-expect-error -- size is required
+await readImages(['a.jpg'], {});
+
+await using ranker = await PatchRanker.load('tiny');
+const signal = AbortSignal.timeout(1000);
+await ranker.rank(await readImages(['a.jpg', new Uint8Array(3)], { size: [224, 224], signal }));

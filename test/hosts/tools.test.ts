@@ -1,0 +1,122 @@
+/** Around Node: a bundler, TypeScript's module resolutions, Bun. */
+import { existsSync } from 'node:fs';
+import { readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { bunBinary, hostModules, output, userFolder } from '../support/hosts.js';
+import { repository } from '../support/paths.js';
+
+const photo = join(repository, 'demo', 'photos', 'tiger.jpg');
+const esbuild = join(hostModules, 'esbuild', 'bin', 'esbuild');
+const tsc = join(repository, 'node_modules', 'typescript', 'bin', 'tsc');
+
+const withEsbuild = existsSync(esbuild) ? test : test.skip;
+
+async function bundle(t: ExecutionContext, args: readonly string[]): Promise<string> {
+  const user = await userFolder(t);
+  const { code, stderr } = await output(
+    esbuild,
+    ['--bundle', '--platform=node', '--log-level=warning', ...args],
+    user,
+  );
+  t.is(code, 0, stderr);
+  return user;
+}
+
+withEsbuild('esbuild, the package left out: ES modules and CommonJS run', async (t) => {
+  const esm = await bundle(t, [
+    'smoke.mjs',
+    '--format=esm',
+    '--external:ltrp',
+    '--outfile=out.mjs',
+  ]);
+  const bundled = await output(process.execPath, ['out.mjs', photo], esm);
+  const plain = await output(process.execPath, ['smoke.mjs', photo], esm);
+  t.deepEqual(bundled, plain);
+  t.is(bundled.code, 0);
+  const cjs = await bundle(t, [
+    'dynamic.cjs',
+    '--format=cjs',
+    '--external:ltrp',
+    '--outfile=out.cjs',
+  ]);
+  t.regex((await output(process.execPath, ['out.cjs'], cjs)).stdout, / 224$/);
+});
+
+withEsbuild(
+  'esbuild, the package bundled in: it runs beside an installed ltrp, else one clear error says so',
+  async (t) => {
+    const banner = "import{createRequire as r}from'module';const require=r(import.meta.url);";
+    for (const [format, file, more] of [
+      // commander and other CommonJS want require() in a bundle of ES modules.
+      ['esm', 'out.mjs', `--banner:js=${banner}`],
+      ['cjs', 'out.cjs', '--log-override:empty-import-meta=silent'],
+    ] as const) {
+      const args = ['dynamic.cjs', `--format=${format}`, '--external:sharp', more];
+      const user = await bundle(t, [...args, `--outfile=${file}`]);
+      await symlink(join(repository, 'node_modules', 'sharp'), join(user, 'node_modules', 'sharp'));
+      if (format === 'esm') {
+        t.regex((await output(process.execPath, [file], user)).stdout, / 224$/);
+      }
+      await rm(join(user, 'node_modules', 'ltrp'));
+      const { code, stderr } = await output(process.execPath, [file], user);
+      t.is(code, 1);
+      t.regex(stderr, /ERR_LTRP_NOT_BUILT/);
+      t.regex(stderr, /ltrp was bundled into .* ltrp is external/);
+    }
+  },
+);
+
+const withExpectType = existsSync(join(hostModules, 'expect-type')) ? test : test.skip;
+
+for (const [module, moduleResolution] of [
+  ['node16', 'node16'],
+  ['nodenext', 'nodenext'],
+  ['esnext', 'bundler'],
+] as const) {
+  withExpectType(
+    `TypeScript, moduleResolution ${moduleResolution}: types are found and are what they should be`,
+    async (t) => {
+      const user = await userFolder(t);
+      await symlink(join(hostModules, 'expect-type'), join(user, 'node_modules', 'expect-type'));
+      await symlink(
+        join(repository, 'node_modules', '@types'),
+        join(user, 'node_modules', '@types'),
+      );
+      const files = moduleResolution === 'bundler' ? ['types.mts'] : ['types.mts', 'common.cts'];
+      const config = {
+        compilerOptions: {
+          module,
+          moduleResolution,
+          target: 'es2022',
+          lib: ['es2022', 'esnext.disposable'],
+          types: ['node'],
+          strict: true,
+          exactOptionalPropertyTypes: true,
+          noEmit: true,
+        },
+        files,
+      };
+      await writeFile(join(user, 'tsconfig.json'), JSON.stringify(config));
+      const { code, stdout } = await output(process.execPath, [tsc, '-p', '.'], user);
+      t.is(stdout, '');
+      t.is(code, 0);
+      // The check is one: a wrong expectation is found.
+      const types = await readFile(join(user, 'types.mts'), 'utf8');
+      await writeFile(join(user, 'types.mts'), types.replace('<string>();', '<number>();'));
+      const wrong = await output(process.execPath, [tsc, '-p', '.'], user);
+      t.not(wrong.code, 0);
+      t.regex(wrong.stdout, /types\.mts\(\d+,\d+\): error/);
+    },
+  );
+}
+
+const bun = bunBinary();
+
+(bun === null ? test.skip : test)('Bun: what happens is what the documentation says', async (t) => {
+  const user = await userFolder(t);
+  const here = await output(process.execPath, ['smoke.mjs', photo], user);
+  const there = await output(bun ?? '', ['smoke.mjs', photo], user);
+  t.log(`exit code ${String(there.code)}, signal ${String(there.signal)}`, there.stderr);
+  t.deepEqual([there.code, there.stdout], [0, here.stdout]);
+});
