@@ -19,6 +19,7 @@ import {
   selectPatches,
 } from '../lib/index.js';
 import { download } from '../lib/native/download.js';
+import { loadFailure } from '../lib/native/load-failure.js';
 import { installLibtorch } from '../lib/native/libtorch-install.js';
 import { releaseFor, type LibtorchRelease } from '../lib/native/libtorch-releases.js';
 import { decideLibtorch } from '../lib/native/libtorch.js';
@@ -163,6 +164,18 @@ const provocations: Record<string, Provoke[]> = {
     async (place) => {
       await junk(place, 'ltrp.node');
       return command(place, ['rank', 'photo.jpg'], { LTRP_BINARIES: place.folder });
+    },
+  ],
+  // What the dynamic loader of an older system says; test/system-too-old.test.ts makes one say it.
+  ERR_LTRP_SYSTEM_TOO_OLD: [
+    ({ folder }) => {
+      const core = join(folder, 'libltrp_core-2.13-cpu.so');
+      const library = '/lib/x86_64-linux-gnu/libstdc++.so.6';
+      throw loadFailure(
+        core,
+        '',
+        new Error(`${library}: version \`GLIBCXX_3.4.22' not found (required by ${core})`),
+      );
     },
   ],
   ERR_LTRP_UNSUPPORTED: [
