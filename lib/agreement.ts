@@ -5,9 +5,9 @@ import { checkFloats, checkOptions, checkPresent, checkShape } from './validatio
 
 /** How well one ordering agrees with another, list by list. */
 export interface RankAgreement {
-  /** [lists]: Kendall's tau-b in [-1, 1]; NaN where a list is constant. */
+  /** `[lists]`: Kendall's tau-b in [-1, 1]; NaN where a list is constant. */
   kendallTau: Float64Array;
-  /** [lists]: normalised discounted cumulative gain in [0, 1], gain = target above its list's minimum. */
+  /** `[lists]`: normalised discounted cumulative gain in [0, 1], gain = target above its list's minimum. */
   ndcg: Float64Array;
 }
 

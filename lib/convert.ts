@@ -16,6 +16,11 @@ import {
   invalid,
 } from './validation.js';
 
+export type { ModelKind } from './models.js';
+export type {
+  NativeMaeConfig as MaeFileConfig,
+  NativeRankerConfig as RankerFileConfig,
+} from './native/binding.js';
 export type { MaePart } from './onnx/convert.js';
 
 /** Formats that {@link convertCheckpoint} writes. */
@@ -38,7 +43,7 @@ export interface ConvertOptions extends JobOptions {
   externalDataAbove?: number | undefined;
   /** Replace files that are there. Default false: that is refused. */
   overwrite?: boolean | undefined;
-  /** Folder of the LibTorch to use; it counts for the first load in a process. */
+  /** Folder of the LibTorch to use; it counts for the first load in a process. Default: see `ltrp doctor`. */
   libtorch?: string | undefined;
 }
 

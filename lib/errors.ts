@@ -1,7 +1,9 @@
 /** The one error class of the package. `code` is stable and for programs; `message` says what is wrong and what to do. */
 export class LtrpError extends Error {
+  /** `ERR_LTRP_…`, of those that docs/troubleshooting.md explains. */
   readonly code: string;
 
+  /** For the package itself: code, sentence, and what it was caused by. */
   constructor(code: string, message: string, options?: { cause?: unknown }) {
     super(message, options);
     this.name = 'LtrpError';

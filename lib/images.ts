@@ -52,6 +52,8 @@ export interface DecodedPicture {
   original: { height: number; width: number };
 }
 
+type Size = readonly [height: number, width: number];
+
 /** What people call a source in messages: its path, or the position of a buffer. */
 export function sourceName(source: string | Uint8Array, index = 0): string {
   return typeof source === 'string' ? source : `buffer ${index} (${source.byteLength} bytes)`;
@@ -157,7 +159,7 @@ export function openUpright(source: string | Uint8Array, space: string | undefin
 }
 
 /**
- * Decodes one picture to 8-bit sRGB and fits it to `size` (without `size`: as it is).
+ * Decodes one picture to 8-bit sRGB and fits it to `size`, which may depend on its own (without `size`: as it is).
  *
  * The EXIF rotation is applied; transparency is laid on white; CMYK, grey, palette, Lab and 16-bit pictures become 8-bit
  * RGB; RGB values are taken as stored (see {@link openUpright}); of an animation the first frame is taken. Resampling is
@@ -169,13 +171,13 @@ export function openUpright(source: string | Uint8Array, space: string | undefin
 export async function decodePicture(
   source: string | Uint8Array,
   options: {
-    size?: readonly [height: number, width: number] | undefined;
+    size?: Size | ((original: { height: number; width: number }) => Size) | undefined;
     fit?: Fit | undefined;
     name?: string | undefined;
     signal?: AbortSignal | undefined;
   } = {},
 ): Promise<DecodedPicture> {
-  const { size, fit = 'crop', signal } = options;
+  const { fit = 'crop', signal } = options;
   const name = options.name ?? sourceName(source);
   const bytes = await readBytes(source, name, signal);
   if (bytes.byteLength === 0) {
@@ -192,6 +194,10 @@ export async function decodePicture(
     throw decodeError(name, cause);
   }
   signal?.throwIfAborted();
+  if (options.size === undefined || fit !== 'none') {
+    checkSourceSize(name, original.width, original.height);
+  }
+  const size = typeof options.size === 'function' ? options.size(original) : options.size;
   if (size !== undefined && fit === 'none') {
     if (original.height !== size[0] || original.width !== size[1]) {
       throw new LtrpError(
@@ -200,19 +206,16 @@ export async function decodePicture(
           `${size[1]} x ${size[0]}; use fit 'crop' or 'stretch' to resize it.`,
       );
     }
-  } else {
-    checkSourceSize(name, original.width, original.height);
-    if (size !== undefined) {
-      const target = { height: size[0], width: size[1] };
-      const resized = fit === 'crop' ? coverSize(original, target) : target;
-      pipeline.resize({ ...resized, fit: 'fill', kernel: 'cubic', fastShrinkOnLoad: false });
-      if (fit === 'crop') {
-        pipeline.extract({
-          left: centre(resized.width, target.width),
-          top: centre(resized.height, target.height),
-          ...target,
-        });
-      }
+  } else if (size !== undefined) {
+    const target = { height: size[0], width: size[1] };
+    const resized = fit === 'crop' ? coverSize(original, target) : target;
+    pipeline.resize({ ...resized, fit: 'fill', kernel: 'cubic', fastShrinkOnLoad: false });
+    if (fit === 'crop') {
+      pipeline.extract({
+        left: centre(resized.width, target.width),
+        top: centre(resized.height, target.height),
+        ...target,
+      });
     }
   }
   try {
@@ -224,7 +227,7 @@ export async function decodePicture(
   }
 }
 
-function checkSize(size: unknown): readonly [height: number, width: number] {
+export function checkSize(size: unknown): readonly [height: number, width: number] {
   const sides: readonly unknown[] = Array.isArray(size) ? size : [size, size];
   if (
     sides.length !== 2 ||

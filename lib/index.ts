@@ -26,13 +26,26 @@ export {
   type Conversion,
   type ConversionFormat,
   type ConvertOptions,
+  type MaeFileConfig,
   type MaePart,
+  type ModelKind,
+  type RankerFileConfig,
 } from './convert.js';
 export { rankingLoss, type LossAndGradient, type RankingLossOptions } from './losses.js';
 export { MaskedAutoencoder } from './masked-autoencoder.js';
 export { embeddedModels } from './models.js';
 export { PatchRanker, type RankOptions } from './patch-ranker.js';
+export { patchBoxes, type Box, type PatchGrid } from './patch-grid.js';
 export { selectPatches, type Selection, type SelectPatchesOptions } from './selection.js';
+export {
+  rankFiles,
+  type FailedFile,
+  type NamedPicture,
+  type PictureSource,
+  type RankedFile,
+  type RankFilesOptions,
+  type RankFilesResult,
+} from './stream/rank-files.js';
 export {
   Trainer,
   type Evaluation,
@@ -59,6 +72,7 @@ export type {
   PatchScores,
   Precision,
   ProgressEvent,
+  ProgressListener,
   RankerConfig,
   Ranking,
   Reconstruction,

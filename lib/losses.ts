@@ -13,9 +13,12 @@ import {
 
 /** Options of {@link rankingLoss}. */
 export interface RankingLossOptions extends JobOptions {
-  /** `'listMle'`: items drawn without replacement, all of them by default. `'focusedRank'`: items in focus, required. */
+  /**
+   * A number of items, at least 1. `'listMle'`: drawn from each list without replacement, default all of them. `'focusedRank'`:
+   * those in focus, required.
+   */
   k?: number | undefined;
-  /** [lists * items]: `'listMle'` with `k` takes the k items with the smallest noise. Default: drawn from `seed`. */
+  /** `[lists * items]`: `'listMle'` with `k` takes the k items with the smallest noise. Default: drawn from `seed`. */
   noise?: Float32Array | undefined;
   /** Integer in [0, 2^53). Default 0. */
   seed?: number | undefined;
@@ -23,8 +26,9 @@ export interface RankingLossOptions extends JobOptions {
 
 /** A loss and its derivative. */
 export interface LossAndGradient {
+  /** Mean over the lists. */
   loss: number;
-  /** [lists * items]: derivative of `loss` by `predicted`. */
+  /** `[lists * items]`: derivative of `loss` by `predicted`. */
   gradient: Float32Array;
 }
 

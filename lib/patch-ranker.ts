@@ -16,7 +16,7 @@ import { checkIndices, checkModelImages, checkOptions, invalid } from './validat
 
 /** Options of {@link PatchRanker.rank}. */
 export interface RankOptions extends JobOptions {
-  /** [n * V], ids ascending for each image: only these patches go in, as in training. Default: all patches. */
+  /** `[n * V]`, ids ascending for each image: only these patches go in, as in training. Default: all patches. */
   visible?: Int32Array | undefined;
 }
 

@@ -15,9 +15,9 @@ import {
 
 /** Options of {@link selectPatches}. Exactly one of `keep` and `keepRatio` must be given. */
 export interface SelectPatchesOptions extends JobOptions {
-  /** Number of patches to keep of each image, 1 to L. */
+  /** Number of patches to keep of each image, 1 to L. Exactly one of `keep` and `keepRatio`. */
   keep?: number | undefined;
-  /** Share of patches to keep, in (0, 1]; the number is rounded, and at least 1. */
+  /** Share of patches to keep, in (0, 1]; the number is rounded, and at least 1. Exactly one of `keep` and `keepRatio`. */
   keepRatio?: number | undefined;
   /** Share of the kept patches that are simply the highest logits, in [0, 1]; the rest is for diversity. Default 0.7. */
   scoreShare?: number | undefined;
@@ -25,20 +25,21 @@ export interface SelectPatchesOptions extends JobOptions {
   seed?: number | undefined;
   /** `'default'`: a cluster's centre represents it, raster order. `'compat'`: a random member, score order, then cluster order. */
   mode?: 'default' | 'compat' | undefined;
-  /** [n * L] in [0, 1): breaks ties between densities. */
+  /** `[n * L]` in [0, 1): breaks ties between densities. Default: drawn from `seed`. */
   densityNoise?: Float32Array | undefined;
-  /** [n * L], `'compat'` only: the member with the largest noise represents its cluster. */
+  /** `[n * L]`, `'compat'` only: the member with the largest noise represents its cluster. Default: drawn from `seed`. */
   memberNoise?: Float32Array | undefined;
   /** Where the clusters are found. Default `'cpu'`: the images are there, and it takes milliseconds. */
   device?: Device | undefined;
-  /** Pixels. Default: the one for which the images have as many patches as there are logits. */
+  /** Side of a patch in pixels, at least 1. Default: the one for which the images have as many patches as there are logits. */
   patchSize?: number | undefined;
 }
 
 /** Patches to keep. */
 export interface Selection {
-  /** [n, keep]: ids in raster order (mode `'default'`). */
+  /** `[n, keep]`: ids in raster order (mode `'default'`). */
   indices: Int32Array;
+  /** Of `indices`. */
   shape: readonly [images: number, keep: number];
 }
 

@@ -13,17 +13,13 @@ import { loadCore } from './native/loader.js';
 import type { Device, JobOptions } from './types.js';
 import { checkChoice, checkOptions, checkSource, invalid } from './validation.js';
 
-/** RGB bytes of one decoded picture: `height * width * 3`, row by row. */
-export type TrainingPicture = NativePicture;
-
-/** Everything that defines a pre-training run of a masked autoencoder but the pictures. */
-export type PretrainOptions = NativePretrainOptions;
-
-/** Everything that defines a training run of a ranker but the pictures. `teacher` is the path of a checkpoint. */
-export type RankerTrainingOptions = NativeRankerTrainingOptions;
-
-/** What one optimizer step was like. */
-export type StepResult = NativeStepResult;
+// Documented where the native side is described, under the names that callers know.
+export type {
+  NativePicture as TrainingPicture,
+  NativePretrainOptions as PretrainOptions,
+  NativeRankerTrainingOptions as RankerTrainingOptions,
+  NativeStepResult as StepResult,
+} from './native/binding.js';
 
 /** Held-out figures; null where they do not apply to the kind of training. */
 export interface Evaluation {
@@ -47,7 +43,7 @@ export interface TrainerOptions extends Pick<JobOptions, 'signal'> {
    * on on another, with other rounding. A device that cannot be used is refused with `ERR_LTRP_UNSUPPORTED` and the reason.
    */
   device?: Device | undefined;
-  /** Folder of the LibTorch to use; it counts for the first load in a process. */
+  /** Folder of the LibTorch to use; it counts for the first load in a process. Default: see `ltrp doctor`. */
   libtorch?: string | undefined;
 }
 
@@ -84,7 +80,7 @@ export class Trainer {
    * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` naming the option; `ERR_LTRP_UNSUPPORTED` (device); for rankers also what loading the teacher reports.
    */
   static async create(
-    options: PretrainOptions | RankerTrainingOptions,
+    options: NativePretrainOptions | NativeRankerTrainingOptions,
     trainer: TrainerOptions = {},
   ): Promise<Trainer> {
     checkOptions(options);
@@ -117,7 +113,8 @@ export class Trainer {
     return this.#native.step;
   }
 
-  get options(): Readonly<PretrainOptions | RankerTrainingOptions> {
+  /** Those the run was created with, also after {@link resume}. */
+  get options(): Readonly<NativePretrainOptions | NativeRankerTrainingOptions> {
     return this.#native.options;
   }
 
@@ -127,16 +124,16 @@ export class Trainer {
    * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT`; `ERR_LTRP_OUT_OF_MEMORY`; `ERR_LTRP_DISPOSED`.
    */
   async trainStep(
-    pictures: readonly TrainingPicture[],
+    pictures: readonly NativePicture[],
     options: JobOptions = {},
-  ): Promise<StepResult> {
+  ): Promise<NativeStepResult> {
     checkPictures(pictures);
     return runJob(this.#core, options, (job) => this.#native.trainStep(job, pictures));
   }
 
   /** Figures on held-out pictures: centre crops, masks fixed by (seed, index of the picture). Changes nothing. */
   async evaluate(
-    pictures: readonly TrainingPicture[],
+    pictures: readonly NativePicture[],
     options: JobOptions = {},
   ): Promise<Evaluation> {
     checkPictures(pictures);
@@ -165,15 +162,16 @@ export class Trainer {
     this.#native.dispose();
   }
 
+  /** As {@link dispose}, for `await using`. */
   [asyncDispose](): Promise<void> {
     this.dispose();
     return Promise.resolve();
   }
 }
 
-function checkPictures(pictures: unknown): asserts pictures is readonly TrainingPicture[] {
+function checkPictures(pictures: unknown): asserts pictures is readonly NativePicture[] {
   if (!Array.isArray(pictures)) throw invalid('pictures must be an array.');
-  for (const [i, picture] of (pictures as readonly (TrainingPicture | null)[]).entries()) {
+  for (const [i, picture] of (pictures as readonly (NativePicture | null)[]).entries()) {
     const { pixels, height, width } = picture ?? {};
     const good =
       pixels instanceof Uint8Array &&

@@ -9,9 +9,10 @@
 export type Device = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
 
 /** Arithmetic of the forward passes, from exact to coarse. */
-export const precisions = ['float32', 'float16', 'bfloat16', 'fp8', 'int8'] as const;
+export type Precision = 'float32' | 'float16' | 'bfloat16' | 'fp8' | 'int8';
 
-export type Precision = (typeof precisions)[number];
+/** Every {@link Precision}. */
+export const precisions: readonly Precision[] = ['float32', 'float16', 'bfloat16', 'fp8', 'int8'];
 
 /** What scores, maps and rankings are computed with. */
 export interface LoadOptions {
@@ -53,16 +54,21 @@ export interface PixelBatch {
 
 /** How far a call has come. The unit is that of the call: variants for scores, images for encodings. */
 export interface ProgressEvent {
+  /** Units done so far. */
   done: number;
+  /** Units in all. */
   total: number;
 }
+
+/** What is told how far a call has come. What it throws cancels the call, which rejects with it. */
+export type ProgressListener = (event: ProgressEvent) => void;
 
 /** Options of every long call. */
 export interface JobOptions {
   /** Cancels the call; the promise rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
   /** Called on the JavaScript thread with the newest state only; events in between may be left out. */
-  onProgress?: ((event: ProgressEvent) => void) | undefined;
+  onProgress?: ProgressListener | undefined;
 }
 
 /** What is taken away to score a patch (method: decoder is what the paper uses). */
@@ -83,9 +89,9 @@ export interface MaskingOptions {
   maskRatio?: number | undefined;
   /** Integer in [0, 2^53). The masks of an image depend on the seed and its place in the batch. Default 0. */
   seed?: number | undefined;
-  /** [n * L]: the V patches with the smallest noise are visible. */
+  /** `[n * L]`: finite values; the V patches with the smallest noise are visible. Default: drawn from `seed`. */
   noise?: Float32Array | undefined;
-  /** [n * V]: the ids of the visible patches, ascending for each image. */
+  /** `[n * V]`: the ids of the visible patches, ascending for each image. Default: chosen by `noise`. */
   visible?: Int32Array | undefined;
 }
 
@@ -145,7 +151,9 @@ export interface ModelConfig {
   patchSize: number;
   /** Rows and columns of patches at `imageHeight` × `imageWidth`. */
   grid: readonly [rows: number, columns: number];
+  /** Size of the encoder. */
   encoder: Readonly<TransformerConfig>;
+  /** What layer norms add to the variance. */
   layerNormEps: number;
   /** Mean of the input pixels in [0, 1], red, green, blue. */
   mean: readonly [number, number, number];
@@ -155,6 +163,7 @@ export interface ModelConfig {
 
 /** Geometry of a masked autoencoder. */
 export interface MaeConfig extends ModelConfig {
+  /** Size of the decoder. */
   decoder: Readonly<TransformerConfig>;
   /** True when the model was trained to predict patches normalised to mean 0 and variance 1. */
   normalizedTarget: boolean;
@@ -170,8 +179,9 @@ export interface RankerConfig extends ModelConfig {
 export interface PatchScores {
   /** [n, V]; larger means that the reconstruction needs the patch more. */
   scores: Float32Array;
-  /** [n, V]: which patch each score belongs to, ascending. */
+  /** `[n, V]`: which patch each score belongs to, ascending. */
   visible: Int32Array;
+  /** Of the tensors above. */
   shape: readonly [images: number, visible: number];
 }
 
@@ -181,6 +191,7 @@ export interface ScoreMap {
   mean: Float32Array;
   /** [n, rows, columns]; of the mean, over the masks in which the patch was visible. NaN where there was only one. */
   standardError: Float32Array;
+  /** Of the tensors above. */
   shape: readonly [images: number, rows: number, columns: number];
 }
 
@@ -190,6 +201,7 @@ export interface Reconstruction {
   patches: Float32Array;
   /** [n, V], ascending. */
   visible: Int32Array;
+  /** Of the tensors above. */
   shape: readonly [images: number, patches: number, values: number];
 }
 
@@ -199,6 +211,7 @@ export interface Encoding {
   latent: Float32Array;
   /** [n, V], ascending. */
   visible: Int32Array;
+  /** Of the tensors above. */
   shape: readonly [images: number, tokens: number, width: number];
 }
 
@@ -206,5 +219,6 @@ export interface Encoding {
 export interface Ranking {
   /** [n, L]. */
   logits: Float32Array;
+  /** Of the tensors above. */
   shape: readonly [images: number, patches: number];
 }

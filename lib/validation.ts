@@ -1,5 +1,6 @@
 /** Checks of arguments that come from JavaScript, before anything is queued. Each refusal is one sentence. */
 import { LtrpError } from './errors.js';
+import { isAbortSignal } from './native/job.js';
 import type { ImageBatch, PixelBatch } from './types.js';
 
 export function invalid(message: string): LtrpError {
@@ -73,6 +74,11 @@ export function checkIndices(name: string, value: unknown): void {
   if (!(value instanceof Int32Array)) {
     throw invalid(`${name} must be an Int32Array, not ${shown(value)}.`);
   }
+}
+
+export function checkSignal(value: unknown): void {
+  if (value === undefined || isAbortSignal(value)) return;
+  throw invalid('signal must be an AbortSignal.');
 }
 
 /** An options object as callers pass it; `undefined` counts as empty. */

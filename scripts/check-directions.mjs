@@ -40,9 +40,10 @@ const typescript = {
   'lib/native': ['lib/errors.ts', 'lib/types.ts'],
   'lib/onnx': ['lib/errors.ts', 'lib/output-files.ts', 'lib/native'],
   'lib/data': ['lib/top', 'lib/native'],
+  'lib/stream': ['lib/top', 'lib/data'],
   'lib/training': ['lib/top', 'lib/native', 'lib/data'],
-  'lib/cli': ['lib/top', 'lib/native', 'lib/data', 'lib/training'],
-  'lib/top': ['lib/native', 'lib/onnx'],
+  'lib/cli': ['lib/top', 'lib/native', 'lib/data', 'lib/stream', 'lib/training'],
+  'lib/top': ['lib/native', 'lib/onnx', 'lib/stream'],
 };
 
 const problems = [];

@@ -14,7 +14,7 @@ import {
   pageImage,
   readForDisplay,
 } from '../dist/cli/report/pictures.js';
-import { readWholePicture } from '../dist/cli/whole-picture.js';
+import { readWholePicture } from '../dist/whole-picture.js';
 
 const root = fileURLToPath(new URL('../', import.meta.url));
 const { values } = parseArgs({

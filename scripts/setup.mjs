@@ -6,18 +6,21 @@
  *   node scripts/setup.mjs build [--cuda [--arch 90,100 | native | all] [--build-only]]
  *   node scripts/setup.mjs package [--cuda [--arch ...]]
  *   node scripts/setup.mjs ts | native | demo | test | test-native | test-sanitize | test-cuda | test-install | test-hosts
- *                          | cuda-tools | cuda-resources | bench | bench-native | bench-start | soak | lint | format
+ *                          | cuda-tools | cuda-resources | bench | bench-native | bench-start | soak | docs | lint | format
+ *                          | release-check
  */
 import { bench, benchStart, soak } from './setup/bench.mjs';
 import { demo, format, lint, test, testNative, testSanitize } from './setup/commands.mjs';
 import { printResources, testCuda } from './setup/cuda-tests.mjs';
 import { ensureCudaTools } from './setup/cuda-tools.mjs';
 import { ensureCuda, parseBuildOptions } from './setup/cuda.mjs';
+import { makeDocs } from './setup/docs.mjs';
 import { testHosts } from './setup/hosts.mjs';
 import { buildBenchHelper, ensureNative } from './setup/native.mjs';
 import { testInstall } from './setup/install-tests.mjs';
 import { makePackages } from './setup/package.mjs';
 import { ensurePackages } from './setup/packages.mjs';
+import { releaseCheck } from './setup/release.mjs';
 import { fail, SetupError } from './setup/say.mjs';
 import { buildTypeScript } from './setup/typescript.mjs';
 
@@ -56,6 +59,8 @@ const commands = {
     await buildTypeScript();
     await buildBenchHelper();
   },
+  docs: makeDocs,
+  'release-check': releaseCheck,
   lint,
   format,
 };

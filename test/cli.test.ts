@@ -10,7 +10,7 @@ import sharp from 'sharp';
 import type { RankResult } from '../lib/cli/rank.js';
 import type { ReconstructResult } from '../lib/cli/reconstruct.js';
 import type { ScoreResult } from '../lib/cli/score.js';
-import { chooseGrid, patchBoxes } from '../lib/cli/patch-grid.js';
+import { chooseGrid, patchBoxes } from '../lib/patch-grid.js';
 import { jsonLines, ltrp, startLtrp } from './support/command.js';
 import { smallMae, writeRanker } from './support/models.js';
 import { temporaryFolder } from './support/paths.js';

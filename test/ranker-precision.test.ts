@@ -9,7 +9,7 @@ import {
   type ImageBatch,
   type Precision,
 } from '../lib/index.js';
-import { RankingQueue, type QueuedPicture } from '../lib/cli/ranking-queue.js';
+import { RankingQueue, type QueuedPicture } from '../lib/stream/ranking-queue.js';
 import { decodePicture } from '../lib/images.js';
 import { repository } from './support/paths.js';
 

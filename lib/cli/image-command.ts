@@ -4,14 +4,13 @@ import { LtrpError, toLtrpError } from '../errors.js';
 import { exitCodes } from './exit-codes.js';
 import { expandImages, outputNames } from './image-arguments.js';
 import { interrupted, interruptSignal } from './interrupt.js';
-import { mapOrdered } from './ordered.js';
+import { mapOrdered, settled } from '../stream/ordered.js';
 
 /** One image of a command's run. */
 export interface ImageTask {
   file: string;
   /** Stem of the files written for it; differs from those of all other images of the run. */
   outputName: string;
-  index: number;
   signal: AbortSignal;
   /** Share of this image's work that is done, 0 to 1. */
   onProgress: (share: number) => void;
@@ -67,9 +66,23 @@ class Progress {
   }
 }
 
+/** How a command goes through its images: an outcome for each, in their order. */
+export type ImageRun<Result> = (
+  tasks: readonly ImageTask[],
+  signal: AbortSignal,
+) => AsyncIterable<PromiseSettledResult<Result>>;
+
+/** The run that does `work` on each image by itself, `concurrency` at a time: one computes while others are read and written. */
+export function eachImage<Result>(
+  concurrency: number,
+  work: (task: ImageTask) => Promise<Result>,
+): ImageRun<Result> {
+  return (tasks, signal) => mapOrdered(tasks, { ahead: concurrency, signal }, settled(work));
+}
+
 /**
- * Runs `work` on each image that `patterns` name and hands the results to `onResult` in order. Images that fail are
- * named on standard error and the others go on.
+ * Runs a command on the images that `patterns` name and hands the results to `onResult` in order. Images that fail are named
+ * on standard error and the others go on.
  *
  * @returns how many images were done, and the exit code.
  */
@@ -77,11 +90,9 @@ export async function runOnImages<Result>(
   patterns: readonly string[],
   options: {
     label: string;
-    /** Images in flight: one computes while others are read and written. */
-    concurrency: number;
     /** No progress bar: standard output is for a program, and may be the same terminal. */
     quiet: boolean;
-    work: (task: ImageTask) => Promise<Result>;
+    run: ImageRun<Result>;
     onResult: (result: Result) => void | Promise<void>;
   },
 ): Promise<{ done: number; exitCode: number }> {
@@ -91,23 +102,20 @@ export async function runOnImages<Result>(
   if (files.length === 0) return { done: 0, exitCode: exitCodes.usage };
   const names = outputNames(files);
   const progress = new Progress(options.label, files.length, options.quiet);
+  const tasks = files.map((file, index) => ({
+    file,
+    outputName: names[index] as string,
+    signal,
+    onProgress: (share: number) => {
+      progress.update(index, Math.min(share, 0.999));
+    },
+  }));
+  let index = 0;
   let done = 0;
   let failed = empty.length;
   try {
-    const outcomes = mapOrdered(files, options.concurrency, (file, index) => {
-      signal.throwIfAborted();
-      return options.work({
-        file,
-        outputName: names[index] as string,
-        index,
-        signal,
-        onProgress: (share) => {
-          progress.update(index, Math.min(share, 0.999));
-        },
-      });
-    });
-    for await (const outcome of outcomes) {
-      if (interrupted()) break;
+    for await (const outcome of options.run(tasks, signal)) {
+      const file = files[index] as string;
       if (outcome.status === 'fulfilled') {
         await options.onResult(outcome.value);
         done++;
@@ -115,12 +123,14 @@ export async function runOnImages<Result>(
         failed++;
         const error = toLtrpError(outcome.reason);
         const line = errorLine(error);
-        progress.complain(line.includes(outcome.item) ? line : `${outcome.item}: ${line}`);
+        progress.complain(line.includes(file) ? line : `${file}: ${line}`);
         // Nothing about the other images would be different.
         if (isFatal(error)) break;
       }
-      progress.update(outcome.index, 1);
+      progress.update(index++, 1);
     }
+  } catch (error) {
+    if (!interrupted()) throw error;
   } finally {
     progress.stop();
   }

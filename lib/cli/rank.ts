@@ -16,12 +16,13 @@ import {
   seedOption,
 } from './options.js';
 import { OutputFolder } from './output-folder.js';
-import { patchBoxes, type Box, type PatchGrid } from './patch-grid.js';
+import { patchBoxes, type Box, type PatchGrid } from '../patch-grid.js';
 import { ReportPages } from './report/pages.js';
 import { heatMapPicture, keptPicture, pageImage, readForDisplay } from './report/pictures.js';
-import { RankingQueue } from './ranking-queue.js';
-import { decodeWholePicture, type GridWish } from './whole-picture.js';
+import { mapOrdered } from '../stream/ordered.js';
+import { rankFiles, type RankedFile, type RankFilesResult } from '../stream/rank-files.js';
 import type { LoadOptions } from '../types.js';
+import type { GridWish } from '../whole-picture.js';
 
 interface RankSettings extends GridWish {
   keep: number;
@@ -137,22 +138,13 @@ async function rank(patterns: readonly string[], settings: RankSettings): Promis
     description: `Every patch was given a place by the ranker “${settings.model}”, without labels.`,
     keepRatio: settings.keep,
   });
-  const queue = new RankingQueue(ranker, {
-    keepRatio: settings.keep,
-    scoreShare: settings.scoreShare,
-    seed: settings.seed,
-    device: settings.device,
-    signal: interruptSignal(),
-  });
   const lines: string[] = [];
   const rows: string[][] = [];
   try {
     const { done, exitCode } = await runOnImages<Outcome>(patterns, {
       label: 'Ranking',
-      // Pictures for the page are large and drawn one at a time.
-      concurrency: out === undefined ? RankingQueue.window : 8,
       quiet: json,
-      work: (task) => rankOne(ranker, queue, task, settings, out),
+      run: (tasks, signal) => rankAll(ranker, tasks, settings, out, signal),
       onResult: ({ result, source }) => {
         const { image, width, height, grid, scores, kept } = result;
         const line = JSON.stringify(result);
@@ -189,18 +181,53 @@ async function rank(patterns: readonly string[], settings: RankSettings): Promis
   }
 }
 
-async function rankOne(
+type Ranked = RankedFile<NamedTask>;
+
+/** A task as {@link rankFiles} takes it. */
+interface NamedTask {
+  picture: string;
+  task: ImageTask;
+}
+
+/** Pictures for the page are large: so many are drawn at a time, while the next ones are ranked. */
+const drawn = 8;
+
+function rankAll(
   ranker: PatchRanker,
-  queue: RankingQueue,
-  { file, outputName, signal }: ImageTask,
+  tasks: readonly ImageTask[],
+  settings: RankSettings,
+  out: OutputFolder | undefined,
+  signal: AbortSignal,
+): AsyncIterable<PromiseSettledResult<Outcome>> {
+  const { keep: keepRatio, scoreShare, seed, device } = settings;
+  // CLS heads have one grid, whatever is asked for.
+  const { grid, patches } = ranker.config.head === 'cls' ? {} : settings;
+  const ranked = rankFiles(
+    tasks.map((task): NamedTask => ({ picture: task.file, task })),
+    { ranker, grid, patches, keepRatio, scoreShare, seed, device, signal },
+  );
+  return mapOrdered(ranked, { ahead: drawn, signal }, (result) => outcomeOf(result, settings, out));
+}
+
+async function outcomeOf(
+  result: RankFilesResult<NamedTask>,
+  settings: RankSettings,
+  out: OutputFolder | undefined,
+): Promise<PromiseSettledResult<Outcome>> {
+  if (!result.ok) return { status: 'rejected', reason: result.error };
+  try {
+    return { status: 'fulfilled', value: await write(result, settings, out) };
+  } catch (reason) {
+    return { status: 'rejected', reason };
+  }
+}
+
+async function write(
+  { source: from, width, height, grid, logits, kept: indices }: Ranked,
   settings: RankSettings,
   out: OutputFolder | undefined,
 ): Promise<Outcome> {
-  const fixedGrid = ranker.config.head === 'cls';
-  const { picture, logits, indices } = await queue.rank(() =>
-    decodeWholePicture(file, ranker.config, settings, signal, fixedGrid),
-  );
-  const { grid, width, height } = picture;
+  const { file, outputName, signal } = from.task;
   const result: RankResult = {
     image: file,
     width,

@@ -4,7 +4,7 @@ import { MaskedAutoencoder } from '../masked-autoencoder.js';
 import type { LoadOptions } from '../types.js';
 import { exitCodesHelp } from './exit-codes.js';
 import { shortPath } from './image-arguments.js';
-import { runOnImages, type ImageTask } from './image-command.js';
+import { eachImage, runOnImages, type ImageTask } from './image-command.js';
 import { interruptSignal } from './interrupt.js';
 import { alignedRows } from './numbers.js';
 import {
@@ -16,9 +16,9 @@ import {
   seedOption,
 } from './options.js';
 import { OutputFolder } from './output-folder.js';
-import type { PatchGrid } from './patch-grid.js';
+import type { PatchGrid } from '../patch-grid.js';
 import { reconstructionPicture } from './report/pictures.js';
-import { readWholePicture, type GridWish } from './whole-picture.js';
+import { readWholePicture, type GridWish } from '../whole-picture.js';
 
 interface ReconstructSettings extends GridWish {
   maskRatio: number;
@@ -102,9 +102,8 @@ async function reconstruct(
   try {
     const { done, exitCode } = await runOnImages<ReconstructResult>(patterns, {
       label: 'Reconstructing',
-      concurrency: 3,
       quiet: json,
-      work: (task) => reconstructOne(mae, task, settings, out),
+      run: eachImage(3, (task) => reconstructOne(mae, task, settings, out)),
       onResult: (result) => {
         if (json) process.stdout.write(`${JSON.stringify(result)}\n`);
         const { image, grid, meanSquaredError, picture } = result;

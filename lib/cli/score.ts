@@ -4,7 +4,7 @@ import { MaskedAutoencoder } from '../masked-autoencoder.js';
 import type { Drop, LoadOptions, Metric } from '../types.js';
 import { exitCodesHelp } from './exit-codes.js';
 import { shortPath } from './image-arguments.js';
-import { runOnImages, type ImageTask } from './image-command.js';
+import { eachImage, runOnImages, type ImageTask } from './image-command.js';
 import { interruptSignal } from './interrupt.js';
 import { alignedRows, jsonNumbers } from './numbers.js';
 import {
@@ -18,10 +18,10 @@ import {
   seedOption,
 } from './options.js';
 import { OutputFolder } from './output-folder.js';
-import { patchBoxes, type Box, type PatchGrid } from './patch-grid.js';
+import { patchBoxes, type Box, type PatchGrid } from '../patch-grid.js';
 import { ReportPages } from './report/pages.js';
 import { heatMapPicture, pageImage, readForDisplay } from './report/pictures.js';
-import { readWholePicture, type GridWish } from './whole-picture.js';
+import { readWholePicture, type GridWish } from '../whole-picture.js';
 
 interface ScoreSettings extends GridWish {
   rounds: number;
@@ -154,9 +154,8 @@ async function score(patterns: readonly string[], settings: ScoreSettings): Prom
   try {
     const { done, exitCode } = await runOnImages<Outcome>(patterns, {
       label: 'Scoring',
-      concurrency: 2,
       quiet: json,
-      work: (task) => scoreOne(mae, task, settings, out),
+      run: eachImage(2, (task) => scoreOne(mae, task, settings, out)),
       onResult: ({ result, source }) => {
         const { image, width, height, grid } = result;
         const line = JSON.stringify(result);

@@ -7,6 +7,15 @@
  * Shapes: n images, L patches in raster order, V visible patches.
  */
 
+import type {
+  Drop,
+  LossName,
+  Metric,
+  TransformerConfig as NativeTransformerConfig,
+} from '../types.js';
+
+export type { Drop, LossName, Metric, NativeTransformerConfig };
+
 /** `native/bootstrap`: links no LibTorch. */
 export interface BootstrapBinding {
   /** Opens shared libraries by absolute path, in order (RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE). Throws with the loader's text. */
@@ -20,34 +29,36 @@ export interface NativeJob {
   cancel(): void;
 }
 
-export interface NativeTransformerConfig {
-  dim: number;
-  depth: number;
-  heads: number;
-  mlpDim: number;
+/** Geometry that the files of both kinds of model carry. */
+export interface NativeModelConfig {
+  /** Pixels. */
+  imageHeight: number;
+  /** Pixels. */
+  imageWidth: number;
+  /** Side of a patch in pixels. */
+  patchSize: number;
+  /** Size of the encoder. */
+  encoder: NativeTransformerConfig;
+  /** What layer norms add to the variance. */
+  layerNormEps: number;
+  /** Mean of the input pixels in [0, 1], red, green, blue. */
+  mean: [number, number, number];
+  /** Standard deviation of the input pixels in [0, 1], red, green, blue. */
+  std: [number, number, number];
 }
 
-export interface NativeMaeConfig {
-  imageHeight: number;
-  imageWidth: number;
-  patchSize: number;
-  encoder: NativeTransformerConfig;
+/** Geometry of a masked autoencoder's file. */
+export interface NativeMaeConfig extends NativeModelConfig {
+  /** Size of the decoder; null where the file has an encoder only. */
   decoder: NativeTransformerConfig | null;
-  layerNormEps: number;
+  /** True when the model was trained to predict patches normalised to mean 0 and variance 1. */
   normalizedTarget: boolean;
-  mean: [number, number, number];
-  std: [number, number, number];
 }
 
-export interface NativeRankerConfig {
-  imageHeight: number;
-  imageWidth: number;
-  patchSize: number;
-  encoder: NativeTransformerConfig;
+/** Geometry of a ranker's file. */
+export interface NativeRankerConfig extends NativeModelConfig {
+  /** `'cls'`: the paper's head, one grid only. `'token'`: one logit from every patch token, any grid. */
   head: 'cls' | 'token';
-  layerNormEps: number;
-  mean: [number, number, number];
-  std: [number, number, number];
 }
 
 /**
@@ -66,9 +77,6 @@ export type NativeImages =
 
 /** What matrix products are computed in. Scores take the delta form below float32. */
 export type NativePrecision = 'float32' | 'float16' | 'bfloat16' | 'fp8' | 'int8';
-
-export type Drop = 'decoder' | 'encoder' | 'both';
-export type Metric = 'l1' | 'l2' | 'psnr' | 'ssim';
 
 /** How visible patches are chosen: `visible` ids [n * V] win over `noise` [n * L] (smaller is visible), which wins over `seed`. */
 export interface NativeMasking {
@@ -130,71 +138,100 @@ export interface NativeRanker {
   dispose(): void;
 }
 
-/** One decoded picture: RGB bytes, height * width * 3. */
+/** RGB bytes of one decoded picture. */
 export interface NativePicture {
+  /** `height * width * 3` values, row by row. */
   pixels: Uint8Array;
+  /** Pixels. */
   height: number;
+  /** Pixels. */
   width: number;
 }
-
-export type LossName = 'pointWise' | 'listNet' | 'listMle' | 'rankNet' | 'focusedRank';
 
 /** Where a trainer computes. Not part of a run: `options` does not name it, and a checkpoint goes on anywhere. */
 export interface NativeTrainingPlace {
   device: string;
 }
 
-/** Options shared by both trainers. Units: images for sizes, optimizer steps for lengths. */
+/** Options shared by both trainers. All are required; `ltrp pretrain --help` and `ltrp train --help` list sensible values. */
 export interface NativeTrainingOptions {
+  /** Pictures of an optimizer step: an integer in [1, 2^20]. */
   batchSize: number;
-  /** Images per forward/backward; gradients accumulate to batchSize. */
+  /** Pictures per forward and backward pass, an integer in [1, batchSize]; gradients accumulate to batchSize. */
   microBatchSize: number;
+  /** Length of the run in optimizer steps, at least 1: the learning rate's schedule ends there. */
   steps: number;
+  /** Optimizer steps over which the learning rate rises, in [0, steps]. */
   warmupSteps: number;
-  /** Peak learning rate, absolute. Linear warm-up, half-cosine to 0. */
+  /** Peak learning rate, absolute, above 0. Linear warm-up, half-cosine to 0. */
   learningRate: number;
+  /** Of AdamW, at least 0; none on biases and norms. */
   weightDecay: number;
+  /** Of AdamW, in [0, 1). */
   beta1: number;
+  /** Of AdamW, in [0, 1). */
   beta2: number;
-  /** Global gradient norm limit; null: no clipping (the norm is reported all the same). */
+  /** Limit of the global gradient norm, above 0; null: no clipping (the norm is reported all the same). */
   clipGradientNorm: number | null;
+  /** What matrix products of the trained model are computed in; weights, optimizer and the teacher's scores are float32. */
   precision: 'float32' | 'bfloat16';
+  /** Integer in [0, 2^53) that weights, crops, flips and masks are drawn from. */
   seed: number;
-  /** RandomResizedCrop: area share range; aspect 3/4 to 4/3; bicubic with antialiasing. */
+  /** Range of the share of a picture's area that a crop has, 0 < least <= most <= 1; aspect 3/4 to 4/3; antialiased bicubic. */
   cropScale: [number, number];
+  /** Whether half of the crops are mirrored. */
   flip: boolean;
+  /** Share of patches that are hidden, in (0, 1). */
   maskRatio: number;
 }
 
+/** Everything that defines a pre-training run of a masked autoencoder but the pictures. */
 export interface NativePretrainOptions extends NativeTrainingOptions {
+  /** Which training it is. */
   kind: 'pretrain';
+  /** Geometry of the model; `decoder` must be given. */
   model: NativeMaeConfig;
 }
 
+/** Everything that defines a training run of a ranker but the pictures. */
 export interface NativeRankerTrainingOptions extends NativeTrainingOptions {
+  /** Which training it is. */
   kind: 'ranker';
+  /** Geometry of the model; its patch size is the teacher's. */
   model: NativeRankerConfig;
-  /** Checkpoint path of the frozen teacher. */
+  /** Path of the frozen teacher's checkpoint. */
   teacher: string;
+  /** What the ranker learns from the teacher's scores; see `rankingLoss`. */
   loss: LossName;
-  /** For listMle and focusedRank; null: the whole list. */
+  /** For `'listMle'` and `'focusedRank'`: items, at least 1; null: the whole list. */
   lossK: number | null;
+  /** What is taken away to score a patch, as in `scorePatches`. */
   drop: Drop;
+  /** How the teacher compares reconstructions, as in `scorePatches`. */
   metric: Metric;
-  /** 'visible': the paper's asymmetric input; 'full': the ranker sees all patches, the loss reads the visible slots. */
+  /** `'visible'`: the paper's asymmetric input; `'full'`: the ranker sees all patches, the loss reads the visible slots. */
   input: 'visible' | 'full';
-  /** 'teacher': patch projection, CLS token and blocks start as the first ones of the teacher's encoder; the widths must agree. */
+  /** `'teacher'`: patch projection, CLS token and blocks start as the first ones of the teacher's encoder; the widths must agree. */
   start: 'random' | 'teacher';
+  /** Upper bound in bytes for the activations of the teacher's scores, above 0. Results do not depend on it. */
   memoryBudget: number;
 }
 
+/** What one optimizer step was like. */
 export interface NativeStepResult {
-  step: number; // optimizer steps done after this one
+  /** Optimizer steps done after this one. */
+  step: number;
+  /** The training loss of its pictures. */
   loss: number;
+  /** The learning rate it was made with. */
   learningRate: number;
+  /** Global norm of the gradient, before clipping. */
   gradientNorm: number;
-  augmentSeconds: number; // decode excluded; crops and normalisation on the compute thread
-  teacherSeconds: number; // 0 when pre-training
+  /** Seconds for crops and normalisation on the compute thread; decoding is not in it. */
+  augmentSeconds: number;
+  /** Seconds for the teacher's scores; 0 when pre-training. */
+  teacherSeconds: number;
+  /** Seconds for the whole step. */
   totalSeconds: number;
 }
 

@@ -58,7 +58,7 @@ export async function runJob<T>(
 }
 
 // By its members, so that a signal of another realm or of a polyfill serves too.
-function isAbortSignal(value: unknown): value is AbortSignal {
+export function isAbortSignal(value: unknown): value is AbortSignal {
   return (
     typeof value === 'object' &&
     value !== null &&

@@ -141,7 +141,7 @@ async function extract(zip: ZipFile, entry: Entry, file: string): Promise<void> 
 }
 
 function archiveError(archive: string, error: unknown): LtrpError {
-  const reason = error instanceof Error ? error.message : String(error);
+  const reason = (error instanceof Error ? error.message : String(error)).replace(/\.+$/, '');
   return new LtrpError(
     'ERR_LTRP_LIBTORCH_ARCHIVE',
     `${archive} cannot be unpacked: ${reason}. Run the same command again to fetch it anew.`,

@@ -129,20 +129,27 @@ export function conclude(passed, failed, skipped) {
   process.exitCode = failed > 0 ? 1 : 0;
 }
 
+/** The checks of the sources: a name, and what Node is called with, once or more. */
+export const sourceChecks = [
+  ['types', () => [[inPackages('typescript/bin/tsc'), '--noEmit', '-p', 'tsconfig.json']]],
+  ['lint', () => [[inPackages('eslint/bin/eslint.js'), '--max-warnings=0', '.']]],
+  [
+    'format',
+    () => [
+      [inPackages('prettier/bin/prettier.cjs'), '--check', '.'],
+      [inPackages('clang-format/index.js'), '--dry-run', '-Werror', ...nativeSources()],
+    ],
+  ],
+  ['directions', () => [['scripts/check-directions.mjs']]],
+];
+
 /** Runs every check of the sources, whatever the others find; returns the names of those that passed and failed. */
 async function checkSources() {
-  const checks = [
-    ['tsc', () => runPackage('typescript/bin/tsc', ['--noEmit', '-p', 'tsconfig.json'])],
-    ['eslint', () => runPackage('eslint/bin/eslint.js', ['--max-warnings=0', '.'])],
-    ['prettier', () => runPackage('prettier/bin/prettier.cjs', ['--check', '.'])],
-    ['clang-format', () => clangFormat(['--dry-run', '-Werror'])],
-    ['directions', () => run(process.execPath, ['scripts/check-directions.mjs'])],
-  ];
   const passed = [];
   const failed = [];
-  for (const [name, check] of checks) {
+  for (const [name, calls] of sourceChecks) {
     try {
-      await check();
+      for (const args of calls()) await run(process.execPath, args);
       passed.push(name);
     } catch (error) {
       if (!(error instanceof SetupError)) throw error;
@@ -163,14 +170,17 @@ export async function lint() {
 export async function format() {
   await ensurePackages();
   await runPackage('prettier/bin/prettier.cjs', ['--write', '--log-level=warn', '.']);
-  await clangFormat(['-i']);
+  await runPackage('clang-format/index.js', ['-i', ...nativeSources()]);
 }
 
-async function clangFormat(args) {
-  const files = ['native', 'bench/native', 'bench/gpu'].flatMap((folder) =>
+function inPackages(bin) {
+  return path.join(root, 'node_modules', bin);
+}
+
+function nativeSources() {
+  return ['native', 'bench/native', 'bench/gpu'].flatMap((folder) =>
     readdirSync(path.join(root, folder), { recursive: true, encoding: 'utf8' })
       .filter((name) => /\.(cpp|h|cu|cuh)$/.test(name) && !name.startsWith('third_party'))
       .map((name) => path.join(folder, name)),
   );
-  if (files.length > 0) await runPackage('clang-format/index.js', [...args, ...files]);
 }

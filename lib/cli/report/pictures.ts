@@ -1,7 +1,7 @@
 /** Pictures that the command writes: heat maps, kept patches, reconstructions. Drawing happens in sharp, off the JavaScript thread. */
 import sharp, { type Sharp } from 'sharp';
 import { openUpright } from '../../images.js';
-import type { PatchGrid } from '../patch-grid.js';
+import type { PatchGrid } from '../../patch-grid.js';
 import { heatColour, rankShares } from './colours.js';
 
 /** Longest side of the pictures written, in pixels. */

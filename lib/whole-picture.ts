@@ -1,14 +1,14 @@
 /** A picture of any size and aspect, stretched to a grid that covers all of it. */
-import sharp from 'sharp';
-import { LtrpError, toLtrpError } from '../errors.js';
-import { decodePicture, normalizePictures } from '../images.js';
-import type { ImageBatch, ModelConfig } from '../types.js';
+import { LtrpError, toLtrpError } from './errors.js';
+import { decodePicture, normalizePictures, sourceName } from './images.js';
 import { chooseGrid, type PatchGrid } from './patch-grid.js';
+import type { ImageBatch, ModelConfig } from './types.js';
 
-/** What --grid and --patches say. */
+/** Which grid a picture is to be cut into; neither: as many patches as the model was made for. */
 export interface GridWish {
-  grid?: PatchGrid;
-  patches?: number;
+  grid?: PatchGrid | undefined;
+  /** About so many patches, in the arrangement that distorts them least. */
+  patches?: number | undefined;
 }
 
 export interface DecodedWholePicture {
@@ -34,39 +34,36 @@ export interface WholePicture extends DecodedWholePicture {
  * @throws {LtrpError} as `readImages`; `ERR_LTRP_IMAGE_SIZE` when the grid has more rows or columns than pixels.
  */
 export async function decodeWholePicture(
-  file: string,
-  config: ModelConfig,
+  source: string | Uint8Array,
+  config: Pick<ModelConfig, 'grid' | 'patchSize'>,
   wish: GridWish,
   signal: AbortSignal,
-  fixedGrid = false,
+  { fixedGrid = false, name = sourceName(source) } = {},
 ): Promise<DecodedWholePicture> {
   const { patchSize } = config;
   const [rows, columns] = config.grid;
-  let found: { width: number; height: number } | undefined;
-  try {
-    found = (await sharp(file, { limitInputPixels: false }).metadata()).autoOrient;
-  } catch {
-    // decodePicture says what is wrong with the file.
-  }
-  const { width, height } = found ?? { width: 1, height: 1 };
-  const grid = fixedGrid
-    ? { rows, columns }
-    : (wish.grid ?? chooseGrid(width, height, wish.patches ?? rows * columns));
-  const size = [grid.rows * patchSize, grid.columns * patchSize] as const;
-  const { pixels } = await decodePicture(file, { size, fit: 'stretch', signal }).catch(
-    (error: unknown) => {
-      signal.throwIfAborted();
-      throw toLtrpError(error);
-    },
-  );
-  if (grid.rows > height || grid.columns > width) {
-    throw new LtrpError(
-      'ERR_LTRP_IMAGE_SIZE',
-      `The image ${file} is ${String(width)} x ${String(height)} pixels, too few for ${String(grid.rows)} rows ` +
-        `and ${String(grid.columns)} columns of patches; ask for fewer.`,
-    );
-  }
-  return { pixels, size, grid, width, height };
+  let grid: PatchGrid = { rows, columns };
+  const sizeFor = ({ width, height }: { width: number; height: number }) => {
+    if (!fixedGrid) grid = wish.grid ?? chooseGrid(width, height, wish.patches ?? rows * columns);
+    if (grid.rows > height || grid.columns > width) {
+      throw new LtrpError(
+        'ERR_LTRP_IMAGE_SIZE',
+        `The image ${name} is ${String(width)} x ${String(height)} pixels, too few for ${String(grid.rows)} rows ` +
+          `and ${String(grid.columns)} columns of patches; ask for fewer.`,
+      );
+    }
+    return [grid.rows * patchSize, grid.columns * patchSize] as const;
+  };
+  const { pixels, original, ...size } = await decodePicture(source, {
+    size: sizeFor,
+    fit: 'stretch',
+    name,
+    signal,
+  }).catch((error: unknown) => {
+    signal.throwIfAborted();
+    throw toLtrpError(error);
+  });
+  return { pixels, size: [size.height, size.width], grid, ...original };
 }
 
 /** {@link decodeWholePicture}, normalised. */

@@ -1,7 +1,10 @@
 /** How a whole picture of any aspect is cut into patches, and where those patches are in it. */
 
+/** How many patches a picture is cut into. */
 export interface PatchGrid {
+  /** From top to bottom. */
   rows: number;
+  /** From left to right. */
   columns: number;
 }
 

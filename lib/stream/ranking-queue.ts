@@ -1,0 +1,247 @@
+/** From decoded pictures to kept patches, several at a time, while the next ones are decoded. */
+import { availableParallelism } from 'node:os';
+import { permutation } from '../data/shuffle.js';
+import { normalizePictures } from '../images.js';
+import type { PatchRanker } from '../patch-ranker.js';
+import { keepCount, selectPatches } from '../selection.js';
+import type { Device } from '../types.js';
+
+/** A picture as the queue takes it: RGB bytes of `size`. */
+export interface QueuedPicture {
+  pixels: Uint8Array;
+  size: readonly [height: number, width: number];
+}
+
+/** What the queue needs of a {@link PatchRanker}. */
+export type Ranks = Pick<PatchRanker, 'config' | 'rank'>;
+
+/** Options of {@link RankingQueue}. */
+export interface QueueSettings {
+  /** Number of patches to keep. Without it and `keepRatio` nothing is selected. */
+  keep?: number | undefined;
+  /** Share of the patches to keep. Only one of `keep` and `keepRatio` is given. */
+  keepRatio?: number | undefined;
+  /** As in `selectPatches`. */
+  scoreShare?: number | undefined;
+  /** Seed of the noise that breaks ties between densities. */
+  seed: number;
+  /** Where the kept patches are chosen, as in `selectPatches`. */
+  device?: Device | undefined;
+  /** Pictures computed together, at most. Default {@link RankingQueue.fullBatch}. */
+  batchSize?: number | undefined;
+  /** Pictures decoded at the same time, at most. Default {@link RankingQueue.decoders}. */
+  decoders?: number | undefined;
+  signal: AbortSignal;
+}
+
+/** What becomes of one picture. */
+export interface RankedPicture<Picture> {
+  picture: Picture;
+  /** [L] in raster order. */
+  logits: Float32Array;
+  /** [keep], ascending; empty where nothing is selected. */
+  indices: Int32Array;
+}
+
+interface Waiting {
+  picture: QueuedPicture;
+  done: (ranked: { logits: Float32Array; indices: Int32Array }) => void;
+  failed: (reason: unknown) => void;
+}
+
+/** Values of a batch at most, whatever the size of its pictures. */
+const fullBatchPixels = 2 ** 22;
+
+/** Batches given to the compute thread: the one it works on, and one more so that it never waits for this thread. */
+const computing = 2;
+
+/**
+ * Ranks pictures that come one by one. Those of one size are computed together once there are enough of them, or when none
+ * is being decoded any more. A picture's result does not depend on the others.
+ */
+export class RankingQueue {
+  /** Pictures of a batch: enough for every core to take some through the whole network. */
+  static readonly fullBatch = Math.max(8, 2 * availableParallelism());
+
+  /** Pictures decoded at the same time: they are decoded in libuv's pool, and read from disk meanwhile. */
+  static readonly decoders = Math.max(4, availableParallelism() + 1);
+
+  /**
+   * Pictures of so many pixels to have in flight, so that one batch is decoded while another is computed and a third is put
+   * together.
+   */
+  static window(batchSize: number, pixels: number): number {
+    return 4 * batchOf(batchSize, pixels);
+  }
+
+  readonly #ranker: Ranks;
+  readonly #settings: QueueSettings;
+  readonly #batchSize: number;
+  /** By size, each in order of arrival; the sizes in the order of their oldest picture. */
+  readonly #waiting = new Map<string, Waiting[]>();
+  readonly #slots: Slots;
+  /** Pictures announced and not decoded yet. */
+  #coming = 0;
+  /** Pictures decoded and not given to the compute thread yet. */
+  #decoded = 0;
+  #computing = 0;
+
+  constructor(ranker: Ranks, settings: QueueSettings) {
+    this.#ranker = ranker;
+    this.#settings = settings;
+    this.#batchSize = settings.batchSize ?? RankingQueue.fullBatch;
+    this.#slots = new Slots(settings.decoders ?? RankingQueue.decoders);
+  }
+
+  /** Waits for the picture that `decode` yields and then for its ranks. What fails rejects this picture's promise alone. */
+  async rank<Picture extends QueuedPicture>(
+    decode: () => Promise<Picture>,
+  ): Promise<RankedPicture<Picture>> {
+    this.#coming++;
+    let picture: Picture;
+    try {
+      picture = await this.#slots.run(() => {
+        this.#settings.signal.throwIfAborted();
+        return decode();
+      });
+    } catch (error) {
+      this.#coming--;
+      this.#start();
+      throw error;
+    }
+    this.#coming--;
+    const ranked = new Promise<{ logits: Float32Array; indices: Int32Array }>((done, failed) => {
+      const key = picture.size.join(' x ');
+      const group = this.#waiting.get(key) ?? [];
+      group.push({ picture, done, failed });
+      this.#waiting.set(key, group);
+      this.#decoded++;
+    });
+    this.#start();
+    return { picture, ...(await ranked) };
+  }
+
+  /** Gives the compute thread what is ready for it. */
+  #start(): void {
+    while (this.#computing < computing) {
+      const batch = this.#full() ?? (this.#isDue() ? this.#oldest() : undefined);
+      if (batch === undefined) return;
+      this.#computing++;
+      void this.#compute(batch).finally(() => {
+        this.#computing--;
+        this.#start();
+      });
+    }
+  }
+
+  /** Whether a batch that is not full is to be computed: no picture would join it, or the compute thread would idle. */
+  #isDue(): boolean {
+    return this.#coming === 0 || (this.#computing === 0 && this.#decoded >= this.#batchSize);
+  }
+
+  #full(): Waiting[] | undefined {
+    for (const [key, group] of this.#waiting) {
+      if (group.length >= this.#most(group)) return this.#take(key, group);
+    }
+    return undefined;
+  }
+
+  #oldest(): Waiting[] | undefined {
+    for (const [key, group] of this.#waiting) return this.#take(key, group);
+    return undefined;
+  }
+
+  #most(group: readonly Waiting[]): number {
+    const [height, width] = (group[0] as Waiting).picture.size;
+    return batchOf(this.#batchSize, height * width);
+  }
+
+  #take(key: string, group: Waiting[]): Waiting[] {
+    const batch = group.splice(0, this.#most(group));
+    this.#waiting.delete(key);
+    if (group.length > 0) this.#waiting.set(key, group);
+    this.#decoded -= batch.length;
+    return batch;
+  }
+
+  /** Never rejects: every picture of the batch gets its result or its error. */
+  async #compute(batch: readonly Waiting[]): Promise<void> {
+    try {
+      const { signal } = this.#settings;
+      const { mean, std } = this.#ranker.config;
+      const count = batch.length;
+      const [height, width] = (batch[0] as Waiting).picture.size;
+      const bytes = height * width * 3;
+      let pixels = (batch[0] as Waiting).picture.pixels;
+      if (count > 1) {
+        pixels = new Uint8Array(count * bytes);
+        for (const [index, { picture }] of batch.entries()) {
+          pixels.set(picture.pixels, index * bytes);
+        }
+      }
+      const images = await normalizePictures(pixels, [count, height, width], { mean, std }, signal);
+      const { logits } = await this.#ranker.rank(images, { signal });
+      const patches = logits.length / count;
+      const indices = await this.#select(images, logits, patches);
+      const keep = indices.length / count;
+      for (const [index, { done }] of batch.entries()) {
+        done({
+          logits: logits.slice(index * patches, (index + 1) * patches),
+          indices: indices.slice(index * keep, (index + 1) * keep),
+        });
+      }
+    } catch (error) {
+      if (batch.length > 1 && !this.#settings.signal.aborted) {
+        // Memory for one picture may be there where that for all is not.
+        for (const one of batch) await this.#compute([one]);
+      } else {
+        for (const { failed } of batch) failed(error);
+      }
+    }
+  }
+
+  async #select(
+    images: Parameters<typeof selectPatches>[0],
+    logits: Float32Array,
+    patches: number,
+  ): Promise<Int32Array> {
+    const { keep: number, keepRatio, scoreShare, seed, device, signal } = this.#settings;
+    const keep = keepRatio === undefined ? number : keepCount(patches, keepRatio);
+    if (keep === undefined) return new Int32Array(0);
+    // The same for every picture, wherever it stands in a batch.
+    const noise = Float32Array.from(permutation(patches, seed), (place) => place / patches);
+    const densityNoise = new Float32Array(logits.length);
+    for (let at = 0; at < logits.length; at += patches) densityNoise.set(noise, at);
+    const { patchSize } = this.#ranker.config;
+    const options = { keep, scoreShare, densityNoise, device, patchSize, signal };
+    return (await selectPatches(images, logits, options)).indices;
+  }
+}
+
+/** How many pictures of so many pixels are computed together. */
+function batchOf(batchSize: number, pixels: number): number {
+  return Math.min(batchSize, Math.max(1, Math.floor(fullBatchPixels / pixels)));
+}
+
+/** At most `count` calls at a time, in the order in which they were asked for. */
+class Slots {
+  #free: number;
+  readonly #queue: (() => void)[] = [];
+
+  constructor(count: number) {
+    this.#free = count;
+  }
+
+  async run<Result>(work: () => Promise<Result>): Promise<Result> {
+    if (this.#free > 0) this.#free--;
+    else await new Promise<void>((start) => this.#queue.push(start));
+    try {
+      return await work();
+    } finally {
+      // The slot goes straight to the next in line.
+      const next = this.#queue.shift();
+      if (next === undefined) this.#free++;
+      else next();
+    }
+  }
+}

@@ -1,0 +1,108 @@
+/** Every program of docs/recipes.md, run as it stands. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import sharp from 'sharp';
+import { blocks, readDocument, runBlock, workplace, type Outcome } from './support/documents.js';
+
+type Check = (t: ExecutionContext, outcome: Outcome, folder: string) => void | Promise<void>;
+
+const json = (line: string): Record<string, unknown> => JSON.parse(line) as Record<string, unknown>;
+
+/** What has to come out, by heading: one check for each block. */
+const checks: Record<string, Check[]> = {
+  'Rank a folder into JSON lines': [
+    (t, { stdout, stderr }) => {
+      const lines = stdout.trim().split('\n').map(json);
+      t.deepEqual(
+        lines.map(({ name }) => name),
+        ['astronaut', 'cat', 'chelsea', 'coffee', 'tiger'].map((name) => `photos/${name}.jpg`),
+      );
+      t.like(lines[1], { width: 720, height: 466, grid: { rows: 11, columns: 17 } });
+      t.is((lines[1]?.['kept'] as number[]).length, Math.round((11 * 17) / 2));
+      t.is(stderr, '');
+    },
+  ],
+  'Keep-lists for a ViT': [
+    async (t, { stdout }, folder) => {
+      t.is(stdout, '[ 98, 98 ]\n');
+      const lists = json(await readFile(join(folder, 'keep.json'), 'utf8'));
+      const kept = lists['photos/cat.jpg'] as number[];
+      t.is(new Set(kept).size, 98);
+      t.true(kept.every((id) => Number.isInteger(id) && id >= 0 && id < 196));
+    },
+  ],
+  'Heat maps': [
+    async (t, _outcome, folder) => {
+      const { width, height, channels } = await sharp(join(folder, 'coffee-heat.png')).metadata();
+      const photo = await sharp(join(folder, 'photos', 'coffee.jpg')).metadata();
+      t.deepEqual([width, height], [photo.width, photo.height]);
+      t.true(channels >= 1);
+      const { channels: found } = await sharp(join(folder, 'coffee-heat.png')).stats();
+      t.deepEqual([found[0]?.min, found[0]?.max], [0, 255]);
+    },
+  ],
+  Cancel: [
+    (t, { stdout }) => {
+      t.is(stdout, 'TimeoutError\n[ 1, 14, 14 ]\n');
+    },
+  ],
+  Progress: [
+    (t, { stdout }) => {
+      const lines = stdout.trim().split('\n');
+      t.is(lines.pop(), '392 392');
+      const shares = lines.map((line) => Number(/^(\d+) %$/.exec(line)?.[1]));
+      t.deepEqual(
+        shares,
+        [...shares].sort((a, b) => a - b),
+      );
+      t.is(shares.at(-1), 100);
+    },
+  ],
+  'Batches from a stream with back-pressure': [
+    async (t, _outcome, folder) => {
+      const text = await readFile(join(folder, 'ranked.jsonl'), 'utf8');
+      const lines = text.trim().split('\n').map(json);
+      t.deepEqual(
+        lines.map(({ id }) => id),
+        Array.from({ length: 40 }, (_, id) => id),
+      );
+      for (const [id, line] of lines.entries()) {
+        const broken = id % 10 === 7;
+        t.deepEqual(line, broken ? { id, error: 'ERR_LTRP_IMAGE_DECODE' } : { id, kept: 47 });
+      }
+    },
+  ],
+  'Train on your own pictures': [
+    (t, { stdout }) => {
+      const last = json(stdout.trim().split('\n').at(-1) ?? '');
+      t.like(last, { image: 'photos/cat.jpg', model: 'runs/ranker/model.safetensors' });
+    },
+    (t, { stdout }) => {
+      t.regex(stdout, /^step 1: \d+\.\d+\nstep 2: \d+\.\d+\nstep 3: \d+\.\d+\n\[ 14, 14 \]\n$/);
+    },
+  ],
+};
+
+const recipes = blocks(await readDocument('docs/recipes.md'));
+
+test('there is a check for every program, and no other', (t) => {
+  const count = (headings: string[]): Record<string, number> =>
+    Object.fromEntries(headings.map((name) => [name, headings.filter((h) => h === name).length]));
+  t.deepEqual(
+    count(recipes.map(({ heading }) => heading)),
+    Object.fromEntries(Object.entries(checks).map(([name, list]) => [name, list.length])),
+  );
+});
+
+for (const [heading, list] of Object.entries(checks)) {
+  test.serial(heading, async (t) => {
+    const folder = await workplace(t);
+    const programs = recipes.filter((recipe) => recipe.heading === heading);
+    for (const [index, program] of programs.entries()) {
+      const outcome = await runBlock(folder, program);
+      t.is(outcome.code, 0, outcome.stderr);
+      await list[index]?.(t, outcome, folder);
+    }
+  });
+}

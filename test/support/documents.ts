@@ -1,0 +1,77 @@
+/** The code of a document, and programs run as their readers run them. */
+import { spawn } from 'node:child_process';
+import { chmod, cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { delimiter, join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { repository } from './paths.js';
+
+/** A fenced block of code. */
+export interface Block {
+  /** Of the section that it is in. */
+  heading: string;
+  language: string;
+  code: string;
+}
+
+export async function readDocument(name: string): Promise<string> {
+  return readFile(join(repository, name), 'utf8');
+}
+
+export function blocks(markdown: string): Block[] {
+  const found: Block[] = [];
+  let heading = '';
+  for (const match of markdown.matchAll(/^#+ (.+)$|^```(\w+)\n([\s\S]*?)^```$/gm)) {
+    const [, title, language, code] = match;
+    if (title !== undefined) heading = title;
+    else found.push({ heading, language: language ?? '', code: code ?? '' });
+  }
+  return found;
+}
+
+export interface Outcome {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/**
+ * A folder in which `import 'ltrp'` finds this package and the shell finds `ltrp`, with photographs in `photos/` and one
+ * called photo.jpg. Removed after the test.
+ */
+export async function workplace(t: ExecutionContext): Promise<string> {
+  // Inside the repository, where the package finds itself by its name.
+  const folder = join(
+    repository,
+    'build',
+    `documents-${process.pid}-${t.title.replace(/\W+/g, '-')}`,
+  );
+  await rm(folder, { recursive: true, force: true });
+  await mkdir(join(folder, 'bin'), { recursive: true });
+  t.teardown(() => rm(folder, { recursive: true, force: true }));
+  await cp(join(repository, 'demo', 'photos'), join(folder, 'photos'), { recursive: true });
+  await cp(join(folder, 'photos', 'tiger.jpg'), join(folder, 'photo.jpg'));
+  const command = join(folder, 'bin', 'ltrp');
+  const main = join(repository, 'dist', 'cli', 'main.js');
+  await writeFile(command, `#!/bin/sh\nexec "${process.execPath}" "${main}" "$@"\n`);
+  await chmod(command, 0o755);
+  return folder;
+}
+
+/** Runs one block in `folder`, JavaScript as a module and `sh` with `set -e`. */
+export async function runBlock(folder: string, { language, code }: Block): Promise<Outcome> {
+  const isScript = language === 'sh';
+  const file = join(folder, isScript ? 'recipe.sh' : 'recipe.mjs');
+  await writeFile(file, isScript ? `set -e\n${code}` : code);
+  const child = spawn(isScript ? 'sh' : process.execPath, [file], {
+    cwd: folder,
+    env: { ...process.env, PATH: `${join(folder, 'bin')}${delimiter}${process.env['PATH'] ?? ''}` },
+  });
+  const outcome: Outcome = { code: null, stdout: '', stderr: '' };
+  child.stdout.on('data', (chunk: Buffer) => (outcome.stdout += chunk.toString()));
+  child.stderr.on('data', (chunk: Buffer) => (outcome.stderr += chunk.toString()));
+  outcome.code = await new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', resolve);
+  });
+  return outcome;
+}
