@@ -199,12 +199,12 @@ function rankAll(
   out: OutputFolder | undefined,
   signal: AbortSignal,
 ): AsyncIterable<PromiseSettledResult<Outcome>> {
-  const { keep: keepRatio, scoreShare, seed, device } = settings;
+  const { keep: keepRatio, scoreShare, seed } = settings;
   // CLS heads have one grid, whatever is asked for.
   const { grid, patches } = ranker.config.head === 'cls' ? {} : settings;
   const ranked = rankFiles(
     tasks.map((task): NamedTask => ({ picture: task.file, task })),
-    { ranker, grid, patches, keepRatio, scoreShare, seed, device, signal },
+    { ranker, grid, patches, keepRatio, scoreShare, seed, signal },
   );
   return mapOrdered(ranked, { ahead: drawn, signal }, (result) => outcomeOf(result, settings, out));
 }
