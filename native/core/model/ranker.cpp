@@ -49,6 +49,8 @@ void PatchRanker::drop_products() {
   for (TransformerBlock& block : encoder_.blocks) {
     for (LinearWeights* linear : {&block.qkv, &block.proj, &block.fc1, &block.fc2}) linear->weight.reset();
   }
+  // Read for as many rows as a thread has, whose number must not show in a row's last digits.
+  head_.pack();
   drop_unused_weights(tensors_);
 }
 

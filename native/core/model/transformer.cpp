@@ -11,7 +11,7 @@
 namespace ltrp {
 
 at::Tensor LinearWeights::operator()(const at::Tensor& x) const {
-  return packed.defined() ? packed_linear(x, packed, bias) : at::linear(x, weight, bias);
+  return packed.defined() ? packed_linear(x.contiguous(), packed, bias) : at::linear(x, weight, bias);
 }
 
 void LinearWeights::pack() {
