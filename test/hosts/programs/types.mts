@@ -10,6 +10,7 @@ import {
   version,
   type ImageBatch,
   type LoadOptions,
+  type PixelBatch,
   type Precision,
   type RankerConfig,
   type Ranking,
@@ -23,7 +24,7 @@ expectTypeOf(PatchRanker.load).parameters.toEqualTypeOf<[source: string, options
 expectTypeOf(PatchRanker.load).returns.resolves.toEqualTypeOf<PatchRanker>();
 expectTypeOf<PatchRanker>().toHaveProperty('config').toEqualTypeOf<Readonly<RankerConfig>>();
 expectTypeOf<PatchRanker>().toHaveProperty('precision').toEqualTypeOf<Precision>();
-expectTypeOf<PatchRanker['rank']>().parameter(0).toEqualTypeOf<ImageBatch>();
+expectTypeOf<PatchRanker['rank']>().parameter(0).toEqualTypeOf<ImageBatch | PixelBatch>();
 expectTypeOf<PatchRanker['rank']>().returns.resolves.toEqualTypeOf<Ranking>();
 expectTypeOf<Ranking['logits']>().toExtend<Float32Array>();
 expectTypeOf(readImages).returns.resolves.toEqualTypeOf<ImageBatch>();
