@@ -106,13 +106,12 @@ at::Tensor multiply_panels(const PackedWeight& weight, const RoundedRows& x) {
   args.x = rows.const_data_ptr();
   args.panels = weight.values.const_data_ptr();
   args.native_bfloat16 = instructions().bfloat16;
-  at::Tensor sums;
   auto type = at::kBFloat16;
   switch (weight.precision) {
     case Precision::kInt8:
       args.encoding = args::Encoding::kUint8;
-      sums = weight.zero_point * x.zero_point;
-      args.sums = sums.const_data_ptr<int32_t>();
+      args.sums = weight.zero_point.const_data_ptr<int32_t>();
+      args.zero_point = static_cast<int32_t>(x.zero_point);
       args.scale = weight.scale.const_data_ptr<float>();
       break;
     case Precision::kBfloat16:

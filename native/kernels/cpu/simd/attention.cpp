@@ -281,27 +281,7 @@ Source source_of(const Attention& args, int64_t variant, int64_t h, int part) {
   return result;
 }
 
-// Brings operands nearer that are read after the arithmetic at hand: without it the loads at a head's
-// beginning wait for memory.
-constexpr int64_t kLine = 64;  // bytes
-
-inline void prefetch(const void* from, int64_t bytes) {
-  const auto* p = static_cast<const char*>(from);
-  for (int64_t at = 0; at < bytes; at += kLine) __builtin_prefetch(p + at, 0, 2);
-}
-
-// Part `piece` of `pieces` of the operands of one head, where they lie by head.
-inline void prefetch_operands(const Attention& args, int64_t task, int64_t piece, int64_t pieces) {
-  if (args.bias != nullptr) return;
-  const Source q = source_of(args, task / args.heads, task % args.heads, 0);
-  const int64_t values = 3 * args.set.tokens * args.head_dim;
-  const int64_t begin = values * piece / pieces, count = values * (piece + 1) / pieces - begin;
-  prefetch(q.base + begin, count * 4);
-  if (q.bfloat16 != nullptr) prefetch(q.bfloat16 + begin, count * 2);
-  if (q.float32 != nullptr) prefetch(q.float32 + begin, count * 4);
-}
-
-void attention_task(const Attention& args, const Head& head, int64_t task, bool more) {
+void attention_task(const Attention& args, const Head& head, int64_t task) {
   const Variants& set = args.set;
   const int64_t variant = task / args.heads, h = task % args.heads;
   const int64_t image = set.image[variant], width = args.heads * args.head_dim;
@@ -311,23 +291,18 @@ void attention_task(const Attention& args, const Head& head, int64_t task, bool 
   load_values(head, source_of(args, variant, h, 2));
   fill_bias(head, removed);
 
-  const auto anchor_row = [&](int64_t slot) {
-    return args.anchor_output + (image * set.tokens + token_of(set, image, slot)) * width + h * args.head_dim;
-  };
   float sums[kQueryBlock];
   for (int64_t first = 0; first < set.rows_tokens; first += kQueryBlock) {
     const int64_t rows = set.rows_tokens - first < kQueryBlock ? set.rows_tokens - first : kQueryBlock;
-    if (args.anchor_output != nullptr) {
-      for (int64_t r = 0; r < rows; ++r) prefetch(anchor_row(first + r), args.head_dim * 4);
-    }
-    if (more)
-      prefetch_operands(args, task + 1, first / kQueryBlock,
-                        (set.rows_tokens + kQueryBlock - 1) / kQueryBlock);
     attend_rows(head, first, rows, sums);
     for (int64_t r = 0; r < rows; ++r) {
       float* out = args.out + (variant * set.rows_tokens + first + r) * width + h * args.head_dim;
-      const float* anchor = args.anchor_output != nullptr ? anchor_row(first + r) : nullptr;
-      const float share = token_of(set, image, first + r) == removed ? 0.0F : 1.0F / sums[r];
+      const int64_t token = token_of(set, image, first + r);
+      const float* anchor =
+          args.anchor_output != nullptr
+              ? args.anchor_output + (image * set.tokens + token) * width + h * args.head_dim
+              : nullptr;
+      const float share = token == removed ? 0.0F : 1.0F / sums[r];
       for_dim(args.head_dim, [&](int64_t d, int64_t count) {
         Floats x = load(head.o + r * head.values + d) * share;
         if (anchor != nullptr) x -= load_part(anchor + d, count);
@@ -414,7 +389,7 @@ int64_t attention_workspace(const Variants& set, int64_t head_dim) {
 void attention(const Attention& args, int64_t begin, int64_t end, float* workspace) {
   const Head head = head_in(workspace, args.set, args.head_dim);
   for (int64_t task = begin; task < end; ++task) {
-    attention_task(args, head, task, task + 1 < args.set.variants * args.heads);
+    attention_task(args, head, task);
   }
 }
 

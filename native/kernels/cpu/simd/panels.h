@@ -12,7 +12,8 @@ namespace ltrp::simd {
 // panel is filled up with zeros.
 constexpr int64_t kPanel = 64;
 
-// y[r, n] = (sum over k of x[r, k] w[n, k] - sums[n]) scale[n] + bias[n], then GELU, plus residual[r, n].
+// y[r, n] = (sum over k of x[r, k] w[n, k] - zero_point sums[n]) scale[n] + bias[n], then GELU, plus
+// residual[r, n].
 struct MatrixProduct {
   args::Encoding encoding = args::Encoding::kFloat32;  // of x and w; kUint8: x unsigned, w signed
   int64_t inputs = 0;                                  // K, a multiple of the encoding's depth
@@ -20,6 +21,7 @@ struct MatrixProduct {
   const void* x = nullptr;                             // [rows, K]
   const void* panels = nullptr;                        // 64-byte aligned
   const int32_t* sums = nullptr;                       // [N in whole panels], kUint8 only
+  int32_t zero_point = 0;                              // kUint8 only
   const float* scale = nullptr;                        // [N in whole panels], kUint8 only
   const float* bias = nullptr;                         // [N], kFloat32 only; may be null
   bool gelu = false;                                   // kFloat32 only

@@ -121,6 +121,7 @@ inline void tile(const MatrixProduct& args, int64_t row, int64_t panel, Ahead ah
       } else {
         Ints offset;
         __builtin_memcpy(&offset, args.sums + output, sizeof offset);
+        offset *= args.zero_point;
         finish_rounded(args, __builtin_convertvector(sums[r][v] - offset, Floats) * load(args.scale + output),
                        row + r, output, count);
       }
