@@ -32,6 +32,6 @@ export async function rankAgreement(
   const [lists, items] = shape;
   checkFloats('predicted', predicted, lists * items);
   checkFloats('target', target, lists * items);
-  const core = loadCore();
+  const core = await loadCore();
   return runJob(core, checked, (job) => core.rankAgreement(job, predicted, target, shape));
 }

@@ -96,7 +96,7 @@ export async function convertCheckpoint(
   const format = checkedFormat(to, checked);
   const from = resolveModel(input, kind);
   if (checked.overwrite !== true) refuseExisting(to);
-  const core = loadCore({ libtorch });
+  const core = await loadCore({ libtorch });
   if (format === 'safetensors') {
     const { type = 'float32' } = checked;
     const conversion = await runJob(core, checked, (job) =>

@@ -280,7 +280,7 @@ export async function normalizePictures(
   { mean, std }: { mean: readonly number[]; std: readonly number[] },
   signal: AbortSignal | undefined,
 ): Promise<ImageBatch> {
-  const core = loadCore();
+  const core = await loadCore();
   const data = await runJob(core, { signal }, (job) =>
     core.normalizeImages(job, pixels, [images, height, width], mean, std),
   );
@@ -325,7 +325,6 @@ export async function readImages(
   }
   const [height, width] = size;
   const imageBytes = height * width * 3;
-  loadCore(); // what is wrong with LibTorch is said before pictures are decoded
   let pixels: Uint8Array;
   try {
     pixels = new Uint8Array(sources.length * imageBytes);
@@ -336,9 +335,16 @@ export async function readImages(
       { cause },
     );
   }
+  // LibTorch opens while the first pictures are decoded; what is wrong with it is said first, and ends the decoding.
+  const core = loadCore();
+  let coreFailed = false;
+  core.catch(() => {
+    coreFailed = true;
+  });
   const limit = Math.min(8, availableParallelism() + 1);
   await forEachBounded(sources.length, limit, async (index) => {
     signal?.throwIfAborted();
+    if (coreFailed) await core;
     const source = sources[index] as string | Uint8Array;
     const name = sourceName(source, index);
     const picture = await decodePicture(source, { size, fit, name, signal }).catch(
@@ -348,6 +354,10 @@ export async function readImages(
       },
     );
     pixels.set(picture.pixels, index * imageBytes);
+  }).catch(async (error: unknown) => {
+    signal?.throwIfAborted();
+    await core;
+    throw error;
   });
   signal?.throwIfAborted();
   return normalizePictures(pixels, [sources.length, height, width], { mean, std }, signal);

@@ -72,7 +72,7 @@ export async function rankingLoss(
   if (name === 'focusedRank' && k === undefined) {
     throw invalid("'focusedRank' needs k, the number of items in focus.");
   }
-  const core = loadCore();
+  const core = await loadCore();
   return runJob(core, checked, (job) =>
     core.rankingLoss(job, name, predicted, target, shape, { k, noise, seed }),
   );

@@ -104,7 +104,9 @@ export class MaskedAutoencoder {
     checked.signal?.throwIfAborted();
     const nativeOptions = nativeLoadOptions(checked);
     const path = resolveModel(source, 'mae');
-    const core = loadCore(checked.libtorch === undefined ? {} : { libtorch: checked.libtorch });
+    const core = await loadCore(
+      checked.libtorch === undefined ? {} : { libtorch: checked.libtorch },
+    );
     const native = await runJob(core, { signal: checked.signal }, (job) =>
       core.loadMae(job, path, nativeOptions),
     );

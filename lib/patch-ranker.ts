@@ -76,7 +76,9 @@ export class PatchRanker {
     checked.signal?.throwIfAborted();
     const nativeOptions = nativeLoadOptions(checked);
     const path = resolveModel(source, 'ranker');
-    const core = loadCore(checked.libtorch === undefined ? {} : { libtorch: checked.libtorch });
+    const core = await loadCore(
+      checked.libtorch === undefined ? {} : { libtorch: checked.libtorch },
+    );
     const native = await runJob(core, { signal: checked.signal }, (job) =>
       core.loadRanker(job, path, nativeOptions),
     );

@@ -93,7 +93,7 @@ export async function selectPatches(
   const { densityNoise, memberNoise } = checked;
   checkFloats('densityNoise', densityNoise, count * patches);
   checkFloats('memberNoise', memberNoise, count * patches);
-  const core = loadCore();
+  const core = await loadCore();
   const native = {
     keep: keep ?? keepCount(patches, keepRatio as number),
     device: deviceWord(checked.device ?? 'cpu'),

@@ -86,7 +86,7 @@ export class Trainer {
     checkOptions(options);
     checkChoice('kind', options.kind, ['pretrain', 'ranker']);
     const place = { device: deviceWord(trainer.device) };
-    const core = loadCore({ libtorch: trainer.libtorch });
+    const core = await loadCore({ libtorch: trainer.libtorch });
     const native = await runJob(core, { signal: trainer.signal }, (job) =>
       core.createTrainer(job, { ...options, ...place }),
     );
@@ -101,7 +101,7 @@ export class Trainer {
   static async resume(path: string, trainer: TrainerOptions = {}): Promise<Trainer> {
     checkSource('path', path);
     const place = { device: deviceWord(trainer.device) };
-    const core = loadCore({ libtorch: trainer.libtorch });
+    const core = await loadCore({ libtorch: trainer.libtorch });
     const native = await runJob(core, { signal: trainer.signal }, (job) =>
       core.resumeTrainer(job, path, place),
     );

@@ -47,7 +47,7 @@ async function compile() {
   if (!has(process.env.CXX || 'c++')) missing.push('a C++20 compiler (c++)');
   const search = await import(pathToFileURL(path.join(root, 'dist', 'native', 'libtorch.js')).href);
   const accept = search.buildable.filter(({ variant }) => variant === 'cpu');
-  const { chosen } = search.decideLibtorch({ accept, needHeaders: true });
+  const { chosen } = await search.decideLibtorch({ accept, needHeaders: true });
   if (chosen === null) {
     const minors = accept.map(({ minor }) => minor).join(' or ');
     missing.push(`LibTorch ${minors} with its headers (npx ltrp libtorch install)`);

@@ -272,7 +272,7 @@ test.serial(
 );
 
 test.serial('the binding itself refuses what the library would not pass on', async (t) => {
-  const core = loadCore();
+  const core = await loadCore();
   const native = await core.loadMae(new core.Job(), teacher, {
     device: 'cpu',
     precision: 'float32',

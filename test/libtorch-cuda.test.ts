@@ -203,7 +203,7 @@ test('the dynamic section agrees with what the system says of the core', async (
       nvidia: ['cu13/lib/libcudart.so.99'],
     });
     const search = { accept, env, systemFolders: [], musl: false, gpu: true };
-    const error = t.throws(() => findLibtorch({ ...search, explicit: cuda }), {
+    const error = await t.throwsAsync(findLibtorch({ ...search, explicit: cuda }), {
       code: 'ERR_LTRP_LIBTORCH_INVALID',
     });
     t.regex(
@@ -213,7 +213,9 @@ test('the dynamic section agrees with what the system says of the core', async (
     t.regex(error.message, /`ltrp libtorch install --cuda` fetches them/);
     t.false(error.message.includes('libcudart'));
 
-    const alone = t.throws(() => findLibtorch(search), { code: 'ERR_LTRP_LIBTORCH_NOT_FOUND' });
+    const alone = await t.throwsAsync(findLibtorch(search), {
+      code: 'ERR_LTRP_LIBTORCH_NOT_FOUND',
+    });
     t.regex(alone.message, /libcublas\.so\.99 \(nvidia-cublas\)/);
 
     const cpu = path.join(cache, '2.13.0-cpu');
@@ -222,7 +224,7 @@ test('the dynamic section agrees with what the system says of the core', async (
       await writeFile(path.join(cpu, 'lib', libraryName(stem)), sharedLibrary([]));
     }
     await writeFile(path.join(cpu, 'build-version'), '2.13.0+cpu\n');
-    const decision = decideLibtorch(search);
+    const decision = await decideLibtorch(search);
     t.is(decision.chosen?.root, cpu);
     t.regex(
       decision.candidates.find((item) => item.path === cuda)?.reason ?? '',
@@ -236,15 +238,18 @@ test('the dynamic section agrees with what the system says of the core', async (
       await writeFile(path.join(elsewhere, name), sharedLibrary([]));
     }
     const helped = { ...search, env: { ...env, LD_LIBRARY_PATH: elsewhere } };
-    t.is(findLibtorch(helped).variant, 'cu130');
+    t.is((await findLibtorch(helped)).variant, 'cu130');
     await makeCudaLibtorch(path.join(cache, '2.14.1-cu130'), { nvidia: everything });
-    t.is(findLibtorch(search).variant, 'cu130');
+    t.is((await findLibtorch(search)).variant, 'cu130');
     // Where there is no GPU the CPU's build starts sooner; named, the other one is taken all the same.
-    t.is(findLibtorch({ ...search, gpu: false }).root, cpu);
-    t.is(findLibtorch({ ...search, gpu: false, explicit: cuda }).variant, 'cu130');
-    t.is(findLibtorch({ ...search, gpu: false, accept: accept.slice(0, 1) }).variant, 'cu130');
+    t.is((await findLibtorch({ ...search, gpu: false })).root, cpu);
+    t.is((await findLibtorch({ ...search, gpu: false, explicit: cuda })).variant, 'cu130');
+    t.is(
+      (await findLibtorch({ ...search, gpu: false, accept: accept.slice(0, 1) })).variant,
+      'cu130',
+    );
     // Without a core for it, it is passed over whatever it has.
-    t.is(findLibtorch({ ...search, accept: accept.slice(1) }).root, cpu);
+    t.is((await findLibtorch({ ...search, accept: accept.slice(1) })).root, cpu);
   },
 );
 
@@ -255,8 +260,8 @@ test('the dynamic section agrees with what the system says of the core', async (
     await mkdir(path.join(folder, 'torch', 'include', name), { recursive: true });
   }
   const search = { accept, env, systemFolders: [], musl: false, explicit: folder };
-  t.is(findLibtorch({ ...search, needHeaders: true }).variant, 'cu130');
-  t.throws(() => findLibtorch(search), { message: /NVIDIA's libraries are missing/ });
+  t.is((await findLibtorch({ ...search, needHeaders: true })).variant, 'cu130');
+  await t.throwsAsync(findLibtorch(search), { message: /NVIDIA's libraries are missing/ });
 });
 
 test('every NVIDIA package is pinned, and libraries are found in them whatever their version', (t) => {
@@ -466,10 +471,13 @@ async function doctor(env: Record<string, string | undefined>): Promise<Report> 
 }
 
 /** The real one with all its libraries, or null after saying what is missing. */
-function realCuda(t: { log: (text: string) => void; pass: () => void }): string | null {
+async function realCuda(t: {
+  log: (text: string) => void;
+  pass: () => void;
+}): Promise<string | null> {
   const accepted = coreFiles().filter(({ variant }) => variant.startsWith('cu'));
   const explicit = path.join(libtorchCacheFolder(), '2.14.1-cu130');
-  const decision = decideLibtorch({ accept: accepted, explicit });
+  const decision = await decideLibtorch({ accept: accepted, explicit });
   if (decision.chosen !== null) return decision.chosen.root;
   t.log(
     accepted.length === 0
@@ -481,7 +489,7 @@ function realCuda(t: { log: (text: string) => void; pass: () => void }): string 
 }
 
 test('the CUDA core loads, with or without a GPU, and says why there is none', async (t) => {
-  const root = realCuda(t);
+  const root = await realCuda(t);
   if (root === null) return;
   const report = await doctor({ ...process.env, LIBTORCH: root });
   t.true(report.ok, report.error?.message);
@@ -501,7 +509,7 @@ test('the CUDA core loads, with or without a GPU, and says why there is none', a
 });
 
 test("the CUDA core without NVIDIA's libraries is refused before anything is opened", async (t) => {
-  const root = realCuda(t);
+  const root = await realCuda(t);
   if (root === null) return;
   // The same LibTorch in a place with nothing beside it.
   const torch = path.join(t.context.folder, 'bare', 'torch');

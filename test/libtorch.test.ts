@@ -66,7 +66,7 @@ test('the search order: each place wins over the ones behind it', async (t) => {
   vars['VIRTUAL_ENV'] = path.join(folder, 'venv');
   steps.push(['VIRTUAL_ENV', venv, { systemFolders, vars: { ...vars } }]);
   for (const [source, found, extra] of steps) {
-    const chosen = findLibtorch(search({ env }, extra));
+    const chosen = await findLibtorch(search({ env }, extra));
     t.deepEqual([chosen.source, chosen.root], [source, found]);
   }
   await mkdir(path.join(folder, 'home/.config/ltrp'), { recursive: true });
@@ -74,12 +74,12 @@ test('the search order: each place wins over the ones behind it', async (t) => {
     path.join(folder, 'home/.config/ltrp/libtorch.json'),
     JSON.stringify({ path: selected }),
   );
-  t.is(findLibtorch(search({ env }, { vars })).root, selected);
+  t.is((await findLibtorch(search({ env }, { vars }))).root, selected);
   vars['LIBTORCH'] = libtorch;
-  t.is(findLibtorch(search({ env }, { vars })).root, libtorch);
+  t.is((await findLibtorch(search({ env }, { vars }))).root, libtorch);
   vars['LIBTORCH_LIB'] = path.join(libtorchLib, 'lib');
-  t.is(findLibtorch(search({ env }, { vars })).root, libtorchLib);
-  const decision = decideLibtorch(search({ env }, { vars, explicit: option }));
+  t.is((await findLibtorch(search({ env }, { vars }))).root, libtorchLib);
+  const decision = await decideLibtorch(search({ env }, { vars, explicit: option }));
   t.is(decision.chosen?.root, option);
   t.true(decision.candidates.slice(1).every((candidate) => candidate.verdict === 'unused'));
 });
@@ -98,8 +98,8 @@ test('python3 is asked where torch is, and torch is not imported', async (t) => 
   await writeFile(path.join(torch, '__init__.py'), 'raise SystemExit("torch was imported")\n');
   await symlink(python.stdout.trim(), path.join(folder, 'empty', 'python3'));
   const vars = { PYTHONPATH: path.join(folder, 'packages') };
-  t.is(findLibtorch(search({ env }, { vars })).root, torch);
-  t.is(findLibtorch(search({ env }, { vars })).source, 'python3');
+  t.is((await findLibtorch(search({ env }, { vars }))).root, torch);
+  t.is((await findLibtorch(search({ env }, { vars }))).source, 'python3');
 });
 
 test('explicit and wrong is an error that says why', async (t) => {
@@ -126,18 +126,18 @@ test('explicit and wrong is an error that says why', async (t) => {
     cases.push([empty, /is not a shared library/], [foreign, /another processor/]);
   }
   for (const [libtorch, message] of cases) {
-    t.throws(() => findLibtorch(search({ env }, { explicit: libtorch })), {
+    await t.throwsAsync(findLibtorch(search({ env }, { explicit: libtorch })), {
       code: 'ERR_LTRP_LIBTORCH_INVALID',
       message,
     });
     for (const variable of ['LIBTORCH', 'LIBTORCH_LIB']) {
-      const error = t.throws(() =>
+      const error = await t.throwsAsync(
         findLibtorch(search({ env }, { vars: { [variable]: libtorch } })),
       );
       t.regex(error.message, new RegExp(`^${variable} does not lead to a usable LibTorch`));
     }
   }
-  t.throws(() => findLibtorch(search({ env }, { vars: { LIBTORCH_USE_PYTORCH: '1' } })), {
+  await t.throwsAsync(findLibtorch(search({ env }, { vars: { LIBTORCH_USE_PYTORCH: '1' } })), {
     code: 'ERR_LTRP_LIBTORCH_INVALID',
     message: /no Python with torch/,
   });
@@ -149,7 +149,7 @@ test('implicit and wrong is skipped, with its reason; nothing at all names every
     version: '2.1.0',
   });
   const vars = { VIRTUAL_ENV: path.join(folder, 'venv') };
-  const error = t.throws(() => findLibtorch(search({ env }, { vars })), {
+  const error = await t.throwsAsync(findLibtorch(search({ env }, { vars })), {
     code: 'ERR_LTRP_LIBTORCH_NOT_FOUND',
   });
   t.regex(error.message, /ltrp libtorch install/);
@@ -158,13 +158,13 @@ test('implicit and wrong is skipped, with its reason; nothing at all names every
     t.true(error.message.includes(source), source);
   }
   const cache = await makeLibtorch(path.join(folder, 'home/.cache/ltrp/libtorch/2.13.0-cpu'));
-  const decision = decideLibtorch(search({ env }, { vars }));
+  const decision = await decideLibtorch(search({ env }, { vars }));
   t.is(decision.chosen?.root, cache);
   t.is(decision.candidates.find((item) => item.path === old)?.verdict, 'refused');
 });
 
-test('musl is refused before anything is looked at', (t) => {
-  const { candidates, error } = decideLibtorch(search(t.context, { musl: true }));
+test('musl is refused before anything is looked at', async (t) => {
+  const { candidates, error } = await decideLibtorch(search(t.context, { musl: true }));
   t.is(error?.code, 'ERR_LTRP_LIBTORCH_UNSUPPORTED');
   t.regex(error?.message ?? '', /musl/);
   t.deepEqual(candidates, []);
@@ -173,8 +173,8 @@ test('musl is refused before anything is looked at', (t) => {
 test('building needs headers, running does not', async (t) => {
   const { folder, env } = t.context;
   const bare = await makeLibtorch(path.join(folder, 'bare'), { headers: false });
-  t.is(findLibtorch(search({ env }, { explicit: bare })).includeFolder, null);
-  t.throws(() => findLibtorch(search({ env }, { explicit: bare, needHeaders: true })), {
+  t.is((await findLibtorch(search({ env }, { explicit: bare }))).includeFolder, null);
+  await t.throwsAsync(findLibtorch(search({ env }, { explicit: bare, needHeaders: true })), {
     message: /headers/,
   });
 });
@@ -183,7 +183,7 @@ test('a damaged file of `ltrp libtorch use` is named', async (t) => {
   const { folder, env } = t.context;
   await mkdir(path.join(folder, 'home/.config/ltrp'), { recursive: true });
   await writeFile(path.join(folder, 'home/.config/ltrp/libtorch.json'), '{"path":');
-  t.throws(() => findLibtorch(search({ env })), {
+  await t.throwsAsync(findLibtorch(search({ env })), {
     code: 'ERR_LTRP_LIBTORCH_INVALID',
     message: /^ltrp libtorch use .*libtorch\.json/,
   });
@@ -230,7 +230,7 @@ test('install: from the archive when pip is not there, once for two at the same 
   t.is(results[0].path, target);
   t.true(inspectLibtorch(target).ok);
   t.deepEqual(await readdir(path.dirname(target)), ['2.13.0-cpu']);
-  t.is(findLibtorch(search({ env })).source, 'cache');
+  t.is((await findLibtorch(search({ env }))).source, 'cache');
 });
 
 test('install: wrong checksum, wrong version and a truncated archive are refused and leave nothing', async (t) => {
@@ -367,26 +367,41 @@ test('one process, one LibTorch: another one asked for later, or opened before b
     import { libraryName } from ${url('libtorch-inspect')};
     import { coreFiles } from ${url('paths')};
     const codes = [];
-    const attempt = (work) => {
-      try { work(); codes.push('loaded'); } catch (error) { codes.push(error.code); }
+    const attempt = async (work) => {
+      try { await work(); codes.push('loaded'); } catch (error) { codes.push(error.code); }
     };
     if (process.argv[2] === 'before') {
-      const { libFolder } = findLibtorch({ accept: coreFiles() });
+      const { libFolder } = await findLibtorch({ accept: coreFiles() });
       const copy = ${JSON.stringify(path.join(folder, libraryName('c10')))};
       copyFileSync(libFolder + '/' + libraryName('c10'), copy);
-      loadBootstrap().preload([copy]);
-      attempt(() => loadCore());
+      await loadBootstrap().preload([copy]);
+      await attempt(() => loadCore());
+    } else if (process.argv[2] === 'together') {
+      let turns = 0;
+      const ticking = setInterval(() => (turns += 1), 1);
+      const places = ['/nowhere', undefined, undefined, '/nowhere'];
+      const loads = places.map((libtorch) => loadCore({ libtorch }));
+      const settled = await Promise.allSettled(loads);
+      clearInterval(ticking);
+      codes.push(...settled.map(({ reason }) => reason?.code ?? 'loaded'));
+      codes.push(settled[1].value === settled[2].value ? 'same' : 'two cores', turns >= 10 ? 'free' : 'blocked: ' + turns);
     } else {
-      attempt(() => loadCore({ libtorch: '/nowhere' }));
-      attempt(() => loadCore());
-      attempt(() => loadCore({ libtorch: loadedCore().libtorch.root }));
-      attempt(() => loadCore({ libtorch: '/nowhere' }));
+      await attempt(() => loadCore({ libtorch: '/nowhere' }));
+      await attempt(() => loadCore());
+      await attempt(() => loadCore({ libtorch: loadedCore().libtorch.root }));
+      await attempt(() => loadCore({ libtorch: '/nowhere' }));
     }
     console.log(codes.join());
     `,
   );
   const before = await run(process.execPath, [script, 'before']);
   t.is(before.stdout.trim(), 'ERR_LTRP_LIBTORCH_CONFLICT');
+  // Opening LibTorch takes more than 100 ms; timers of 1 ms go on meanwhile.
+  const together = await run(process.execPath, [script, 'together']);
+  t.is(
+    together.stdout.trim(),
+    'ERR_LTRP_LIBTORCH_INVALID,loaded,loaded,ERR_LTRP_LIBTORCH_INVALID,same,free',
+  );
   const after = await run(process.execPath, [script, 'after']);
   t.is(after.stdout.trim(), 'ERR_LTRP_LIBTORCH_INVALID,loaded,loaded,ERR_LTRP_LIBTORCH_CONFLICT');
 });

@@ -77,6 +77,7 @@ test('each first call that needs LibTorch rejects with what was tried and the co
       ranker: () => ltrp.PatchRanker.load('tiny'),
       mae: () => ltrp.MaskedAutoencoder.load('tiny'),
       readImages: () => ltrp.readImages(['demo/photos/tiger.jpg'], { size: 224 }),
+      readNothing: () => ltrp.readImages(['/nowhere.jpg'], { size: 224 }),
       selectPatches: () => ltrp.selectPatches(images, logits, { keepRatio: 0.5 }),
       rankAgreement: () => ltrp.rankAgreement(logits, logits, [1, 16]),
       rankingLoss: () => ltrp.rankingLoss('listMle', logits, logits, [1, 16]),
@@ -94,7 +95,7 @@ test('each first call that needs LibTorch rejects with what was tried and the co
   const results = Object.entries(
     result as Record<string, { name: string; code: string; message: string }>,
   );
-  t.is(results.length, 7);
+  t.is(results.length, 8);
   for (const [name, error] of results) {
     t.is(error.name, 'LtrpError', `${name}: ${JSON.stringify(error)}`);
     t.is(error.code, 'ERR_LTRP_LIBTORCH_NOT_FOUND', name);
@@ -109,7 +110,7 @@ test('each first call that needs LibTorch rejects with what was tried and the co
 });
 
 test('once LibTorch is there, the next call in the same process works', async (t) => {
-  const { root } = findLibtorch({ accept: coreFiles() });
+  const { root } = await findLibtorch({ accept: coreFiles() });
   const result = await program(
     `
     import { PatchRanker } from 'ltrp';
@@ -150,12 +151,12 @@ test('an unsupported minor names itself and the supported ones', async (t) => {
     version: '2.6.0',
   });
   const search = { accept, env, systemFolders: [], musl: false };
-  const { error, candidates } = decideLibtorch(search);
+  const { error, candidates } = await decideLibtorch(search);
   t.is(error?.code, 'ERR_LTRP_LIBTORCH_NOT_FOUND');
   const reason = 'it is LibTorch 2.6.0 (cpu), this installation has a core for 2.13-cpu, 2.14-cpu';
   t.is(candidates.find((item) => item.path === old)?.reason, reason);
   t.true(error?.message.includes(reason));
-  t.throws(() => findLibtorch({ ...search, explicit: old }), {
+  await t.throwsAsync(findLibtorch({ ...search, explicit: old }), {
     code: 'ERR_LTRP_LIBTORCH_INVALID',
     message:
       /it is LibTorch 2\.6\.0 \(cpu\), this installation has a core for 2\.13-cpu, 2\.14-cpu/,
@@ -171,21 +172,21 @@ test('cores for several minors lie side by side: the newest pair of LibTorch and
   for (const version of ['2.12.0', '2.13.0', '2.14.1']) {
     await makeLibtorch(path.join(folder, `home/.cache/ltrp/libtorch/${version}-cpu`), { version });
   }
-  const found = (): string => {
+  const found = async (): Promise<string> => {
     const search = { accept: cores(), env, systemFolders: [], musl: false, gpu: false };
-    return findLibtorch(search).version;
+    return (await findLibtorch(search)).version;
   };
   await writeFile(path.join(binaries, 'libltrp_core-2.13-cpu.so'), '');
-  t.is(found(), '2.13.0');
+  t.is(await found(), '2.13.0');
   await writeFile(path.join(binaries, 'libltrp_core-2.14-cpu.so'), '');
-  t.is(found(), '2.14.1');
+  t.is(await found(), '2.14.1');
   await rm(path.join(folder, 'home/.cache/ltrp/libtorch/2.14.1-cpu'), { recursive: true });
-  t.is(found(), '2.13.0');
+  t.is(await found(), '2.13.0');
 });
 
 test('a core of another minor beside the right one is not opened', async (t) => {
   const { folder } = t.context;
-  const real = findLibtorch({ accept: coreFiles() });
+  const real = await findLibtorch({ accept: coreFiles() });
   const core = coreFiles().find(
     ({ minor, variant }) => minor === real.minor && variant === real.variant,
   );

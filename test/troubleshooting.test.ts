@@ -109,13 +109,13 @@ const provocations: Record<string, Provoke[]> = {
     (place) => command(place, ['libtorch', 'where'], { LIBTORCH: join(place.folder, 'libtorch') }),
   ],
   ERR_LTRP_LIBTORCH_UNSUPPORTED: [
-    () => {
-      throw decideLibtorch({ musl: true, accept: [] }).error as LtrpError;
+    async () => {
+      throw (await decideLibtorch({ musl: true, accept: [] })).error as LtrpError;
     },
   ],
   ERR_LTRP_LIBTORCH_CONFLICT: [
-    ({ folder }) => {
-      loadCore();
+    async ({ folder }) => {
+      await loadCore();
       return PatchRanker.load('tiny', { libtorch: join(folder, 'libtorch') });
     },
   ],
@@ -136,9 +136,7 @@ const provocations: Record<string, Provoke[]> = {
     },
   ],
   ERR_LTRP_LIBTORCH_LOAD: [
-    ({ folder }) => {
-      loadBootstrap().preload([join(folder, 'libtorch', 'lib', 'libc10.so')]);
-    },
+    ({ folder }) => loadBootstrap().preload([join(folder, 'libtorch', 'lib', 'libc10.so')]),
   ],
   ERR_LTRP_DOWNLOAD: [
     async ({ folder, t }) => {
@@ -243,8 +241,8 @@ const provocations: Record<string, Provoke[]> = {
     () => readImages(Array<string>(100_000).fill('photo.jpg'), { size: 16384 }),
   ],
   ERR_LTRP_CANCELLED: [
-    () => {
-      const core = loadCore();
+    async () => {
+      const core = await loadCore();
       const job = new core.Job();
       job.cancel();
       return core.normalizeImages(job, new Uint8Array(3), [1, 1, 1], [0, 0, 0], [1, 1, 1]);

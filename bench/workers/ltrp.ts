@@ -38,7 +38,7 @@ await serve({
   async hello() {
     // Any call loads the core and LibTorch, so that what a load adds to memory is the model's own.
     await rankAgreement(Float32Array.of(1, 2), Float32Array.of(1, 2), [1, 2]);
-    const { torchRuntimeVersion, cpuFeatures, threads } = loadCore().info();
+    const { torchRuntimeVersion, cpuFeatures, threads } = (await loadCore()).info();
     return {
       name: 'ltrp',
       versions: { ltrp: version, LibTorch: torchRuntimeVersion },

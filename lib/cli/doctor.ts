@@ -27,14 +27,16 @@ export interface DoctorReport {
   readonly error: { readonly code: string; readonly message: string } | null;
 }
 
-/** Looks, loads the core, and reports; throws nothing. */
-export function examine(options: { libtorch?: string | undefined } = {}): DoctorReport {
+/** Looks, loads the core, and reports; does not reject. */
+export async function examine(
+  options: { libtorch?: string | undefined } = {},
+): Promise<DoctorReport> {
   const cores = coreFiles();
-  const decision = decideLibtorch({ explicit: options.libtorch, accept: cores });
+  const decision = await decideLibtorch({ explicit: options.libtorch, accept: cores });
   let info: CoreInfo | null = null;
   let error: DoctorReport['error'] = null;
   try {
-    info = loadCore(options).info();
+    info = (await loadCore(options)).info();
   } catch (thrown) {
     const { code, message } = toLtrpError(thrown);
     error = { code, message };
@@ -178,8 +180,8 @@ Exit codes:
   0  the core loads
   1  it does not; the last lines say what to do`,
     )
-    .action((options: { libtorch?: string; json?: true }) => {
-      const report = examine(options);
+    .action(async (options: { libtorch?: string; json?: true }) => {
+      const report = await examine(options);
       process.stdout.write(
         options.json === true ? `${JSON.stringify(report, null, 2)}\n` : print(report),
       );

@@ -111,12 +111,12 @@ function registerWhere(command: Command): void {
     .option('--json', 'print the decision as JSON')
     .option('--build', 'the one that `npm run build` would use')
     .option('--cuda', 'with --build: the one that `npm run build -- --cuda` would use')
-    .action((options: { json?: true; build?: true; cuda?: true }) => {
+    .action(async (options: { json?: true; build?: true; cuda?: true }) => {
       const building = options.build === true;
       const accept = building
         ? buildable.filter(({ variant }) => (variant !== 'cpu') === (options.cuda === true))
         : coreFiles();
-      const { chosen, candidates, error } = decideLibtorch({ accept, needHeaders: building });
+      const { chosen, candidates, error } = await decideLibtorch({ accept, needHeaders: building });
       if (options.json === true) {
         const problem = error === null ? null : { code: error.code, message: error.message };
         const value = { libtorch: chosen, candidates, error: problem };

@@ -54,7 +54,7 @@ export async function trainingCommand<Settings extends TrainingSettings>(
   const settings = stored === null ? given : mergeSettings(command, given, stored);
   if (settings.data === undefined) throw invalid('Name the training pictures with --data.');
 
-  const core = loadCore({ libtorch: settings.libtorch });
+  const core = await loadCore({ libtorch: settings.libtorch });
   if (settings.threads !== undefined) core.setThreads(settings.threads);
   const dataset = await Dataset.open(settings.data);
   if (stored !== null) checkData(dataset, stored);

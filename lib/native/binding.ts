@@ -18,8 +18,11 @@ export type { Drop, LossName, Metric, NativeTransformerConfig };
 
 /** `native/bootstrap`: links no LibTorch. */
 export interface BootstrapBinding {
-  /** Opens shared libraries by absolute path, in order (RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE). Throws with the loader's text. */
-  preload(paths: readonly string[]): void;
+  /**
+   * Opens shared libraries by absolute path, in order (RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE), on a thread of libuv's pool.
+   * Rejects with the loader's text; throws on arguments of another kind.
+   */
+  preload(paths: readonly string[]): Promise<void>;
   /** Absolute paths of all shared objects mapped into this process whose file name starts with `prefix`. */
   mapped(prefix: string): string[];
 }

@@ -5,13 +5,13 @@
  * CONDA_PREFIX, python3), an error instead of a skip when LIBTORCH_USE_PYTORCH=1 asks for it; system folders; the user's
  * cache. What somebody asked for and is wrong is an error; what merely lies around and is wrong is skipped, with its reason.
  */
-import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { LtrpError } from '../errors.js';
 import { librariesOf, missingLibraries } from './libraries.js';
 import { inspectLibtorch, type LibtorchFolder } from './libtorch-inspect.js';
 import { configFolder, libtorchCacheFolder, type Environment } from './paths.js';
+import { torchOfPrefix, torchOfPython3 } from './python-torch.js';
 
 /** Minor releases that the sources build on; the binaries that are there may be fewer. */
 export const supportedMinors: readonly string[] = ['2.13', '2.14'];
@@ -64,12 +64,12 @@ interface Step {
   readonly source: string;
   readonly explicit: boolean;
   /** Looked up only when the search gets there: asking Python takes a process. */
-  readonly folders: () => readonly string[];
+  readonly folders: () => readonly string[] | Promise<readonly string[]>;
   readonly absent: string;
 }
 
-/** The decision with everything that was looked at; throws nothing. */
-export function decideLibtorch(search: LibtorchSearch): LibtorchDecision {
+/** The decision with everything that was looked at; does not reject. */
+export async function decideLibtorch(search: LibtorchSearch): Promise<LibtorchDecision> {
   const env = search.env ?? process.env;
   if (search.musl ?? isMusl()) {
     const message =
@@ -90,7 +90,7 @@ export function decideLibtorch(search: LibtorchSearch): LibtorchDecision {
       candidates.push({ ...common, path: null, verdict: 'unused', reason });
       continue;
     }
-    const folders = step.folders();
+    const folders = await step.folders();
     if (folders.length === 0) {
       candidates.push({ ...common, path: null, verdict: 'absent', reason: step.absent });
     }
@@ -113,9 +113,9 @@ export function decideLibtorch(search: LibtorchSearch): LibtorchDecision {
   return { chosen, candidates, error };
 }
 
-/** As {@link decideLibtorch}; throws ERR_LTRP_LIBTORCH_INVALID, _NOT_FOUND or _UNSUPPORTED. */
-export function findLibtorch(search: LibtorchSearch): Libtorch {
-  const { chosen, error } = decideLibtorch(search);
+/** As {@link decideLibtorch}; rejects with ERR_LTRP_LIBTORCH_INVALID, _NOT_FOUND or _UNSUPPORTED. */
+export async function findLibtorch(search: LibtorchSearch): Promise<Libtorch> {
+  const { chosen, error } = await decideLibtorch(search);
   if (chosen !== null) return chosen;
   throw error ?? new LtrpError('ERR_LTRP_INTERNAL', 'The search for LibTorch gave no answer.');
 }
@@ -184,12 +184,12 @@ function searchSteps(search: LibtorchSearch, env: Environment): Step[] {
     add('LIBTORCH_USE_PYTORCH', true, () => pythonFolders(env), 'no Python with torch was found');
   }
   add('ltrp libtorch use', selected !== null, one(selected ?? undefined));
-  add('VIRTUAL_ENV', false, () => prefixFolders(env['VIRTUAL_ENV']), 'not set, or without torch');
-  add('CONDA_PREFIX', false, () => prefixFolders(env['CONDA_PREFIX']), 'not set, or without torch');
+  add('VIRTUAL_ENV', false, () => torchOfPrefix(env['VIRTUAL_ENV']), 'not set, or without torch');
+  add('CONDA_PREFIX', false, () => torchOfPrefix(env['CONDA_PREFIX']), 'not set, or without torch');
   add(
     'python3',
     false,
-    () => python3Folders(env),
+    () => torchOfPython3(env),
     'python3 is not on the PATH, or has no torch installed',
   );
   add('system', false, () => search.systemFolders ?? systemFolders());
@@ -228,50 +228,14 @@ function selectedLibtorch(env: Environment): string | null {
   }
 }
 
-function pythonFolders(env: Environment): string[] {
+async function pythonFolders(env: Environment): Promise<string[]> {
   return [
     ...new Set([
-      ...prefixFolders(env['VIRTUAL_ENV']),
-      ...prefixFolders(env['CONDA_PREFIX']),
-      ...python3Folders(env),
+      ...torchOfPrefix(env['VIRTUAL_ENV']),
+      ...torchOfPrefix(env['CONDA_PREFIX']),
+      ...(await torchOfPython3(env)),
     ]),
   ];
-}
-
-/** `lib/python3.x/site-packages/torch` folders of a Python prefix, and the prefix itself (conda's own libtorch). */
-function prefixFolders(prefix: string | undefined): string[] {
-  if (prefix === undefined || prefix === '') return [];
-  const found: string[] = [];
-  for (const name of listFolder(path.join(prefix, 'lib'))) {
-    if (!/^python3\.\d+$/.test(name)) continue;
-    const folder = path.join(prefix, 'lib', name, 'site-packages', 'torch');
-    if (listFolder(folder).length > 0) found.push(folder);
-  }
-  if (listFolder(path.join(prefix, 'lib')).some((name) => name.startsWith('libtorch_cpu.'))) {
-    found.push(prefix);
-  }
-  return found;
-}
-
-// Finds the package without importing it. The empty entry of sys.path is the working folder, where anything may lie.
-const locateTorch = `
-import sys
-sys.path = [p for p in sys.path if p]
-import importlib.util, os
-s = importlib.util.find_spec('torch')
-print(os.path.dirname(s.origin) if s and s.origin else '')
-`;
-
-function python3Folders(env: Environment): string[] {
-  const result = spawnSync('python3', ['-c', locateTorch], {
-    env: env,
-    encoding: 'utf8',
-    timeout: 15_000,
-    stdio: ['ignore', 'pipe', 'ignore'],
-  });
-  if (result.status !== 0) return [];
-  const folder = result.stdout.trim();
-  return folder === '' ? [] : [folder];
 }
 
 function systemFolders(): string[] {

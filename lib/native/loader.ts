@@ -19,16 +19,38 @@ interface LoadedCore {
 
 let loaded: LoadedCore | undefined;
 
+/** The load that is under way. */
+let loading:
+  { readonly explicit: string | undefined; readonly result: Promise<LoadedCore> } | undefined;
+
 /**
- * The core, loaded at the first call.
+ * The core, loaded at the first call. LibTorch is searched for and opened beside the event loop; calls in the meantime wait for
+ * the same load. After a failure the next call tries again.
  *
  * @throws LtrpError ERR_LTRP_NOT_BUILT (a binary is missing), ERR_LTRP_LIBTORCH_* (see libtorch.ts), ERR_LTRP_LIBTORCH_CONFLICT
  * (another copy is in the process already), ERR_LTRP_CORE_LOAD (the dynamic loader refused), ERR_LTRP_SYSTEM_TOO_OLD (glibc or
  * libstdc++).
  */
-export function loadCore(options: { libtorch?: string | undefined } = {}): CoreBinding {
-  if (loaded === undefined) loaded = load(options.libtorch);
-  else if (options.libtorch !== undefined) checkSame(options.libtorch, loaded.libtorch);
+export async function loadCore(
+  options: { libtorch?: string | undefined } = {},
+): Promise<CoreBinding> {
+  const explicit = options.libtorch;
+  while (loaded === undefined) {
+    if (loading === undefined) {
+      loading = { explicit, result: load(explicit) };
+      try {
+        loaded = await loading.result;
+      } finally {
+        loading = undefined;
+      }
+    } else if (loading.explicit === explicit) {
+      await loading.result;
+    } else {
+      // Somebody else's choice: if it loads, ours is compared with it, if not, ours is tried.
+      await loading.result.catch(() => undefined);
+    }
+  }
+  if (explicit !== undefined) checkSame(explicit, loaded.libtorch);
   return loaded.binding;
 }
 
@@ -39,11 +61,11 @@ export function loadedCore(): { libtorch: Libtorch; corePath: string } | null {
     : { libtorch: loaded.libtorch, corePath: path.resolve(loaded.corePath) };
 }
 
-function load(explicit: string | undefined): LoadedCore {
+async function load(explicit: string | undefined): Promise<LoadedCore> {
   const bootstrap = loadBootstrap();
   const cores = coreFiles();
   if (cores.length === 0) throw notBuilt('libltrp_core-<minor>-<variant>.so');
-  const libtorch = findLibtorch({ explicit, accept: cores });
+  const libtorch = await findLibtorch({ explicit, accept: cores });
   const core = cores.find(
     (file) => file.minor === libtorch.minor && file.variant === libtorch.variant,
   );
@@ -59,7 +81,7 @@ function load(explicit: string | undefined): LoadedCore {
     }
   }
   try {
-    bootstrap.preload(librariesOf(libtorch).preload);
+    await bootstrap.preload(librariesOf(libtorch).preload);
   } catch (error) {
     throw loadFailure(
       `LibTorch ${libtorch.version} in ${libtorch.root} (from: ${libtorch.source})`,

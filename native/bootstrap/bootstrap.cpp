@@ -7,8 +7,10 @@
 #include <napi.h>
 
 #include <cstdlib>
+#include <mutex>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #if defined(__linux__)
@@ -29,29 +31,78 @@ Napi::Error coded_error(Napi::Env env, const char* code, const std::string& mess
 // While it exists, an OpenMP runtime that is opened learns to let waiting threads sleep. By default they
 // spin, and as soon as the processor has anything else to do (decoding, the JavaScript thread, another
 // process) the spinning holds up the very thread that is waited for: a call of 60 ms took seconds. What the
-// user has set wins. The runtime reads the variable once, so it is taken away again and child processes do
-// not inherit it.
+// user has set wins. The runtime reads the variable once, when it is opened, so it is taken away again: only
+// child processes that are started meanwhile inherit it. Made and destroyed on the JavaScript thread, where
+// Node itself changes the environment; of several at a time (workers) the last one takes it away.
 class PassiveWaiting {
  public:
   PassiveWaiting() {
-    if (std::getenv(kPolicy) != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr) return;
-    set_ = setenv(kPolicy, "passive", 0) == 0;
+    const std::lock_guard lock(mutex());
+    if (holders() == 0 && (std::getenv(kPolicy) != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr)) {
+      return;
+    }
+    if (holders() == 0 && setenv(kPolicy, "passive", 0) != 0) return;
+    ++holders();
+    holds_ = true;
   }
   ~PassiveWaiting() {
-    if (set_) unsetenv(kPolicy);
+    if (!holds_) return;
+    const std::lock_guard lock(mutex());
+    if (--holders() == 0) unsetenv(kPolicy);
   }
   PassiveWaiting(const PassiveWaiting&) = delete;
   PassiveWaiting& operator=(const PassiveWaiting&) = delete;
 
  private:
   static constexpr const char* kPolicy = "OMP_WAIT_POLICY";
-  bool set_ = false;
+  static std::mutex& mutex() {
+    static std::mutex instance;
+    return instance;
+  }
+  static int& holders() {
+    static int count = 0;
+    return count;
+  }
+  bool holds_ = false;
 };
 
-// preload(paths): RTLD_NOW so that an incomplete LibTorch fails here, with the loader's text, and not in the
-// middle of a computation; RTLD_LOCAL so that its symbols do not reach other addons; RTLD_NODELETE because it
-// does not survive dlclose.
-void preload(const Napi::CallbackInfo& info) {
+// Opens libraries on a thread of libuv's pool: LibTorch takes a tenth of a second from memory and seconds
+// from a disk, most of it registering its operators, and JavaScript goes on meanwhile. RTLD_NOW so that an
+// incomplete LibTorch fails here, with the loader's text, and not in the middle of a computation; RTLD_LOCAL
+// so that its symbols do not reach other addons; RTLD_NODELETE because it does not survive dlclose.
+class Preload : public Napi::AsyncWorker {
+ public:
+  Preload(Napi::Env env, std::vector<std::string> paths)
+      : AsyncWorker(env, "ltrp.preload"), result_(env), paths_(std::move(paths)) {}
+
+  Napi::Promise promise() const { return result_.Promise(); }
+
+ protected:
+  void Execute() override {
+    for (const std::string& path : paths_) {
+      if (dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) == nullptr) {
+        const char* reason = dlerror();  // of this thread
+        SetError("Cannot open " + path + ": " + (reason != nullptr ? reason : "unknown reason"));
+        return;
+      }
+    }
+  }
+  // A worker that is being terminated takes no results; nobody is left to be told.
+  void OnOK() override try { result_.Resolve(Env().Undefined()); } catch (const Napi::Error&) {
+  }
+  void OnError(const Napi::Error& error) override try {
+    result_.Reject(coded_error(Env(), "ERR_LTRP_LIBTORCH_LOAD", error.Message()).Value());
+  } catch (const Napi::Error&) {
+  }
+
+ private:
+  PassiveWaiting waiting_;
+  Napi::Promise::Deferred result_;
+  std::vector<std::string> paths_;
+};
+
+// preload(paths): a promise.
+Napi::Value preload(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (info.Length() != 1 || !info[0].IsArray()) {
     throw coded_error(env, "ERR_LTRP_INVALID_ARGUMENT", "preload(paths) takes an array of absolute paths.");
@@ -65,14 +116,10 @@ void preload(const Napi::CallbackInfo& info) {
     }
     paths.push_back(item.As<Napi::String>().Utf8Value());
   }
-  const PassiveWaiting waiting;
-  for (const std::string& path : paths) {
-    if (dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) == nullptr) {
-      const char* reason = dlerror();
-      throw coded_error(env, "ERR_LTRP_LIBTORCH_LOAD",
-                        "Cannot open " + path + ": " + (reason != nullptr ? reason : "unknown reason"));
-    }
-  }
+  auto* worker = new Preload(env, std::move(paths));  // deletes itself when it is done
+  const Napi::Promise promise = worker->promise();
+  worker->Queue();
+  return promise;
 }
 
 void collect(std::string_view path, std::string_view prefix, std::vector<std::string>* found) {

@@ -14,7 +14,7 @@ import { root, run, runPackage, say, SetupError, step } from './say.mjs';
 export async function ensureLibtorch({ device = 'cpu', variant = 'cpu', buildOnly = false } = {}) {
   const libtorch = await importBuilt('native/libtorch.js');
   const accept = libtorch.buildable.filter((item) => item.variant === variant);
-  let decision = libtorch.decideLibtorch({ accept, needHeaders: true });
+  let decision = await libtorch.decideLibtorch({ accept, needHeaders: true });
   if (decision.error?.code === 'ERR_LTRP_LIBTORCH_NOT_FOUND') {
     const { installLibtorch } = await importBuilt('native/libtorch-install.js');
     let shown = 0;
@@ -26,7 +26,7 @@ export async function ensureLibtorch({ device = 'cpu', variant = 'cpu', buildOnl
     await step('Fetching LibTorch', () =>
       installLibtorch({ log: say, onProgress, device, buildOnly }),
     );
-    decision = libtorch.decideLibtorch({ accept, needHeaders: true });
+    decision = await libtorch.decideLibtorch({ accept, needHeaders: true });
   }
   if (decision.error !== null) throw decision.error;
   return decision.chosen;

@@ -132,8 +132,8 @@ test('the manifest names files that are there, and the programs can be executed'
   t.true(imported.has('sharp'));
 });
 
-test('nothing in it names a folder of the machine that built it', (t) => {
-  const own = [repository.replace(/\/$/, ''), homedir(), cpuLibtorch()].filter(
+test('nothing in it names a folder of the machine that built it', async (t) => {
+  const own = [repository.replace(/\/$/, ''), homedir(), await cpuLibtorch()].filter(
     (folder) => folder.length > 1,
   );
   const found = files.filter((name) => {
@@ -179,8 +179,8 @@ test('the notices carry the licences of what is compiled in', (t) => {
 const binaries = ['ltrp.node', 'libltrp_core-2.13-cpu.so'];
 const onLinux = process.platform === 'linux' ? test : test.skip;
 
-onLinux('the binaries ask for no newer glibc and libstdc++ than the package says', (t) => {
-  const libtorch = join(cpuLibtorch(), 'lib');
+onLinux('the binaries ask for no newer glibc and libstdc++ than the package says', async (t) => {
+  const libtorch = join(await cpuLibtorch(), 'lib');
   for (const name of binaries) {
     const file = join(unpacked, 'prebuilds/linux-x64', name);
     t.deepEqual(newerSymbols(file, name === 'ltrp.node' ? null : libtorch), [], name);
@@ -192,12 +192,12 @@ onLinux('the binaries ask for no newer glibc and libstdc++ than the package says
   t.is(neededVersions(join(libtorch, 'libtorch_cpu.so'))['GLIBC'], limits.GLIBC);
 });
 
-onLinux('so does the CUDA core, where it is built', (t) => {
+onLinux('so does the CUDA core, where it is built', async (t) => {
   const core = ['cuda-package/Release', 'Release']
     .map((name) => join(repository, 'build', name, 'libltrp_core-2.14-cu130.so'))
     .find((file) => existsSync(file));
   const accept = [{ minor: '2.14', variant: 'cu130' }];
-  const { chosen } = decideLibtorch({ accept, needHeaders: true });
+  const { chosen } = await decideLibtorch({ accept, needHeaders: true });
   if (core === undefined || chosen === null) {
     t.log('skipped: the CUDA core is not built here');
     t.pass();

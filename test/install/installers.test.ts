@@ -181,7 +181,7 @@ test.serial('a path with spaces, quotes and letters beyond ASCII, also for LibTo
   succeeded(t, await npm(['install', '--prefer-offline', tarball], { cwd: folder }));
   const cache = join(folder, 'mein cache');
   await mkdir(join(cache, 'ltrp/libtorch'), { recursive: true });
-  await symlink(cpuLibtorch(), join(cache, 'ltrp/libtorch/2.13.0-cpu'));
+  await symlink(await cpuLibtorch(), join(cache, 'ltrp/libtorch/2.13.0-cpu'));
   await ranks(t, folder, { env: { XDG_CACHE_HOME: cache } });
 });
 
@@ -369,7 +369,7 @@ compiles(
     const env = {
       LTRP_BUILD_FROM_SOURCE: '1',
       LTRP_BUILD_JOBS: process.env['LTRP_BUILD_JOBS'],
-      LIBTORCH: cpuLibtorch(),
+      LIBTORCH: await cpuLibtorch(),
     };
     const args = ['install', '--prefer-offline', '--foreground-scripts', tarball];
     succeeded(t, await npm(args, { cwd: folder, env }));
@@ -415,7 +415,7 @@ test.serial(
       return report.cores.map(({ minor, variant }) => `${minor}-${variant}`);
     };
     t.deepEqual(await doctor(), ['2.13-cpu', '2.14-cu130']);
-    const { chosen } = decideLibtorch({ accept: [{ minor: '2.14', variant: 'cu130' }] });
+    const { chosen } = await decideLibtorch({ accept: [{ minor: '2.14', variant: 'cu130' }] });
     if (chosen === null) t.log('skipped: no complete CUDA build of LibTorch to load it with');
     else {
       const outcome = await run(process.execPath, ['rank.mjs'], {
@@ -442,7 +442,7 @@ test.serial(
 async function readableLibtorch(into: string): Promise<string> {
   if (existsSync(into)) return into;
   await mkdir(into);
-  const from = join(cpuLibtorch(), 'lib');
+  const from = join(await cpuLibtorch(), 'lib');
   const linked = await run('cp', ['--recursive', '--link', from, into], { cwd: dirname(into) });
   if (linked.code !== 0) await cp(from, join(into, 'lib'), { recursive: true });
   await writeFile(join(into, 'build-version'), '2.13.0+cpu\n');

@@ -157,8 +157,8 @@ export async function rankInWorkingTree(): Promise<Ranking> {
 }
 
 /** The LibTorch that the package's core is for. */
-export function cpuLibtorch(): string {
-  const { chosen, error } = decideLibtorch({ accept: [{ minor: '2.13', variant: 'cpu' }] });
+export async function cpuLibtorch(): Promise<string> {
+  const { chosen, error } = await decideLibtorch({ accept: [{ minor: '2.13', variant: 'cpu' }] });
   if (chosen === null) throw error ?? new Error('There is no LibTorch 2.13.');
   return chosen.root;
 }

@@ -4,8 +4,8 @@ import type { NativeTensor, NativeWeights } from '../../lib/native/binding.js';
 import { runJob } from '../../lib/native/job.js';
 import { loadCore } from '../../lib/native/loader.js';
 
-export function readWeights(path: string, kind: 'mae' | 'ranker'): Promise<NativeWeights> {
-  const core = loadCore({});
+export async function readWeights(path: string, kind: 'mae' | 'ranker'): Promise<NativeWeights> {
+  const core = await loadCore({});
   return runJob(core, {}, (job) => core.readWeights(job, path, { kind }));
 }
 
