@@ -114,7 +114,7 @@ Exit codes:
         return;
       }
       process.stdout.write(
-        `${String(conversion.tensors)} tensors of ${shortPath(input)}, whose names are those of ${namings[conversion.naming] ?? conversion.naming}, ` +
+        `${String(conversion.tensors)} tensors of ${shortPath(input)} (names of ${namings[conversion.naming] ?? conversion.naming}) ` +
           `written to ${conversion.files.map(shortPath).join(' and ')} as ${type} (${(bytes / 2 ** 20).toFixed(1)} MiB)\n`,
       );
     });
