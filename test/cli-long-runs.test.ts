@@ -1,7 +1,9 @@
 /** Runs of the command on many pictures: what they hold in memory, and what is on disk whatever ends them. */
 import { randomBytes } from 'node:crypto';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
-import { link, mkdir, mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
+import { link, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -10,7 +12,7 @@ import sharp from 'sharp';
 import type { RankResult } from '../lib/cli/rank.js';
 import { jsonLines, ltrp, startLtrp } from './support/command.js';
 import { smallMae, writeRanker } from './support/models.js';
-import { temporaryFolder } from './support/paths.js';
+import { repository, temporaryFolder } from './support/paths.js';
 
 const test = anyTest as TestFn<{ folder: string; photos: string; token: string }>;
 const count = 400;
@@ -171,6 +173,34 @@ test.serial('lines of an earlier run stay until there is a result', async (t) =>
   t.deepEqual(named(), ['1.jpg']);
   t.is((await rank(join(photos, '2.jpg'))).code, 0);
   t.deepEqual(named(), ['2.jpg']);
+});
+
+// A limit on the size of files stands in for a full disk: the write ends in the middle of a line.
+test.serial('a full disk leaves whole lines, and says so', async (t) => {
+  const out = await temporaryFolder(t);
+  const program = `
+    import { OutputFolder } from ${JSON.stringify(join(repository, 'lib/cli/output-folder.ts'))};
+    const file = new OutputFolder(${JSON.stringify(out)}).lines('a.jsonl');
+    try {
+      for (let i = 0; i < 20; i++) await file.append(JSON.stringify({ image: 'x'.repeat(1000) }));
+    } catch (error) {
+      process.stdout.write(error.code + ' ' + error.message);
+    }
+    await file.close();`;
+  const script = join(out, 'program.mts');
+  await writeFile(script, program);
+  const node = [process.execPath, '--import=tsx', script];
+  const child = spawn('bash', ['-c', 'ulimit -f 8; exec "$@"', 'bash', ...node], {
+    cwd: repository,
+  });
+  let said = '';
+  child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()));
+  await once(child, 'close');
+  const file = join(out, 'a.jsonl');
+  t.regex(said, /^ERR_LTRP_FILE_WRITE .*a\.jsonl cannot be written: EFBIG/);
+  const { results, rest } = lines(file);
+  t.is(rest, '');
+  t.is(results.length, Math.floor(8192 / 1013));
 });
 
 // Before the command listens, the system's own end of a process; afterwards its own. Never an error, least of all a stack.
