@@ -116,6 +116,26 @@ test.serial('with --json the command ranks no faster than its output is read', a
   t.is(lines(file).results.length, count);
 });
 
+test.serial('Ctrl-C ends a command whose output nobody reads', async (t) => {
+  const { photos, token } = t.context;
+  const out = await temporaryFolder(t);
+  const args = ['rank', photos, '--model', token, '--json', '--out', out];
+  const { child, outcome } = startLtrp(args);
+  child.stdout?.pause();
+  const file = join(out, 'rank.jsonl');
+  await until(() => lines(file).results.length > 20);
+  let stderr = '';
+  child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+  child.kill('SIGINT');
+  await until(() => stderr.includes('Interrupted; '));
+  // As jq does, which Ctrl-C ends too.
+  child.stdout?.destroy();
+  t.is((await outcome).code, 130);
+  const done = lines(file).results.length;
+  t.is(stderr, `ltrp: Interrupted; ${String(done)} of 400 images were done.\n`);
+  t.is(await figures(t, join(out, 'index.html')), done);
+});
+
 test.serial('a killed run leaves whole lines and whole pages', async (t) => {
   const { photos, token } = t.context;
   const out = await temporaryFolder(t);

@@ -54,7 +54,7 @@ Examples:
 async function main(): Promise<void> {
   // A reader that has seen enough (| head) closes the pipe; that is no error of ours.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(exitCodes.ok);
+    if (error.code === 'EPIPE') process.exit(interruption()?.exitCode ?? exitCodes.ok);
     throw error;
   });
   const program = buildProgram();

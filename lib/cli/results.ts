@@ -100,8 +100,11 @@ export function commonCells(
   return [shortPath(image), `${String(width)} x ${String(height)}`, gridCell(grid)];
 }
 
-/** Writes to standard output no faster than it is read. */
+/** Writes to standard output no faster than it is read; Ctrl-C ends the waiting, what is written goes out all the same. */
 async function print(text: string): Promise<void> {
-  if (process.stdout.write(text)) return;
-  await once(process.stdout, 'drain', { signal: interruptSignal() });
+  const signal = interruptSignal();
+  if (process.stdout.write(text) || signal.aborted) return;
+  await once(process.stdout, 'drain', { signal }).catch((error: unknown) => {
+    if (!signal.aborted) throw error;
+  });
 }
