@@ -329,7 +329,10 @@ test('convert writes a file that ranks the same', async (t) => {
     /^\d+ tensors of .*token\.safetensors \(names of this project\) written to /,
   );
   const embedded = await ltrp(['convert', smallMae, join(out, 'm.onnx'), '--kind', 'mae']);
-  t.regex(embedded.stdout, /hf-v5 \(names of files that transformers 5 saved\) written to .*m\.onnx as float32 \(/);
+  t.regex(
+    embedded.stdout,
+    /hf-v5 \(names of files that transformers 5 saved\) written to .*m\.onnx as float32 \(/,
+  );
   const wrong = await ltrp(['convert', token, join(out, 'x.safetensors'), '--kind', 'mae']);
   t.is(wrong.code, 1);
   t.regex(wrong.stderr, /ERR_LTRP_CHECKPOINT_CONTENT/);
