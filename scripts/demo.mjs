@@ -42,16 +42,19 @@ console.log(`  ranker and teacher loaded in ${time(milliseconds(loadStart))}`);
 const folder = join(root, 'demo', 'photos');
 const photos = (await readdir(folder)).filter((name) => name.endsWith('.jpg')).sort();
 const out = new OutputFolder(values.out);
-const pages = new ReportPages({
-  title: 'Which patches matter',
-  description:
-    'Photographs ranked by the embedded ranker, beside the opinion of the embedded teacher it learned from; no labels anywhere.',
-  keepRatio,
-  notes: [
-    'Sources and licences of the photographs: demo/photos/CREDITS.md. They were among the training photographs of the ' +
-      'embedded models; figures on held-out pictures are in models/README.md.',
-  ],
-});
+const pages = new ReportPages(
+  {
+    title: 'Which patches matter',
+    description:
+      'Photographs ranked by the embedded ranker, beside the opinion of the embedded teacher it learned from; no labels anywhere.',
+    keepRatio,
+    notes: [
+      'Sources and licences of the photographs: demo/photos/CREDITS.md. They were among the training photographs of the ' +
+        'embedded models; figures on held-out pictures are in models/README.md.',
+    ],
+  },
+  out,
+);
 
 const rows = [['photo', 'patches', 'kept', 'tau', 'read', 'rank', 'select', 'teacher']];
 const taus = [];
@@ -94,7 +97,7 @@ for (const name of photos) {
   const stem = name.replace(/\.jpg$/, '');
   await out.write(`${stem}-heat.png`, await heatMapPicture(shown, grid, logits));
   await out.write(`${stem}-kept.png`, await keptPicture(shown, grid, indices));
-  pages.add({
+  await pages.add({
     name,
     width,
     height,
@@ -115,4 +118,4 @@ console.log(
 console.log(
   `mean tau ${(taus.reduce((a, b) => a + b, 0) / taus.length).toFixed(2)}; kept: share ${keepRatio}.`,
 );
-console.log(`\nOpen ${await pages.write(out)}`);
+console.log(`\nOpen ${await pages.finish()}`);

@@ -7,9 +7,12 @@ import anyTest, { type TestFn } from 'ava';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import sharp from 'sharp';
+import { expandImages } from '../lib/cli/image-arguments.js';
 import type { RankResult } from '../lib/cli/rank.js';
 import type { ReconstructResult } from '../lib/cli/reconstruct.js';
 import type { ScoreResult } from '../lib/cli/score.js';
+import { resolveSource } from '../lib/data/sources.js';
+import { rankFiles, type LtrpError } from '../lib/index.js';
 import { chooseGrid, patchBoxes } from '../lib/patch-grid.js';
 import { jsonLines, ltrp, startLtrp } from './support/command.js';
 import { smallMae, writeRanker } from './support/models.js';
@@ -158,6 +161,47 @@ test('CLS heads rank any picture on their own grid', async (t) => {
   checkTiling(t, result!.boxes, 120, 400);
 });
 
+test('a grid that a CLS head does not have is refused, in the words of the library', async (t) => {
+  const { photos, cls } = t.context;
+  const image = join(photos, 'wide.jpg');
+  for (const [wish, args] of [
+    [{ grid: { rows: 7, columns: 7 } }, ['--grid', '7x7']],
+    [{ patches: 49 }, ['--patches', '49']],
+  ] as const) {
+    const error = await t.throwsAsync<LtrpError>(async () => {
+      for await (const result of rankFiles([image], { ranker: cls, ...wish })) t.fail(result.name);
+    });
+    const { code, stdout, stderr } = await ltrp(['rank', image, '--model', cls, '--json', ...args]);
+    t.is(code, 2);
+    t.is(stdout, '');
+    t.is(stderr, `ltrp: ${error.message} [${error.code}]\n`);
+  }
+});
+
+test('ranking and training take the same files of a folder for pictures', async (t) => {
+  const folder = await temporaryFolder(t);
+  for (const name of [
+    'a.jpg',
+    'b.HEIC',
+    'c.jxl',
+    'd.jp2',
+    'e.svg',
+    'f.TIFF',
+    'g.txt',
+    'h.pdf',
+    'i',
+  ]) {
+    await writeFile(join(folder, name), '');
+  }
+  const taken = ['a.jpg', 'b.HEIC', 'c.jxl', 'd.jp2', 'e.svg', 'f.TIFF'];
+  t.deepEqual((await resolveSource(folder)).names, taken);
+  const { files } = await expandImages([folder]);
+  t.deepEqual(
+    files.map((file) => file.slice(folder.length + 1)),
+    taken,
+  );
+});
+
 test('grids can be asked for', async (t) => {
   const { photos, token } = t.context;
   const run = async (...args: string[]): Promise<RankResult> => {
@@ -279,6 +323,16 @@ test('convert writes a file that ranks the same', async (t) => {
     return jsonLines<RankResult>(ranked)[0]!.scores;
   };
   t.deepEqual(await scores(file), await scores(token));
+  const said = await ltrp(['convert', token, file, '--kind', 'ranker', '--force']);
+  t.regex(
+    said.stdout,
+    /^\d+ tensors of .*token\.safetensors \(names of this project\) written to /,
+  );
+  const embedded = await ltrp(['convert', smallMae, join(out, 'm.onnx'), '--kind', 'mae']);
+  t.regex(
+    embedded.stdout,
+    /hf-v5 \(names of files that transformers 5 saved\) written to .*m\.onnx as float32 \(/,
+  );
   const wrong = await ltrp(['convert', token, join(out, 'x.safetensors'), '--kind', 'mae']);
   t.is(wrong.code, 1);
   t.regex(wrong.stderr, /ERR_LTRP_CHECKPOINT_CONTENT/);
@@ -314,8 +368,10 @@ test('help teaches: every command has a description and examples', async (t) => 
 });
 
 test('a wrong command line exits with 2 and says why', async (t) => {
-  const { photos } = t.context;
+  const { photos, token } = t.context;
   const image = join(photos, 'wide.jpg');
+  const out = await temporaryFolder(t);
+  const training = ['--data', photos, '--out', join(out, 'run')];
   for (const [args, why] of [
     [[], /Usage/],
     [['rnak'], /unknown command.*rank/s],
@@ -329,6 +385,13 @@ test('a wrong command line exits with 2 and says why', async (t) => {
     [['score', image, '--rounds', '0'], /--rounds/],
     [['score', image, '--mask-ratio', '1'], /--mask-ratio/],
     [['convert', 'a', 'b'], /--kind/],
+    // What only the library knows.
+    [['convert', token, join(out, 'x.txt'), '--kind', 'ranker'], /must end in \.safetensors/],
+    [['convert', token, join(out, 'x.onnx'), '--kind', 'ranker', '--type', 'float16'], /float32/],
+    [['rank', image, '--model', token, '--device', 'foo'], /device must be one of/],
+    [['train', ...training], /--teacher/],
+    [['pretrain', '--out', join(out, 'run')], /--data/],
+    [['libtorch', 'install', '--build-only'], /goes with --cuda/],
   ] as const) {
     const { code, stdout, stderr } = await ltrp(args);
     t.is(code, 2, `${args.join(' ')}: ${stderr}`);

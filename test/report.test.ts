@@ -6,7 +6,7 @@ import { pathToFileURL } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import { chromium, type Browser, type Page } from 'playwright-core';
 import { reportPage, type Report } from '../lib/cli/report/page.js';
-import { pageImage } from '../lib/cli/report/pictures.js';
+import { pageImage, reconstructionPicture } from '../lib/cli/report/pictures.js';
 import { temporaryFolder } from './support/paths.js';
 import { picturePixels } from './support/pictures.js';
 
@@ -226,4 +226,57 @@ inBrowser(title('a hundred pictures are redrawn within a frame or two'), async (
   })()`);
   t.log(`${milliseconds.toFixed(1)} ms a redraw`);
   t.true(milliseconds < 50);
+});
+
+test('the error of a reconstruction is that of its definition, in raw and in normalised targets', async (t) => {
+  const [rows, columns, p] = [3, 4, 8];
+  const [width, height] = [columns * p, rows * p];
+  // Far from 0, where a variance from the sum of squares would cancel in float32.
+  const wave = (i: number, seed: number): number => Math.sin(i * 12.9898 + seed) * 0.5;
+  const pixels = Float32Array.from({ length: 3 * width * height }, (_, i) => 100 + wave(i, 1));
+  const patches = Float32Array.from({ length: 3 * width * height }, (_, i) => wave(i, 2));
+  const visible = [0, 5, 7];
+  for (const normalizedTarget of [false, true]) {
+    const errors: number[] = [];
+    for (let patch = 0; patch < rows * columns; patch++) {
+      if (visible.includes(patch)) continue;
+      const [top, left] = [Math.floor(patch / columns) * p, (patch % columns) * p];
+      const truth: number[] = [];
+      for (let y = top; y < top + p; y++) {
+        for (let x = left; x < left + p; x++) {
+          for (let c = 0; c < 3; c++) truth.push(pixels[(c * height + y) * width + x]!);
+        }
+      }
+      const mean = truth.reduce((sum, value) => sum + value) / truth.length;
+      const squares = truth.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+      const deviation = Math.sqrt(squares / (truth.length - 1) + 1e-6);
+      truth.forEach((value, i) => {
+        const predicted = patches[patch * truth.length + i]!;
+        const shown = normalizedTarget ? predicted * deviation + mean : predicted;
+        errors.push((shown - value) ** 2);
+      });
+    }
+    const expected = errors.reduce((sum, value) => sum + value) / errors.length;
+    const grid = { rows, columns };
+    const shape = { mean: [0.5, 0.5, 0.5], std: [0.2, 0.2, 0.2], patchSize: p };
+    const picture = { pixels, patches, visible, grid, ...shape, normalizedTarget };
+    const { error } = await reconstructionPicture(picture, { width, height });
+    t.true(Math.abs(error / expected - 1) < 1e-9, `${String(error)} and ${String(expected)}`);
+  }
+});
+
+test('pages name the first, the one before and the next, as far as there are any', async (t) => {
+  const report = await sampleReport(1);
+  const names = (page: NonNullable<Report['page']>): string[] =>
+    [...reportPage({ ...report, page }).matchAll(/<a href="([^"]*)"[^>]*>([^<]*)</g)].map(
+      ([, file, text]) => `${text!}: ${file!}`,
+    );
+  t.deepEqual(names({ number: 1 }), []);
+  t.deepEqual(names({ number: 1, next: 'b' }), ['Next page: b']);
+  t.deepEqual(names({ number: 2, first: 'a', previous: 'a' }), ['Previous page: a']);
+  t.deepEqual(names({ number: 4, first: 'a', previous: 'c', next: 'e' }), [
+    'First page: a',
+    'Previous page: c',
+    'Next page: e',
+  ]);
 });

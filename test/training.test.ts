@@ -206,6 +206,39 @@ test.serial(
 );
 
 test.serial(
+  'SIGTERM while a run is prepared and while it trains: in order, with 143',
+  async (t) => {
+    t.timeout(120_000);
+    for (const kind of ['pretrain', 'train']) {
+      const out = join(root, `early-${kind}`);
+      const more = kind === 'train' ? ['--teacher', 'tiny'] : [];
+      const early = start([kind, '--data', photos, '--out', out, '--resume', ...more]);
+      // The first thing that it says, before LibTorch is loaded.
+      await new Promise((resolve) => early.child.stderr?.once('data', resolve));
+      early.child.kill('SIGTERM');
+      const { code, stdout, stderr } = await early.outcome;
+      t.is(code, 143, stderr);
+      t.is(stdout, '');
+      t.is(
+        stderr,
+        `${out} holds no run yet; a new one begins.\n` +
+          'Terminated before a step was done; the same command with --resume begins or goes on.\n',
+      );
+    }
+    const out = join(root, 'terminated');
+    const running = start([...pretrainOptions(out, 100_000), '--checkpoint-every', '1h']);
+    await until(() => readLog(out).some(({ step }) => step >= 3), 60);
+    running.child.kill('SIGTERM');
+    const { code, stdout, stderr } = await running.outcome;
+    t.is(code, 143, stderr);
+    t.regex(stderr, /stopping after this step/);
+    const step = Math.max(...readLog(out).map((entry) => entry.step));
+    t.regex(stdout, new RegExp(`stopped after step ${step}; continue with --resume`));
+    t.true(existsSync(join(out, `checkpoint-${String(step).padStart(9, '0')}.safetensors`)));
+  },
+);
+
+test.serial(
   'a run is not overwritten, and does not resume under other options or data',
   async (t) => {
     const out = join(root, 'teacher');

@@ -17,6 +17,16 @@ interface ConvertSettings {
   libtorch?: string;
 }
 
+/** Whose names a checkpoint's tensors have, in words. */
+const namings: Record<string, string> = {
+  ltrp: 'this project',
+  official: 'the official MAE files',
+  'ltrp-reference': "LTRP's training",
+  'hf-hub': "Hugging Face's hub files",
+  'hf-v5': 'transformers 5',
+  'hf-v5-saved': 'files that transformers 5 saved',
+};
+
 export function register(program: Command): void {
   program
     .command('convert')
@@ -78,7 +88,8 @@ Examples:
 Exit codes:
   0  written
   1  the input was refused or the output could not be written; nothing is changed
-  2  the command line is wrong`,
+  2  the command line is wrong
+  130, 143  interrupted with Ctrl-C, ended by SIGTERM; nothing is changed`,
     )
     .action(async (input: string, output: string, settings: ConvertSettings) => {
       const { kind, to, type, part, externalData, force, libtorch } = settings;
@@ -103,8 +114,8 @@ Exit codes:
         return;
       }
       process.stdout.write(
-        `${String(conversion.tensors)} tensors with ${conversion.naming} names written to ` +
-          `${conversion.files.map(shortPath).join(' and ')} as ${type} (${(bytes / 2 ** 20).toFixed(1)} MiB)\n`,
+        `${String(conversion.tensors)} tensors of ${shortPath(input)} (names of ${namings[conversion.naming] ?? conversion.naming}) ` +
+          `written to ${conversion.files.map(shortPath).join(' and ')} as ${type} (${(bytes / 2 ** 20).toFixed(1)} MiB)\n`,
       );
     });
 }

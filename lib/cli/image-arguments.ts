@@ -2,11 +2,7 @@
 import { stat } from 'node:fs/promises';
 import { basename, extname, join, relative } from 'node:path';
 import { glob, isDynamicPattern } from 'tinyglobby';
-
-/** Files in folders that are taken for images; files named one by one are tried whatever they are called. */
-export const imageExtensions: readonly string[] = [
-  'jpg', 'jpeg', 'png', 'webp', 'avif', 'heif', 'heic', 'tif', 'tiff', 'gif', 'svg', 'jp2', 'jxl',
-]; // prettier-ignore
+import { imageExtensions } from '../image-extensions.js';
 
 async function isFolder(path: string): Promise<boolean | undefined> {
   try {

@@ -3,7 +3,7 @@ import { SingleBar } from 'cli-progress';
 import { LtrpError, toLtrpError } from '../errors.js';
 import { exitCodes } from './exit-codes.js';
 import { expandImages, outputNames } from './image-arguments.js';
-import { interrupted, interruptSignal } from './interrupt.js';
+import { interruption, interruptSignal, isInterruption } from './interrupt.js';
 import { mapOrdered, settled } from '../stream/ordered.js';
 
 /** One image of a command's run. */
@@ -29,11 +29,12 @@ export function errorLine(error: unknown): string {
 
 class Progress {
   #bar: SingleBar | undefined;
-  readonly #shares: number[];
+  /** Of the images that are begun and not done. */
+  readonly #shares = new Map<number, number>();
+  #done = 0;
   readonly #pending: string[] = [];
 
   constructor(label: string, images: number, quiet: boolean) {
-    this.#shares = new Array<number>(images).fill(0);
     if (quiet || !process.stderr.isTTY) return;
     this.#bar = new SingleBar({
       stream: process.stderr,
@@ -48,9 +49,20 @@ class Progress {
   }
 
   update(index: number, share: number): void {
-    this.#shares[index] = share;
-    const done = this.#shares.reduce((sum, value) => sum + value, 0);
-    this.#bar?.update(done, { images: this.#shares.filter((value) => value === 1).length });
+    this.#shares.set(index, share);
+    this.#show();
+  }
+
+  finished(index: number): void {
+    this.#shares.delete(index);
+    this.#done++;
+    this.#show();
+  }
+
+  #show(): void {
+    let shown = this.#done;
+    for (const share of this.#shares.values()) shown += share;
+    this.#bar?.update(shown, { images: this.#done });
   }
 
   /** Says it now, or after the bar, which would be torn otherwise. */
@@ -82,7 +94,7 @@ export function eachImage<Result>(
 
 /**
  * Runs a command on the images that `patterns` name and hands the results to `onResult` in order. Images that fail are named
- * on standard error and the others go on.
+ * on standard error and the others go on. Ctrl-C and SIGTERM end it after the results that are there.
  *
  * @returns how many images were done, and the exit code.
  */
@@ -93,7 +105,7 @@ export async function runOnImages<Result>(
     /** No progress bar: standard output is for a program, and may be the same terminal. */
     quiet: boolean;
     run: ImageRun<Result>;
-    onResult: (result: Result) => void | Promise<void>;
+    onResult: (result: Result) => Promise<void>;
   },
 ): Promise<{ done: number; exitCode: number }> {
   const signal = interruptSignal();
@@ -127,16 +139,17 @@ export async function runOnImages<Result>(
         // Nothing about the other images would be different.
         if (isFatal(error)) break;
       }
-      progress.update(index++, 1);
+      progress.finished(index++);
     }
   } catch (error) {
-    if (!interrupted()) throw error;
+    if (!isInterruption(error)) throw error;
   } finally {
     progress.stop();
   }
-  if (interrupted()) {
-    complain(`Interrupted; ${done} of ${files.length} images were done.`);
-    return { done, exitCode: exitCodes.interrupted };
+  const stopped = interruption();
+  if (stopped !== undefined) {
+    complain(`${stopped.word}; ${done} of ${files.length} images were done.`);
+    return { done, exitCode: stopped.exitCode };
   }
   return { done, exitCode: failed > 0 ? exitCodes.failed : exitCodes.ok };
 }

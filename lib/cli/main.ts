@@ -7,7 +7,7 @@ import { register as registerConvert } from './convert.js';
 import { register as registerDoctor } from './doctor.js';
 import { exitCodes } from './exit-codes.js';
 import { complain, errorLine } from './image-command.js';
-import { interrupted } from './interrupt.js';
+import { interruption, isInterruption } from './interrupt.js';
 import { register as registerLibtorch } from './libtorch.js';
 import { register as registerPretrain } from './pretrain.js';
 import { register as registerRank } from './rank.js';
@@ -54,7 +54,7 @@ Examples:
 async function main(): Promise<void> {
   // A reader that has seen enough (| head) closes the pipe; that is no error of ours.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(exitCodes.ok);
+    if (error.code === 'EPIPE') process.exit(interruption()?.exitCode ?? exitCodes.ok);
     throw error;
   });
   const program = buildProgram();
@@ -73,11 +73,15 @@ async function main(): Promise<void> {
 /** Says what went wrong, where commander has not yet, and returns the exit code. */
 function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
-  if (interrupted()) {
-    complain('Interrupted.');
-    return exitCodes.interrupted;
+  const stopped = interruption();
+  if (stopped !== undefined && isInterruption(error)) {
+    complain(`${stopped.word}.`);
+    return stopped.exitCode;
   }
   complain(errorLine(error));
+  // What commander cannot know: values that only the library checks, and options that do not go together.
+  if (error instanceof LtrpError && error.code === 'ERR_LTRP_INVALID_ARGUMENT')
+    return exitCodes.usage;
   if (!(error instanceof LtrpError) && error instanceof Error && error.stack !== undefined) {
     // Not one of ours: whoever reports it will need this.
     process.stderr.write(`${error.stack}\n`);

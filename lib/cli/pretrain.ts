@@ -3,6 +3,7 @@ import { Option, type Command } from 'commander';
 import type { PretrainOptions } from '../trainer.js';
 import { maePresets } from '../training/presets.js';
 import { imageNetMean, imageNetStd } from '../images.js';
+import { trainingExitCodesHelp } from './exit-codes.js';
 import { parseInteger } from './options.js';
 import { trainingCommand } from './training-command.js';
 import {
@@ -27,7 +28,7 @@ export function register(program: Command): void {
       `Trains a masked autoencoder, the teacher that scores patches, on pictures without labels.
 
 The --out folder gets run.json (what defines the run), log.jsonl (a line for every step and validation), the two
-newest checkpoints, and at the end model.safetensors. Ctrl-C finishes the step, saves and exits with 130; after that,
+newest checkpoints, and at the end model.safetensors. Ctrl-C or SIGTERM finishes the step and saves; after that,
 or after a crash, the same command with --resume continues to the same curve.`,
     );
   addTrainingOptions(command, { learningRate: 1e-3, weightDecay: 0.05, maskRatio: 0.75 });
@@ -51,7 +52,8 @@ or after a crash, the same command with --resume continues to the same curve.`,
 Examples:
   ltrp pretrain --data photos --out runs/teacher --epochs 100
   ltrp pretrain --data photos scenes@0.5 --val held-out --out runs/teacher --steps 20000 --batch-size 128
-  ltrp pretrain --out runs/teacher --resume`,
+  ltrp pretrain --out runs/teacher --resume
+${trainingExitCodesHelp}`,
   );
   command.action(() =>
     trainingCommand<PretrainSettings>(command, (settings, images) =>

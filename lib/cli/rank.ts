@@ -3,9 +3,8 @@ import { InvalidArgumentError, Option, type Command } from 'commander';
 import { PatchRanker } from '../patch-ranker.js';
 import { exitCodesHelp } from './exit-codes.js';
 import { shortPath } from './image-arguments.js';
-import { runOnImages, type ImageTask } from './image-command.js';
-import { interruptSignal } from './interrupt.js';
-import { alignedRows, jsonNumbers } from './numbers.js';
+import type { ImageTask } from './image-command.js';
+import { jsonNumbers } from './numbers.js';
 import {
   deviceOption,
   precisionOption,
@@ -15,10 +14,10 @@ import {
   patchesOption,
   seedOption,
 } from './options.js';
-import { OutputFolder } from './output-folder.js';
+import type { OutputFolder } from './output-folder.js';
 import { patchBoxes, type Box, type PatchGrid } from '../patch-grid.js';
-import { ReportPages } from './report/pages.js';
 import { heatMapPicture, keptPicture, pageImage, readForDisplay } from './report/pictures.js';
+import { commonCells, loadOptions, resultFolder, showResults, type Shown } from './results.js';
 import { mapOrdered } from '../stream/ordered.js';
 import { rankFiles, type RankedFile, type RankFilesResult } from '../stream/rank-files.js';
 import type { LoadOptions } from '../types.js';
@@ -70,7 +69,8 @@ export function register(program: Command): void {
       `Ranks the patches of pictures with a trained ranker and chooses which to keep.
 
 The whole picture is covered, whatever its size and aspect: it is cut into about as many patches as the model was made
-for, in the arrangement that distorts them least (rankers with a CLS head have one grid, to which it is stretched).
+for, in the arrangement that distorts them least (rankers with a CLS head have one grid, to which it is stretched; they
+take neither --grid nor --patches).
 Boxes are in pixels of the original, after its EXIF rotation.`,
     )
     .argument('<images...>', 'files, folders (searched recursively) or globs (in quotes)')
@@ -117,65 +117,28 @@ ${exitCodesHelp}`,
     });
 }
 
-interface Outcome {
-  result: RankResult;
-  /** Data URI for the page; absent where nothing is written. */
-  source: string | undefined;
-}
-
 async function rank(patterns: readonly string[], settings: RankSettings): Promise<number> {
-  const json = settings.json === true;
-  const outPath = settings.out ?? (json ? undefined : 'ltrp-out');
-  const out = outPath === undefined ? undefined : new OutputFolder(outPath);
-  const ranker = await PatchRanker.load(settings.model, {
-    device: settings.device,
-    precision: settings.precision,
-    libtorch: settings.libtorch,
-    signal: interruptSignal(),
-  });
-  const pages = new ReportPages({
-    title: 'Ranked patches',
-    description: `Every patch was given a place by the ranker “${settings.model}”, without labels.`,
-    keepRatio: settings.keep,
-  });
-  const lines: string[] = [];
-  const rows: string[][] = [];
+  const { json = false, model } = settings;
+  const out = resultFolder(settings);
+  const ranker = await PatchRanker.load(model, loadOptions(settings));
   try {
-    const { done, exitCode } = await runOnImages<Outcome>(patterns, {
+    return await showResults<RankResult>(patterns, {
       label: 'Ranking',
-      quiet: json,
-      run: (tasks, signal) => rankAll(ranker, tasks, settings, out, signal),
-      onResult: ({ result, source }) => {
-        const { image, width, height, grid, scores, kept } = result;
-        const line = JSON.stringify(result);
-        lines.push(line);
-        if (json) process.stdout.write(`${line}\n`);
-        rows.push([
-          shortPath(image),
-          `${String(width)} x ${String(height)}`,
-          `${String(grid.rows)} x ${String(grid.columns)}`,
-          `${String(kept.length)} of ${String(scores.length)}`,
-        ]);
-        if (source !== undefined) {
-          const map = {
-            label: 'Ranker',
-            ...grid,
-            scores: scores.map((score) => score ?? NaN),
-            selected: kept,
-          };
-          pages.add({ name: shortPath(image), width, height, source, maps: [map] });
-        }
+      json,
+      out,
+      lines: 'rank.jsonl',
+      page: {
+        title: 'Ranked patches',
+        description: `Every patch was given a place by the ranker “${model}”, without labels.`,
+        keepRatio: settings.keep,
       },
+      header: ['image', 'pixels', 'patches', 'kept'],
+      row: ({ image, width, height, grid, scores, kept }) => [
+        ...commonCells(image, width, height, grid),
+        `${String(kept.length)} of ${String(scores.length)}`,
+      ],
+      run: (tasks, signal) => rankAll(ranker, tasks, settings, out, signal),
     });
-    if (out !== undefined && done > 0) {
-      await out.write('rank.jsonl', `${lines.join('\n')}\n`);
-      const page = await pages.write(out);
-      if (!json) {
-        const table = alignedRows([['image', 'pixels', 'patches', 'kept'], ...rows]);
-        process.stdout.write(`${table}\n\nOpen ${shortPath(page)}\n`);
-      }
-    }
-    return exitCode;
   } finally {
     ranker.dispose();
   }
@@ -198,10 +161,8 @@ function rankAll(
   settings: RankSettings,
   out: OutputFolder | undefined,
   signal: AbortSignal,
-): AsyncIterable<PromiseSettledResult<Outcome>> {
-  const { keep: keepRatio, scoreShare, seed } = settings;
-  // CLS heads have one grid, whatever is asked for.
-  const { grid, patches } = ranker.config.head === 'cls' ? {} : settings;
+): AsyncIterable<PromiseSettledResult<Shown<RankResult>>> {
+  const { keep: keepRatio, scoreShare, seed, grid, patches } = settings;
   const ranked = rankFiles(
     tasks.map((task): NamedTask => ({ picture: task.file, task })),
     { ranker, grid, patches, keepRatio, scoreShare, seed, signal },
@@ -213,7 +174,7 @@ async function outcomeOf(
   result: RankFilesResult<NamedTask>,
   settings: RankSettings,
   out: OutputFolder | undefined,
-): Promise<PromiseSettledResult<Outcome>> {
+): Promise<PromiseSettledResult<Shown<RankResult>>> {
   if (!result.ok) return { status: 'rejected', reason: result.error };
   try {
     return { status: 'fulfilled', value: await write(result, settings, out) };
@@ -226,7 +187,7 @@ async function write(
   { source: from, width, height, grid, logits, kept: indices }: Ranked,
   settings: RankSettings,
   out: OutputFolder | undefined,
-): Promise<Outcome> {
+): Promise<Shown<RankResult>> {
   const { file, outputName, signal } = from.task;
   const result: RankResult = {
     image: file,
@@ -239,7 +200,7 @@ async function write(
     kept: Array.from(indices),
     boxes: patchBoxes(grid, width, height),
   };
-  if (out === undefined) return { result, source: undefined };
+  if (out === undefined) return { result };
   const shown = await readForDisplay(file);
   const [heat, kept, source] = await Promise.all([
     heatMapPicture(shown, grid, logits),
@@ -249,5 +210,6 @@ async function write(
   signal.throwIfAborted();
   await out.write(`${outputName}-heat.png`, heat);
   await out.write(`${outputName}-kept.png`, kept);
-  return { result, source };
+  const map = { label: 'Ranker', ...grid, scores: logits, selected: indices };
+  return { result, image: { name: shortPath(file), width, height, source, maps: [map] } };
 }

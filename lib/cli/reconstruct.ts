@@ -4,9 +4,7 @@ import { MaskedAutoencoder } from '../masked-autoencoder.js';
 import type { LoadOptions } from '../types.js';
 import { exitCodesHelp } from './exit-codes.js';
 import { shortPath } from './image-arguments.js';
-import { eachImage, runOnImages, type ImageTask } from './image-command.js';
-import { interruptSignal } from './interrupt.js';
-import { alignedRows } from './numbers.js';
+import { eachImage, type ImageTask } from './image-command.js';
 import {
   deviceOption,
   gridOption,
@@ -18,6 +16,7 @@ import {
 import { OutputFolder } from './output-folder.js';
 import type { PatchGrid } from '../patch-grid.js';
 import { reconstructionPicture } from './report/pictures.js';
+import { gridCell, loadOptions, showResults } from './results.js';
 import { readWholePicture, type GridWish } from '../whole-picture.js';
 
 interface ReconstructSettings extends GridWish {
@@ -91,35 +90,24 @@ async function reconstruct(
   patterns: readonly string[],
   settings: ReconstructSettings,
 ): Promise<number> {
-  const json = settings.json === true;
   const out = new OutputFolder(settings.out);
-  const mae = await MaskedAutoencoder.load(settings.model, {
-    device: settings.device,
-    libtorch: settings.libtorch,
-    signal: interruptSignal(),
-  });
-  const rows: string[][] = [];
+  const mae = await MaskedAutoencoder.load(settings.model, loadOptions(settings));
   try {
-    const { done, exitCode } = await runOnImages<ReconstructResult>(patterns, {
+    return await showResults<ReconstructResult>(patterns, {
       label: 'Reconstructing',
-      quiet: json,
-      run: eachImage(3, (task) => reconstructOne(mae, task, settings, out)),
-      onResult: (result) => {
-        if (json) process.stdout.write(`${JSON.stringify(result)}\n`);
-        const { image, grid, meanSquaredError, picture } = result;
-        rows.push([
-          shortPath(image),
-          `${String(grid.rows)} x ${String(grid.columns)}`,
-          meanSquaredError.toPrecision(3),
-          shortPath(picture),
-        ]);
-      },
+      json: settings.json === true,
+      out,
+      header: ['image', 'patches', 'squared error', 'picture'],
+      row: ({ image, grid, meanSquaredError, picture }) => [
+        shortPath(image),
+        gridCell(grid),
+        meanSquaredError.toPrecision(3),
+        shortPath(picture),
+      ],
+      run: eachImage(3, async (task) => ({
+        result: await reconstructOne(mae, task, settings, out),
+      })),
     });
-    if (!json && done > 0) {
-      const header = ['image', 'patches', 'squared error', 'picture'];
-      process.stdout.write(`${alignedRows([header, ...rows])}\n`);
-    }
-    return exitCode;
   } finally {
     mae.dispose();
   }

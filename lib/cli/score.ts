@@ -4,9 +4,8 @@ import { MaskedAutoencoder } from '../masked-autoencoder.js';
 import type { Drop, LoadOptions, Metric } from '../types.js';
 import { exitCodesHelp } from './exit-codes.js';
 import { shortPath } from './image-arguments.js';
-import { eachImage, runOnImages, type ImageTask } from './image-command.js';
-import { interruptSignal } from './interrupt.js';
-import { alignedRows, jsonNumbers } from './numbers.js';
+import { eachImage, type ImageTask } from './image-command.js';
+import { jsonNumbers } from './numbers.js';
 import {
   deviceOption,
   precisionOption,
@@ -17,10 +16,10 @@ import {
   patchesOption,
   seedOption,
 } from './options.js';
-import { OutputFolder } from './output-folder.js';
+import type { OutputFolder } from './output-folder.js';
 import { patchBoxes, type Box, type PatchGrid } from '../patch-grid.js';
-import { ReportPages } from './report/pages.js';
 import { heatMapPicture, pageImage, readForDisplay } from './report/pictures.js';
+import { commonCells, loadOptions, resultFolder, showResults, type Shown } from './results.js';
 import { readWholePicture, type GridWish } from '../whole-picture.js';
 
 interface ScoreSettings extends GridWish {
@@ -126,72 +125,38 @@ ${exitCodesHelp}`,
     });
 }
 
-interface Outcome {
-  result: ScoreResult;
-  /** Data URI for the page; absent where nothing is written. */
-  source: string | undefined;
-}
-
 async function score(patterns: readonly string[], settings: ScoreSettings): Promise<number> {
-  const json = settings.json === true;
-  const outPath = settings.out ?? (json ? undefined : 'ltrp-out');
-  const out = outPath === undefined ? undefined : new OutputFolder(outPath);
-  const mae = await MaskedAutoencoder.load(settings.model, {
-    device: settings.device,
-    precision: settings.precision,
-    libtorch: settings.libtorch,
-    signal: interruptSignal(),
-  });
-  const pages = new ReportPages({
-    title: 'Scored patches',
-    description:
-      `What each patch is worth to the reconstruction of the masked autoencoder “${settings.model}”, averaged over random ` +
-      `masks in which it was visible at least ${String(settings.rounds)} times.`,
-    keepRatio: 0.5,
-  });
-  const lines: string[] = [];
-  const rows: string[][] = [];
+  const { json = false, model } = settings;
+  const out = resultFolder(settings);
+  const mae = await MaskedAutoencoder.load(model, loadOptions(settings));
   try {
-    const { done, exitCode } = await runOnImages<Outcome>(patterns, {
+    return await showResults<ScoreResult>(patterns, {
       label: 'Scoring',
-      quiet: json,
-      run: eachImage(2, (task) => scoreOne(mae, task, settings, out)),
-      onResult: ({ result, source }) => {
-        const { image, width, height, grid } = result;
-        const line = JSON.stringify(result);
-        lines.push(line);
-        if (json) process.stdout.write(`${line}\n`);
-        const scores = result.scores.map((value) => value ?? NaN);
-        const standardErrors = result.standardErrors.map((value) => value ?? NaN);
-        rows.push([
-          shortPath(image),
-          `${String(width)} x ${String(height)}`,
-          `${String(grid.rows)} x ${String(grid.columns)}`,
-          mean(scores),
-          mean(standardErrors),
-        ]);
-        if (source !== undefined) {
-          const map = { label: 'Teacher', ...grid, scores, standardErrors };
-          pages.add({ name: shortPath(image), width, height, source, maps: [map] });
-        }
+      json,
+      out,
+      lines: 'score.jsonl',
+      page: {
+        title: 'Scored patches',
+        description:
+          `What each patch is worth to the reconstruction of the masked autoencoder “${model}”, averaged over random ` +
+          `masks in which it was visible at least ${String(settings.rounds)} times.`,
+        keepRatio: 0.5,
       },
+      header: ['image', 'pixels', 'patches', 'mean score', 'mean standard error'],
+      row: ({ image, width, height, grid, scores, standardErrors }) => [
+        ...commonCells(image, width, height, grid),
+        mean(scores),
+        mean(standardErrors),
+      ],
+      run: eachImage(2, (task) => scoreOne(mae, task, settings, out)),
     });
-    if (out !== undefined && done > 0) {
-      await out.write('score.jsonl', `${lines.join('\n')}\n`);
-      const page = await pages.write(out);
-      if (!json) {
-        const header = ['image', 'pixels', 'patches', 'mean score', 'mean standard error'];
-        process.stdout.write(`${alignedRows([header, ...rows])}\n\nOpen ${shortPath(page)}\n`);
-      }
-    }
-    return exitCode;
   } finally {
     mae.dispose();
   }
 }
 
-function mean(values: readonly number[]): string {
-  const finite = values.filter((value) => Number.isFinite(value));
+function mean(values: readonly (number | null)[]): string {
+  const finite = values.filter((value) => value !== null);
   if (finite.length === 0) return '-';
   return (finite.reduce((sum, value) => sum + value, 0) / finite.length).toPrecision(3);
 }
@@ -201,7 +166,7 @@ async function scoreOne(
   { file, outputName, signal, onProgress }: ImageTask,
   settings: ScoreSettings,
   out: OutputFolder | undefined,
-): Promise<Outcome> {
+): Promise<Shown<ScoreResult>> {
   const picture = await readWholePicture(file, mae.config, settings, signal);
   const { images, grid, width, height } = picture;
   const { rounds, maskRatio, drop, metric, seed } = settings;
@@ -231,7 +196,7 @@ async function scoreOne(
     standardErrors: jsonNumbers(map.standardError),
     boxes: patchBoxes(grid, width, height),
   };
-  if (out === undefined) return { result, source: undefined };
+  if (out === undefined) return { result };
   const shown = await readForDisplay(file);
   const [heat, source] = await Promise.all([
     heatMapPicture(shown, grid, map.mean),
@@ -239,5 +204,7 @@ async function scoreOne(
   ]);
   signal.throwIfAborted();
   await out.write(`${outputName}-score.png`, heat);
-  return { result, source };
+  const { mean: scores, standardError: standardErrors } = map;
+  const shownMap = { label: 'Teacher', ...grid, scores, standardErrors };
+  return { result, image: { name: shortPath(file), width, height, source, maps: [shownMap] } };
 }

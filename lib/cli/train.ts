@@ -7,6 +7,7 @@ import type { RankerTrainingOptions } from '../trainer.js';
 import { rankerPresets } from '../training/presets.js';
 import type { Drop, LossName, Metric } from '../types.js';
 import { invalid } from '../validation.js';
+import { trainingExitCodesHelp } from './exit-codes.js';
 import { parseInteger } from './options.js';
 import { trainingCommand } from './training-command.js';
 import {
@@ -36,7 +37,7 @@ export function register(program: Command): void {
       `Trains a ranker to order patches as a frozen teacher's leave-one-out scores do. No labels are needed.
 
 Image size, patch size and normalisation are the teacher's. The --out folder gets run.json, log.jsonl, the two newest
-checkpoints, and at the end model.safetensors. Ctrl-C finishes the step, saves and exits with 130; --resume continues.`,
+checkpoints, and at the end model.safetensors. Ctrl-C or SIGTERM finishes the step and saves; --resume continues.`,
     );
   addTrainingOptions(command, { learningRate: 1e-3, weightDecay: 0.06, maskRatio: 0.75 });
   const options = [
@@ -88,7 +89,8 @@ checkpoints, and at the end model.safetensors. Ctrl-C finishes the step, saves a
 Examples:
   ltrp train --data photos --teacher runs/teacher/model.safetensors --out runs/ranker --epochs 50
   ltrp train --data photos --val held-out --teacher tiny --out runs/ranker --loss rankNet --mask-ratio 0.9
-  ltrp train --out runs/ranker --resume`,
+  ltrp train --out runs/ranker --resume
+${trainingExitCodesHelp}`,
   );
   command.action(() => trainingCommand<TrainSettings>(command, buildOptions));
 }

@@ -14,7 +14,8 @@ import { RunFolder } from '../training/run-folder.js';
 import type { Device } from '../types.js';
 import { invalid } from '../validation.js';
 import { exitCodes } from './exit-codes.js';
-import { interruptSignal } from './interrupt.js';
+import { complain, errorLine } from './image-command.js';
+import { interruption, interruptSignal } from './interrupt.js';
 import { freeOptions, type TrainingSettings } from './training-options.js';
 import { duration, TrainingProgress } from './training-progress.js';
 
@@ -33,14 +34,37 @@ interface RunConfig {
   teacher: string | null;
 }
 
-/** Runs a training command to its end or to Ctrl-C; sets the exit code. */
-// Settings is what the caller's own options add.
-// eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters
+/** Runs a training command to its end, to Ctrl-C or to SIGTERM; sets the exit code. */
 export async function trainingCommand<Settings extends TrainingSettings>(
   command: Command,
-  build: (settings: Settings, images: number) => Promise<NativeOptions>,
+  build: Build<Settings>,
 ): Promise<void> {
-  const stop = stopSignal();
+  const stop = interruptSignal();
+  try {
+    await train(command, build, stop);
+  } catch (error) {
+    const stopped = interruption();
+    if (stopped === undefined) throw error;
+    if (error === stop.reason) {
+      say(
+        `${stopped.word} before a step was done; the same command with --resume begins or goes on.`,
+      );
+      process.exitCode = stopped.exitCode;
+    } else {
+      // A save after Ctrl-C that failed must not pass for a clean stop.
+      complain(errorLine(error));
+      process.exitCode = exitCodes.failed;
+    }
+  }
+}
+
+type Build<Settings> = (settings: Settings, images: number) => Promise<NativeOptions>;
+
+async function train<Settings extends TrainingSettings>(
+  command: Command,
+  build: Build<Settings>,
+  stop: AbortSignal,
+): Promise<void> {
   const given = absolutePaths(command.opts<Settings>());
   const folder = new RunFolder(resolve(given.out));
   if (folder.exists() && !given.resume) {
@@ -56,7 +80,9 @@ export async function trainingCommand<Settings extends TrainingSettings>(
 
   const core = await loadCore({ libtorch: settings.libtorch });
   if (settings.threads !== undefined) core.setThreads(settings.threads);
+  stop.throwIfAborted();
   const dataset = await Dataset.open(settings.data);
+  stop.throwIfAborted();
   if (stored !== null) checkData(dataset, stored);
   const options = stored?.options ?? (await build(settings, dataset.size));
   const teacher = options.kind === 'ranker' ? await fileDigest(options.teacher) : null;
@@ -95,7 +121,10 @@ export async function trainingCommand<Settings extends TrainingSettings>(
     else say(`skipped: ${text}`);
   };
   let progress: TrainingProgress | undefined;
-  let result: LoopResult;
+  // Said only once there are steps: while things are prepared, a stop is one at once.
+  const stopping = (): void => {
+    say('\nstopping after this step; Ctrl-C again ends at once');
+  };
   try {
     const validation = settings.val
       ? await decodeValidation(await Dataset.open(settings.val), {
@@ -117,7 +146,9 @@ export async function trainingCommand<Settings extends TrainingSettings>(
       batchSize: options.batchSize,
     });
     const view = progress;
-    result = await runTraining({
+    stop.throwIfAborted();
+    stop.addEventListener('abort', stopping, { once: true });
+    const result = await runTraining({
       trainer,
       folder,
       dataset,
@@ -136,40 +167,17 @@ export async function trainingCommand<Settings extends TrainingSettings>(
       },
       onUnreadable: unreadable,
     });
-  } catch (error) {
-    if (!stop.aborted) throw error;
-    const lost = error !== stop.reason; // the save after Ctrl-C failed: that must not pass for a clean stop
-    if (lost) say(toLtrpError(error).message);
-    process.exitCode = lost ? exitCodes.failed : exitCodes.interrupted;
-    return;
+    progress.stop();
+    report(result, settings.json);
   } finally {
+    stop.removeEventListener('abort', stopping);
     progress?.stop();
     trainer.dispose();
   }
-  report(result, settings.json);
 }
 
 function say(message: string): void {
   process.stderr.write(`${message}\n`);
-}
-
-/** Ctrl-C or SIGTERM: the running step is finished and saved. A second Ctrl-C ends the process at once. */
-function stopSignal(): AbortSignal {
-  const terminate = new AbortController();
-  process.once('SIGTERM', () => {
-    terminate.abort();
-  });
-  const signal = AbortSignal.any([interruptSignal(), terminate.signal]);
-  signal.addEventListener(
-    'abort',
-    () => {
-      say('\nstopping after this step; Ctrl-C again ends at once');
-    },
-    {
-      once: true,
-    },
-  );
-  return signal;
 }
 
 function absolutePaths<Settings extends TrainingSettings>(settings: Settings): Settings {
@@ -274,7 +282,7 @@ async function fileDigest(path: string): Promise<string | null> {
 
 function report(result: LoopResult, json: boolean): void {
   const stopped = result.status === 'stopped';
-  if (stopped) process.exitCode = exitCodes.interrupted;
+  if (stopped) process.exitCode = interruption()?.exitCode ?? exitCodes.interrupted;
   if (json) {
     process.stdout.write(`${JSON.stringify(result, null, 2)}\n`);
     return;

@@ -3,19 +3,8 @@ import { readFile, stat } from 'node:fs/promises';
 import { basename, dirname, extname, relative, resolve } from 'node:path';
 import { glob, isDynamicPattern } from 'tinyglobby';
 import { LtrpError } from '../errors.js';
+import { imageExtensions } from '../image-extensions.js';
 import { invalid } from '../validation.js';
-
-/** Extensions that folders are searched for, any case. */
-export const imageExtensions: readonly string[] = [
-  'jpg',
-  'jpeg',
-  'png',
-  'webp',
-  'avif',
-  'gif',
-  'tif',
-  'tiff',
-];
 
 /** One `--data` argument, resolved. */
 export interface Source {

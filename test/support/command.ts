@@ -15,10 +15,11 @@ const built = join(repository, 'dist', 'cli', 'main.js');
 /** Starts dist/cli/main.js. */
 export function startLtrp(
   args: readonly string[],
-  options: { cwd?: string } = {},
+  options: { cwd?: string; nodeArguments?: readonly string[] } = {},
 ): { child: ChildProcess; outcome: Promise<Outcome> } {
   if (!existsSync(built)) throw new Error('dist/cli/main.js is missing: run npm run build:ts.');
-  const child = spawn(process.execPath, [built, ...args], { cwd: options.cwd ?? repository });
+  const { cwd = repository, nodeArguments = [] } = options;
+  const child = spawn(process.execPath, [...nodeArguments, built, ...args], { cwd });
   let [stdout, stderr] = ['', ''];
   child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
   child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));

@@ -44,8 +44,8 @@ export interface Report {
   }[];
   /** Sentences at the foot of the page: how it was made, whose the pictures are. */
   notes?: readonly string[];
-  /** File names of the pages of a report in parts, and which one this is. */
-  pages?: { names: readonly string[]; current: number };
+  /** Which page of a report in parts this is, from 1, and the file names of others. */
+  page?: { number: number; first?: string; previous?: string; next?: string };
 }
 
 const entities: Record<string, string> = {
@@ -103,38 +103,74 @@ function mapChoice(labels: readonly string[]): string {
   return `<fieldset aria-label="Whose order">${choices}</fieldset>`;
 }
 
-function pageLinks({ names, current }: NonNullable<Report['pages']>): string {
-  if (names.length < 2) return '';
-  const links = names.map((name, index) =>
-    index === current
-      ? `<strong aria-current="page">${String(index + 1)}</strong>`
-      : `<a href="${escape(name)}">${String(index + 1)}</a>`,
-  );
-  return `<nav aria-label="Pages">Page ${links.join(' ')}</nav>`;
+function pageLinks({ number, first, previous, next }: NonNullable<Report['page']>): string {
+  const link = (name: string | undefined, rel: string, text: string): string[] =>
+    name === undefined ? [] : [`<a href="${escape(name)}"${rel}>${text}</a>`];
+  const links = [
+    ...link(previous === first ? undefined : first, '', 'First page'),
+    ...link(previous, ' rel="prev"', 'Previous page'),
+    ...link(next, ' rel="next"', 'Next page'),
+  ];
+  if (links.length === 0) return '';
+  return `<nav aria-label="Pages">Page ${String(number)} ${links.join(' ')}</nav>`;
+}
+
+/** An image as it stands in a page; its texts are outside the JavaScript heap, for there may be a hundred of them. */
+export interface PageImage {
+  figure: Buffer;
+  /** For the page's script. */
+  data: Buffer;
+  labels: readonly string[];
+  hasSelection: boolean;
+}
+
+export function pageImageParts(image: ReportImage): PageImage {
+  const data = {
+    name: image.name,
+    maps: image.maps.map((map) => ({
+      label: map.label,
+      rows: map.rows,
+      columns: map.columns,
+      scores: numbers(map.scores),
+      ...(map.standardErrors === undefined ? {} : { standardErrors: numbers(map.standardErrors) }),
+      ...(map.selected === undefined ? {} : { selected: Array.from(map.selected) }),
+    })),
+  };
+  return {
+    figure: Buffer.from(`${figureHtml(image)}\n`),
+    data: Buffer.from(scriptJson(data)),
+    labels: image.maps.map(({ label }) => label),
+    hasSelection: image.maps.some(({ selected }) => selected !== undefined),
+  };
 }
 
 /** The page as one string. */
 export function reportPage(report: Report): string {
-  const labels = [...new Set(report.images.flatMap(({ maps }) => maps.map(({ label }) => label)))];
-  const anySelected = report.images.some(({ maps }) =>
-    maps.some((map) => map.selected !== undefined),
-  );
-  const data = {
-    heatStops,
-    images: report.images.map(({ name, maps }) => ({
-      name,
-      maps: maps.map((map) => ({
-        label: map.label,
-        rows: map.rows,
-        columns: map.columns,
-        scores: numbers(map.scores),
-        ...(map.standardErrors === undefined
-          ? {}
-          : { standardErrors: numbers(map.standardErrors) }),
-        ...(map.selected === undefined ? {} : { selected: Array.from(map.selected) }),
-      })),
-    })),
-  };
+  return Buffer.concat([...pageChunks(report, report.images.map(pageImageParts))]).toString();
+}
+
+/** The page in pieces, one after the other. */
+export function* pageChunks(
+  report: Omit<Report, 'images'>,
+  images: readonly PageImage[],
+): Generator<Buffer, void, undefined> {
+  yield Buffer.from(pageHead(report, images));
+  for (const { figure } of images) yield figure;
+  yield Buffer.from(pageFoot(report));
+  for (const [index, { data }] of images.entries()) {
+    if (index > 0) yield Buffer.from(',');
+    yield data;
+  }
+  yield Buffer.from(`]}</script>
+<script>${pageScript}</script>
+</body>
+</html>
+`);
+}
+
+function pageHead(report: Omit<Report, 'images'>, images: readonly PageImage[]): string {
+  const labels = [...new Set(images.flatMap((image) => image.labels))];
+  const anySelected = images.some(({ hasSelection }) => hasSelection);
   const percent = Math.min(100, Math.max(1, Math.round(report.keepRatio * 100)));
   const gradient = heatStops.map((colour) => `rgb(${colour.join(' ')})`).join(', ');
   const chosenSwitch = anySelected
@@ -170,14 +206,14 @@ ${chosenSwitch}
 <p class="note">The slider keeps the patches with the highest scores.${chosenNote} Colours are places within one image, not scores.
 Keys: <kbd>←</kbd> <kbd>→</kbd> keep less or more, <kbd>PgDn</kbd> <kbd>PgUp</kbd> in tens, <kbd>h</kbd> heat map, <kbd>d</kbd> fading. Point at a patch for its score.</p>
 ${(report.tables ?? []).map(tableHtml).join('\n')}
-<section class="images${report.images.length === 1 ? ' single' : ''}" aria-label="Images">
-${report.images.map(figureHtml).join('\n')}
-</section>
-</main>
-<footer>${report.pages === undefined ? '' : pageLinks(report.pages)}${(report.notes ?? []).map((note) => `<p>${escape(note)}</p>`).join('\n')}</footer>
-<script type="application/json" id="report">${scriptJson(data)}</script>
-<script>${pageScript}</script>
-</body>
-</html>
+<section class="images${images.length === 1 ? ' single' : ''}" aria-label="Images">
 `;
+}
+
+/** From the end of the pictures to where the script's data begin. */
+function pageFoot({ page, notes = [] }: Omit<Report, 'images'>): string {
+  return `</section>
+</main>
+<footer>${page === undefined ? '' : pageLinks(page)}${notes.map((note) => `<p>${escape(note)}</p>`).join('\n')}</footer>
+<script type="application/json" id="report">{"heatStops":${scriptJson(heatStops)},"images":[`;
 }
