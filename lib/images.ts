@@ -1,10 +1,10 @@
 /** Pictures in, tensors out: decoding and resampling with sharp, normalisation in the core. */
 import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
-import sharp, { type Sharp } from 'sharp';
 import { LtrpError, toLtrpError } from './errors.js';
 import { runJob } from './native/job.js';
 import { loadCore } from './native/loader.js';
+import { loadSharp, openUpright, type Sharp } from './sharp.js';
 import type { ImageBatch } from './types.js';
 import { checkChoice, checkOptions, invalid } from './validation.js';
 
@@ -139,34 +139,15 @@ function coverSize(
 }
 
 /**
- * A picture file as models and people are to see it: upright, transparency on white, 8-bit RGB, of animations the first
- * frame. RGB values are taken as stored: profiles are ignored, as Pillow and the published models' training ignore them.
- * CMYK means nothing without its profile (or libvips's own, where it has none).
- *
- * @param space - colour space as sharp's metadata names it.
- */
-export function openUpright(source: string | Uint8Array, space: string | undefined): Sharp {
-  // 'error' refuses damaged and truncated files but lets harmless warnings (odd metadata) pass.
-  const options = {
-    failOn: 'error',
-    limitInputPixels: false,
-    ignoreIcc: space !== 'cmyk',
-  } as const;
-  return sharp(source, options)
-    .autoOrient()
-    .flatten({ background: '#ffffff' })
-    .toColourspace('srgb');
-}
-
-/**
  * Decodes one picture to 8-bit sRGB and fits it to `size`, which may depend on its own (without `size`: as it is).
  *
  * The EXIF rotation is applied; transparency is laid on white; CMYK, grey, palette, Lab and 16-bit pictures become 8-bit
- * RGB; RGB values are taken as stored (see {@link openUpright}); of an animation the first frame is taken. Resampling is
+ * RGB; RGB values are taken as stored (see `openUpright`); of an animation the first frame is taken. Resampling is
  * bicubic (a = -0.5) with antialiasing: libvips's `cubic` kernel, without JPEG's shrink-on-load, which uses a different
  * filter. Against Pillow's bicubic on the three golden pictures the mean difference is 0.19 to 0.24 levels of 255.
  *
  * @throws {LtrpError} `ERR_LTRP_IMAGE_NOT_FOUND`, `ERR_LTRP_IMAGE_DECODE`, `ERR_LTRP_IMAGE_SIZE`; each names the source.
+ *   `ERR_LTRP_SHARP_LOAD`.
  */
 export async function decodePicture(
   source: string | Uint8Array,
@@ -183,13 +164,14 @@ export async function decodePicture(
   if (bytes.byteLength === 0) {
     throw new LtrpError('ERR_LTRP_IMAGE_DECODE', `The image ${name} is empty (0 bytes).`);
   }
+  const sharp = await loadSharp();
   let original: { height: number; width: number };
   let pipeline: Sharp;
   try {
     // The size is checked below, before anything is decoded.
     const { autoOrient, space } = await sharp(bytes, { limitInputPixels: false }).metadata();
     original = { height: autoOrient.height, width: autoOrient.width };
-    pipeline = openUpright(bytes, space);
+    pipeline = openUpright(sharp, bytes, space);
   } catch (cause) {
     throw decodeError(name, cause);
   }
@@ -301,7 +283,7 @@ export async function normalizePictures(
  *
  * @returns [n, 3, height, width] float32 in the order of the sources.
  * @throws {LtrpError} `ERR_LTRP_IMAGE_NOT_FOUND`, `ERR_LTRP_IMAGE_DECODE` or `ERR_LTRP_IMAGE_SIZE`, naming the source;
- *   `ERR_LTRP_INVALID_ARGUMENT`.
+ *   `ERR_LTRP_SHARP_LOAD`; `ERR_LTRP_INVALID_ARGUMENT`.
  */
 export async function readImages(
   sources: readonly (string | Uint8Array)[],
@@ -335,6 +317,8 @@ export async function readImages(
       { cause },
     );
   }
+  // Before LibTorch, which takes longer to open: they take turns, see in-turn.ts.
+  void loadSharp().catch(() => undefined);
   // LibTorch opens while the first pictures are decoded; what is wrong with it is said first, and ends the decoding.
   const core = loadCore();
   let coreFailed = false;

@@ -27,9 +27,11 @@ import { loadBootstrap, loadCore } from '../lib/native/loader.js';
 import { readDocument } from './support/documents.js';
 import { repository, temporaryFolder } from './support/paths.js';
 import { picture } from './support/pictures.js';
+import { packageWithoutSharpsBinary } from './support/without-sharp.js';
 
 const page = 'docs/troubleshooting.md';
 const models = join(repository, 'models');
+const binaries = join(repository, 'build', 'Release');
 
 interface Place {
   /** An empty folder, which the page calls /home/you. */
@@ -173,6 +175,18 @@ const provocations: Record<string, Provoke[]> = {
         core,
         '',
         new Error(`${library}: version \`GLIBCXX_3.4.22' not found (required by ${core})`),
+      );
+    },
+  ],
+  ERR_LTRP_SHARP_LOAD: [
+    async (place) => {
+      const root = await packageWithoutSharpsBinary(place.folder);
+      const env = { LTRP_BINARIES: binaries };
+      return command(
+        place,
+        ['rank', await png(place, 64, 64)],
+        env,
+        join(root, 'dist/cli/main.js'),
       );
     },
   ],

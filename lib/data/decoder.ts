@@ -1,8 +1,8 @@
 /** Decoding for training: RGB bytes no larger than crops need, remembered while there is memory for them. */
-import sharp from 'sharp';
 import { LtrpError } from '../errors.js';
-import { maximumAspect, maximumPixels, minimumSide, openUpright } from '../images.js';
+import { maximumAspect, maximumPixels, minimumSide } from '../images.js';
 import type { NativePicture } from '../native/binding.js';
+import { loadSharp, openUpright } from '../sharp.js';
 
 export interface DecoderOptions {
   /** Pictures are scaled down so that their shorter side has at most this many pixels; never up. */
@@ -36,7 +36,8 @@ export class PictureDecoder {
    * Decodes `path`: EXIF rotation applied, transparency laid on white, any colour space to 8-bit sRGB, the first frame of
    * an animation. JPEGs are scaled while they are decoded where that is possible.
    *
-   * @throws {LtrpError} `ERR_LTRP_IMAGE_NOT_FOUND`, `ERR_LTRP_IMAGE_DECODE` or `ERR_LTRP_IMAGE_SIZE`; `signal.reason`.
+   * @throws {LtrpError} `ERR_LTRP_IMAGE_NOT_FOUND`, `ERR_LTRP_IMAGE_DECODE` or `ERR_LTRP_IMAGE_SIZE`; `ERR_LTRP_SHARP_LOAD`;
+   *   `signal.reason`.
    */
   async decode(path: string, signal?: AbortSignal): Promise<NativePicture> {
     const cached = this.#cache.get(path);
@@ -65,6 +66,7 @@ export class PictureDecoder {
 }
 
 async function decodeSmall(path: string, shortSide: number): Promise<NativePicture> {
+  const sharp = await loadSharp();
   try {
     const { autoOrient, space } = await sharp(path, { limitInputPixels: maximumPixels }).metadata();
     const [short, long] = [autoOrient.width, autoOrient.height].sort((a, b) => a - b) as [
@@ -77,7 +79,7 @@ async function decodeSmall(path: string, shortSide: number): Promise<NativePictu
         `${path} is ${autoOrient.width} x ${autoOrient.height} pixels: too small or too long to train on.`,
       );
     }
-    const { data, info } = await openUpright(path, space)
+    const { data, info } = await openUpright(sharp, path, space)
       .resize(shortSide, shortSide, { fit: 'outside', withoutEnlargement: true, kernel: 'cubic' })
       .raw()
       .toBuffer({ resolveWithObject: true });

@@ -12,6 +12,7 @@ import {
   checkSignal,
   invalid,
 } from '../validation.js';
+import { loadSharp } from '../sharp.js';
 import { decodeWholePicture } from '../whole-picture.js';
 import { mapOrdered, type OrderedOptions } from './ordered.js';
 import { RankingQueue, type QueuedPicture, type Ranks } from './ranking-queue.js';
@@ -126,12 +127,13 @@ export type RankFilesResult<Source = PictureSource> = RankedFile<Source> | Faile
  *   reason; or when you leave the loop. The source is then closed (its `return()` is called), and decoding and computing have
  *   stopped before the loop is left. A source that is still at its next item is told, but not waited for.
  *
- * What has nothing to do with one picture ends the iteration too: a ranker that cannot be loaded, or was disposed.
+ * What has nothing to do with one picture ends the iteration too: a ranker that cannot be loaded, or was
+ * disposed; sharp, when it cannot be loaded.
  *
  * @param source - paths, `file:` URLs, bytes of image files, or objects `{ picture, name }`; any iterable: an array, a
  *   generator, a stream of objects.
  * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` at the call for wrong options; while iterating, what loading a ranker
- *   reports, and `ERR_LTRP_DISPOSED`.
+ *   reports, `ERR_LTRP_SHARP_LOAD` and `ERR_LTRP_DISPOSED`.
  *
  * @example
  * ```ts
@@ -155,6 +157,8 @@ export function rankFiles<Source extends PictureSource | NamedPicture>(
     ahead: checked.ahead ?? 1, // until the model tells how large its pictures are
     signal,
     before: async (stop) => {
+      // No picture can be read without it. Before LibTorch, which takes longer to open: they take turns, see in-turn.ts.
+      await loadSharp();
       if (typeof given === 'string') {
         const { device, precision, libtorch } = checked;
         own = await PatchRanker.load(given, { device, precision, libtorch, signal: stop });
