@@ -74,7 +74,7 @@ export interface JobOptions {
 /** What is taken away to score a patch (method: decoder is what the paper uses). */
 export type Drop = 'decoder' | 'encoder' | 'both';
 
-/** How two reconstructions are compared. `psnr` and `ssim` are rescaled over the whole batch, so they depend on it. */
+/** How two reconstructions are compared. `psnr` and `ssim` are rescaled within one image's round of masks, see scorePatches. */
 export type Metric = 'l1' | 'l2' | 'psnr' | 'ssim';
 
 /** Names of the learning-to-rank losses. */

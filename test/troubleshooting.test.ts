@@ -12,6 +12,7 @@ import test, { type ExecutionContext } from 'ava';
 import {
   convertCheckpoint,
   LtrpError,
+  type LtrpErrorCode,
   MaskedAutoencoder,
   PatchRanker,
   rankFiles,
@@ -58,7 +59,7 @@ async function command(
   child.stderr.on('data', (chunk: Buffer) => (text += chunk.toString()));
   await new Promise((resolve) => child.once('close', resolve));
   const match = /^(?:ltrp: )([^]*) \[(ERR_LTRP_\w+)\]$/m.exec(text.trim());
-  throw new LtrpError(match?.[2] ?? 'none', match?.[1] ?? text);
+  throw new LtrpError((match?.[2] ?? 'none') as LtrpErrorCode, match?.[1] ?? text);
 }
 
 const pretrain = async (place: Place, ...more: string[]): Promise<unknown> => {
@@ -360,10 +361,11 @@ for (const [code, list] of Object.entries(provocations)) {
     for (const [index, provoke] of list.entries()) {
       const folder = await temporaryFolder(t);
       const error = await t.throwsAsync<LtrpError>(async () => {
-        if ((await provoke({ folder, t })) === null) throw new LtrpError('skipped', '');
+        if ((await provoke({ folder, t })) === null)
+          throw new LtrpError('skipped' as LtrpErrorCode, '');
       });
-      if (error.code === 'skipped') continue;
-      t.is(error.code, code, error.message);
+      if ((error.code as string) === 'skipped') continue;
+      t.is(error.code as string, code, error.message);
       const message = shown(error.message, folder);
       const quoted = messages?.messages[index] ?? '';
       if (process.env['LTRP_UPDATE_DOCS'] === '1') {

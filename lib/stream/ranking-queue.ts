@@ -1,6 +1,7 @@
 /** From decoded pictures to kept patches, several at a time, while the next ones are decoded. */
 import { availableParallelism } from 'node:os';
 import { permutation } from '../data/shuffle.js';
+import { toLtrpError, type LtrpErrorCode } from '../errors.js';
 import { normalizePictures } from '../images.js';
 import type { PatchRanker } from '../patch-ranker.js';
 import { keepCount, selectPatches } from '../selection.js';
@@ -17,7 +18,7 @@ export type Ranks = Pick<PatchRanker, 'config' | 'rank'>;
 
 /** Options of {@link RankingQueue}. */
 export interface QueueSettings {
-  /** Number of patches to keep. Without it and `keepRatio` nothing is selected. */
+  /** Number of patches to keep; of a picture with fewer, all. Without it and `keepRatio` nothing is selected. */
   keep?: number | undefined;
   /** Share of the patches to keep. Only one of `keep` and `keepRatio` is given. */
   keepRatio?: number | undefined;
@@ -191,8 +192,8 @@ export class RankingQueue {
         });
       }
     } catch (error) {
-      if (batch.length > 1 && !this.#settings.signal.aborted) {
-        // Memory for one picture may be there where that for all is not.
+      const { code } = toLtrpError(error);
+      if (batch.length > 1 && !this.#settings.signal.aborted && aloneMayWork.includes(code)) {
         for (const one of batch) await this.#compute([one]);
       } else {
         for (const { failed } of batch) failed(error);
@@ -206,8 +207,9 @@ export class RankingQueue {
     patches: number,
   ): Promise<Int32Array> {
     const { keep: number, keepRatio, scoreShare, seed, device, signal } = this.#settings;
-    const keep = keepRatio === undefined ? number : keepCount(patches, keepRatio);
-    if (keep === undefined) return new Int32Array(0);
+    const wish = keepRatio === undefined ? number : keepCount(patches, keepRatio);
+    if (wish === undefined) return new Int32Array(0);
+    const keep = Math.min(wish, patches);
     // The same for every picture, wherever it stands in a batch.
     const noise = Float32Array.from(permutation(patches, seed), (place) => place / patches);
     const densityNoise = new Float32Array(logits.length);
@@ -217,6 +219,15 @@ export class RankingQueue {
     return (await selectPatches(images, logits, options)).indices;
   }
 }
+
+/**
+ * Memory for one picture may be there where that for all is not, and a picture whose logits are not finite fails the batch. All
+ * else (a disposed ranker, a device that fails) would fail again for every picture.
+ */
+const aloneMayWork: readonly LtrpErrorCode[] = [
+  'ERR_LTRP_OUT_OF_MEMORY',
+  'ERR_LTRP_INVALID_ARGUMENT',
+];
 
 /** How many pictures of so many pixels are computed together. */
 function batchOf(batchSize: number, pixels: number): number {
