@@ -42,7 +42,7 @@ export interface ReadImagesOptions {
   mean?: readonly number[] | undefined;
   /** Of pixels in [0, 1], red, green, blue. Default {@link imageNetStd}. */
   std?: readonly number[] | undefined;
-  /** Cancels the call; the promise rejects with the signal's reason. */
+  /** Cancels the call; the promise rejects with the signal's reason. Without it the call cannot be cancelled. */
   signal?: AbortSignal | undefined;
 }
 

@@ -170,7 +170,8 @@ export class MaskedAutoencoder {
    * Scores every patch: as many random masks as it takes for each patch to be visible in at least `rounds` of them, and
    * the mean and its standard error over those. The masks depend on the seed and the image's place in the batch.
    *
-   * Progress counts variants. With `'psnr'` and `'ssim'` the scores depend on the batch, see {@link scorePatches}.
+   * Progress counts variants. `'psnr'` and `'ssim'` are rescaled within one image's round of masks, so a map does not
+   * depend on what else is in the batch.
    *
    * @param images - [n, 3, H, W], any grid of the model's patch size.
    * @returns `mean` and `standardError`, both [n, rows, columns].

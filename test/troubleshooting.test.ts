@@ -329,16 +329,28 @@ function sections(markdown: string): Section[] {
 
 /** Codes in string literals of the TypeScript and C++ sources. */
 async function knownCodes(): Promise<string[]> {
+  const union = join('lib', 'errors.ts');
   const codes = new Set<string>();
   for (const folder of ['lib', 'native/core', 'native/binding', 'native/bootstrap']) {
     for (const name of await readdir(join(repository, folder), { recursive: true })) {
       if (!/\.(ts|cpp|h)$/.test(name)) continue;
+      // Not those of the union itself: only what is thrown counts. Its own ERR_LTRP_INTERNAL is thrown by the core too.
+      if (join(folder, name) === union) continue;
       const text = await readFile(join(repository, folder, name), 'utf8');
       for (const [, code] of text.matchAll(/['"](ERR_LTRP_[A-Z_]*[A-Z])['"]/g)) codes.add(code!);
     }
   }
   return [...codes].sort();
 }
+
+test('the type of codes, the page and the sources have the same codes', async (t) => {
+  const text = await readFile(join(repository, 'lib', 'errors.ts'), 'utf8');
+  const union = /export type LtrpErrorCode =([^;]*);/.exec(text)?.[1] ?? '';
+  const codes = [...union.matchAll(/'(\w+)'/g)].map(([, code]) => code as string);
+  t.deepEqual(codes.toSorted(), await knownCodes());
+  const found = sections(await readDocument(page)).map(({ code }) => code);
+  t.deepEqual(codes.toSorted(), found.toSorted());
+});
 
 test('every code of the sources has a section', async (t) => {
   const codes = await knownCodes();

@@ -76,7 +76,7 @@ export interface RankFilesOptions extends LoadOptions {
    * memory, and is how far the source is read ahead of you. Default: four batches.
    */
   ahead?: number | undefined;
-  /** Stops everything; the iteration throws the signal's reason. */
+  /** Stops everything; the iteration throws the signal's reason. Without it only leaving the loop does. */
   signal?: AbortSignal | undefined;
 }
 
