@@ -2,7 +2,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -349,14 +349,19 @@ test.serial('memory is bounded: of 2000 pictures only those ahead are alive', as
   for await (const result of rankFiles(source(), { ranker, fit: 'crop', ahead, batchSize })) {
     if (!result.ok) throw result.error;
     if (count++ % 20 > 0) continue;
-    collect();
-    peak = Math.max(peak, process.memoryUsage().arrayBuffers - before);
+    const samples: number[] = [];
+    for (let turned = 0; turned < 2; turned++) {
+      collect();
+      await turn(); // in which buffers that the core made are given back
+      samples.push(process.memoryUsage().arrayBuffers - before);
+    }
+    peak = Math.max(peak, Math.min(...samples));
   }
   t.is(count, pictures);
-  // Each picture ahead: its file and its pixels; one result with the consumer. Two batches being computed, and one whose
-  // results are just there: bytes put together and floats.
+  // Each picture ahead: its file and its pixels; one result with the consumer. Two batches being computed, bytes put together
+  // and floats, and two that have ended since the collection.
   const pixels = side * side * 3;
-  const bound = (ahead + 1) * (file.byteLength + pixels) + 3 * batchSize * (pixels + 4 * pixels);
+  const bound = (ahead + 1) * (file.byteLength + pixels) + 4 * batchSize * (pixels + 4 * pixels);
   t.log(`peak ${(peak / 1e6).toFixed(1)} MB, bound ${(bound / 1e6).toFixed(1)} MB`);
   t.true(peak < bound, `${peak} of ${bound} bytes`);
   t.true(bound < (pictures * pixels) / 8, 'far from everything');
