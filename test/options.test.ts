@@ -29,7 +29,11 @@ async function refused(
   message: RegExp,
   what?: string,
 ): Promise<void> {
-  const error = await t.throwsAsync<LtrpError>(async () => call(), { instanceOf: LtrpError }, what);
+  const error = await t.throwsAsync<LtrpError>(
+    () => Promise.resolve().then(call),
+    { instanceOf: LtrpError },
+    what,
+  );
   t.is(error.code, 'ERR_LTRP_INVALID_ARGUMENT', what);
   t.regex(error.message, message, what);
   t.regex(error.message, /^\S[^\n]{10,}\.$/, 'one sentence');
@@ -129,7 +133,8 @@ test('known options may be undefined', async (t) => {
 
 test('a trainer is refused in one sentence, and takes the embedded teacher by name', async (t) => {
   const mae = await MaskedAutoencoder.load('tiny');
-  const create = Trainer.create as (...args: unknown[]) => Promise<Trainer>;
+  const create = (...args: unknown[]): Promise<Trainer> =>
+    Trainer.create(...(args as Parameters<typeof Trainer.create>));
   await refused(t, () => create(), /^options is missing\.$/);
   await refused(t, () => create({}), /options\.kind must be 'pretrain' or 'ranker'/);
   await refused(t, () => create({ kind: 'mae' }), /options\.kind must be one of/);

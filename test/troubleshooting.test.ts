@@ -377,7 +377,7 @@ for (const [code, list] of Object.entries(provocations)) {
           throw new LtrpError('skipped' as LtrpErrorCode, '');
       });
       if ((error.code as string) === 'skipped') continue;
-      t.is(error.code as string, code, error.message);
+      t.is(error.code, code as LtrpErrorCode, error.message);
       const message = shown(error.message, folder);
       const quoted = messages?.messages[index] ?? '';
       if (process.env['LTRP_UPDATE_DOCS'] === '1') {
