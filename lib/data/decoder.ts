@@ -3,6 +3,7 @@ import { LtrpError } from '../errors.js';
 import { maximumAspect, maximumPixels, minimumSide } from '../images.js';
 import type { NativePicture } from '../native/binding.js';
 import { loadSharp, openUpright } from '../sharp.js';
+import { Slots } from '../slots.js';
 
 export interface DecoderOptions {
   /** Pictures are scaled down so that their shorter side has at most this many pixels; never up. */
@@ -21,11 +22,11 @@ export class PictureDecoder {
   readonly #options: DecoderOptions;
   readonly #cache = new Map<string, NativePicture>();
   #cachedBytes = 0;
-  #running = 0;
-  readonly #waiting: (() => void)[] = [];
+  readonly #slots: Slots;
 
   constructor(options: DecoderOptions) {
     this.#options = options;
+    this.#slots = new Slots(options.concurrency);
   }
 
   get cachedBytes(): number {
@@ -42,12 +43,7 @@ export class PictureDecoder {
   async decode(path: string, signal?: AbortSignal): Promise<NativePicture> {
     const cached = this.#cache.get(path);
     if (cached !== undefined) return cached;
-    if (this.#running >= this.#options.concurrency) {
-      await new Promise<void>((start) => this.#waiting.push(start));
-    } else {
-      this.#running++;
-    }
-    try {
+    return this.#slots.run(async () => {
       signal?.throwIfAborted();
       const picture = this.#cache.get(path) ?? (await decodeSmall(path, this.#options.shortSide));
       const bytes = picture.pixels.byteLength;
@@ -56,12 +52,7 @@ export class PictureDecoder {
         this.#cachedBytes += bytes;
       }
       return picture;
-    } finally {
-      // The slot goes straight to the next in line, so the order of the calls is kept.
-      const next = this.#waiting.shift();
-      if (next) next();
-      else this.#running--;
-    }
+    });
   }
 }
 

@@ -6,6 +6,7 @@ import { normalizePictures } from '../images.js';
 import type { PatchRanker } from '../patch-ranker.js';
 import { keepCount, selectPatches } from '../selection.js';
 import type { Device } from '../types.js';
+import { Slots } from '../slots.js';
 
 /** A picture as the queue takes it: RGB bytes of `size`. */
 export interface QueuedPicture {
@@ -232,27 +233,4 @@ const aloneMayWork: readonly LtrpErrorCode[] = [
 /** How many pictures of so many pixels are computed together. */
 function batchOf(batchSize: number, pixels: number): number {
   return Math.min(batchSize, Math.max(1, Math.floor(fullBatchPixels / pixels)));
-}
-
-/** At most `count` calls at a time, in the order in which they were asked for. */
-class Slots {
-  #free: number;
-  readonly #queue: (() => void)[] = [];
-
-  constructor(count: number) {
-    this.#free = count;
-  }
-
-  async run<Result>(work: () => Promise<Result>): Promise<Result> {
-    if (this.#free > 0) this.#free--;
-    else await new Promise<void>((start) => this.#queue.push(start));
-    try {
-      return await work();
-    } finally {
-      // The slot goes straight to the next in line.
-      const next = this.#queue.shift();
-      if (next === undefined) this.#free++;
-      else next();
-    }
-  }
 }
