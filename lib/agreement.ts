@@ -1,7 +1,7 @@
 import { runJob } from './native/job.js';
 import { loadCore } from './native/loader.js';
 import type { JobOptions } from './types.js';
-import { checkFloats, checkOptions, checkPresent, checkShape } from './validation.js';
+import { checkFloats, checkOptions, checkPresent, checkShape, jobKeys } from './validation.js';
 
 /** How well one ordering agrees with another, list by list. */
 export interface RankAgreement {
@@ -25,7 +25,7 @@ export async function rankAgreement(
   shape: readonly [lists: number, items: number],
   options?: JobOptions,
 ): Promise<RankAgreement> {
-  const checked = checkOptions(options);
+  const checked = checkOptions(options, jobKeys);
   checkPresent('predicted', predicted);
   checkPresent('target', target);
   checkShape('shape', shape, 2);

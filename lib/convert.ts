@@ -14,6 +14,8 @@ import {
   checkPresent,
   checkSource,
   invalid,
+  jobKeys,
+  type OptionKeys,
 } from './validation.js';
 
 export type { ModelKind } from './models.js';
@@ -46,6 +48,17 @@ export interface ConvertOptions extends JobOptions {
   /** Folder of the LibTorch to use; it counts for the first load in a process. Default: see `ltrp doctor`. */
   libtorch?: string | undefined;
 }
+
+const convertKeys: OptionKeys<ConvertOptions> = {
+  ...jobKeys,
+  kind: true,
+  to: true,
+  type: true,
+  part: true,
+  externalDataAbove: true,
+  overwrite: true,
+  libtorch: true,
+};
 
 /** What was read and written. */
 export interface Conversion {
@@ -87,7 +100,7 @@ export async function convertCheckpoint(
   output: string,
   options: ConvertOptions,
 ): Promise<Conversion> {
-  const checked = checkOptions(options);
+  const checked = checkOptions(options, convertKeys);
   const { kind, libtorch } = checked;
   checkPresent('kind', kind);
   checkChoice('kind', kind, ['mae', 'ranker']);

@@ -1,25 +1,66 @@
+/**
+ * Every code that an {@link LtrpError} can have; docs/troubleshooting.md explains each. The union is closed, so that a `switch`
+ * can be checked for completeness; a new minor version may add codes.
+ */
+export type LtrpErrorCode =
+  | 'ERR_LTRP_LIBTORCH_NOT_FOUND'
+  | 'ERR_LTRP_LIBTORCH_INVALID'
+  | 'ERR_LTRP_LIBTORCH_UNSUPPORTED'
+  | 'ERR_LTRP_LIBTORCH_CONFLICT'
+  | 'ERR_LTRP_LIBTORCH_ARCHIVE'
+  | 'ERR_LTRP_LIBTORCH_CHECKSUM'
+  | 'ERR_LTRP_LIBTORCH_LOAD'
+  | 'ERR_LTRP_DOWNLOAD'
+  | 'ERR_LTRP_NOT_BUILT'
+  | 'ERR_LTRP_CORE_LOAD'
+  | 'ERR_LTRP_SYSTEM_TOO_OLD'
+  | 'ERR_LTRP_SHARP_LOAD'
+  | 'ERR_LTRP_UNSUPPORTED'
+  | 'ERR_LTRP_OUT_OF_MEMORY'
+  | 'ERR_LTRP_INTERNAL'
+  | 'ERR_LTRP_IMAGE_NOT_FOUND'
+  | 'ERR_LTRP_IMAGE_DECODE'
+  | 'ERR_LTRP_IMAGE_SIZE'
+  | 'ERR_LTRP_FILE_NOT_FOUND'
+  | 'ERR_LTRP_FILE_EXISTS'
+  | 'ERR_LTRP_FILE_READ'
+  | 'ERR_LTRP_FILE_WRITE'
+  | 'ERR_LTRP_CHECKPOINT_FORMAT'
+  | 'ERR_LTRP_CHECKPOINT_CONTENT'
+  | 'ERR_LTRP_INVALID_ARGUMENT'
+  | 'ERR_LTRP_DISPOSED'
+  | 'ERR_LTRP_CANCELLED'
+  | 'ERR_LTRP_DATA_EMPTY'
+  | 'ERR_LTRP_DATA_UNREADABLE'
+  | 'ERR_LTRP_RUN_EXISTS'
+  | 'ERR_LTRP_RUN_CONFLICT'
+  | 'ERR_LTRP_RUN_DAMAGED';
+
 /** The one error class of the package. `code` is stable and for programs; `message` says what is wrong and what to do. */
 export class LtrpError extends Error {
-  /** `ERR_LTRP_…`, of those that docs/troubleshooting.md explains. */
-  readonly code: string;
+  /** What kind of error it is, for programs. */
+  readonly code: LtrpErrorCode;
 
   /** For the package itself: code, sentence, and what it was caused by. */
-  constructor(code: string, message: string, options?: { cause?: unknown }) {
+  constructor(code: LtrpErrorCode, message: string, options?: { cause?: unknown }) {
     super(message, options);
     this.name = 'LtrpError';
     this.code = code;
   }
 }
 
-/** Wraps whatever was thrown: an LtrpError as it is, a native `Error` with `code: 'ERR_LTRP_…'` under its code, anything else as ERR_LTRP_INTERNAL. */
+/**
+ * Wraps whatever was thrown: an LtrpError as it is, anything else with `code: 'ERR_LTRP_…'` and a message (an error of the core,
+ * of another realm, of another copy of the package) under its code, the rest as ERR_LTRP_INTERNAL.
+ */
 export function toLtrpError(error: unknown): LtrpError {
   if (error instanceof LtrpError) return error;
-  if (error instanceof Error) {
-    const code = (error as { code?: unknown }).code;
-    if (typeof code === 'string' && code.startsWith('ERR_LTRP_')) {
-      return new LtrpError(code, error.message, { cause: error });
-    }
-    return new LtrpError('ERR_LTRP_INTERNAL', error.message, { cause: error });
-  }
-  return new LtrpError('ERR_LTRP_INTERNAL', String(error), { cause: error });
+  // By their members: an `Error` of another realm is no instance of ours.
+  const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown };
+  const text = typeof message === 'string' ? message : String(error);
+  const known = typeof code === 'string' && code.startsWith('ERR_LTRP_');
+  // The core's codes are the union's: test/troubleshooting.test.ts compares them.
+  return new LtrpError(known ? (code as LtrpErrorCode) : 'ERR_LTRP_INTERNAL', text, {
+    cause: error,
+  });
 }

@@ -1,12 +1,15 @@
 /** Pictures in, tensors out: decoding and resampling with sharp, normalisation in the core. */
+import { Buffer } from 'node:buffer';
 import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
-import sharp, { type Sharp } from 'sharp';
+import { fileURLToPath } from 'node:url';
+import { types } from 'node:util';
 import { LtrpError, toLtrpError } from './errors.js';
 import { runJob } from './native/job.js';
 import { loadCore } from './native/loader.js';
+import { loadSharp, openUpright, type Sharp } from './sharp.js';
 import type { ImageBatch } from './types.js';
-import { checkChoice, checkOptions, invalid } from './validation.js';
+import { checkChoice, checkOptions, invalid, type OptionKeys } from './validation.js';
 
 /** Mean of ImageNet's pixels in [0, 1]: red, green, blue. What the published models and ours were trained with. */
 export const imageNetMean: readonly [number, number, number] = [0.485, 0.456, 0.406];
@@ -39,9 +42,20 @@ export interface ReadImagesOptions {
   mean?: readonly number[] | undefined;
   /** Of pixels in [0, 1], red, green, blue. Default {@link imageNetStd}. */
   std?: readonly number[] | undefined;
-  /** Cancels the call; the promise rejects with the signal's reason. */
+  /** Cancels the call; the promise rejects with the signal's reason. Without it the call cannot be cancelled. */
   signal?: AbortSignal | undefined;
 }
+
+const readKeys: OptionKeys<ReadImagesOptions> = {
+  size: true,
+  fit: true,
+  mean: true,
+  std: true,
+  signal: true,
+};
+
+/** What names a picture: a path, a `file:` URL, or the bytes of an image file. */
+export type PictureSource = string | URL | Uint8Array;
 
 /** A decoded picture: RGB bytes, row by row, `height * width * 3` of them. */
 export interface DecodedPicture {
@@ -54,6 +68,33 @@ export interface DecodedPicture {
 
 type Size = readonly [height: number, width: number];
 
+/**
+ * The path or the bytes that a source is. By its members, because a URL or an array of another realm is no instance of ours.
+ *
+ * @param which - what the source is called in messages, such as `sources[3]`.
+ * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for what is no picture.
+ */
+export function pathOrBytes(source: unknown, which: string, also = ''): string | Uint8Array {
+  if (types.isUint8Array(source)) return source;
+  if (typeof source === 'string' && source !== '') return source;
+  if (typeof source === 'object' && source !== null && 'href' in source && 'protocol' in source) {
+    const href = String(source.href);
+    if (source.protocol !== 'file:') {
+      throw invalid(
+        `${which} is ${href}, but only file: URLs are read; fetch it and give its bytes.`,
+      );
+    }
+    try {
+      return fileURLToPath(href);
+    } catch (cause) {
+      throw invalid(`${which} is ${href}, which names no file here: ${(cause as Error).message}.`);
+    }
+  }
+  throw invalid(
+    `${which} must be a path, a file: URL${also === '' ? ' or' : ','} the bytes of an image file (Uint8Array)${also}.`,
+  );
+}
+
 /** What people call a source in messages: its path, or the position of a buffer. */
 export function sourceName(source: string | Uint8Array, index = 0): string {
   return typeof source === 'string' ? source : `buffer ${index} (${source.byteLength} bytes)`;
@@ -64,7 +105,10 @@ async function readBytes(
   name: string,
   signal: AbortSignal | undefined,
 ): Promise<Uint8Array> {
-  if (typeof source !== 'string') return source;
+  if (typeof source !== 'string') {
+    // sharp tells buffers by their constructor, which that of another realm does not have.
+    return Buffer.from(source.buffer, source.byteOffset, source.byteLength);
+  }
   try {
     return await readFile(source, { signal });
   } catch (cause) {
@@ -82,7 +126,8 @@ async function readBytes(
 
 /** libvips's text without its prefixes and full stop, in one line. */
 function reason(cause: unknown): string {
-  const text = cause instanceof Error ? cause.message : String(cause);
+  const { message } = (cause ?? {}) as { message?: unknown };
+  const text = typeof message === 'string' ? message : String(cause);
   return (text.split('\n')[0] ?? text)
     .replace(/^Input (buffer|file) (has )?/i, '')
     .replace(/\.$/, '');
@@ -139,34 +184,15 @@ function coverSize(
 }
 
 /**
- * A picture file as models and people are to see it: upright, transparency on white, 8-bit RGB, of animations the first
- * frame. RGB values are taken as stored: profiles are ignored, as Pillow and the published models' training ignore them.
- * CMYK means nothing without its profile (or libvips's own, where it has none).
- *
- * @param space - colour space as sharp's metadata names it.
- */
-export function openUpright(source: string | Uint8Array, space: string | undefined): Sharp {
-  // 'error' refuses damaged and truncated files but lets harmless warnings (odd metadata) pass.
-  const options = {
-    failOn: 'error',
-    limitInputPixels: false,
-    ignoreIcc: space !== 'cmyk',
-  } as const;
-  return sharp(source, options)
-    .autoOrient()
-    .flatten({ background: '#ffffff' })
-    .toColourspace('srgb');
-}
-
-/**
  * Decodes one picture to 8-bit sRGB and fits it to `size`, which may depend on its own (without `size`: as it is).
  *
  * The EXIF rotation is applied; transparency is laid on white; CMYK, grey, palette, Lab and 16-bit pictures become 8-bit
- * RGB; RGB values are taken as stored (see {@link openUpright}); of an animation the first frame is taken. Resampling is
+ * RGB; RGB values are taken as stored (see `openUpright`); of an animation the first frame is taken. Resampling is
  * bicubic (a = -0.5) with antialiasing: libvips's `cubic` kernel, without JPEG's shrink-on-load, which uses a different
  * filter. Against Pillow's bicubic on the three golden pictures the mean difference is 0.19 to 0.24 levels of 255.
  *
  * @throws {LtrpError} `ERR_LTRP_IMAGE_NOT_FOUND`, `ERR_LTRP_IMAGE_DECODE`, `ERR_LTRP_IMAGE_SIZE`; each names the source.
+ *   `ERR_LTRP_SHARP_LOAD`.
  */
 export async function decodePicture(
   source: string | Uint8Array,
@@ -183,13 +209,14 @@ export async function decodePicture(
   if (bytes.byteLength === 0) {
     throw new LtrpError('ERR_LTRP_IMAGE_DECODE', `The image ${name} is empty (0 bytes).`);
   }
+  const sharp = await loadSharp();
   let original: { height: number; width: number };
   let pipeline: Sharp;
   try {
     // The size is checked below, before anything is decoded.
     const { autoOrient, space } = await sharp(bytes, { limitInputPixels: false }).metadata();
     original = { height: autoOrient.height, width: autoOrient.width };
-    pipeline = openUpright(bytes, space);
+    pipeline = openUpright(sharp, bytes, space);
   } catch (cause) {
     throw decodeError(name, cause);
   }
@@ -273,6 +300,14 @@ async function forEachBounded(
   for (const result of results) if (result.status === 'rejected') throw result.reason;
 }
 
+/** Mean and standard deviation as they were given, or ImageNet's. */
+export function checkNormalization({
+  mean = imageNetMean,
+  std = imageNetStd,
+}: Pick<ReadImagesOptions, 'mean' | 'std'>): { mean: readonly number[]; std: readonly number[] } {
+  return { mean: checkChannels('mean', mean, false), std: checkChannels('std', std, true) };
+}
+
 /** RGB bytes of pictures of one size, [n, height, width, 3], to a batch: (x / 255 - mean) / std, in the core. */
 export async function normalizePictures(
   pixels: Uint8Array,
@@ -290,7 +325,7 @@ export async function normalizePictures(
 /**
  * Reads pictures into one normalised batch.
  *
- * Sources are paths or the bytes of image files (JPEG, PNG, WebP, AVIF, TIFF, GIF, SVG). The EXIF rotation is applied,
+ * Sources are paths, `file:` URLs or the bytes of image files (JPEG, PNG, WebP, AVIF, TIFF, GIF, SVG). The EXIF rotation is applied,
  * transparency is laid on white, every colour space becomes 8-bit RGB (colour profiles are used for CMYK and ignored
  * otherwise, as Pillow does), and of an animation the first frame is taken.
  * Resampling is antialiased bicubic, within a mean of 0.25 levels of 255 of Pillow's on the golden pictures. Values are
@@ -301,28 +336,24 @@ export async function normalizePictures(
  *
  * @returns [n, 3, height, width] float32 in the order of the sources.
  * @throws {LtrpError} `ERR_LTRP_IMAGE_NOT_FOUND`, `ERR_LTRP_IMAGE_DECODE` or `ERR_LTRP_IMAGE_SIZE`, naming the source;
- *   `ERR_LTRP_INVALID_ARGUMENT`.
+ *   `ERR_LTRP_SHARP_LOAD`; `ERR_LTRP_INVALID_ARGUMENT`.
  */
 export async function readImages(
-  sources: readonly (string | Uint8Array)[],
+  sources: readonly PictureSource[],
   options: ReadImagesOptions,
 ): Promise<ImageBatch> {
-  const { fit = 'crop', signal, ...rest } = checkOptions(options);
+  const checked = checkOptions(options, readKeys);
+  const { fit = 'crop', signal } = checked;
   signal?.throwIfAborted();
-  const size = checkSize(rest.size);
-  const mean = checkChannels('mean', rest.mean ?? imageNetMean, false);
-  const std = checkChannels('std', rest.std ?? imageNetStd, true);
+  const size = checkSize(checked.size);
+  const normalization = checkNormalization(checked);
   checkChoice('fit', fit, ['crop', 'stretch', 'none']);
   if (!Array.isArray(sources) || sources.length === 0) {
-    throw invalid('sources must be an array of at least one path or Uint8Array.');
+    throw invalid('sources must be an array of at least one path, file: URL or Uint8Array.');
   }
-  for (const source of sources as readonly unknown[]) {
-    if (typeof source !== 'string' && !(source instanceof Uint8Array)) {
-      throw invalid(
-        'Each source must be a path (string) or the bytes of an image file (Uint8Array).',
-      );
-    }
-  }
+  const pictures = Array.from(sources as readonly unknown[], (source, index) =>
+    pathOrBytes(source, `sources[${index}]`),
+  );
   const [height, width] = size;
   const imageBytes = height * width * 3;
   let pixels: Uint8Array;
@@ -335,6 +366,8 @@ export async function readImages(
       { cause },
     );
   }
+  // Before LibTorch, which takes longer to open: they take turns, see in-turn.ts.
+  void loadSharp().catch(() => undefined);
   // LibTorch opens while the first pictures are decoded; what is wrong with it is said first, and ends the decoding.
   const core = loadCore();
   let coreFailed = false;
@@ -345,7 +378,7 @@ export async function readImages(
   await forEachBounded(sources.length, limit, async (index) => {
     signal?.throwIfAborted();
     if (coreFailed) await core;
-    const source = sources[index] as string | Uint8Array;
+    const source = pictures[index] as string | Uint8Array;
     const name = sourceName(source, index);
     const picture = await decodePicture(source, { size, fit, name, signal }).catch(
       (error: unknown) => {
@@ -360,5 +393,5 @@ export async function readImages(
     throw error;
   });
   signal?.throwIfAborted();
-  return normalizePictures(pixels, [sources.length, height, width], { mean, std }, signal);
+  return normalizePictures(pixels, [sources.length, height, width], normalization, signal);
 }

@@ -9,7 +9,7 @@
  */
 import { packageVersion } from './native/paths.js';
 
-export { LtrpError } from './errors.js';
+export { LtrpError, type LtrpErrorCode } from './errors.js';
 export {
   imageNetMean,
   imageNetStd,

@@ -9,6 +9,8 @@ import {
   checkPresent,
   checkShape,
   invalid,
+  jobKeys,
+  type OptionKeys,
 } from './validation.js';
 
 /** Options of {@link rankingLoss}. */
@@ -23,6 +25,8 @@ export interface RankingLossOptions extends JobOptions {
   /** Integer in [0, 2^53). Default 0. */
   seed?: number | undefined;
 }
+
+const lossKeys: OptionKeys<RankingLossOptions> = { ...jobKeys, k: true, noise: true, seed: true };
 
 /** A loss and its derivative. */
 export interface LossAndGradient {
@@ -56,7 +60,7 @@ export async function rankingLoss(
   shape: readonly [lists: number, items: number],
   options?: RankingLossOptions,
 ): Promise<LossAndGradient> {
-  const checked = checkOptions(options);
+  const checked = checkOptions(options, lossKeys);
   checkPresent('name', name);
   checkPresent('predicted', predicted);
   checkPresent('target', target);

@@ -1,5 +1,5 @@
 import { asyncDispose } from './async-dispose.js';
-import { nativeLoadOptions, resolveModel } from './models.js';
+import { frozen, loadKeys, nativeLoadOptions, resolveModel } from './models.js';
 import type {
   CoreBinding,
   NativeImages,
@@ -29,12 +29,41 @@ import {
   checkFloats,
   checkIndices,
   checkInteger,
-  checkModelImages,
+  checkBatch,
   checkOptions,
   checkShare,
   imageGeometry,
   invalid,
+  jobKeys,
+  type OptionKeys,
 } from './validation.js';
+
+const reconstructKeys: OptionKeys<ReconstructOptions> = {
+  ...jobKeys,
+  maskRatio: true,
+  seed: true,
+  noise: true,
+  visible: true,
+};
+
+const scoreMapKeys: OptionKeys<ScoreMapOptions> = {
+  ...jobKeys,
+  maskRatio: true,
+  seed: true,
+  drop: true,
+  metric: true,
+  memoryBudget: true,
+  tolerance: true,
+  rounds: true,
+};
+
+const scoreKeys: OptionKeys<ScoreOptions> = {
+  ...reconstructKeys,
+  drop: true,
+  metric: true,
+  memoryBudget: true,
+  tolerance: true,
+};
 
 /**
  * A masked autoencoder (He et al., CVPR 2022): the teacher, whose reconstruction tells what a patch is worth.
@@ -76,7 +105,7 @@ export class MaskedAutoencoder {
     } = native.config;
     if (decoder === null)
       throw invalid('The checkpoint has an encoder only; a teacher needs the decoder.');
-    this.config = Object.freeze({
+    this.config = frozen({
       imageSize: imageHeight,
       imageHeight,
       imageWidth,
@@ -100,7 +129,7 @@ export class MaskedAutoencoder {
    *   `ERR_LTRP_UNSUPPORTED` (device or precision), or what finding LibTorch reports.
    */
   static async load(source: string, options?: LoadOptions): Promise<MaskedAutoencoder> {
-    const checked = checkOptions(options);
+    const checked = checkOptions(options, loadKeys);
     checked.signal?.throwIfAborted();
     const nativeOptions = nativeLoadOptions(checked);
     const path = resolveModel(source, 'mae');
@@ -131,7 +160,7 @@ export class MaskedAutoencoder {
     images: ImageBatch | PixelBatch,
     options?: ScoreOptions,
   ): Promise<PatchScores> {
-    const checked = checkOptions(options);
+    const checked = checkOptions(options, scoreKeys);
     const input = this.#input(images);
     const native = { ...this.#masking(images, checked), ...scoring(checked) };
     return runJob(this.#core, checked, (job) => this.#native.scorePatches(job, input, native));
@@ -141,14 +170,15 @@ export class MaskedAutoencoder {
    * Scores every patch: as many random masks as it takes for each patch to be visible in at least `rounds` of them, and
    * the mean and its standard error over those. The masks depend on the seed and the image's place in the batch.
    *
-   * Progress counts variants. With `'psnr'` and `'ssim'` the scores depend on the batch, see {@link scorePatches}.
+   * Progress counts variants. `'psnr'` and `'ssim'` are rescaled within one image's round of masks, so a map does not
+   * depend on what else is in the batch.
    *
    * @param images - [n, 3, H, W], any grid of the model's patch size.
    * @returns `mean` and `standardError`, both [n, rows, columns].
    * @throws {LtrpError} as {@link scorePatches}.
    */
   async scoreMap(images: ImageBatch | PixelBatch, options?: ScoreMapOptions): Promise<ScoreMap> {
-    const checked = checkOptions(options);
+    const checked = checkOptions(options, scoreMapKeys);
     const input = this.#input(images);
     const { maskRatio, seed, rounds } = checked;
     checkInteger('rounds', rounds, 1, 1_000_000);
@@ -169,7 +199,7 @@ export class MaskedAutoencoder {
     images: ImageBatch | PixelBatch,
     options?: ReconstructOptions,
   ): Promise<Reconstruction> {
-    const checked = checkOptions(options);
+    const checked = checkOptions(options, reconstructKeys);
     const input = this.#input(images);
     const native = this.#masking(images, checked);
     return runJob(this.#core, checked, (job) => this.#native.reconstruct(job, input, native));
@@ -183,7 +213,7 @@ export class MaskedAutoencoder {
    * @throws {LtrpError} as {@link scorePatches}.
    */
   async encode(images: ImageBatch | PixelBatch, options?: ReconstructOptions): Promise<Encoding> {
-    const checked = checkOptions(options);
+    const checked = checkOptions(options, reconstructKeys);
     const input = this.#input(images);
     const native = this.#masking(images, checked);
     return runJob(this.#core, checked, (job) => this.#native.encode(job, input, native));
@@ -201,7 +231,7 @@ export class MaskedAutoencoder {
   }
 
   #input(images: ImageBatch | PixelBatch): NativeImages {
-    checkModelImages(images, this.config.patchSize);
+    checkBatch(images, this.config.patchSize);
     return { data: images.data, shape: images.shape } as NativeImages;
   }
 

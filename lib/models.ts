@@ -5,10 +5,18 @@ import { LtrpError } from './errors.js';
 import type { NativeLoadOptions } from './native/binding.js';
 import { packageRoot } from './native/paths.js';
 import { precisions, type Device, type LoadOptions } from './types.js';
-import { checkChoice, checkSource } from './validation.js';
+import { checkChoice, checkSource, type OptionKeys } from './validation.js';
 
 /** What a model is for. */
 export type ModelKind = 'mae' | 'ranker';
+
+/** Keys of {@link LoadOptions}. */
+export const loadKeys: OptionKeys<LoadOptions> = {
+  device: true,
+  precision: true,
+  libtorch: true,
+  signal: true,
+};
 
 /** Names that `load` takes instead of a path. */
 export const embeddedModels: readonly string[] = ['tiny'];
@@ -18,8 +26,8 @@ export const embeddedModels: readonly string[] = ['tiny'];
  *
  * @throws {LtrpError} `ERR_LTRP_FILE_NOT_FOUND` when it does not exist.
  */
-export function resolveModel(source: string, kind: ModelKind): string {
-  checkSource('source', source);
+export function resolveModel(source: string, kind: ModelKind, name = 'source'): string {
+  checkSource(name, source);
   const embedded = embeddedModels.includes(source);
   const path = embedded
     ? join(packageRoot(), 'models', `${source}-${kind}.safetensors`)
@@ -49,4 +57,12 @@ export function nativeLoadOptions(options: LoadOptions): NativeLoadOptions {
   const { precision = 'float32' } = options;
   checkChoice('precision', precision, precisions);
   return { device: deviceWord(options.device), precision };
+}
+
+/** `config` and everything in it, unchangeable: what is computed depends on it. */
+export function frozen<Config extends object>(config: Config): Readonly<Config> {
+  for (const value of Object.values(config) as unknown[]) {
+    if (typeof value === 'object' && value !== null) frozen(value);
+  }
+  return Object.freeze(config);
 }

@@ -1,5 +1,5 @@
 import { asyncDispose } from './async-dispose.js';
-import { nativeLoadOptions, resolveModel } from './models.js';
+import { frozen, loadKeys, nativeLoadOptions, resolveModel } from './models.js';
 import type { CoreBinding, NativeImages, NativeRanker } from './native/binding.js';
 import { runJob } from './native/job.js';
 import { loadCore } from './native/loader.js';
@@ -12,13 +12,22 @@ import type {
   Ranking,
   RankerConfig,
 } from './types.js';
-import { checkIndices, checkModelImages, checkOptions, invalid } from './validation.js';
+import {
+  checkIndices,
+  checkBatch,
+  checkOptions,
+  invalid,
+  jobKeys,
+  type OptionKeys,
+} from './validation.js';
 
 /** Options of {@link PatchRanker.rank}. */
 export interface RankOptions extends JobOptions {
   /** `[n * V]`, ids ascending for each image: only these patches go in, as in training. Default: all patches. */
   visible?: Int32Array | undefined;
 }
+
+const rankKeys: OptionKeys<RankOptions> = { ...jobKeys, visible: true };
 
 /**
  * The ranking model: a small vision transformer that gives every patch a logit, larger for patches worth more
@@ -50,7 +59,7 @@ export class PatchRanker {
     this.precision = native.precision;
     const { imageHeight, imageWidth, patchSize, encoder, head, layerNormEps, mean, std } =
       native.config;
-    this.config = Object.freeze({
+    this.config = frozen({
       imageSize: imageHeight,
       imageHeight,
       imageWidth,
@@ -72,7 +81,7 @@ export class PatchRanker {
    *   precision), or what finding LibTorch reports.
    */
   static async load(source: string, options?: LoadOptions): Promise<PatchRanker> {
-    const checked = checkOptions(options);
+    const checked = checkOptions(options, loadKeys);
     checked.signal?.throwIfAborted();
     const nativeOptions = nativeLoadOptions(checked);
     const path = resolveModel(source, 'ranker');
@@ -93,8 +102,8 @@ export class PatchRanker {
    * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` (shapes, pixels that are not finite), `ERR_LTRP_DISPOSED`.
    */
   async rank(images: ImageBatch | PixelBatch, options?: RankOptions): Promise<Ranking> {
-    const checked = checkOptions(options);
-    checkModelImages(images, this.config.patchSize);
+    const checked = checkOptions(options, rankKeys);
+    checkBatch(images, this.config.patchSize);
     const { visible } = checked;
     checkIndices('visible', visible);
     const [count] = images.shape;

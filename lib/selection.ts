@@ -1,16 +1,21 @@
+import { types } from 'node:util';
+import { checkNormalization, normalizePictures } from './images.js';
 import { runJob } from './native/job.js';
 import { loadCore } from './native/loader.js';
 import { deviceWord } from './models.js';
-import type { Device, ImageBatch, JobOptions } from './types.js';
+import type { Device, ImageBatch, JobOptions, PixelBatch } from './types.js';
 import {
   checkChoice,
   checkFloats,
-  checkImages,
+  checkBatch,
   checkInteger,
   checkOptions,
   checkPresent,
   checkShare,
+  imageGeometry,
   invalid,
+  jobKeys,
+  type OptionKeys,
 } from './validation.js';
 
 /** Options of {@link selectPatches}. Exactly one of `keep` and `keepRatio` must be given. */
@@ -33,7 +38,26 @@ export interface SelectPatchesOptions extends JobOptions {
   device?: Device | undefined;
   /** Side of a patch in pixels, at least 1. Default: the one for which the images have as many patches as there are logits. */
   patchSize?: number | undefined;
+  /** For bytes only. Of pixels in [0, 1], red, green, blue. Default `imageNetMean`. */
+  mean?: readonly number[] | undefined;
+  /** For bytes only. Of pixels in [0, 1], red, green, blue. Default `imageNetStd`. */
+  std?: readonly number[] | undefined;
 }
+
+const selectKeys: OptionKeys<SelectPatchesOptions> = {
+  ...jobKeys,
+  keep: true,
+  keepRatio: true,
+  scoreShare: true,
+  seed: true,
+  mode: true,
+  densityNoise: true,
+  memberNoise: true,
+  device: true,
+  patchSize: true,
+  mean: true,
+  std: true,
+};
 
 /** Patches to keep. */
 export interface Selection {
@@ -53,20 +77,21 @@ export function keepCount(patches: number, keepRatio: number): number {
  * of the normalised pixels of all patches, the largest clusters without a kept representative first (section 3.3 of
  * arXiv 2404.00680; density peaks: Du et al., 2016). The same inputs and seed give the same patches.
  *
- * @param images - [n, 3, H, W], normalised.
+ * @param images - [n, 3, H, W], normalised; or bytes [n, H, W, 3], which are normalised by `mean` and `std` first.
  * @param logits - [n * L] as {@link PatchRanker.rank} returns them; any scores will do, larger is better.
  * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for wrong sizes and for pixels or logits that are not finite.
  */
 export async function selectPatches(
-  images: ImageBatch,
+  images: ImageBatch | PixelBatch,
   logits: Float32Array,
   options: SelectPatchesOptions,
 ): Promise<Selection> {
-  const checked = checkOptions(options);
-  checkImages(images);
+  const checked = checkOptions(options, selectKeys);
+  checkBatch(images);
   checkPresent('logits', logits);
   checkFloats('logits', logits);
-  const [count, , height, width] = images.shape;
+  if (logits.length === 0) throw invalid('logits is empty; it needs a value for every patch.');
+  const { count, height, width } = imageGeometry(images);
   checkInteger('patchSize', checked.patchSize, 1);
   const patchSize =
     checked.patchSize ?? Math.round(Math.sqrt((count * height * width) / logits.length));
@@ -93,6 +118,10 @@ export async function selectPatches(
   const { densityNoise, memberNoise } = checked;
   checkFloats('densityNoise', densityNoise, count * patches);
   checkFloats('memberNoise', memberNoise, count * patches);
+  const normalization = checkNormalization(checked);
+  if (!types.isUint8Array(images.data) && (checked.mean ?? checked.std) !== undefined) {
+    throw invalid('mean and std are for bytes; these images are normalised already.');
+  }
   const core = await loadCore();
   const native = {
     keep: keep ?? keepCount(patches, keepRatio as number),
@@ -104,6 +133,8 @@ export async function selectPatches(
     densityNoise,
     memberNoise,
   };
-  const input = { data: images.data, shape: images.shape };
+  const input = types.isUint8Array(images.data)
+    ? await normalizePictures(images.data, [count, height, width], normalization, checked.signal)
+    : (images as ImageBatch);
   return runJob(core, checked, (job) => core.selectPatches(job, input, logits, native));
 }

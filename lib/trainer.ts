@@ -1,5 +1,6 @@
+import { types } from 'node:util';
 import { asyncDispose } from './async-dispose.js';
-import { deviceWord } from './models.js';
+import { deviceWord, resolveModel } from './models.js';
 import type {
   CoreBinding,
   NativePicture,
@@ -11,7 +12,15 @@ import type {
 import { runJob } from './native/job.js';
 import { loadCore } from './native/loader.js';
 import type { Device, JobOptions } from './types.js';
-import { checkChoice, checkOptions, checkSource, invalid } from './validation.js';
+import {
+  checkChoice,
+  checkOptions,
+  checkPresent,
+  checkSource,
+  invalid,
+  jobKeys,
+  type OptionKeys,
+} from './validation.js';
 
 // Documented where the native side is described, under the names that callers know.
 export type {
@@ -47,6 +56,39 @@ export interface TrainerOptions extends Pick<JobOptions, 'signal'> {
   libtorch?: string | undefined;
 }
 
+const trainerKeys: OptionKeys<TrainerOptions> = { device: true, libtorch: true, signal: true };
+
+const pretrainKeys: OptionKeys<NativePretrainOptions> = {
+  kind: true,
+  model: true,
+  batchSize: true,
+  microBatchSize: true,
+  steps: true,
+  warmupSteps: true,
+  learningRate: true,
+  weightDecay: true,
+  beta1: true,
+  beta2: true,
+  clipGradientNorm: true,
+  precision: true,
+  seed: true,
+  cropScale: true,
+  flip: true,
+  maskRatio: true,
+};
+
+const rankerKeys: OptionKeys<NativeRankerTrainingOptions> = {
+  ...pretrainKeys,
+  teacher: true,
+  loss: true,
+  lossK: true,
+  drop: true,
+  metric: true,
+  input: true,
+  start: true,
+  memoryBudget: true,
+};
+
 /**
  * Trains a masked autoencoder (`kind: 'pretrain'`) or a ranker (`kind: 'ranker'`), one optimizer step a call.
  *
@@ -81,14 +123,14 @@ export class Trainer {
    */
   static async create(
     options: NativePretrainOptions | NativeRankerTrainingOptions,
-    trainer: TrainerOptions = {},
+    trainer?: TrainerOptions,
   ): Promise<Trainer> {
-    checkOptions(options);
-    checkChoice('kind', options.kind, ['pretrain', 'ranker']);
-    const place = { device: deviceWord(trainer.device) };
-    const core = await loadCore({ libtorch: trainer.libtorch });
-    const native = await runJob(core, { signal: trainer.signal }, (job) =>
-      core.createTrainer(job, { ...options, ...place }),
+    const { device, libtorch, signal } = checkOptions(trainer, trainerKeys, 'trainer');
+    const run = checkRun(options);
+    const place = { device: deviceWord(device) };
+    const core = await loadCore({ libtorch });
+    const native = await runJob(core, { signal }, (job) =>
+      core.createTrainer(job, { ...run, ...place }),
     );
     return new Trainer(core, native);
   }
@@ -98,13 +140,12 @@ export class Trainer {
    *
    * @throws {LtrpError} `ERR_LTRP_FILE_NOT_FOUND`, `ERR_LTRP_CHECKPOINT_FORMAT`, `ERR_LTRP_CHECKPOINT_CONTENT`.
    */
-  static async resume(path: string, trainer: TrainerOptions = {}): Promise<Trainer> {
+  static async resume(path: string, trainer?: TrainerOptions): Promise<Trainer> {
+    const { device, libtorch, signal } = checkOptions(trainer, trainerKeys, 'trainer');
     checkSource('path', path);
-    const place = { device: deviceWord(trainer.device) };
-    const core = await loadCore({ libtorch: trainer.libtorch });
-    const native = await runJob(core, { signal: trainer.signal }, (job) =>
-      core.resumeTrainer(job, path, place),
-    );
+    const place = { device: deviceWord(device) };
+    const core = await loadCore({ libtorch });
+    const native = await runJob(core, { signal }, (job) => core.resumeTrainer(job, path, place));
     return new Trainer(core, native);
   }
 
@@ -125,36 +166,37 @@ export class Trainer {
    */
   async trainStep(
     pictures: readonly NativePicture[],
-    options: JobOptions = {},
+    options?: JobOptions,
   ): Promise<NativeStepResult> {
+    const checked = checkOptions(options, jobKeys);
     checkPictures(pictures);
-    return runJob(this.#core, options, (job) => this.#native.trainStep(job, pictures));
+    return runJob(this.#core, checked, (job) => this.#native.trainStep(job, pictures));
   }
 
   /** Figures on held-out pictures: centre crops, masks fixed by (seed, index of the picture). Changes nothing. */
-  async evaluate(
-    pictures: readonly NativePicture[],
-    options: JobOptions = {},
-  ): Promise<Evaluation> {
+  async evaluate(pictures: readonly NativePicture[], options?: JobOptions): Promise<Evaluation> {
+    const checked = checkOptions(options, jobKeys);
     checkPictures(pictures);
-    return runJob(this.#core, options, (job) => this.#native.evaluate(job, pictures));
+    return runJob(this.#core, checked, (job) => this.#native.evaluate(job, pictures));
   }
 
   /** Writes everything {@link resume} needs, atomically: what was at `path` stays until the new file is whole. */
-  async save(path: string, options: JobOptions = {}): Promise<void> {
+  async save(path: string, options?: JobOptions): Promise<void> {
+    const checked = checkOptions(options, jobKeys);
     checkSource('path', path);
-    return runJob(this.#core, options, (job) => this.#native.save(job, path));
+    return runJob(this.#core, checked, (job) => this.#native.save(job, path));
   }
 
   /** Writes the model alone, for `MaskedAutoencoder.load` or `PatchRanker.load`; atomically. */
   async exportModel(
     path: string,
     type: StoredType = 'float32',
-    options: JobOptions = {},
+    options?: JobOptions,
   ): Promise<void> {
+    const checked = checkOptions(options, jobKeys);
     checkSource('path', path);
     checkChoice('type', type, ['float32', 'float16', 'bfloat16']);
-    return runJob(this.#core, options, (job) => this.#native.exportModel(job, path, type));
+    return runJob(this.#core, checked, (job) => this.#native.exportModel(job, path, type));
   }
 
   /** Frees weights and optimizer state once running calls are done. Idempotent. */
@@ -169,12 +211,26 @@ export class Trainer {
   }
 }
 
+/** Options of a new run, the teacher as a path. Values are the core's to check. */
+function checkRun(
+  options: NativePretrainOptions | NativeRankerTrainingOptions,
+): NativePretrainOptions | NativeRankerTrainingOptions {
+  checkPresent('options', options);
+  const { kind } = options;
+  if ((kind as unknown) === undefined)
+    throw invalid("options.kind must be 'pretrain' or 'ranker'.");
+  checkChoice('options.kind', kind, ['pretrain', 'ranker']);
+  if (options.kind === 'pretrain') return checkOptions(options, pretrainKeys);
+  checkOptions(options, rankerKeys);
+  return { ...options, teacher: resolveModel(options.teacher, 'mae', 'options.teacher') };
+}
+
 function checkPictures(pictures: unknown): asserts pictures is readonly NativePicture[] {
   if (!Array.isArray(pictures)) throw invalid('pictures must be an array.');
   for (const [i, picture] of (pictures as readonly (NativePicture | null)[]).entries()) {
     const { pixels, height, width } = picture ?? {};
     const good =
-      pixels instanceof Uint8Array &&
+      types.isUint8Array(pixels) &&
       Number.isSafeInteger(height) &&
       Number.isSafeInteger(width) &&
       pixels.length === (height as number) * (width as number) * 3;

@@ -29,7 +29,7 @@ export interface LoadOptions {
   precision?: Precision | undefined;
   /** Folder of the LibTorch to use; it counts for the first load in a process. Default: see `ltrp doctor`. */
   libtorch?: string | undefined;
-  /** Cancels the load; the promise rejects with the signal's reason. */
+  /** Cancels the load; the promise rejects with the signal's reason. Without it the load cannot be cancelled. */
   signal?: AbortSignal | undefined;
 }
 
@@ -65,16 +65,16 @@ export type ProgressListener = (event: ProgressEvent) => void;
 
 /** Options of every long call. */
 export interface JobOptions {
-  /** Cancels the call; the promise rejects with the signal's reason. */
+  /** Cancels the call; the promise rejects with the signal's reason. Without it the call cannot be cancelled. */
   signal?: AbortSignal | undefined;
-  /** Called on the JavaScript thread with the newest state only; events in between may be left out. */
+  /** Called on the JavaScript thread with the newest state only; events in between may be left out. Without it nothing is reported. */
   onProgress?: ProgressListener | undefined;
 }
 
 /** What is taken away to score a patch (method: decoder is what the paper uses). */
 export type Drop = 'decoder' | 'encoder' | 'both';
 
-/** How two reconstructions are compared. `psnr` and `ssim` are rescaled over the whole batch, so they depend on it. */
+/** How two reconstructions are compared. `psnr` and `ssim` are rescaled: by scorePatches over the whole batch, on which they depend; by scoreMap within one image's round. */
 export type Metric = 'l1' | 'l2' | 'psnr' | 'ssim';
 
 /** Names of the learning-to-rank losses. */

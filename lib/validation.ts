@@ -1,7 +1,8 @@
 /** Checks of arguments that come from JavaScript, before anything is queued. Each refusal is one sentence. */
+import { types } from 'node:util';
 import { LtrpError } from './errors.js';
 import { isAbortSignal } from './native/job.js';
-import type { ImageBatch, PixelBatch } from './types.js';
+import type { ImageBatch, JobOptions, PixelBatch } from './types.js';
 
 export function invalid(message: string): LtrpError {
   return new LtrpError('ERR_LTRP_INVALID_ARGUMENT', message);
@@ -10,7 +11,12 @@ export function invalid(message: string): LtrpError {
 function shown(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value);
   if (value === null || typeof value !== 'object') return String(value);
+  if (isThenable(value)) return 'a promise (is there an await missing?)';
   return `a value of type ${Object.prototype.toString.call(value).slice(8, -1)}`;
+}
+
+function isThenable(value: object): boolean {
+  return 'then' in value && typeof value.then === 'function';
 }
 
 export function checkInteger(
@@ -61,7 +67,8 @@ export function checkChoice(name: string, value: unknown, choices: readonly stri
 
 export function checkFloats(name: string, value: unknown, length?: number): void {
   if (value === undefined) return;
-  if (!(value instanceof Float32Array)) {
+  // Not instanceof: arrays of another realm (node:vm, Jest) serve too.
+  if (!types.isFloat32Array(value)) {
     throw invalid(`${name} must be a Float32Array, not ${shown(value)}.`);
   }
   if (length !== undefined && value.length !== length) {
@@ -71,7 +78,7 @@ export function checkFloats(name: string, value: unknown, length?: number): void
 
 export function checkIndices(name: string, value: unknown): void {
   if (value === undefined) return;
-  if (!(value instanceof Int32Array)) {
+  if (!types.isInt32Array(value)) {
     throw invalid(`${name} must be an Int32Array, not ${shown(value)}.`);
   }
 }
@@ -81,11 +88,35 @@ export function checkSignal(value: unknown): void {
   throw invalid('signal must be an AbortSignal.');
 }
 
-/** An options object as callers pass it; `undefined` counts as empty. */
-export function checkOptions<T extends object>(value: T | undefined): T {
+/** All the keys of an options type, which the compiler compares with it. */
+export type OptionKeys<Options> = { readonly [Key in keyof Required<Options>]: true };
+
+/** Keys of {@link JobOptions}. */
+export const jobKeys: OptionKeys<JobOptions> = { signal: true, onProgress: true };
+
+/**
+ * An options object as callers pass it; `undefined` counts as empty. A key that is none of `known` is refused, because a
+ * misspelled option would silently be the default; `signal` and `onProgress` are checked here too.
+ */
+export function checkOptions<T extends object>(
+  value: T | undefined,
+  known: OptionKeys<T>,
+  name = 'options',
+): T {
   if (value === undefined) return {} as T;
-  if (typeof value !== 'object' || (value as T | null) === null) {
-    throw invalid(`options must be an object, not ${shown(value)}.`);
+  if (typeof value !== 'object' || (value as T | null) === null || isThenable(value)) {
+    throw invalid(`${name} must be an object, not ${shown(value)}.`);
+  }
+  const unknown = Object.keys(value).find((key) => !Object.hasOwn(known, key));
+  if (unknown !== undefined) {
+    throw invalid(
+      `${name} has no ${shown(unknown)}; what there is: ${Object.keys(known).join(', ')}.`,
+    );
+  }
+  const { signal, onProgress } = value as { signal?: unknown; onProgress?: unknown };
+  checkSignal(signal);
+  if (onProgress !== undefined && typeof onProgress !== 'function') {
+    throw invalid('onProgress must be a function.');
   }
   return value;
 }
@@ -111,13 +142,13 @@ export function checkShape(name: string, shape: unknown, rank: number): asserts 
  * core, off the JavaScript thread.
  */
 export function checkImages(images: unknown, patchSize?: number): asserts images is ImageBatch {
-  if (typeof images !== 'object' || images === null) {
+  if (typeof images !== 'object' || images === null || isThenable(images)) {
     throw invalid(
       `images must be an ImageBatch { data, shape } as readImages returns it, not ${shown(images)}.`,
     );
   }
   const { data, shape } = images as Partial<ImageBatch>;
-  if (!(data instanceof Float32Array)) {
+  if (!types.isFloat32Array(data)) {
     throw invalid(`images.data must be a Float32Array, not ${shown(data)}.`);
   }
   checkShape('images.shape', shape, 4);
@@ -130,13 +161,13 @@ export function checkImages(images: unknown, patchSize?: number): asserts images
   checkPixels(data, [count, channels, height, width], { height, width }, patchSize);
 }
 
-/** {@link checkImages} for what models take: an ImageBatch or a PixelBatch. */
-export function checkModelImages(
+/** {@link checkImages} for an ImageBatch or a PixelBatch. */
+export function checkBatch(
   images: unknown,
-  patchSize: number,
+  patchSize?: number,
 ): asserts images is ImageBatch | PixelBatch {
   const { data, shape } = (images ?? {}) as Partial<PixelBatch>;
-  if (!(data instanceof Uint8Array)) {
+  if (!types.isUint8Array(data)) {
     checkImages(images, patchSize);
     return;
   }
@@ -176,7 +207,7 @@ export function imageGeometry(images: ImageBatch | PixelBatch): {
   width: number;
 } {
   const [count, first, second, third] = images.shape;
-  return images.data instanceof Uint8Array
+  return types.isUint8Array(images.data)
     ? { count, height: first, width: second }
     : { count, height: second, width: third };
 }

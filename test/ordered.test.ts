@@ -298,7 +298,10 @@ test('calls of next() that overlap are answered in their order', async (t) => {
 test('the signal of the work tells it that nobody wants its result', async (t) => {
   const told: number[] = [];
   const work = async (item: number, { signal }: { signal: AbortSignal }): Promise<number> => {
-    if (item === 0) return item;
+    if (item === 0) {
+      await turns(2); // until the others are under way
+      return item;
+    }
     const ended = await sleep(10_000, 'slept', { signal }).catch(() => 'told');
     if (ended === 'told') told.push(item);
     return item;
@@ -363,4 +366,23 @@ test('an error of return() counts only where there is no other', async (t) => {
   await t.throwsAsync(results.return(), { message: 'cannot close' });
   const failing = mapOrdered(source, { ahead: 1 }, () => Promise.reject(new Error('failed')));
   await t.throwsAsync(failing.next(), { message: 'failed' });
+});
+
+test('work on an item that comes after the loop was left is never begun', async (t) => {
+  const begun: string[] = [];
+  let give: (item: string) => void = () => undefined;
+  const late = new Promise<string>((resolve) => (give = resolve));
+  // A synchronous iterable of a promise: its next() answers at once, the item comes later.
+  const source: (string | Promise<string>)[] = ['first', late];
+  const work = (item: string): Promise<string> => {
+    begun.push(item);
+    return Promise.resolve(item);
+  };
+  for await (const item of mapOrdered(source, { ahead: 2 }, work)) {
+    t.is(item, 'first');
+    break;
+  }
+  give('late');
+  for (let turned = 0; turned < 5; turned++) await turn();
+  t.deepEqual(begun, ['first']);
 });

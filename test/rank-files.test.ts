@@ -2,8 +2,10 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import test from 'ava';
 import fc from 'fast-check';
 import {
@@ -17,6 +19,7 @@ import {
   type RankFilesOptions,
   type RankFilesResult,
 } from '../lib/index.js';
+import { RankingQueue } from '../lib/stream/ranking-queue.js';
 import { writeRanker } from './support/models.js';
 import { repository, temporaryFolder } from './support/paths.js';
 import { picture } from './support/pictures.js';
@@ -282,6 +285,120 @@ test('the ranks of a picture that is too large for its batch are computed alone'
   t.deepEqual(counts, [4, 1, 1, 1, 1]);
 });
 
+test('a batch is tried again picture by picture only where that can help', async (t) => {
+  const { config } = await load(t);
+  for (const [code, expected] of [
+    ['ERR_LTRP_INVALID_ARGUMENT', [4, 1, 1, 1, 1]],
+    ['ERR_LTRP_INTERNAL', [4]],
+  ] as const) {
+    const counts: number[] = [];
+    const ranker = {
+      config,
+      rank: (...[images]: Parameters<PatchRanker['rank']>) => {
+        counts.push(images.shape[0]);
+        return Promise.reject(new LtrpError(code, 'It is not to be.'));
+      },
+    } as unknown as PatchRanker;
+    const results = await all(Array(4).fill(photos[0]!) as string[], { ranker, batchSize: 4 });
+    t.deepEqual(
+      results.map((result) => !result.ok && result.error.code),
+      [code, code, code, code],
+    );
+    t.deepEqual(counts, expected);
+  }
+});
+
+test('a picture with fewer patches than are to be kept keeps all of them', async (t) => {
+  const results = await all(photos, { keep: 188 });
+  const shares = results.map((result) => result.ok && [result.kept.length, result.logits.length]);
+  t.deepEqual(shares[1], [187, 187]);
+  for (const share of shares) t.is(share && share[0], share && Math.min(188, share[1] as number));
+  t.true(
+    shares.some((share) => share && (share[1] as number) > 188),
+    'and others keep that many',
+  );
+});
+
+test('the message about a named picture says its path too', async (t) => {
+  const [result] = await all([{ picture: '/nowhere/cat.jpg', name: 'the cat' }]);
+  if (result?.ok !== false) throw new Error('ranked');
+  t.is(result.name, 'the cat');
+  t.is(result.error.message, 'There is no image the cat (/nowhere/cat.jpg).');
+});
+
+test.serial('memory is bounded: of 2000 pictures only those ahead are alive', async (t) => {
+  const { config } = await load(t);
+  const [ahead, batchSize, side] = [32, 8, 224];
+  // Stands for a ranker, so that the stream is what is measured.
+  const ranker = {
+    config,
+    rank: (...[images]: Parameters<PatchRanker['rank']>) =>
+      sleep(1, { logits: new Float32Array(images.shape[0] * 196), shape: [images.shape[0], 196] }),
+  } as unknown as PatchRanker;
+  // Not compressed: the file is as large as its pixels.
+  const file = await picture(side, side).png({ compressionLevel: 0 }).toBuffer();
+  const pictures = 2000;
+  function* source(): Generator<Uint8Array> {
+    for (let index = 0; index < pictures; index++) yield new Uint8Array(file);
+  }
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  collect();
+  const before = process.memoryUsage().arrayBuffers;
+  let [peak, count] = [0, 0];
+  for await (const result of rankFiles(source(), { ranker, fit: 'crop', ahead, batchSize })) {
+    if (!result.ok) throw result.error;
+    if (count++ % 20 > 0) continue;
+    const samples: number[] = [];
+    for (let turned = 0; turned < 2; turned++) {
+      collect();
+      await turn(); // in which buffers that the core made are given back
+      samples.push(process.memoryUsage().arrayBuffers - before);
+    }
+    peak = Math.max(peak, Math.min(...samples));
+  }
+  t.is(count, pictures);
+  // Each picture ahead: its file and its pixels; one result with the consumer. Two batches being computed, bytes put together
+  // and floats, and two that have ended since the collection.
+  const pixels = side * side * 3;
+  const bound = (ahead + 1) * (file.byteLength + pixels) + 4 * batchSize * (pixels + 4 * pixels);
+  t.log(`peak ${(peak / 1e6).toFixed(1)} MB, bound ${(bound / 1e6).toFixed(1)} MB`);
+  t.true(peak < bound, `${peak} of ${bound} bytes`);
+  t.true(bound < (pictures * pixels) / 8, 'far from everything');
+});
+
+test('pictures are decoded while a batch is computed', async (t) => {
+  const { config } = await load(t);
+  let finish: () => void = () => undefined;
+  const ranked = new Promise<void>((resolve) => (finish = resolve));
+  let began: () => void = () => undefined;
+  const ranking = new Promise<void>((resolve) => (began = resolve));
+  const ranker = {
+    config,
+    rank: async (...[images]: Parameters<PatchRanker['rank']>) => {
+      began();
+      await ranked;
+      return { logits: new Float32Array(images.shape[0]), shape: [images.shape[0], 1] };
+    },
+  } as unknown as PatchRanker;
+  const { signal } = new AbortController();
+  const queue = new RankingQueue(ranker, { seed: 0, batchSize: 2, decoders: 1, signal });
+  const decoded: number[] = [];
+  const decode = (index: number) => async () => {
+    await sleep(1);
+    decoded.push(index);
+    return { pixels: new Uint8Array(16 * 16 * 3), size: [16, 16] as const };
+  };
+  const first = [queue.rank(decode(0)), queue.rank(decode(1))];
+  await ranking;
+  t.deepEqual(decoded, [0, 1]);
+  const second = [queue.rank(decode(2)), queue.rank(decode(3))];
+  for (let tries = 0; tries < 500 && decoded.length < 4; tries++) await sleep(2);
+  t.deepEqual(decoded, [0, 1, 2, 3], 'while the first two are still being ranked');
+  finish();
+  t.is((await Promise.all([...first, ...second])).length, 4);
+});
+
 test("'cls' heads have one grid", async (t) => {
   const folder = await temporaryFolder(t);
   const cls = await writeRanker(join(folder, 'cls.safetensors'), 'cls');
@@ -335,6 +452,7 @@ test('wrong options are refused at the call', (t) => {
     [{ grid: { rows: 300, columns: 300 } }, /65536/],
     [{ keep: 3, keepRatio: 0.5 }, /one of keep/],
     [{ keep: 0 }, /keep must be/],
+    [{ keepratio: 0.5 }, /options has no "keepratio"; what there is: /],
     [{ keepRatio: 0 }, /keepRatio must be a number in \(0, 1\]/],
     [{ scoreShare: 2 }, /scoreShare/],
     [{ seed: -1 }, /seed/],

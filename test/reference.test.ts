@@ -46,10 +46,9 @@ test('typedoc has nothing to complain of, and options tell unit, range and defau
       if (types.some((type) => type?.name === 'number')) {
         says(/\[[^\]]+[\])]|\([^)]+[\])]|at least|above|at most|\d to |bytes/i, 'its range');
       }
-      const isEvent = ['signal', 'onProgress'].includes(member.name);
       // One of several that exclude each other says which counts.
-      if (member.flags?.isOptional === true && !isEvent) {
-        says(/default|wins over|required|exactly one|only one/i, 'its default');
+      if (member.flags?.isOptional === true) {
+        says(/default|wins over|exactly one|only one|without it/i, 'its default');
       }
     }
   }

@@ -12,6 +12,7 @@ import test, { type ExecutionContext } from 'ava';
 import {
   convertCheckpoint,
   LtrpError,
+  type LtrpErrorCode,
   MaskedAutoencoder,
   PatchRanker,
   rankFiles,
@@ -27,9 +28,11 @@ import { loadBootstrap, loadCore } from '../lib/native/loader.js';
 import { readDocument } from './support/documents.js';
 import { repository, temporaryFolder } from './support/paths.js';
 import { picture } from './support/pictures.js';
+import { packageWithoutSharpsBinary } from './support/without-sharp.js';
 
 const page = 'docs/troubleshooting.md';
 const models = join(repository, 'models');
+const binaries = join(repository, 'build', 'Release');
 
 interface Place {
   /** An empty folder, which the page calls /home/you. */
@@ -56,7 +59,7 @@ async function command(
   child.stderr.on('data', (chunk: Buffer) => (text += chunk.toString()));
   await new Promise((resolve) => child.once('close', resolve));
   const match = /^(?:ltrp: )([^]*) \[(ERR_LTRP_\w+)\]$/m.exec(text.trim());
-  throw new LtrpError(match?.[2] ?? 'none', match?.[1] ?? text);
+  throw new LtrpError((match?.[2] ?? 'none') as LtrpErrorCode, match?.[1] ?? text);
 }
 
 const pretrain = async (place: Place, ...more: string[]): Promise<unknown> => {
@@ -173,6 +176,18 @@ const provocations: Record<string, Provoke[]> = {
         core,
         '',
         new Error(`${library}: version \`GLIBCXX_3.4.22' not found (required by ${core})`),
+      );
+    },
+  ],
+  ERR_LTRP_SHARP_LOAD: [
+    async (place) => {
+      const root = await packageWithoutSharpsBinary(place.folder);
+      const env = { LTRP_BINARIES: binaries };
+      return command(
+        place,
+        ['rank', await png(place, 64, 64)],
+        env,
+        join(root, 'dist/cli/main.js'),
       );
     },
   ],
@@ -314,16 +329,28 @@ function sections(markdown: string): Section[] {
 
 /** Codes in string literals of the TypeScript and C++ sources. */
 async function knownCodes(): Promise<string[]> {
+  const union = join('lib', 'errors.ts');
   const codes = new Set<string>();
   for (const folder of ['lib', 'native/core', 'native/binding', 'native/bootstrap']) {
     for (const name of await readdir(join(repository, folder), { recursive: true })) {
       if (!/\.(ts|cpp|h)$/.test(name)) continue;
+      // Not those of the union itself: only what is thrown counts. Its own ERR_LTRP_INTERNAL is thrown by the core too.
+      if (join(folder, name) === union) continue;
       const text = await readFile(join(repository, folder, name), 'utf8');
       for (const [, code] of text.matchAll(/['"](ERR_LTRP_[A-Z_]*[A-Z])['"]/g)) codes.add(code!);
     }
   }
   return [...codes].sort();
 }
+
+test('the type of codes, the page and the sources have the same codes', async (t) => {
+  const text = await readFile(join(repository, 'lib', 'errors.ts'), 'utf8');
+  const union = /export type LtrpErrorCode =([^;]*);/.exec(text)?.[1] ?? '';
+  const codes = [...union.matchAll(/'(\w+)'/g)].map(([, code]) => code as string);
+  t.deepEqual(codes.toSorted(), await knownCodes());
+  const found = sections(await readDocument(page)).map(({ code }) => code);
+  t.deepEqual(codes.toSorted(), found.toSorted());
+});
 
 test('every code of the sources has a section', async (t) => {
   const codes = await knownCodes();
@@ -346,10 +373,11 @@ for (const [code, list] of Object.entries(provocations)) {
     for (const [index, provoke] of list.entries()) {
       const folder = await temporaryFolder(t);
       const error = await t.throwsAsync<LtrpError>(async () => {
-        if ((await provoke({ folder, t })) === null) throw new LtrpError('skipped', '');
+        if ((await provoke({ folder, t })) === null)
+          throw new LtrpError('skipped' as LtrpErrorCode, '');
       });
-      if (error.code === 'skipped') continue;
-      t.is(error.code, code, error.message);
+      if ((error.code as string) === 'skipped') continue;
+      t.is(error.code, code as LtrpErrorCode, error.message);
       const message = shown(error.message, folder);
       const quoted = messages?.messages[index] ?? '';
       if (process.env['LTRP_UPDATE_DOCS'] === '1') {

@@ -154,7 +154,7 @@ export async function runOnImages<Result>(
   return { done, exitCode: failed > 0 ? exitCodes.failed : exitCodes.ok };
 }
 
-/** A full disk or a disposed model: going on would only repeat the message. */
+/** A full disk, a disposed model, no decoder: going on would only repeat the message. */
 function isFatal(error: LtrpError): boolean {
-  return error.code === 'ERR_LTRP_DISPOSED' || error.code === 'ERR_LTRP_FILE_WRITE';
+  return ['ERR_LTRP_DISPOSED', 'ERR_LTRP_FILE_WRITE', 'ERR_LTRP_SHARP_LOAD'].includes(error.code);
 }

@@ -1,8 +1,9 @@
 /** Decoding for training: RGB bytes no larger than crops need, remembered while there is memory for them. */
-import sharp from 'sharp';
 import { LtrpError } from '../errors.js';
-import { maximumAspect, maximumPixels, minimumSide, openUpright } from '../images.js';
+import { maximumAspect, maximumPixels, minimumSide } from '../images.js';
 import type { NativePicture } from '../native/binding.js';
+import { loadSharp, openUpright } from '../sharp.js';
+import { Slots } from '../slots.js';
 
 export interface DecoderOptions {
   /** Pictures are scaled down so that their shorter side has at most this many pixels; never up. */
@@ -21,11 +22,11 @@ export class PictureDecoder {
   readonly #options: DecoderOptions;
   readonly #cache = new Map<string, NativePicture>();
   #cachedBytes = 0;
-  #running = 0;
-  readonly #waiting: (() => void)[] = [];
+  readonly #slots: Slots;
 
   constructor(options: DecoderOptions) {
     this.#options = options;
+    this.#slots = new Slots(options.concurrency);
   }
 
   get cachedBytes(): number {
@@ -36,17 +37,13 @@ export class PictureDecoder {
    * Decodes `path`: EXIF rotation applied, transparency laid on white, any colour space to 8-bit sRGB, the first frame of
    * an animation. JPEGs are scaled while they are decoded where that is possible.
    *
-   * @throws {LtrpError} `ERR_LTRP_IMAGE_NOT_FOUND`, `ERR_LTRP_IMAGE_DECODE` or `ERR_LTRP_IMAGE_SIZE`; `signal.reason`.
+   * @throws {LtrpError} `ERR_LTRP_IMAGE_NOT_FOUND`, `ERR_LTRP_IMAGE_DECODE` or `ERR_LTRP_IMAGE_SIZE`; `ERR_LTRP_SHARP_LOAD`;
+   *   `signal.reason`.
    */
   async decode(path: string, signal?: AbortSignal): Promise<NativePicture> {
     const cached = this.#cache.get(path);
     if (cached !== undefined) return cached;
-    if (this.#running >= this.#options.concurrency) {
-      await new Promise<void>((start) => this.#waiting.push(start));
-    } else {
-      this.#running++;
-    }
-    try {
+    return this.#slots.run(async () => {
       signal?.throwIfAborted();
       const picture = this.#cache.get(path) ?? (await decodeSmall(path, this.#options.shortSide));
       const bytes = picture.pixels.byteLength;
@@ -55,16 +52,12 @@ export class PictureDecoder {
         this.#cachedBytes += bytes;
       }
       return picture;
-    } finally {
-      // The slot goes straight to the next in line, so the order of the calls is kept.
-      const next = this.#waiting.shift();
-      if (next) next();
-      else this.#running--;
-    }
+    });
   }
 }
 
 async function decodeSmall(path: string, shortSide: number): Promise<NativePicture> {
+  const sharp = await loadSharp();
   try {
     const { autoOrient, space } = await sharp(path, { limitInputPixels: maximumPixels }).metadata();
     const [short, long] = [autoOrient.width, autoOrient.height].sort((a, b) => a - b) as [
@@ -77,7 +70,7 @@ async function decodeSmall(path: string, shortSide: number): Promise<NativePictu
         `${path} is ${autoOrient.width} x ${autoOrient.height} pixels: too small or too long to train on.`,
       );
     }
-    const { data, info } = await openUpright(path, space)
+    const { data, info } = await openUpright(sharp, path, space)
       .resize(shortSide, shortSide, { fit: 'outside', withoutEnlargement: true, kernel: 'cubic' })
       .raw()
       .toBuffer({ resolveWithObject: true });

@@ -202,7 +202,7 @@ export interface NativeRankerTrainingOptions extends NativeTrainingOptions {
   kind: 'ranker';
   /** Geometry of the model; its patch size is the teacher's. */
   model: NativeRankerConfig;
-  /** Path of the frozen teacher's checkpoint. */
+  /** Frozen teacher: `'tiny'` (embedded), or the path of its checkpoint. */
   teacher: string;
   /** What the ranker learns from the teacher's scores; see `rankingLoss`. */
   loss: LossName;

@@ -57,13 +57,15 @@ export async function runJob<T>(
   }
 }
 
-// By its members, so that a signal of another realm or of a polyfill serves too.
+/** By the members that are relied on, so that a signal of another realm or of a polyfill serves too. */
 export function isAbortSignal(value: unknown): value is AbortSignal {
+  if (typeof value !== 'object' || value === null) return false;
+  const { aborted, throwIfAborted, addEventListener, removeEventListener } =
+    value as Partial<AbortSignal>;
   return (
-    typeof value === 'object' &&
-    value !== null &&
-    'aborted' in value &&
-    'addEventListener' in value &&
-    typeof value.addEventListener === 'function'
+    typeof aborted === 'boolean' &&
+    [throwIfAborted, addEventListener, removeEventListener].every(
+      (member) => typeof member === 'function',
+    )
   );
 }

@@ -11,7 +11,7 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm, rmdir, statfs, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { LtrpError, toLtrpError } from '../errors.js';
+import { LtrpError, type LtrpErrorCode, toLtrpError } from '../errors.js';
 import { download } from './download.js';
 import { withLock } from './folder-lock.js';
 import { inspectLibtorch } from './libtorch-inspect.js';
@@ -249,7 +249,7 @@ async function obtain(
   const onProgress = (done: number, total: number | null): void =>
     options.onProgress?.('download', done, total);
   const failures: string[] = [];
-  let code = 'ERR_LTRP_DOWNLOAD';
+  let code: LtrpErrorCode = 'ERR_LTRP_DOWNLOAD';
   const sources: [name: string, fetchIt: () => Promise<string>][] = [];
   for (const { index, requirement } of from === 'archive' ? [] : release.pip.sources) {
     const { platform, pythonVersion } = release.pip;

@@ -5,6 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { LtrpError } from '../errors.js';
 import type { BootstrapBinding, CoreBinding } from './binding.js';
+import { inTurn } from './in-turn.js';
 import { isCudaVariant, librariesOf } from './libraries.js';
 import { loadFailure } from './load-failure.js';
 import { inspectLibtorch, libraryName } from './libtorch-inspect.js';
@@ -81,7 +82,7 @@ async function load(explicit: string | undefined): Promise<LoadedCore> {
     }
   }
   try {
-    await bootstrap.preload(librariesOf(libtorch).preload);
+    await inTurn(() => bootstrap.preload(librariesOf(libtorch).preload));
   } catch (error) {
     throw loadFailure(
       `LibTorch ${libtorch.version} in ${libtorch.root} (from: ${libtorch.source})`,

@@ -135,14 +135,6 @@ export interface ValueInfoMessage {
   };
 }
 
-export interface GraphMessage {
-  name: string;
-  node: NodeMessage[];
-  input: ValueInfoMessage[];
-  output: ValueInfoMessage[];
-  initializer: TensorMessage[];
-}
-
 export interface ModelMessage {
   ir_version: number;
   producer_name: string;

@@ -174,8 +174,11 @@ class OrderedRun<Item, Result> {
     try {
       const next = await (this.#iterator as AsyncIterator<Item> | Iterator<Item>).next();
       if (next.done === true) this.#ended = true;
-      // An item that comes after the end is dropped.
-      else if (!this.#abort.signal.aborted) this.#start(await next.value);
+      else {
+        const item = await next.value;
+        // An item that comes after the end is dropped.
+        if (!this.#abort.signal.aborted) this.#start(item);
+      }
     } catch (error) {
       this.#ended = true;
       this.#sourceError = { error };

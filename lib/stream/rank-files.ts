@@ -1,6 +1,12 @@
-import { fileURLToPath } from 'node:url';
 import { LtrpError, toLtrpError } from '../errors.js';
-import { checkSize, decodePicture, sourceName } from '../images.js';
+import {
+  checkSize,
+  decodePicture,
+  pathOrBytes,
+  sourceName,
+  type PictureSource,
+} from '../images.js';
+import { loadKeys } from '../models.js';
 import { PatchRanker } from '../patch-ranker.js';
 import type { PatchGrid } from '../patch-grid.js';
 import type { LoadOptions, RankerConfig } from '../types.js';
@@ -9,15 +15,15 @@ import {
   checkInteger,
   checkOptions,
   checkShare,
-  checkSignal,
   invalid,
+  type OptionKeys,
 } from '../validation.js';
+import { loadSharp } from '../sharp.js';
 import { decodeWholePicture } from '../whole-picture.js';
 import { mapOrdered, type OrderedOptions } from './ordered.js';
 import { RankingQueue, type QueuedPicture, type Ranks } from './ranking-queue.js';
 
-/** What names a picture: a path, a `file:` URL, or the bytes of an image file. */
-export type PictureSource = string | URL | Uint8Array;
+export type { PictureSource } from '../images.js';
 
 /** A picture under a name of the caller's. It may have more fields; the result's `source` is the object itself. */
 export interface NamedPicture {
@@ -50,7 +56,7 @@ export interface RankFilesOptions extends LoadOptions {
   patches?: number | undefined;
   /** For `'whole'`: this many rows and columns of patches whatever the aspect, at most 65536 patches. Default: by the aspect. */
   grid?: PatchGrid | undefined;
-  /** Patches to keep of each picture, at least 1. Only one of `keep` and `keepRatio`; default: none are chosen. */
+  /** Patches to keep of each picture, at most: at least 1; a picture with fewer patches keeps all of them. Only one of `keep` and `keepRatio`; default: none are chosen. */
   keep?: number | undefined;
   /** Share of the patches to keep, in (0, 1]; the number is rounded, and at least 1. Only one of `keep` and `keepRatio`. */
   keepRatio?: number | undefined;
@@ -70,9 +76,25 @@ export interface RankFilesOptions extends LoadOptions {
    * memory, and is how far the source is read ahead of you. Default: four batches.
    */
   ahead?: number | undefined;
-  /** Stops everything; the iteration throws the signal's reason. */
+  /** Stops everything; the iteration throws the signal's reason. Without it only leaving the loop does. */
   signal?: AbortSignal | undefined;
 }
+
+const rankFilesKeys: OptionKeys<RankFilesOptions> = {
+  ...loadKeys,
+  ranker: true,
+  fit: true,
+  size: true,
+  patches: true,
+  grid: true,
+  keep: true,
+  keepRatio: true,
+  scoreShare: true,
+  seed: true,
+  batchSize: true,
+  decoders: true,
+  ahead: true,
+};
 
 /** A picture that was ranked. */
 export interface RankedFile<Source = PictureSource> {
@@ -126,12 +148,13 @@ export type RankFilesResult<Source = PictureSource> = RankedFile<Source> | Faile
  *   reason; or when you leave the loop. The source is then closed (its `return()` is called), and decoding and computing have
  *   stopped before the loop is left. A source that is still at its next item is told, but not waited for.
  *
- * What has nothing to do with one picture ends the iteration too: a ranker that cannot be loaded, or was disposed.
+ * What has nothing to do with one picture ends the iteration too: a ranker that cannot be loaded, or was
+ * disposed; sharp, when it cannot be loaded.
  *
  * @param source - paths, `file:` URLs, bytes of image files, or objects `{ picture, name }`; any iterable: an array, a
  *   generator, a stream of objects.
  * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` at the call for wrong options; while iterating, what loading a ranker
- *   reports, and `ERR_LTRP_DISPOSED`.
+ *   reports, `ERR_LTRP_SHARP_LOAD` and `ERR_LTRP_DISPOSED`.
  *
  * @example
  * ```ts
@@ -155,6 +178,8 @@ export function rankFiles<Source extends PictureSource | NamedPicture>(
     ahead: checked.ahead ?? 1, // until the model tells how large its pictures are
     signal,
     before: async (stop) => {
+      // No picture can be read without it. Before LibTorch, which takes longer to open: they take turns, see in-turn.ts.
+      await loadSharp();
       if (typeof given === 'string') {
         const { device, precision, libtorch } = checked;
         own = await PatchRanker.load(given, { device, precision, libtorch, signal: stop });
@@ -196,6 +221,8 @@ export function rankFiles<Source extends PictureSource | NamedPicture>(
 
 interface Picture {
   name: string;
+  /** Name and path, for messages. */
+  called: string;
   bytes: string | Uint8Array;
 }
 
@@ -215,9 +242,8 @@ function check(source: unknown, options: RankFilesOptions | undefined): RankFile
       'source must be an iterable of pictures, such as an array of paths; put a single one into an array.',
     );
   }
-  const checked = checkOptions(options);
+  const checked = checkOptions(options, rankFilesKeys);
   const { ranker, fit = 'whole', size, patches, grid } = checked;
-  checkSignal(checked.signal);
   if (ranker !== undefined && typeof ranker !== 'string') {
     if (!isRanker(ranker)) {
       throw invalid('ranker must be a PatchRanker, the name of an embedded model or a path.');
@@ -288,7 +314,7 @@ function decoderFor(config: RankerConfig, options: RankFilesOptions): Decode {
         `patches and grid are not for this ranker: its 'cls' head has one grid, ${config.grid.join(' x ')}.`,
       );
     }
-    return ({ name, bytes }, signal) =>
+    return ({ called: name, bytes }, signal) =>
       decodeWholePicture(bytes, config, { grid, patches }, signal, { fixedGrid, name });
   }
   const size = checkSize(options.size ?? [imageHeight, imageWidth]);
@@ -304,7 +330,7 @@ function decoderFor(config: RankerConfig, options: RankFilesOptions): Decode {
     );
   }
   const cells = { rows: height / patchSize, columns: width / patchSize };
-  return async ({ name, bytes }, signal) => {
+  return async ({ called: name, bytes }, signal) => {
     const { pixels, original } = await decodePicture(bytes, { size, fit, name, signal });
     return { pixels, size, grid: cells, width: original.width, height: original.height };
   };
@@ -318,19 +344,11 @@ function pictureOf(item: unknown, index: number): Picture {
   if (given !== undefined && typeof given !== 'string') {
     throw invalid(`The name of item ${index} of the source must be a string.`);
   }
-  const named = (bytes: string | Uint8Array): Picture => ({
-    name: given ?? sourceName(bytes, index),
-    bytes,
-  });
-  if (picture instanceof Uint8Array) return named(picture);
-  if (typeof picture === 'string' && picture !== '') return named(picture);
-  if (picture instanceof URL) {
-    if (picture.protocol === 'file:') return named(fileURLToPath(picture));
-    throw invalid(
-      `Item ${index} of the source is ${picture.href}, but only file: URLs are read; fetch it and give its bytes.`,
-    );
-  }
-  throw invalid(
-    `Item ${index} of the source must be a path, a file: URL, a Uint8Array, or { picture } with one of these.`,
-  );
+  const which = `Item ${index} of the source`;
+  const bytes = pathOrBytes(picture, which, ', or { picture } with one of these');
+  const plain = sourceName(bytes, index);
+  const name = given ?? plain;
+  // A name alone does not tell which file is missing.
+  const hides = typeof bytes === 'string' && name !== plain;
+  return { name, bytes, called: hides ? `${name} (${plain})` : name };
 }

@@ -1,10 +1,12 @@
 /** From decoded pictures to kept patches, several at a time, while the next ones are decoded. */
 import { availableParallelism } from 'node:os';
 import { permutation } from '../data/shuffle.js';
+import { toLtrpError, type LtrpErrorCode } from '../errors.js';
 import { normalizePictures } from '../images.js';
 import type { PatchRanker } from '../patch-ranker.js';
 import { keepCount, selectPatches } from '../selection.js';
 import type { Device } from '../types.js';
+import { Slots } from '../slots.js';
 
 /** A picture as the queue takes it: RGB bytes of `size`. */
 export interface QueuedPicture {
@@ -17,7 +19,7 @@ export type Ranks = Pick<PatchRanker, 'config' | 'rank'>;
 
 /** Options of {@link RankingQueue}. */
 export interface QueueSettings {
-  /** Number of patches to keep. Without it and `keepRatio` nothing is selected. */
+  /** Number of patches to keep; of a picture with fewer, all. Without it and `keepRatio` nothing is selected. */
   keep?: number | undefined;
   /** Share of the patches to keep. Only one of `keep` and `keepRatio` is given. */
   keepRatio?: number | undefined;
@@ -191,8 +193,8 @@ export class RankingQueue {
         });
       }
     } catch (error) {
-      if (batch.length > 1 && !this.#settings.signal.aborted) {
-        // Memory for one picture may be there where that for all is not.
+      const { code } = toLtrpError(error);
+      if (batch.length > 1 && !this.#settings.signal.aborted && aloneMayWork.includes(code)) {
         for (const one of batch) await this.#compute([one]);
       } else {
         for (const { failed } of batch) failed(error);
@@ -206,8 +208,9 @@ export class RankingQueue {
     patches: number,
   ): Promise<Int32Array> {
     const { keep: number, keepRatio, scoreShare, seed, device, signal } = this.#settings;
-    const keep = keepRatio === undefined ? number : keepCount(patches, keepRatio);
-    if (keep === undefined) return new Int32Array(0);
+    const wish = keepRatio === undefined ? number : keepCount(patches, keepRatio);
+    if (wish === undefined) return new Int32Array(0);
+    const keep = Math.min(wish, patches);
     // The same for every picture, wherever it stands in a batch.
     const noise = Float32Array.from(permutation(patches, seed), (place) => place / patches);
     const densityNoise = new Float32Array(logits.length);
@@ -218,30 +221,16 @@ export class RankingQueue {
   }
 }
 
+/**
+ * Memory for one picture may be there where that for all is not, and a picture whose logits are not finite fails the batch. All
+ * else (a disposed ranker, a device that fails) would fail again for every picture.
+ */
+const aloneMayWork: readonly LtrpErrorCode[] = [
+  'ERR_LTRP_OUT_OF_MEMORY',
+  'ERR_LTRP_INVALID_ARGUMENT',
+];
+
 /** How many pictures of so many pixels are computed together. */
 function batchOf(batchSize: number, pixels: number): number {
   return Math.min(batchSize, Math.max(1, Math.floor(fullBatchPixels / pixels)));
-}
-
-/** At most `count` calls at a time, in the order in which they were asked for. */
-class Slots {
-  #free: number;
-  readonly #queue: (() => void)[] = [];
-
-  constructor(count: number) {
-    this.#free = count;
-  }
-
-  async run<Result>(work: () => Promise<Result>): Promise<Result> {
-    if (this.#free > 0) this.#free--;
-    else await new Promise<void>((start) => this.#queue.push(start));
-    try {
-      return await work();
-    } finally {
-      // The slot goes straight to the next in line.
-      const next = this.#queue.shift();
-      if (next === undefined) this.#free++;
-      else next();
-    }
-  }
 }

@@ -3,6 +3,7 @@ import { BatchStream } from '../data/batches.js';
 import type { Dataset } from '../data/dataset.js';
 import { PictureDecoder } from '../data/decoder.js';
 import { LtrpError, toLtrpError } from '../errors.js';
+import { loadSharp } from '../sharp.js';
 import type { Evaluation, StoredType, Trainer, TrainingPicture } from '../trainer.js';
 import type { LogEntry, RunFolder } from './run-folder.js';
 
@@ -51,6 +52,7 @@ export interface LoopResult {
 export async function runTraining(options: LoopOptions): Promise<LoopResult> {
   const { trainer, folder, dataset, stop } = options;
   const { steps, batchSize, seed } = trainer.options;
+  await loadSharp(); // else every picture would count as unreadable
   const begin = performance.now();
   const firstStep = trainer.step;
   let last = await folder.truncateLog(firstStep).then((entries) => newestValidation(entries));
@@ -194,6 +196,7 @@ export async function decodeValidation(
     onUnreadable: (path: string, error: LtrpError) => void;
   },
 ): Promise<TrainingPicture[]> {
+  await loadSharp(); // else every picture would count as unreadable
   const decoder = new PictureDecoder({ ...options, cacheBytes: 0 });
   const count = Math.min(options.limit, dataset.size);
   let unreadable = 0;

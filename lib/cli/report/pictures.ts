@@ -1,7 +1,6 @@
 /** Pictures that the command writes: heat maps, kept patches, reconstructions. Drawing happens in sharp, off the JavaScript thread. */
-import sharp, { type Sharp } from 'sharp';
-import { openUpright } from '../../images.js';
 import type { PatchGrid } from '../../patch-grid.js';
+import { loadSharp, openUpright, type Sharp, type SharpModule } from '../../sharp.js';
 import { heatColour, rankShares } from './colours.js';
 
 /** Longest side of the pictures written, in pixels. */
@@ -19,15 +18,16 @@ export interface ShownPicture {
 
 /** Reads an image file for display, no larger than `side` pixels on its longer side. */
 export async function readForDisplay(file: string, side = pictureSide): Promise<ShownPicture> {
+  const sharp = await loadSharp();
   const { space } = await sharp(file, { limitInputPixels: false }).metadata();
-  const { data, info } = await openUpright(file, space)
+  const { data, info } = await openUpright(sharp, file, space)
     .resize({ width: side, height: side, fit: 'inside', withoutEnlargement: true })
     .raw()
     .toBuffer({ resolveWithObject: true });
   return { pixels: data, width: info.width, height: info.height };
 }
 
-function fromPixels({ pixels, width, height }: ShownPicture): Sharp {
+function fromPixels(sharp: SharpModule, { pixels, width, height }: ShownPicture): Sharp {
   return sharp(pixels, { raw: { width, height, channels: 3 } });
 }
 
@@ -40,6 +40,7 @@ async function overPatches(
 ): Promise<Buffer> {
   const pixels = Buffer.alloc(rows * columns * 4);
   for (let patch = 0; patch < rows * columns; patch++) pixels.set(colour(patch), patch * 4);
+  const sharp = await loadSharp();
   const overlay = await sharp(pixels, { raw: { width: columns, height: rows, channels: 4 } })
     .resize({ width, height, fit: 'fill', kernel: 'nearest' })
     .png({ compressionLevel: 1 })
@@ -56,9 +57,10 @@ export async function heatMapPicture(
   grid: PatchGrid,
   scores: ArrayLike<number>,
 ): Promise<Buffer> {
+  const sharp = await loadSharp();
   const shares = rankShares(scores);
   // Two steps, because greyscale() would apply to the finished composite.
-  const grey = await fromPixels(picture).greyscale().toColourspace('srgb').png().toBuffer();
+  const grey = await fromPixels(sharp, picture).greyscale().toColourspace('srgb').png().toBuffer();
   return overPatches(sharp(grey), picture, grid, (patch) => [
     ...heatColour(shares[patch] as number),
     166,
@@ -66,20 +68,20 @@ export async function heatMapPicture(
 }
 
 /** PNG: the kept patches as they are, the others almost white. */
-export function keptPicture(
+export async function keptPicture(
   picture: ShownPicture,
   grid: PatchGrid,
   kept: Iterable<number>,
 ): Promise<Buffer> {
   const keep = new Set(kept);
-  return overPatches(fromPixels(picture), picture, grid, (patch) =>
+  return overPatches(fromPixels(await loadSharp(), picture), picture, grid, (patch) =>
     keep.has(patch) ? [0, 0, 0, 0] : [244, 244, 242, 226],
   );
 }
 
 /** JPEG for a page, as a data URI. */
 export async function pageImage(picture: ShownPicture): Promise<string> {
-  const jpeg = await fromPixels(picture)
+  const jpeg = await fromPixels(await loadSharp(), picture)
     .resize({ width: pageSide, height: pageSide, fit: 'inside', withoutEnlargement: true })
     .jpeg({ quality: 82, mozjpeg: true })
     .toBuffer();
@@ -182,6 +184,7 @@ export async function reconstructionPicture(
     height: Math.max(1, Math.round(shape.height * scale)),
   };
   const gap = 12;
+  const sharp = await loadSharp();
   const inputs = await Promise.all(
     [masked, reconstructed, original].map((bytes) =>
       sharp(bytes, { raw: { width, height, channels: 3 } })
