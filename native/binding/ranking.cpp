@@ -33,7 +33,8 @@ Napi::Value select_patches(const Napi::CallbackInfo& info) {
              std::to_string(width) + " (height x width).");
     }
     const int64_t patches = (height / selection.patch_size) * (width / selection.patch_size);
-    const at::Tensor logits = float_tensor(info[2], "logits", {n, patches}, /*finite=*/true);
+    const at::Tensor logits =
+        float_tensor(info[2], "logits", {n, patches}, /*finite=*/true, /*or_minus_infinity=*/true);
     selection.keep = options.integer("keep", 1, patches);
     selection.score_share = options.number("scoreShare", 0, 1);
     selection.seed = options.seed();

@@ -7,6 +7,7 @@
 #include <c10/util/ArrayRef.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "kernels/arguments.h"
@@ -67,7 +68,8 @@ struct Backend {
   at::Tensor (*starting_difference)(const DecoderTokens& tokens, const StartingRows& rows);
   at::Tensor (*delete_rows)(const at::Tensor& x, const RemovedTokens& removed);
   at::Tensor (*masked_tokens)(const at::Tensor& visible, int64_t patches, const RemovedTokens* removed);
-  Clusters (*density_peaks)(const at::Tensor& patches, const at::Tensor& noise, int64_t count);
+  Clusters (*density_peaks)(const at::Tensor& patches, const at::Tensor& noise, int64_t count,
+                            const std::function<void()>& poll);
   // False: this device has no kernel for that task, LibTorch's operators do it.
   bool (*list_loss)(const ListLossTask& task, ListLossResult& result);
 
