@@ -33,6 +33,7 @@ struct PackedWeight {
   at::Tensor values;
   at::Tensor scale;       // [N], where the precision needs it
   at::Tensor zero_point;  // [N], where the library asks for it
+  at::Tensor sums = {};   // [N], where offsets of the rows are taken out again by our own products
   at::Tensor one = {};    // [], where the library asks for a scale that is not wanted
 };
 
