@@ -23,7 +23,10 @@ import {
 
 /** Options of {@link PatchRanker.rank}. */
 export interface RankOptions extends JobOptions {
-  /** `[n * V]`, ids ascending for each image: only these patches go in, as in training. Default: all patches. */
+  /**
+   * `[n * V]`, ids ascending for each image: only these patches go in, as in training, and the others' logits are -Infinity.
+   * Default: all patches.
+   */
   visible?: Int32Array | undefined;
 }
 
@@ -98,7 +101,8 @@ export class PatchRanker {
    * Ranks the patches of each image.
    *
    * @param images - [n, 3, H, W], or bytes [n, H, W, 3]. Heads of type `'token'` take any grid of the model's patch size, `'cls'` their own only.
-   * @returns `logits` [n, L] in raster order. With `visible`, heads of type `'token'` leave the other slots at 0.
+   * @returns `logits` [n, L] in raster order. With `visible`, patches that did not go in have -Infinity: they rank last, and
+   *   {@link selectPatches} never chooses them.
    * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` (shapes, pixels that are not finite), `ERR_LTRP_DISPOSED`.
    */
   async rank(images: ImageBatch | PixelBatch, options?: RankOptions): Promise<Ranking> {

@@ -20,9 +20,9 @@ import {
 
 /** Options of {@link selectPatches}. Exactly one of `keep` and `keepRatio` must be given. */
 export interface SelectPatchesOptions extends JobOptions {
-  /** Number of patches to keep of each image, 1 to L. Exactly one of `keep` and `keepRatio`. */
+  /** Number of patches to keep of each image, 1 to the L that have a logit above -Infinity. Exactly one of `keep` and `keepRatio`. */
   keep?: number | undefined;
-  /** Share of patches to keep, in (0, 1]; the number is rounded, and at least 1. Exactly one of `keep` and `keepRatio`. */
+  /** Share of the L patches to keep, in (0, 1]; the number is rounded, and at least 1. Exactly one of `keep` and `keepRatio`. */
   keepRatio?: number | undefined;
   /** Share of the kept patches that are simply the highest logits, in [0, 1]; the rest is for diversity. Default 0.7. */
   scoreShare?: number | undefined;
@@ -34,7 +34,10 @@ export interface SelectPatchesOptions extends JobOptions {
   densityNoise?: Float32Array | undefined;
   /** `[n * L]`, `'compat'` only: the member with the largest noise represents its cluster. Default: drawn from `seed`. */
   memberNoise?: Float32Array | undefined;
-  /** Where the clusters are found. Default `'cpu'`: the images are there, and it takes milliseconds. */
+  /**
+   * Where the clusters are found. Default `'cpu'`: the images are there, and it takes milliseconds for a few hundred patches.
+   * Time grows with L², memory with the images: distances are made some rows at a time.
+   */
   device?: Device | undefined;
   /** Side of a patch in pixels, at least 1. Default: the one for which the images have as many patches as there are logits. */
   patchSize?: number | undefined;
@@ -75,11 +78,13 @@ export function keepCount(patches: number, keepRatio: number): number {
 /**
  * Chooses which patches of each image to keep: ⌊keep · scoreShare⌋ with the highest logits, the rest from DPC-KNN clusters
  * of the normalised pixels of all patches, the largest clusters without a kept representative first (section 3.3 of
- * arXiv 2404.00680; density peaks: Du et al., 2016). The same inputs and seed give the same patches.
+ * arXiv 2404.00680; density peaks: Du et al., 2016). The same inputs and seed give the same patches. A patch whose logit is
+ * -Infinity is never chosen and takes part in no cluster.
  *
  * @param images - [n, 3, H, W], normalised; or bytes [n, H, W, 3], which are normalised by `mean` and `std` first.
  * @param logits - [n * L] as {@link PatchRanker.rank} returns them; any scores will do, larger is better.
- * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for wrong sizes and for pixels or logits that are not finite.
+ * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for wrong sizes, for pixels or logits that are NaN or infinite (but for
+ *   logits of -Infinity), and for a `keep` above the number of patches of an image that may be chosen.
  */
 export async function selectPatches(
   images: ImageBatch | PixelBatch,

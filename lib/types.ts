@@ -217,7 +217,7 @@ export interface Encoding {
 
 /** A logit for every patch; larger ranks higher. */
 export interface Ranking {
-  /** [n, L]. */
+  /** [n, L]; -Infinity for patches that did not go in (`visible`). */
   logits: Float32Array;
   /** Of the tensors above. */
   shape: readonly [images: number, patches: number];

@@ -12,6 +12,7 @@ import {
   type LtrpErrorCode,
   MaskedAutoencoder,
   PatchRanker,
+  rankAgreement,
   rankingLoss,
   readImages,
   selectPatches,
@@ -229,6 +230,50 @@ test('models take bytes and normalise them themselves', async (t) => {
   ranker.dispose();
 });
 
+test('results can be transferred, small and large ones', async (t) => {
+  const folder = await temporaryFolder(t);
+  const mae = await loadMae(t);
+  const ranker = await PatchRanker.load(
+    await writeRanker(join(folder, 'token.safetensors'), 'token'),
+  );
+  const send = (array: Float32Array | Int32Array | Float64Array): number => {
+    const bytes = array.byteLength;
+    t.is(structuredClone(array, { transfer: [array.buffer as ArrayBuffer] }).byteLength, bytes);
+    t.is(array.byteLength, 0, 'moved, not copied');
+    return bytes;
+  };
+  for (const count of [1, 40]) {
+    const images = await batch(count);
+    const logits = (await ranker.rank(images)).logits;
+    const { patches, visible } = await mae.reconstruct(images);
+    const last = { visible: visible.slice(-visible.length / count) };
+    const expected = await mae.reconstruct(part(images, count - 1), last);
+    isWithin(
+      t,
+      patches.slice(-expected.patches.length),
+      expected.patches,
+      { absolute: 1e-5 },
+      'last',
+    );
+    t.is(send(patches) > 4 << 20, count > 1);
+    send(visible);
+    send((await selectPatches(images, logits, { keep: 9 })).indices);
+    send(logits);
+    send((await mae.encode(images)).latent);
+    send((await mae.scorePatches(images)).scores);
+    const map = await mae.scoreMap(part(images, 0), { rounds: 1 });
+    send(map.mean);
+    send(map.standardError);
+  }
+  const [lists, items] = [300, 4000] as const;
+  const values = Float32Array.from({ length: lists * items }, (_, i) => Math.sin(i));
+  t.true(send((await rankingLoss('pointWise', values, values, [lists, items])).gradient) > 4 << 20);
+  const agreement = await rankAgreement(values.slice(0, 8), values.slice(8, 16), [2, 4]);
+  send(agreement.kendallTau);
+  send(agreement.ndcg);
+  ranker.dispose();
+});
+
 test('token heads rank any grid, CLS heads their own, and selection follows', async (t) => {
   const folder = await temporaryFolder(t);
   const token = await PatchRanker.load(
@@ -247,11 +292,28 @@ test('token heads rank any grid, CLS heads their own, and selection follows', as
   const visible = Int32Array.from([0, 3, 44, 1, 2, 3]);
   const some = await token.rank(wide, { visible });
   t.deepEqual(
-    Array.from(some.logits.subarray(0, 45), (value) => value !== 0).flatMap((used, id) =>
+    Array.from(some.logits.subarray(0, 45), (value) => value > -Infinity).flatMap((used, id) =>
       used ? [id] : [],
     ),
     [0, 3, 44],
   );
+  const own = await cls.rank(await batch(2), { visible });
+  t.deepEqual(
+    Array.from(own.logits.keys()).filter((id) => own.logits[id]! > -Infinity),
+    [...[0, 3, 44], ...[50, 51, 52]],
+  );
+  // Patches that did not go in are not chosen, neither by score nor for diversity.
+  for (const scoreShare of [0, 0.7, 1]) {
+    for (const mode of ['default', 'compat'] as const) {
+      const all = await selectPatches(wide, some.logits, { keep: 3, scoreShare, mode });
+      t.deepEqual(all.indices.slice(0, 3).sort(), visible.subarray(0, 3));
+      t.deepEqual(all.indices.slice(3).sort(), visible.subarray(3));
+      const two = await selectPatches(wide, some.logits, { keep: 2, scoreShare, mode });
+      t.true([0, 1].every((slot) => visible.subarray(0, 3).includes(two.indices[slot]!)));
+    }
+  }
+  const beyond = selectPatches(wide, some.logits, { keep: 4 });
+  t.regex(await refused(t, beyond, 'ERR_LTRP_INVALID_ARGUMENT'), /keep .* 4 and image 0 has 3/);
 
   const { indices, shape } = await selectPatches(wide, ranked.logits, { keepRatio: 0.4 });
   t.deepEqual(shape, [2, 18]);
@@ -358,6 +420,10 @@ test('wrong arguments are refused in one sentence and the model stays usable', a
   await refused(t, select(images, logits, { keep: 0 }), code);
   await refused(t, select(images, logits, { keepRatio: 1.1 }), code);
   await refused(t, select(images, logits, { keep: 5, scoreShare: 2 }), code);
+  for (const bad of [NaN, Infinity]) {
+    const broken = logits.slice().fill(bad, 7, 8);
+    t.regex(await refused(t, select(images, broken, { keep: 5 }), code), /value 7/);
+  }
   await refused(t, select(images, logits.subarray(1), { keep: 5 }), code);
   await refused(t, select(images, logits.subarray(1), { keep: 5, patchSize: 16 }), code);
   await refused(

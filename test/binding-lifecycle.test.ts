@@ -327,6 +327,9 @@ test.serial('the binding itself refuses what the library would not pass on', asy
   for (const maskRatio of [0, 1, -1, 1.5, Number.NaN, '0.5', null]) {
     await refused(() => score({ maskRatio }), /maskRatio must be a number between 0 and 1/);
   }
+  for (const tolerance of [-0.1, 1, 1.5, Number.NaN]) {
+    await refused(() => score({ tolerance }), /tolerance must be/);
+  }
   for (const maskRatio of [0.999, 1e-9]) {
     // 1e-9 hides less than one patch, and int() keeps 63 of 64: allowed. 0.999 leaves none.
     if (maskRatio > 0.5) await refused(() => score({ maskRatio }), /leaves 0 of 64 visible/);

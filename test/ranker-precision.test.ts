@@ -49,9 +49,10 @@ test('every precision ranks photographs in nearly the same order', async (t) => 
     const tauWide = await least((await ranked(precision, wide)).logits, exactWide.logits, 160);
     t.true(tauWide >= 0.98, `${precision}, 8 x 20 patches: tau ${String(tauWide)}`);
     const some = (await ranked(precision, images, half)).logits;
-    const tauHalf = await least(some, exactHalf.logits, 196);
+    const seen = (logits: Float32Array) => logits.filter((_, index) => (index % 196) % 2 === 0);
+    const tauHalf = await least(seen(some), seen(exactHalf.logits), 98);
     t.true(tauHalf >= 0.98, `${precision}, half of the patches: tau ${String(tauHalf)}`);
-    t.true(some.every((logit, index) => logit === 0 || (index % 196) % 2 === 0));
+    t.true(some.every((logit, index) => logit === -Infinity || (index % 196) % 2 === 0));
   }
 });
 

@@ -3,7 +3,8 @@
  *
  * Conventions: every asynchronous method takes a {@link NativeJob} first, copies its typed-array inputs before it returns
  * (callers may then detach them), runs on the environment's one compute thread in first-in-first-out order, and rejects
- * with an `Error` that carries `code` (`ERR_LTRP_…`). A cancelled job rejects with `code === 'ERR_LTRP_CANCELLED'`.
+ * with an `Error` that carries `code` (`ERR_LTRP_…`). Arrays of results can be transferred, but for those of `readWeights`,
+ * which may be LibTorch's memory. A cancelled job rejects with `code === 'ERR_LTRP_CANCELLED'`.
  * Shapes: n images, L patches in raster order, V visible patches.
  */
 
@@ -132,7 +133,7 @@ export interface NativeRanker {
   readonly config: NativeRankerConfig;
   /** What the processor's instructions made of the precision asked for. */
   readonly precision: NativePrecision;
-  /** Without `visible`: all L patches go in. With it ([n * V], ascending per image): only those go in (training's asymmetric input). Logits [n, L]; kToken heads leave slots that were not visible at 0. */
+  /** Without `visible`: all L patches go in. With it ([n * V], ascending per image): only those go in (training's asymmetric input). Logits [n, L]; patches that did not go in have -Infinity. */
   rank(
     job: NativeJob,
     images: NativeImages,
@@ -329,7 +330,7 @@ export interface CoreBinding {
   ): Promise<Float32Array>;
   loadMae(job: NativeJob, path: string, options: NativeLoadOptions): Promise<NativeMae>;
   loadRanker(job: NativeJob, path: string, options: NativeLoadOptions): Promise<NativeRanker>;
-  /** Indices [n, keep]. See method section 5. */
+  /** Indices [n, keep]. Patches whose logit is -Infinity are not chosen. See method section 5. */
   selectPatches(
     job: NativeJob,
     images: NativeImages,

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "core/engine/masking.h"
 #include "core/error.h"
@@ -243,7 +244,7 @@ std::vector<int64_t> shape_argument(const Napi::Value& value, const std::string&
 }
 
 at::Tensor float_tensor(const Napi::Value& value, const std::string& name, const std::vector<int64_t>& shape,
-                        bool finite) {
+                        bool finite, bool or_minus_infinity) {
   const ArrayView view = checked_view(value, name, napi_float32_array);
   check_length(view, name, shape);
   at::Tensor tensor = at::empty(shape, at::kFloat);
@@ -251,11 +252,13 @@ at::Tensor float_tensor(const Napi::Value& value, const std::string& name, const
   std::memcpy(values, view.data, view.length * sizeof(float));
   // The copy is checked, not the source: a SharedArrayBuffer may change in between.
   if (finite) {
-    const float* bad =
-        std::find_if_not(values, values + view.length, [](float x) { return std::isfinite(x); });
+    const float* bad = std::find_if_not(values, values + view.length, [=](float x) {
+      return std::isfinite(x) || (or_minus_infinity && x == -std::numeric_limits<float>::infinity());
+    });
     if (bad != values + view.length) {
-      refuse(name + " must hold finite numbers, but value " + std::to_string(bad - values) + " is " +
-             (std::isnan(*bad) ? "NaN." : "infinite."));
+      refuse(name + " must hold finite numbers" +
+             (or_minus_infinity ? ", or -Infinity for what must not be chosen" : "") + ", but value " +
+             std::to_string(bad - values) + " is " + (std::isnan(*bad) ? "NaN." : "infinite."));
     }
   }
   return tensor;

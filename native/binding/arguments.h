@@ -66,9 +66,10 @@ std::string string_argument(const Napi::Value& value, const char* name);
 std::vector<int64_t> shape_argument(const Napi::Value& value, const std::string& name, size_t rank,
                                     const char* meaning);
 
-// A Float32Array with exactly as many values as `shape`. `finite`: NaN and infinities are refused here.
+// A Float32Array with exactly as many values as `shape`. `finite`: NaN and infinities are refused here,
+// `or_minus_infinity` but that one.
 at::Tensor float_tensor(const Napi::Value& value, const std::string& name, const std::vector<int64_t>& shape,
-                        bool finite);
+                        bool finite, bool or_minus_infinity = false);
 
 // Copies the bytes of a Uint8Array of exactly `length` bytes: [length] uint8.
 at::Tensor byte_tensor(const Napi::Value& value, const std::string& name, int64_t length);

@@ -182,7 +182,8 @@ void ComputeThread::settle(Task& task) {
     }
     Napi::Value result;
     try {
-      result = task.make_result ? task.make_result(env_) : task.kept.Value();
+      const Napi::Object kept = task.kept.Value();
+      result = task.make_result ? task.make_result(env_, kept) : Napi::Value(kept);
     } catch (const Napi::Error& error) {
       task.promise.Reject(error.Value());
       return;

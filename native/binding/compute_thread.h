@@ -29,9 +29,9 @@
 
 namespace ltrp::binding {
 
-// Makes the JavaScript value of a finished computation, on the JavaScript thread. Empty: the promise's value
-// is the kept object of submit().
-using MakeResult = std::function<Napi::Value(Napi::Env)>;
+// Makes the JavaScript value of a finished computation, on the JavaScript thread, from what it captured and
+// the kept object of submit(). Empty: the promise's value is that object.
+using MakeResult = std::function<Napi::Value(Napi::Env, Napi::Object kept)>;
 // The computation, on the compute thread. It owns copies of its inputs, holds no JavaScript handle, and is
 // destroyed on the compute thread as soon as it has run.
 using Work = std::function<MakeResult(const RunContext&)>;

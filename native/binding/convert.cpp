@@ -12,8 +12,8 @@ namespace {
 
 template <typename Checkpoint>
 MakeResult summary(Checkpoint checkpoint) {
-  return [naming = checkpoint.naming, tensors = checkpoint.tensors.size(),
-          config = checkpoint.config](Napi::Env env) -> Napi::Value {
+  return [naming = checkpoint.naming, tensors = checkpoint.tensors.size(), config = checkpoint.config](
+             Napi::Env env, Napi::Object) -> Napi::Value {
     Napi::Object object = Napi::Object::New(env);
     object.Set("naming", naming);
     object.Set("tensors", static_cast<double>(tensors));

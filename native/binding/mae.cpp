@@ -1,9 +1,10 @@
 #include "binding/mae.h"
 
-#include <ATen/ops/empty.h>
+#include <ATen/core/Tensor.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <utility>
 
@@ -24,6 +25,7 @@ LeaveOneOutOptions score_options(const Options& options) {
   scores.metric = metric_option(options, Metric::kL1);
   scores.memory_budget = memory_budget_option(options);
   scores.tolerance = options.number("tolerance", 0, 1, scores.tolerance);
+  if (scores.tolerance == 1) refuse(options.path("tolerance") + " must be below 1, but 1 came.");
   return scores;
 }
 
@@ -33,29 +35,17 @@ std::shared_ptr<const MaskedAutoencoder> model_of(std::shared_ptr<const Teacher>
   return {std::move(teacher), model};
 }
 
-// Runs `compute` on a few images at a time and joins what it returns along the first dimension. Progress
-// counts images.
+// Runs `compute` on a few images at a time and puts what it returns into `out` [images, ...]. Progress counts
+// images.
 template <typename Compute>
-at::Tensor in_chunks(const at::Tensor& images, int64_t chunk, const RunContext& context, Compute&& compute) {
-  const int64_t total = images.size(0);
-  at::Tensor joined;
+void in_chunks(const at::Tensor& out, int64_t chunk, const RunContext& context, Compute&& compute) {
+  const int64_t total = out.size(0);
   for (int64_t begin = 0; begin < total; begin += chunk) {
     context.check();
     const int64_t count = std::min(chunk, total - begin);
-    const at::Tensor part = compute(begin, count);
-    if (count == total) {
-      joined = part;
-    } else {
-      if (!joined.defined()) {
-        std::vector<int64_t> shape = part.sizes().vec();
-        shape[0] = total;
-        joined = at::empty(shape, part.options());
-      }
-      joined.narrow(0, begin, count).copy_(part);
-    }
+    out.narrow(0, begin, count).copy_(compute(begin, count));
     context.progress(begin + count, total);
   }
-  return joined;
 }
 
 // Images that go through the encoder, and the decoder if it takes part, at a time.
@@ -97,7 +87,7 @@ Napi::Value Mae::load(const Napi::CallbackInfo& info) {
       context.check();
       auto teacher = std::make_shared<const Teacher>(std::move(model), precision);
       context.check();
-      return [teacher = std::move(teacher)](Napi::Env env) -> Napi::Value {
+      return [teacher = std::move(teacher)](Napi::Env env, Napi::Object) -> Napi::Value {
         return construct(env, Environment::of(env).mae_class, teacher);
       };
     };
@@ -105,62 +95,68 @@ Napi::Value Mae::load(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value Mae::score_patches(const Napi::CallbackInfo& info) {
-  return enqueue(info, [&]() -> Work {
+  return enqueue(info, [&](Napi::ObjectReference& kept) -> Work {
     const std::shared_ptr<const Teacher> teacher = model_.get("masked autoencoder");
     const at::Tensor images = images_argument(info[1]);
     const int64_t n = images.size(0), patches = teacher->model().grid_of(images).patches();
     const Options options(info[2], "options");
     const LeaveOneOutOptions scores = score_options(options);
-    return [=, masking = masking_options(options, n, patches)](const RunContext& context) -> MakeResult {
+    const Masking masking = masking_options(options, n, patches);
+    const int64_t count = masking.visible_count;
+    Result result(info.Env(), kept);
+    const at::Tensor found = result.float32("scores", {n, count}), ids = result.int32("visible", {n, count});
+    result.shape({n, count});
+    return [=](const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       check_finite_images(images);
       const at::Tensor visible = masking.draw(n, patches);
-      const at::Tensor result =
-          for_javascript(leave_one_out_scores(*teacher, images, visible, scores, context));
-      return [result, ids = for_javascript(visible)](Napi::Env env) -> Napi::Value {
-        Napi::Object object = Napi::Object::New(env);
-        object.Set("scores", typed_array(env, result));
-        object.Set("visible", typed_array(env, ids));
-        object.Set("shape", shape_array(env, {result.size(0), result.size(1)}));
-        return object;
-      };
+      found.copy_(leave_one_out_scores(*teacher, images, visible, scores, context));
+      ids.copy_(visible);
+      return {};
     };
   });
 }
 
 Napi::Value Mae::score_map(const Napi::CallbackInfo& info) {
-  return enqueue(info, [&]() -> Work {
+  return enqueue(info, [&](Napi::ObjectReference& kept) -> Work {
     const std::shared_ptr<const Teacher> teacher = model_.get("masked autoencoder");
     const at::Tensor images = images_argument(info[1]);
     const Options options(info[2], "options");
     ScoreMapOptions map_options;
     map_options.scores = score_options(options);
-    map_options.mask_ratio = mask_ratio_option(options, teacher->model().grid_of(images).patches());
+    const Grid grid = teacher->model().grid_of(images);
+    map_options.mask_ratio = mask_ratio_option(options, grid.patches());
     map_options.rounds = options.integer("rounds", 1, 1'000'000, map_options.rounds);
     map_options.seed = options.seed();
+    const int64_t n = images.size(0);
+    Result result(info.Env(), kept);
+    const at::Tensor mean = result.float32("mean", {n, grid.rows, grid.columns}),
+                     standard_error = result.float32("standardError", {n, grid.rows, grid.columns});
+    result.shape({n, grid.rows, grid.columns});
     return [=](const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       check_finite_images(images);
       const ScoreMap map = ltrp::score_map(*teacher, images, map_options, context);
-      return [mean = for_javascript(map.mean),
-              standard_error = for_javascript(map.standard_error)](Napi::Env env) -> Napi::Value {
-        Napi::Object object = Napi::Object::New(env);
-        object.Set("mean", typed_array(env, mean));
-        object.Set("standardError", typed_array(env, standard_error));
-        object.Set("shape", shape_array(env, {mean.size(0), mean.size(1), mean.size(2)}));
-        return object;
-      };
+      mean.copy_(map.mean);
+      standard_error.copy_(map.standard_error);
+      return {};
     };
   });
 }
 
 Napi::Value Mae::reconstruct(const Napi::CallbackInfo& info) {
-  return enqueue(info, [&]() -> Work {
+  return enqueue(info, [&](Napi::ObjectReference& kept) -> Work {
     const std::shared_ptr<const MaskedAutoencoder> model = model_of(model_.get("masked autoencoder"));
     const at::Tensor images = images_argument(info[1]);
     const int64_t n = images.size(0), patches = model->grid_of(images).patches();
-    return [=, masking = masking_options(Options(info[2], "options"), n, patches)](
-               const RunContext& context) -> MakeResult {
+    const Masking masking = masking_options(Options(info[2], "options"), n, patches);
+    const int64_t size = model->config().patch_size;
+    const std::array<int64_t, 3> shape{n, patches, 3 * size * size};
+    Result result(info.Env(), kept);
+    const at::Tensor values = result.float32("patches", shape),
+                     ids = result.int32("visible", {n, masking.visible_count});
+    result.shape({shape[0], shape[1], shape[2]});
+    return [=](const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       check_finite_images(images);
       const at::Tensor visible = masking.draw(n, patches);
@@ -168,27 +164,27 @@ Napi::Value Mae::reconstruct(const Napi::CallbackInfo& info) {
       const auto part = [&](const at::Tensor& all, int64_t begin, int64_t count) {
         return all.narrow(0, begin, count).to(model->device());
       };
-      const at::Tensor result = in_chunks(images, chunk, context, [&](int64_t begin, int64_t count) {
+      in_chunks(values, chunk, context, [&](int64_t begin, int64_t count) {
         return model->reconstruct(part(images, begin, count), part(visible, begin, count));
       });
-      return [values = for_javascript(result), ids = for_javascript(visible)](Napi::Env env) -> Napi::Value {
-        Napi::Object object = Napi::Object::New(env);
-        object.Set("patches", typed_array(env, values));
-        object.Set("visible", typed_array(env, ids));
-        object.Set("shape", shape_array(env, {values.size(0), values.size(1), values.size(2)}));
-        return object;
-      };
+      ids.copy_(visible);
+      return {};
     };
   });
 }
 
 Napi::Value Mae::encode(const Napi::CallbackInfo& info) {
-  return enqueue(info, [&]() -> Work {
+  return enqueue(info, [&](Napi::ObjectReference& kept) -> Work {
     const std::shared_ptr<const MaskedAutoencoder> model = model_of(model_.get("masked autoencoder"));
     const at::Tensor images = images_argument(info[1]);
     const int64_t n = images.size(0), patches = model->grid_of(images).patches();
-    return [=, masking = masking_options(Options(info[2], "options"), n, patches)](
-               const RunContext& context) -> MakeResult {
+    const Masking masking = masking_options(Options(info[2], "options"), n, patches);
+    const std::array<int64_t, 3> shape{n, masking.visible_count + 1, model->config().encoder.dim};
+    Result result(info.Env(), kept);
+    const at::Tensor values = result.float32("latent", shape),
+                     ids = result.int32("visible", {n, masking.visible_count});
+    result.shape({shape[0], shape[1], shape[2]});
+    return [=](const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       check_finite_images(images);
       const at::Tensor visible = masking.draw(n, patches);
@@ -196,16 +192,11 @@ Napi::Value Mae::encode(const Napi::CallbackInfo& info) {
       const auto part = [&](const at::Tensor& all, int64_t begin, int64_t count) {
         return all.narrow(0, begin, count).to(model->device());
       };
-      const at::Tensor result = in_chunks(images, chunk, context, [&](int64_t begin, int64_t count) {
+      in_chunks(values, chunk, context, [&](int64_t begin, int64_t count) {
         return model->encode(part(images, begin, count), part(visible, begin, count));
       });
-      return [values = for_javascript(result), ids = for_javascript(visible)](Napi::Env env) -> Napi::Value {
-        Napi::Object object = Napi::Object::New(env);
-        object.Set("latent", typed_array(env, values));
-        object.Set("visible", typed_array(env, ids));
-        object.Set("shape", shape_array(env, {values.size(0), values.size(1), values.size(2)}));
-        return object;
-      };
+      ids.copy_(visible);
+      return {};
     };
   });
 }

@@ -36,7 +36,7 @@ Napi::Value Ranker::load(const Napi::CallbackInfo& info) {
       context.check();
       auto model = std::make_shared<const FrozenRanker>(std::move(loaded), precision);
       context.check();
-      return [model = std::move(model)](Napi::Env env) -> Napi::Value {
+      return [model = std::move(model)](Napi::Env env, Napi::Object) -> Napi::Value {
         return construct(env, Environment::of(env).ranker_class, model);
       };
     };
@@ -44,7 +44,7 @@ Napi::Value Ranker::load(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value Ranker::rank(const Napi::CallbackInfo& info) {
-  return enqueue(info, [&]() -> Work {
+  return enqueue(info, [&](Napi::ObjectReference& kept) -> Work {
     auto model = model_.get("ranker");
     const at::Tensor images = images_argument(info[1]);
     const int64_t n = images.size(0), patches = model->grid_of(images).patches();
@@ -56,16 +56,14 @@ Napi::Value Ranker::rank(const Napi::CallbackInfo& info) {
       // Ascending and distinct, so all of them means: everything, in order.
       if (visible->size(1) == patches) visible.reset();
     }
+    Result result(info.Env(), kept);
+    const at::Tensor logits = result.float32("logits", {n, patches});
+    result.shape({n, patches});
     return [=](const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       check_finite_images(images);
-      const at::Tensor logits = for_javascript(model->logits(images, visible, context));
-      return [logits](Napi::Env env) -> Napi::Value {
-        Napi::Object object = Napi::Object::New(env);
-        object.Set("logits", typed_array(env, logits));
-        object.Set("shape", shape_array(env, {logits.size(0), logits.size(1)}));
-        return object;
-      };
+      logits.copy_(model->logits(images, visible, context));
+      return {};
     };
   });
 }

@@ -1,8 +1,6 @@
 #include "binding/ranking.h"
 
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/zeros_like.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
@@ -19,7 +17,7 @@
 namespace ltrp::binding {
 
 Napi::Value select_patches(const Napi::CallbackInfo& info) {
-  return enqueue(info, [&]() -> Work {
+  return enqueue(info, [&](Napi::ObjectReference& kept) -> Work {
     const at::Tensor images = images_argument(info[1]);
     if (images.scalar_type() != at::kFloat) refuse("images must be normalised pixels, a Float32Array.");
     const Options options(info[3], "options");
@@ -33,7 +31,8 @@ Napi::Value select_patches(const Napi::CallbackInfo& info) {
              std::to_string(width) + " (height x width).");
     }
     const int64_t patches = (height / selection.patch_size) * (width / selection.patch_size);
-    const at::Tensor logits = float_tensor(info[2], "logits", {n, patches}, /*finite=*/true);
+    const at::Tensor logits =
+        float_tensor(info[2], "logits", {n, patches}, /*finite=*/true, /*or_minus_infinity=*/true);
     selection.keep = options.integer("keep", 1, patches);
     selection.score_share = options.number("scoreShare", 0, 1);
     selection.seed = options.seed();
@@ -43,22 +42,20 @@ Napi::Value select_patches(const Napi::CallbackInfo& info) {
       if (options.has(key))
         *noise = float_tensor(options.get(key), options.path(key), {n, patches}, /*finite=*/true);
     }
+    Result result(info.Env(), kept);
+    const at::Tensor indices = result.int32("indices", {n, selection.keep});
+    result.shape({n, selection.keep});
     return [=](const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       check_finite_images(images);
-      const at::Tensor indices = for_javascript(ltrp::select_patches(images, logits, selection, context));
-      return [indices](Napi::Env env) -> Napi::Value {
-        Napi::Object object = Napi::Object::New(env);
-        object.Set("indices", typed_array(env, indices));
-        object.Set("shape", shape_array(env, {indices.size(0), indices.size(1)}));
-        return object;
-      };
+      indices.copy_(ltrp::select_patches(images, logits, selection, context));
+      return {};
     };
   });
 }
 
 Napi::Value ranking_loss(const Napi::CallbackInfo& info) {
-  return enqueue(info, [&]() -> Work {
+  return enqueue(info, [&](Napi::ObjectReference& kept) -> Work {
     const RankingLoss loss = parse_ranking_loss(string_argument(info[1], "name"));
     const auto shape = shape_argument(info[4], "shape", 2, "[lists, items]");
     const at::Tensor predicted = float_tensor(info[2], "predicted", shape, /*finite=*/true);
@@ -71,6 +68,8 @@ Napi::Value ranking_loss(const Napi::CallbackInfo& info) {
       loss_options.noise = float_tensor(options.get("noise"), options.path("noise"), shape, /*finite=*/true);
     }
     loss_options.seed = options.seed();
+    Result result(info.Env(), kept);
+    const at::Tensor gradient = result.float32("gradient", shape);
     return [=](const RunContext& context) -> MakeResult {
       // No inference mode: the gradient comes from autograd.
       at::Tensor leaf = predicted;
@@ -78,27 +77,27 @@ Napi::Value ranking_loss(const Napi::CallbackInfo& info) {
       const at::Tensor value = ltrp::ranking_loss(loss, leaf, target, loss_options);
       context.check();
       value.backward();
-      const at::Tensor gradient = for_javascript(leaf.grad().defined() ? leaf.grad() : at::zeros_like(leaf));
-      return [gradient, result = value.item<double>()](Napi::Env env) -> Napi::Value {
-        Napi::Object object = Napi::Object::New(env);
-        object.Set("loss", result);
-        object.Set("gradient", typed_array(env, gradient));
-        return object;
+      // Where the loss is constant the array's zeros are its gradient.
+      if (leaf.grad().defined()) gradient.copy_(leaf.grad());
+      return [loss = value.item<double>()](Napi::Env, Napi::Object kept) -> Napi::Value {
+        kept.Set("loss", loss);
+        return kept;
       };
     };
   });
 }
 
 Napi::Value rank_agreement(const Napi::CallbackInfo& info) {
-  return enqueue(info, [&]() -> Work {
+  return enqueue(info, [&](Napi::ObjectReference& kept) -> Work {
     const auto shape = shape_argument(info[3], "shape", 2, "[lists, items]");
     const at::Tensor predicted = float_tensor(info[1], "predicted", shape, /*finite=*/true);
     const at::Tensor target = float_tensor(info[2], "target", shape, /*finite=*/true);
+    const int64_t lists = predicted.size(0);
+    Result result(info.Env(), kept);
+    const at::Tensor tau = result.float64("kendallTau", {lists}), gain = result.float64("ndcg", {lists});
     return [=](const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
-      const int64_t lists = predicted.size(0);
       const int64_t chunk = std::max<int64_t>(1, (int64_t{1} << 18) / predicted.size(1));
-      const at::Tensor tau = at::empty({lists}, at::kDouble), gain = at::empty({lists}, at::kDouble);
       for (int64_t begin = 0; begin < lists; begin += chunk) {
         context.check();
         const int64_t count = std::min(chunk, lists - begin);
@@ -107,12 +106,7 @@ Napi::Value rank_agreement(const Napi::CallbackInfo& info) {
         gain.narrow(0, begin, count).copy_(ndcg(p, t));
         context.progress(begin + count, lists);
       }
-      return [tau, gain](Napi::Env env) -> Napi::Value {
-        Napi::Object object = Napi::Object::New(env);
-        object.Set("kendallTau", typed_array(env, tau));
-        object.Set("ndcg", typed_array(env, gain));
-        return object;
-      };
+      return {};
     };
   });
 }

@@ -1,5 +1,8 @@
 #include "binding/results.h"
 
+#include <ATen/ops/from_blob.h>
+#include <c10/util/accumulate.h>
+
 #include <cstring>
 #include <memory>
 
@@ -31,7 +34,46 @@ napi_value array_buffer(Napi::Env env, const at::Tensor& tensor) {
   return copy;
 }
 
+napi_typedarray_type array_type(at::ScalarType type) {
+  switch (type) {
+    case at::kFloat:
+      return napi_float32_array;
+    case at::kDouble:
+      return napi_float64_array;
+    case at::kInt:
+      return napi_int32_array;
+    default:
+      throw Error(codes::kInternal, "A result has a type that JavaScript has no array for.");
+  }
+}
+
 }  // namespace
+
+Result::Result(Napi::Env env, Napi::ObjectReference& kept) : object_(Napi::Object::New(env)) {
+  kept = Napi::Persistent(object_);
+}
+
+at::Tensor Result::array(const char* name, at::IntArrayRef shape, at::ScalarType type) {
+  const Napi::Env env = object_.Env();
+  const auto values = static_cast<size_t>(c10::multiply_integers(shape));
+  Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(env, values * c10::elementSize(type));
+  napi_value made = nullptr;
+  if (napi_create_typedarray(env, array_type(type), values, buffer, 0, &made) != napi_ok) {
+    throw Napi::Error::New(env);
+  }
+  object_.Set(name, made);
+  return at::from_blob(buffer.Data(), shape, type);
+}
+
+at::Tensor Result::float32(const char* name, at::IntArrayRef shape) { return array(name, shape, at::kFloat); }
+at::Tensor Result::float64(const char* name, at::IntArrayRef shape) {
+  return array(name, shape, at::kDouble);
+}
+at::Tensor Result::int32(const char* name, at::IntArrayRef shape) { return array(name, shape, at::kInt); }
+
+void Result::shape(std::initializer_list<int64_t> shape) {
+  object_.Set("shape", shape_array(object_.Env(), shape));
+}
 
 at::Tensor for_javascript(const at::Tensor& tensor) {
   at::Tensor result = tensor.to(at::kCPU);
@@ -43,22 +85,10 @@ at::Tensor for_javascript(const at::Tensor& tensor) {
 
 Napi::Value typed_array(Napi::Env env, const at::Tensor& tensor) {
   Napi::EscapableHandleScope scope(env);
-  napi_typedarray_type type = napi_float32_array;
-  switch (tensor.scalar_type()) {
-    case at::kFloat:
-      break;
-    case at::kDouble:
-      type = napi_float64_array;
-      break;
-    case at::kInt:
-      type = napi_int32_array;
-      break;
-    default:
-      throw Error(codes::kInternal, "A result has a type that JavaScript has no array for.");
-  }
   napi_value array = nullptr;
   const auto length = static_cast<size_t>(tensor.numel());
-  if (napi_create_typedarray(env, type, length, array_buffer(env, tensor), 0, &array) != napi_ok) {
+  if (napi_create_typedarray(env, array_type(tensor.scalar_type()), length, array_buffer(env, tensor), 0,
+                             &array) != napi_ok) {
     throw Napi::Error::New(env);
   }
   return scope.Escape(Napi::Value(env, array));

@@ -40,7 +40,7 @@ MakeResult made(std::unique_ptr<Trainer> trainer) {
   auto run = std::make_shared<TrainingRun>();
   *run->step = trainer->step();
   run->trainer = std::move(trainer);
-  return [run = std::move(run)](Napi::Env env) -> Napi::Value {
+  return [run = std::move(run)](Napi::Env env, Napi::Object) -> Napi::Value {
     return construct(env, Environment::of(env).trainer_class, run);
   };
 }
@@ -114,7 +114,7 @@ Napi::Value TrainerObject::train_step(const Napi::CallbackInfo& info) {
     return [run, batch = std::move(batch)](const RunContext& context) -> MakeResult {
       const StepResult result = run->trainer->train_step(batch.pictures, context);
       *run->step = run->trainer->step();
-      return [result](Napi::Env env) -> Napi::Value {
+      return [result](Napi::Env env, Napi::Object) -> Napi::Value {
         Napi::Object object = Napi::Object::New(env);
         object.Set("step", static_cast<double>(result.step));
         object.Set("loss", result.loss);
@@ -136,7 +136,7 @@ Napi::Value TrainerObject::evaluate(const Napi::CallbackInfo& info) {
     if (batch.pictures.empty()) refuse("pictures must hold at least one picture.");
     return [run, batch = std::move(batch)](const RunContext& context) -> MakeResult {
       const EvaluationResult result = run->trainer->evaluate(batch.pictures, context);
-      return [result](Napi::Env env) -> Napi::Value {
+      return [result](Napi::Env env, Napi::Object) -> Napi::Value {
         Napi::Object object = Napi::Object::New(env);
         object.Set("reconstructionError", number_or_null(env, result.reconstruction_error));
         object.Set("loss", number_or_null(env, result.loss));
@@ -153,7 +153,7 @@ Napi::Value TrainerObject::save(const Napi::CallbackInfo& info) {
     auto run = run_.get("trainer");
     return [run, path = string_argument(info[1], "path")](const RunContext&) -> MakeResult {
       run->trainer->save(path);
-      return [](Napi::Env env) -> Napi::Value { return env.Undefined(); };
+      return [](Napi::Env env, Napi::Object) -> Napi::Value { return env.Undefined(); };
     };
   });
 }
@@ -168,7 +168,7 @@ Napi::Value TrainerObject::export_model(const Napi::CallbackInfo& info) {
     const StoredType type = stored_type(Options(options, "exportModel"));
     return [run, type, path = std::move(path)](const RunContext&) -> MakeResult {
       run->trainer->export_model(path, type);
-      return [](Napi::Env env) -> Napi::Value { return env.Undefined(); };
+      return [](Napi::Env env, Napi::Object) -> Napi::Value { return env.Undefined(); };
     };
   });
 }

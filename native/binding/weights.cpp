@@ -24,7 +24,7 @@ MakeResult weights(Checkpoint checkpoint, const RunContext& context) {
     context.check();
     tensor = for_javascript(tensor);
   }
-  return [checkpoint = std::move(checkpoint)](Napi::Env env) -> Napi::Value {
+  return [checkpoint = std::move(checkpoint)](Napi::Env env, Napi::Object) -> Napi::Value {
     Napi::Object tensors = Napi::Object::New(env);
     for (const auto& [name, tensor] : checkpoint.tensors) {
       Napi::HandleScope scope(env);

@@ -7,6 +7,7 @@
 #include <c10/util/ArrayRef.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "kernels/arguments.h"
@@ -32,6 +33,7 @@ struct PackedWeight {
   at::Tensor values;
   at::Tensor scale;       // [N], where the precision needs it
   at::Tensor zero_point;  // [N], where the library asks for it
+  at::Tensor sums = {};   // [N], where offsets of the rows are taken out again by our own products
   at::Tensor one = {};    // [], where the library asks for a scale that is not wanted
 };
 
@@ -67,7 +69,8 @@ struct Backend {
   at::Tensor (*starting_difference)(const DecoderTokens& tokens, const StartingRows& rows);
   at::Tensor (*delete_rows)(const at::Tensor& x, const RemovedTokens& removed);
   at::Tensor (*masked_tokens)(const at::Tensor& visible, int64_t patches, const RemovedTokens* removed);
-  Clusters (*density_peaks)(const at::Tensor& patches, const at::Tensor& noise, int64_t count);
+  Clusters (*density_peaks)(const at::Tensor& patches, const at::Tensor& noise, int64_t count,
+                            const std::function<void()>& poll);
   // False: this device has no kernel for that task, LibTorch's operators do it.
   bool (*list_loss)(const ListLossTask& task, ListLossResult& result);
 

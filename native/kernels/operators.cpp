@@ -41,8 +41,9 @@ at::Tensor masked_tokens(const at::Tensor& visible, int64_t patches, const Remov
   return backend_of(visible).masked_tokens(visible, patches, removed);
 }
 
-Clusters density_peaks(const at::Tensor& patches, const at::Tensor& noise, int64_t count) {
-  return backend_of(patches).density_peaks(patches, noise, count);
+Clusters density_peaks(const at::Tensor& patches, const at::Tensor& noise, int64_t count,
+                       const std::function<void()>& poll) {
+  return backend_of(patches).density_peaks(patches, noise, count, poll);
 }
 
 bool has_list_loss(const at::Tensor& predicted) { return backend_of(predicted).list_loss != nullptr; }

@@ -74,6 +74,22 @@ TEST_CASE("RoundedLinear in float32 and bfloat16: x W^T of the rounded operands"
   });
 }
 
+// That nothing is divided by their number, sanitizers see.
+TEST_CASE("no rows have no products") {
+  at_every_level([] {
+    const at::Tensor weight = normal({70, 128}, 1, 0.1);
+    for (const Precision precision : {Precision::kFloat32, Precision::kBfloat16, Precision::kInt8}) {
+      if (skipped(precision)) continue;
+      const ProductRows got = RoundedLinear(weight, precision)(rounded(at::empty({0, 128}), precision));
+      CHECK(got.values.sizes() == at::IntArrayRef{0, 70});
+    }
+    const at::Tensor packed = packed_weight(weight);
+    if (!packed.defined()) return;
+    CHECK(packed_linear(at::empty({0, 128}), packed, at::zeros({70}), /*gelu=*/false).sizes() ==
+          at::IntArrayRef{0, 70});
+  });
+}
+
 TEST_CASE("RoundedLinear in int8: one scale per output and per row, exact sums, one bfloat16 rounding") {
   at_every_level([] {
     if (skipped(Precision::kInt8)) return;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -34,6 +35,13 @@ constexpr int64_t kReplayBytes = int64_t{2} << 30;
 
 bool eight_bits(Precision precision) {
   return precision == Precision::kInt8 || precision == Precision::kFloat8;
+}
+
+// A CLS head says something about patches that it has not seen, too; training reads no such logit.
+at::Tensor with_unseen_last(const at::Tensor& logits, const std::optional<at::Tensor>& visible) {
+  if (!visible) return logits;
+  return at::full_like(logits, -std::numeric_limits<double>::infinity())
+      .scatter_(1, *visible, logits.gather(1, *visible));
 }
 
 }  // namespace
@@ -100,7 +108,7 @@ at::Tensor FrozenRanker::logits(const at::Tensor& images, const std::optional<at
     for (int64_t begin = n - left; begin < n; begin += most) compute(begin, std::min(most, n - begin));
   }
   context.progress(n, n);
-  return result;
+  return with_unseen_last(result, visible);
 }
 
 at::Tensor FrozenRanker::queued_logits(const at::Tensor& images, const std::optional<at::Tensor>& visible,
@@ -137,7 +145,7 @@ at::Tensor FrozenRanker::queued_logits(const at::Tensor& images, const std::opti
     queue->keep_pace();
     context.progress(begin + count, n);
   }
-  return queue->download(result);
+  return with_unseen_last(queue->download(result), visible);
 }
 
 ProductRows FrozenRanker::embed(const at::Tensor& images, const at::Tensor& ids) const {

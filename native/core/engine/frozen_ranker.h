@@ -22,10 +22,10 @@ class FrozenRanker {
   FrozenRanker& operator=(const FrozenRanker&) = delete;
 
   // images [n, 3, H, W] float32 contiguous, or bytes [n, H, W, 3] that are normalised with the model's own
-  // mean and standard deviation; `visible` as for PatchRanker::forward -> logits [n, L] float32. A few images
-  // at a time go through the whole network on one thread, so that threads need not meet; images that are too
-  // few for that are shared by row (shared_pass.h). An image's logits do not depend on the others. Progress
-  // counts images.
+  // mean and standard deviation; `visible` as for PatchRanker::forward -> logits [n, L] float32; patches that
+  // did not go in have -infinity, so that they rank behind all that did. A few images at a time go through
+  // the whole network on one thread, so that threads need not meet; images that are too few for that are
+  // shared by row (shared_pass.h). An image's logits do not depend on the others. Progress counts images.
   at::Tensor logits(const at::Tensor& images, const std::optional<at::Tensor>& visible,
                     const RunContext& context) const;
 

@@ -4,7 +4,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
-#include <cmath>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -26,7 +26,7 @@ std::vector<int64_t> to_vector(const at::Tensor& ids) {
 
 // One member of every cluster of one image, largest clusters first; those whose member is kept already come
 // last.
-std::vector<int64_t> representatives(const Clusters& clusters, const std::vector<int64_t>& kept,
+std::vector<int64_t> representatives(const Clusters& clusters, const std::vector<char>& is_kept,
                                      const std::optional<at::Tensor>& member_noise) {
   const int64_t count = clusters.centres.numel();
   std::vector<int64_t> member = to_vector(clusters.centres);
@@ -43,10 +43,10 @@ std::vector<int64_t> representatives(const Clusters& clusters, const std::vector
       }
     }
   }
-  at::Tensor sizes = at::bincount(clusters.assignment.flatten(), {}, count);
-  for (int64_t cluster = 0; cluster < count; ++cluster) {
-    if (std::find(kept.begin(), kept.end(), member[static_cast<size_t>(cluster)]) != kept.end())
-      sizes[cluster] = 0;
+  const at::Tensor sizes = at::bincount(clusters.assignment.flatten(), {}, count);
+  auto* size = sizes.mutable_data_ptr<int64_t>();
+  for (size_t cluster = 0; cluster < member.size(); ++cluster) {
+    if (is_kept[static_cast<size_t>(member[cluster])] != 0) size[cluster] = 0;
   }
   // Among clusters of one size the authors' order is what the unstable sort leaves, the zeros included.
   const bool stable = !member_noise.has_value();
@@ -72,14 +72,6 @@ void check(const at::Tensor& images, const at::Tensor& logits, const SelectionOp
     throw Error(codes::kInvalidArgument,
                 "scoreShare must lie between 0 and 1; got " + std::to_string(options.score_share) + ".");
   }
-  // In float64 a sum of finite float32 values is finite.
-  const auto finite = [](const at::Tensor& x) { return std::isfinite(x.sum(at::kDouble).item<double>()); };
-  if (!finite(logits)) {
-    throw Error(codes::kInvalidArgument, "logits must be finite numbers; found NaN or infinity.");
-  }
-  if (!finite(images)) {
-    throw Error(codes::kInvalidArgument, "Pixels must be finite numbers; found NaN or infinity.");
-  }
   for (const auto* noise : {&options.density_noise, &options.member_noise}) {
     if (*noise &&
         ((*noise)->dim() != 2 || (*noise)->size(0) != images.size(0) || (*noise)->size(1) != patches)) {
@@ -89,6 +81,24 @@ void check(const at::Tensor& images, const at::Tensor& logits, const SelectionOp
   }
 }
 
+// The patches of each image that may be chosen, ascending; empty where all may be in all images.
+std::vector<at::Tensor> candidates(const at::Tensor& logits, int64_t keep) {
+  const at::Tensor may = logits.ne(-std::numeric_limits<float>::infinity());
+  std::vector<at::Tensor> result;
+  if (may.all().item<bool>()) return result;
+  for (int64_t image = 0; image < logits.size(0); ++image) {
+    result.push_back(may[image].nonzero().flatten());
+    const int64_t count = result.back().numel();
+    if (count < keep) {
+      throw Error(codes::kInvalidArgument, "keep must not exceed the patches that may be chosen, but it is " +
+                                               std::to_string(keep) + " and image " + std::to_string(image) +
+                                               " has " + std::to_string(count) +
+                                               " with a logit above -Infinity.");
+    }
+  }
+  return result;
+}
+
 }  // namespace
 
 at::Tensor select_patches(const at::Tensor& images, const at::Tensor& logits, const SelectionOptions& options,
@@ -96,6 +106,12 @@ at::Tensor select_patches(const at::Tensor& images, const at::Tensor& logits, co
   const c10::InferenceMode inference;
   const int64_t n = images.size(0), patches = checked_grid(images, options.patch_size).patches();
   check(images, logits, options, patches);
+  const std::vector<at::Tensor> chosen_from = candidates(logits, options.keep);
+  // Of [L, ...] what belongs to the patches that may be chosen: the rest of the image is as if it were not
+  // there, and ids count those patches until they are handed out.
+  const auto of_candidates = [&](int64_t image, const at::Tensor& x) {
+    return chosen_from.empty() ? x : x.index_select(0, chosen_from[static_cast<size_t>(image)]);
+  };
   // The order of a patch's values decides how distances round, and with that the clusters of nearly equal
   // patches.
   const at::Tensor pixels = patchify_channels_last(images, options.patch_size);
@@ -103,40 +119,61 @@ at::Tensor select_patches(const at::Tensor& images, const at::Tensor& logits, co
   const auto by_score = static_cast<int64_t>(static_cast<double>(options.keep) * options.score_share);
   at::Tensor result = at::empty({n, options.keep}, at::kLong);
   const auto noise_of = [&](int64_t image, const std::optional<at::Tensor>& given, uint64_t stream) {
-    if (given) return (*given)[image];
-    return at::empty({patches}, at::kFloat)
-        .uniform_(0, 1, generator_for(mix_seed(options.seed, static_cast<uint64_t>(image)), stream));
+    return of_candidates(
+        image,
+        given ? (*given)[image]
+              : at::empty({patches}, at::kFloat)
+                    .uniform_(0, 1,
+                              generator_for(mix_seed(options.seed, static_cast<uint64_t>(image)), stream)));
   };
   const bool diverse = by_score < options.keep;
-  // Threads find an image's clusters each; a device that work is queued on those of all images together.
-  Clusters of_all;
-  if (diverse && backend_of(options.device.type()).asynchronous) {
-    std::vector<at::Tensor> noise;
-    for (int64_t image = 0; image < n; ++image) noise.push_back(noise_of(image, options.density_noise, 0));
-    of_all = density_peaks(pixels.to(options.device), at::stack(noise).to(options.device), options.keep);
-    of_all = {of_all.centres.to(at::kCPU), of_all.assignment.to(at::kCPU)};
-  }
-  const auto clusters_of = [&](int64_t image) -> Clusters {
-    if (of_all.centres.defined()) return {of_all.centres[image], of_all.assignment[image]};
-    return density_peaks(pixels.narrow(0, image, 1), noise_of(image, options.density_noise, 0).unsqueeze(0),
-                         options.keep);
+  const auto poll = [&] { context.check(); };
+  const auto clusters_of = [&](int64_t image) {
+    const at::Tensor noise = noise_of(image, options.density_noise, 0);
+    return density_peaks(of_candidates(image, pixels[image]).unsqueeze(0).to(options.device),
+                         noise.unsqueeze(0).to(options.device), options.keep, poll);
   };
+  // Threads find an image's clusters each; a device that work is queued on finds those of all images
+  // together.
+  std::vector<Clusters> found;
+  if (diverse && backend_of(options.device.type()).asynchronous) {
+    Clusters all;
+    if (chosen_from.empty()) {
+      std::vector<at::Tensor> noise;
+      for (int64_t image = 0; image < n; ++image) noise.push_back(noise_of(image, options.density_noise, 0));
+      all = density_peaks(pixels.to(options.device), at::stack(noise).to(options.device), options.keep, poll);
+      all = {all.centres.to(at::kCPU), all.assignment.to(at::kCPU)};
+    }
+    for (int64_t image = 0; image < n; ++image) {
+      Clusters one =
+          chosen_from.empty() ? Clusters{all.centres[image], all.assignment[image]} : clusters_of(image);
+      found.push_back({one.centres.to(at::kCPU), one.assignment.to(at::kCPU)});
+    }
+  }
   const auto select = [&](int64_t image) {
     context.check();
-    std::vector<int64_t> kept =
-        to_vector(logits[image].argsort(/*stable=*/true, -1, /*descending=*/true).slice(0, 0, by_score));
+    std::vector<int64_t> kept = to_vector(of_candidates(image, logits[image])
+                                              .argsort(/*stable=*/true, -1, /*descending=*/true)
+                                              .slice(0, 0, by_score));
     if (options.compat) std::reverse(kept.begin(), kept.end());  // the authors sort by rising score
     if (diverse) {
-      const Clusters clusters = clusters_of(image);
+      const Clusters clusters = found.empty() ? clusters_of(image) : found[static_cast<size_t>(image)];
       std::optional<at::Tensor> member_noise;
       if (options.compat) member_noise = noise_of(image, options.member_noise, 1);
-      for (const int64_t patch : representatives(clusters, kept, member_noise)) {
+      std::vector<char> is_kept(static_cast<size_t>(patches));
+      for (const int64_t patch : kept) is_kept[static_cast<size_t>(patch)] = 1;
+      for (const int64_t patch : representatives(clusters, is_kept, member_noise)) {
         if (static_cast<int64_t>(kept.size()) == options.keep) break;
-        if (std::find(kept.begin(), kept.end(), patch) == kept.end()) kept.push_back(patch);
+        if (is_kept[static_cast<size_t>(patch)] == 0) kept.push_back(patch);
+        is_kept[static_cast<size_t>(patch)] = 1;
       }
     }
     if (!options.compat) std::sort(kept.begin(), kept.end());
-    std::copy(kept.begin(), kept.end(), result.mutable_data_ptr<int64_t>() + image * options.keep);
+    int64_t* out = result.mutable_data_ptr<int64_t>() + image * options.keep;
+    for (const int64_t patch : kept) {
+      *out++ = chosen_from.empty() ? patch
+                                   : chosen_from[static_cast<size_t>(image)].const_data_ptr<int64_t>()[patch];
+    }
   };
   // Dozens of operators on small tensors: one thread takes an image through all of them.
   for_tasks(

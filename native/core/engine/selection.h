@@ -22,8 +22,13 @@ struct SelectionOptions {
 };
 
 // images [n, 3, H, W] normalised, logits [n, L] -> ids [n, keep] int64. Default mode: the clusters' centres
-// represent them, raster order. Error(kInvalidArgument) for wrong sizes, NaN logits or pixels, keep outside
-// [1, L].
+// represent them, raster order. A patch whose logit is -infinity is never chosen: the image is as if it had
+// no such patches. Pixels must be finite, logits neither NaN nor +infinity (as in all of the core, whoever
+// takes them from a user checks that). Error(kInvalidArgument) for wrong sizes and for keep outside [1,
+// patches that may be chosen].
+//
+// Memory beside the arguments: a copy of the pixels, and for each image that is worked on (one a thread) what
+// density_peaks() takes.
 at::Tensor select_patches(const at::Tensor& images, const at::Tensor& logits, const SelectionOptions& options,
                           const RunContext& context);
 

@@ -14,7 +14,8 @@ at::Tensor decoder_input_without(const DecoderTokens& tokens, const RemovedToken
 at::Tensor starting_difference(const DecoderTokens& tokens, const StartingRows& rows);
 at::Tensor delete_rows(const at::Tensor& x, const RemovedTokens& removed);
 at::Tensor masked_tokens(const at::Tensor& visible, int64_t patches, const RemovedTokens* removed);
-Clusters density_peaks(const at::Tensor& patches, const at::Tensor& noise, int64_t count);
+Clusters density_peaks(const at::Tensor& patches, const at::Tensor& noise, int64_t count,
+                       const std::function<void()>& poll);
 
 }  // namespace ltrp::generic
 

@@ -44,6 +44,7 @@ int64_t depth_of(at::ScalarType type) { return 4 / static_cast<int64_t>(c10::ele
 
 // A block of rows stays in a core's own cache while the panels pass; threads share blocks and panels out.
 void run(const MatrixProduct& args, int64_t rows) {
+  if (rows == 0) return;
   // Panels were packed for the highest level; tests may have chosen a lower one since.
   const auto kernel = simd::kernels_of(SimdLevel::kAvx512).product;
   constexpr int64_t kBlock = 200;
@@ -110,7 +111,7 @@ at::Tensor multiply_panels(const PackedWeight& weight, const RoundedRows& x) {
   switch (weight.precision) {
     case Precision::kInt8:
       args.encoding = args::Encoding::kUint8;
-      args.sums = weight.zero_point.const_data_ptr<int32_t>();
+      args.sums = weight.sums.const_data_ptr<int32_t>();
       args.zero_point = static_cast<int32_t>(x.zero_point);
       args.scale = weight.scale.const_data_ptr<float>();
       break;

@@ -20,7 +20,7 @@ inline bool is_panels(const at::Tensor& weight) {
 at::Tensor panel_sums(const at::Tensor& weight);
 at::Tensor panel_scale(const at::Tensor& scale);
 
-// weight.values are panels and, for int8, weight.zero_point the panel_sums; x and the result as in
+// weight.values are panels and, for int8, weight.sums the panel_sums; x and the result as in
 // Backend::multiply.
 at::Tensor multiply_panels(const PackedWeight& weight, const RoundedRows& x);
 

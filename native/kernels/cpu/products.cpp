@@ -58,14 +58,14 @@ PackedWeight pack(const at::Tensor& weight, Precision precision) {
   switch (precision) {
     case Precision::kInt8: {
       result.scale = weight.abs().amax(1).div_(127).clamp_min_(1e-30);
-      result.zero_point = at::zeros({result.outputs}, at::kInt);
       const at::Tensor bytes = (weight / result.scale.unsqueeze(1)).round_().clamp_(-127, 127).to(at::kChar);
       if (ours) {
-        result.zero_point = panel_sums(bytes);
+        result.sums = panel_sums(bytes);
         result.scale = panel_scale(result.scale);
         result.values = panels_of(bytes);
         break;
       }
+      result.zero_point = at::zeros({result.outputs}, at::kInt);
       using Signature = at::Tensor(at::Tensor, std::optional<c10::List<int64_t>>);
       static const auto prepack = operator_named<Signature>("onednn::qlinear_prepack");
       result.values = prepack.call(bytes, std::nullopt);

@@ -179,9 +179,10 @@ at::Tensor masked_tokens(const at::Tensor& visible, int64_t patches, const Remov
   return result;
 }
 
-Clusters density_peaks(const at::Tensor& patches, const at::Tensor& noise, int64_t count) {
+Clusters density_peaks(const at::Tensor& patches, const at::Tensor& noise, int64_t count,
+                       const std::function<void()>& poll) {
   const int64_t n = patches.size(0), total = patches.size(1);
-  if (total > kMostPatches) return generic::density_peaks(patches, noise, count);
+  if (total > kMostPatches) return generic::density_peaks(patches, noise, count, poll);
   const int64_t at_a_time = std::clamp<int64_t>(kDistances / (total * total), 1, std::min(n, kMostOfGrid));
   const auto room = [&](at::IntArrayRef sizes, at::ScalarType type) {
     return at::empty(sizes, patches.options().dtype(type));
@@ -200,6 +201,7 @@ Clusters density_peaks(const at::Tensor& patches, const at::Tensor& noise, int64
   arguments.farthest = farthest.mutable_data_ptr<float>();
   arguments.score = score.mutable_data_ptr<float>();
   for (int64_t first = 0; first < n; first += at_a_time) {
+    poll();
     arguments.x = floats(patches) + first * total * arguments.values;
     arguments.noise = floats(noise) + first * total;
     arguments.centres = centres.mutable_data_ptr<int32_t>() + first * count;

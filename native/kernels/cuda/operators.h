@@ -21,7 +21,8 @@ at::Tensor delete_rows(const at::Tensor& x, const RemovedTokens& removed);
 at::Tensor masked_tokens(const at::Tensor& visible, int64_t patches, const RemovedTokens* removed);
 
 // Images of more than 4096 patches are LibTorch's.
-Clusters density_peaks(const at::Tensor& patches, const at::Tensor& noise, int64_t count);
+Clusters density_peaks(const at::Tensor& patches, const at::Tensor& noise, int64_t count,
+                       const std::function<void()>& poll);
 // False for lists of more than 4096 items and for other types than float32.
 bool list_loss(const ListLossTask& task, ListLossResult& result);
 
