@@ -8,7 +8,7 @@
  * Plain Node, no dependencies but headers: it is part of the package.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
@@ -45,7 +45,7 @@ async function compile() {
   if (!has('cmake')) missing.push('CMake 3.25 or newer (cmake)');
   if (!has('ninja')) missing.push('Ninja (ninja)');
   if (!has(process.env.CXX || 'c++')) missing.push('a C++20 compiler (c++)');
-  const search = await import(pathToFileURL(path.join(root, 'dist', 'native', 'libtorch.js')).href);
+  const search = await compiled('native/libtorch.js');
   const accept = search.buildable.filter(({ variant }) => variant === 'cpu');
   const { chosen } = await search.decideLibtorch({ accept, needHeaders: true });
   if (chosen === null) {
@@ -58,11 +58,15 @@ async function compile() {
   const release = path.join(root, 'build', 'Release');
   say(`Compiling for LibTorch ${chosen.version} in ${chosen.root}; this takes minutes.`);
   try {
+    const headers = [
+      copyHeaders('node-api-headers', 'include', path.join(work, 'headers')),
+      copyHeaders('node-addon-api', '.', path.join(work, 'headers')),
+    ];
     run('cmake', [
       ...['-S', root, '-B', work, '-G', 'Ninja', '-DCMAKE_BUILD_TYPE=Release'],
       ...['-DLTRP_BUILD_TESTS=OFF', `-DLTRP_LIBTORCH=${chosen.root}`],
       `-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${release}`,
-      `-DLTRP_NODE_API_HEADERS=${folderOf('node-api-headers')}/include;${folderOf('node-addon-api')}`,
+      `-DLTRP_NODE_API_HEADERS=${headers.join(';')}`,
     ]);
     run('cmake', ['--build', work, '--parallel', String(jobs())]);
   } finally {
@@ -79,8 +83,22 @@ function jobs() {
   return Math.max(1, Math.min(availableParallelism(), fitting));
 }
 
-function folderOf(name) {
-  return path.dirname(require.resolve(`${name}/package.json`));
+async function compiled(file) {
+  return import(pathToFileURL(path.join(root, 'dist', file)).href);
+}
+
+/**
+ * Yarn Plug'n'Play leaves packages in archives, which Node's fs looks into and a compiler does not: so headers are copied, one by
+ * one, with what Yarn can do. Returns the folder of the copies.
+ */
+function copyHeaders(name, folder, into) {
+  const from = path.join(path.dirname(require.resolve(`${name}/package.json`)), folder);
+  const to = path.join(into, name);
+  mkdirSync(to, { recursive: true });
+  for (const header of readdirSync(from).filter((file) => file.endsWith('.h'))) {
+    writeFileSync(path.join(to, header), readFileSync(path.join(from, header)));
+  }
+  return to;
 }
 
 function run(command, args) {
@@ -94,6 +112,7 @@ async function main() {
   if (existsSync(path.join(root, 'scripts', 'setup.mjs'))) return;
   const reason = forced ? 'LTRP_BUILD_FROM_SOURCE asks to compile' : refusal();
   if (reason === null) return;
+  const again = (await compiled('native/paths.js')).rebuildCommand();
   try {
     const missing = await compile();
     if (missing.length === 0) {
@@ -102,12 +121,10 @@ async function main() {
     }
     say(
       `${reason}, and compiling needs what is missing here: ${missing.join('; ')}. ` +
-        'With those in place: npm rebuild ltrp --foreground-scripts',
+        `With those in place: ${again}`,
     );
   } catch (error) {
-    say(
-      `${reason}, and compiling failed: ${error.message}. To try again: npm rebuild ltrp --foreground-scripts`,
-    );
+    say(`${reason}, and compiling failed: ${error.message}. To try again: ${again}`);
   }
   if (forced) process.exitCode = 1;
 }
