@@ -60,10 +60,15 @@ export function coreCommand(variant: string): string {
   return `LTRP_BUILD_FROM_SOURCE=1 ${rebuildCommand()}`;
 }
 
-/** What runs the package's install script again. */
+/** What runs the package's install script again, in the folder of the project. */
 export function rebuildCommand(): string {
-  const manager = packageManager();
-  return `${manager} rebuild ltrp${manager === 'npm' ? ' --foreground-scripts' : ''}`;
+  const commands = {
+    npm: 'npm rebuild ltrp --foreground-scripts',
+    // `pnpm rebuild` passes over packages whose scripts nobody approved, without a word.
+    pnpm: 'node node_modules/ltrp/scripts/install.mjs',
+    yarn: 'yarn rebuild ltrp',
+  };
+  return commands[packageManager()];
 }
 
 /** Who laid out this installation, as far as its layout tells; else who runs this process. */

@@ -136,8 +136,8 @@ test.serial('the README from its first command, with no compiler and no Python',
   t.true(ranked.output.includes('photo.jpg'), ranked.output);
   const json = await npx(['ltrp', 'rank', 'photo.jpg', '--json'], settings);
   t.is(json.code, 0, json.output);
-  const logits = /"logits":\s*\[([^\]]*)\]/.exec(json.output)?.[1]?.split(',').map(Number) ?? [];
-  t.true(logits.length > 100 && new Set(logits).size > 50, json.output.slice(0, 500));
+  const scores = /"scores":\s*\[([^\]]*)\]/.exec(json.output)?.[1]?.split(',').map(Number) ?? [];
+  t.true(scores.length > 100 && new Set(scores).size > 50, json.output.slice(0, 500));
 
   const program = readme.find(({ language }) => language === 'js');
   await writeFile(join(project, 'ten-lines.mjs'), program?.code ?? '');

@@ -109,12 +109,13 @@ for (const manager of managers) {
       succeeded(t, added);
       const again = {
         npm: 'npm rebuild ltrp --foreground-scripts',
-        pnpm: 'pnpm rebuild ltrp',
+        pnpm: 'node node_modules/ltrp/scripts/install.mjs',
         'Yarn Plug’n’Play': 'yarn rebuild ltrp',
       }[manager.name] as string;
       const rebuilt = await manager.rebuild(folder, env);
       succeeded(t, rebuilt);
-      for (const { output } of [added, rebuilt]) {
+      // pnpm runs no script that was not approved.
+      for (const { output } of manager.name === 'pnpm' ? [rebuilt] : [added, rebuilt]) {
         t.regex(output, new RegExp(`compiling needs what is missing here: [^]*With those in place: ${again}\\b`)); // prettier-ignore
       }
       const first = await manager.ltrp(folder, ['rank', 'tiger.jpg']);
@@ -153,6 +154,8 @@ exit 0
         LIBTORCH: await cpuLibtorch(),
       };
       succeeded(t, await manager.add(folder, [await tarballWithoutBinaries()], env));
+      await rm(record, { force: true });
+      succeeded(t, await manager.rebuild(folder, env));
       const found = (await readFile(record, 'utf8')).trim().split('\n');
       t.deepEqual(found.sort(), ['js_native_api_types.h', 'napi-inl.h', 'napi.h', 'node_api.h']);
     },

@@ -113,6 +113,7 @@ export const yarn = (args: readonly string[], options: RunOptions): Promise<Outc
 export interface Manager {
   readonly name: string;
   add(folder: string, tarballs: readonly string[], env?: RunOptions['env']): Promise<Outcome>;
+  /** Runs the package's install script again. */
   rebuild(folder: string, env?: RunOptions['env']): Promise<Outcome>;
   ltrp(folder: string, args: readonly string[]): Promise<Outcome>;
 }
@@ -146,15 +147,12 @@ export const managers: readonly Manager[] = [
   {
     name: 'pnpm',
     add: (cwd, tarballs, env) =>
-      pnpm(['add', '--store-dir', pnpmStore, '--allow-build=ltrp', ...tarballs], {
+      pnpm(['add', '--store-dir', pnpmStore, ...tarballs], {
         cwd,
         env: { ...pnpmSettings, ...env },
       }),
     rebuild: (cwd, env) =>
-      pnpm(['rebuild', '--store-dir', pnpmStore, 'ltrp'], {
-        cwd,
-        env: { ...pnpmSettings, ...env },
-      }),
+      run(process.execPath, ['node_modules/ltrp/scripts/install.mjs'], { cwd, env: { ...env } }),
     ltrp: inBin,
   },
   {
