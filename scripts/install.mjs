@@ -8,7 +8,7 @@
  * Plain Node, no dependencies but headers: it is part of the package.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
@@ -58,15 +58,11 @@ async function compile() {
   const release = path.join(root, 'build', 'Release');
   say(`Compiling for LibTorch ${chosen.version} in ${chosen.root}; this takes minutes.`);
   try {
-    const headers = [
-      copyHeaders('node-api-headers', 'include', path.join(work, 'headers')),
-      copyHeaders('node-addon-api', '.', path.join(work, 'headers')),
-    ];
     run('cmake', [
       ...['-S', root, '-B', work, '-G', 'Ninja', '-DCMAKE_BUILD_TYPE=Release'],
       ...['-DLTRP_BUILD_TESTS=OFF', `-DLTRP_LIBTORCH=${chosen.root}`],
       `-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${release}`,
-      `-DLTRP_NODE_API_HEADERS=${headers.join(';')}`,
+      `-DLTRP_NODE_API_HEADERS=${folderOf('node-api-headers')}/include;${folderOf('node-addon-api')}`,
     ]);
     run('cmake', ['--build', work, '--parallel', String(jobs())]);
   } finally {
@@ -87,18 +83,9 @@ async function compiled(file) {
   return import(pathToFileURL(path.join(root, 'dist', file)).href);
 }
 
-/**
- * Yarn Plug'n'Play leaves packages in archives, which Node's fs looks into and a compiler does not: so headers are copied, one by
- * one, with what Yarn can do. Returns the folder of the copies.
- */
-function copyHeaders(name, folder, into) {
-  const from = path.join(path.dirname(require.resolve(`${name}/package.json`)), folder);
-  const to = path.join(into, name);
-  mkdirSync(to, { recursive: true });
-  for (const header of readdirSync(from).filter((file) => file.endsWith('.h'))) {
-    writeFileSync(path.join(to, header), readFileSync(path.join(from, header)));
-  }
-  return to;
+/** On the disk under Yarn Plug'n'Play too, which unpacks packages that hold C headers. */
+function folderOf(name) {
+  return path.dirname(require.resolve(`${name}/package.json`));
 }
 
 function run(command, args) {
