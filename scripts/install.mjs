@@ -45,7 +45,7 @@ async function compile() {
   if (!has('cmake')) missing.push('CMake 3.25 or newer (cmake)');
   if (!has('ninja')) missing.push('Ninja (ninja)');
   if (!has(process.env.CXX || 'c++')) missing.push('a C++20 compiler (c++)');
-  const search = await import(pathToFileURL(path.join(root, 'dist', 'native', 'libtorch.js')).href);
+  const search = await compiled('native/libtorch.js');
   const accept = search.buildable.filter(({ variant }) => variant === 'cpu');
   const { chosen } = await search.decideLibtorch({ accept, needHeaders: true });
   if (chosen === null) {
@@ -79,6 +79,11 @@ function jobs() {
   return Math.max(1, Math.min(availableParallelism(), fitting));
 }
 
+async function compiled(file) {
+  return import(pathToFileURL(path.join(root, 'dist', file)).href);
+}
+
+/** On the disk under Yarn Plug'n'Play too, which unpacks packages that hold C headers. */
 function folderOf(name) {
   return path.dirname(require.resolve(`${name}/package.json`));
 }
@@ -94,6 +99,7 @@ async function main() {
   if (existsSync(path.join(root, 'scripts', 'setup.mjs'))) return;
   const reason = forced ? 'LTRP_BUILD_FROM_SOURCE asks to compile' : refusal();
   if (reason === null) return;
+  const again = (await compiled('native/paths.js')).rebuildCommand();
   try {
     const missing = await compile();
     if (missing.length === 0) {
@@ -102,12 +108,10 @@ async function main() {
     }
     say(
       `${reason}, and compiling needs what is missing here: ${missing.join('; ')}. ` +
-        'With those in place: npm rebuild ltrp --foreground-scripts',
+        `With those in place: ${again}`,
     );
   } catch (error) {
-    say(
-      `${reason}, and compiling failed: ${error.message}. To try again: npm rebuild ltrp --foreground-scripts`,
-    );
+    say(`${reason}, and compiling failed: ${error.message}. To try again: ${again}`);
   }
   if (forced) process.exitCode = 1;
 }

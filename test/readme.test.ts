@@ -1,7 +1,10 @@
 /** What README.md says can be done is done. */
+import { join } from 'node:path';
 import test from 'ava';
+import { LtrpError, patchBoxes, rankFiles, readImages } from '../lib/index.js';
 import { ltrp } from './support/command.js';
 import { blocks, readDocument, runBlock, workplace, type Block } from './support/documents.js';
+import { picture } from './support/pictures.js';
 
 const readme = blocks(await readDocument('README.md'));
 const programs = readme.filter(({ language }) => language === 'js');
@@ -20,11 +23,47 @@ test('so does the stream of pictures', async (t) => {
   t.regex(stdout, /^photo\.jpg keeps (\d+) of (\d+)\nThere is no image missing\.jpg\.\n$/);
 });
 
+test('it begins with the installation from npm', async (t) => {
+  const text = await readDocument('README.md');
+  t.is(/^## (.+)$/m.exec(text)?.[1], 'Install');
+  const [install] = readme.filter(({ heading }) => heading === 'Install');
+  t.regex(install?.code ?? '', /^npm install ltrp\nnpx ltrp libtorch install\b/);
+});
+
+test('what it says of promises, errors and cropping is so', async (t) => {
+  const folder = await workplace(t);
+  const photo = join(folder, 'photo.jpg');
+  const reason = new Error('no longer wanted');
+  const signal = AbortSignal.abort(reason);
+  t.is(await t.throwsAsync(readImages([photo], { size: 224, signal })), reason);
+  await t.throwsAsync(readImages([join(folder, 'missing.jpg')], { size: 224 }), {
+    instanceOf: LtrpError,
+    code: 'ERR_LTRP_IMAGE_NOT_FOUND',
+  });
+  t.throws(() => rankFiles([photo], { keepRatio: 2 }), { instanceOf: LtrpError });
+  t.deepEqual(patchBoxes({ rows: 1, columns: 2 }, 64, 32), [
+    [0, 0, 32, 32],
+    [32, 0, 32, 32],
+  ]);
+  // A picture that is twice as wide as high: all of it is a grid of such a shape, its centre is a square.
+  const wide = join(folder, 'wide.png');
+  await picture(896, 448).png().toFile(wide);
+  const grids = [];
+  for await (const result of rankFiles([wide])) if (result.ok) grids.push(result.grid);
+  t.true(grids.length === 1 && grids[0]!.columns > 1.5 * grids[0]!.rows, JSON.stringify(grids));
+  const both = await readImages([wide], { size: 224 });
+  const cropped = await readImages([wide], { size: 224, fit: 'crop' });
+  const whole = await readImages([wide], { size: 224, fit: 'stretch' });
+  t.deepEqual(both.data, cropped.data);
+  t.notDeepEqual(both.data, whole.data);
+});
+
 /** Lines of a document's shell blocks that begin with `ltrp`. */
 function commands(from: readonly Block[]): string[] {
   return from
     .filter(({ language }) => language === 'sh')
     .flatMap(({ code }) => code.split('\n'))
+    .map((line) => line.replace(/^npx ltrp /, 'ltrp '))
     .filter((line) => line.startsWith('ltrp '));
 }
 

@@ -53,9 +53,30 @@ export function coreCommand(variant: string): string {
   if (existsSync(path.join(packageRoot(), 'scripts', 'setup.mjs'))) {
     return gpu ? 'npm run build -- --cuda' : 'npm run build';
   }
-  return gpu
-    ? `npm install ltrp-cuda@${packageVersion()}`
-    : 'LTRP_BUILD_FROM_SOURCE=1 npm rebuild ltrp --foreground-scripts';
+  const manager = packageManager();
+  if (gpu) {
+    return `${manager} ${manager === 'npm' ? 'install' : 'add'} ltrp-cuda@${packageVersion()}`;
+  }
+  return `LTRP_BUILD_FROM_SOURCE=1 ${rebuildCommand()}`;
+}
+
+/** What runs the package's install script again, in the folder of the project. */
+export function rebuildCommand(): string {
+  const commands = {
+    npm: 'npm rebuild ltrp --foreground-scripts',
+    // `pnpm rebuild` passes over packages whose scripts nobody approved, without a word.
+    pnpm: 'node node_modules/ltrp/scripts/install.mjs',
+    yarn: 'yarn rebuild ltrp',
+  };
+  return commands[packageManager()];
+}
+
+/** Who laid out this installation, as far as its layout tells; else who runs this process. */
+function packageManager(): 'npm' | 'pnpm' | 'yarn' {
+  if (process.versions['pnp'] !== undefined) return 'yarn';
+  if (packageRoot().split(path.sep).includes('.pnpm')) return 'pnpm';
+  const agent = /^(pnpm|yarn)\//.exec(process.env['npm_config_user_agent'] ?? '')?.[1];
+  return agent === undefined ? 'npm' : (agent as 'pnpm' | 'yarn');
 }
 
 interface InstalledPackage {

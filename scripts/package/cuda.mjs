@@ -16,6 +16,11 @@ export async function writeCudaPackage(core, folder) {
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   await stripInto(core, folder);
+  writeCudaTexts(path.basename(core), folder);
+}
+
+/** Everything but the core itself: manifest, README, licences. */
+export function writeCudaTexts(coreName, folder) {
   const text = readFileSync(path.join(root, 'package.json'), 'utf8');
   const { version, license, engines, binary } = JSON.parse(text);
   const manifest = {
@@ -30,7 +35,7 @@ export async function writeCudaPackage(core, folder) {
     cpu: ['x64'],
     libc: ['glibc'],
     exports: { './package.json': './package.json' },
-    files: [path.basename(core), 'THIRD_PARTY_NOTICES.md'],
+    files: [coreName, 'THIRD_PARTY_NOTICES.md'],
     // Yarn: a library cannot be opened inside an archive.
     preferUnplugged: true,
   };

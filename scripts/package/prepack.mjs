@@ -1,12 +1,13 @@
-/** `npm pack` and `npm publish` of the clone itself: refused while the binaries are not there. */
-import { existsSync } from 'node:fs';
-import path from 'node:path';
-import { fileURLToPath } from 'node:url';
+/**
+ * `npm pack` and `npm publish` of the clone itself are refused: they would take whatever dist/ and prebuilds/ hold, which may be
+ * older than the sources. `npm run package` makes both anew and packs them without this script.
+ */
+import { readFileSync } from 'node:fs';
 
-const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..', '..');
-if (!existsSync(path.join(root, 'prebuilds'))) {
-  process.stderr.write(
-    'ltrp: There are no binaries to pack. `npm run package` makes build/packages/*.tgz.\n',
-  );
-  process.exitCode = 1;
-}
+const { version } = JSON.parse(
+  readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
+);
+process.stderr.write(
+  `ltrp: The clone is not packed as it lies, since what was built may be older than the sources. \`npm run package\` makes build/packages/ltrp-${version}.tgz; publish that file: npm publish build/packages/ltrp-${version}.tgz\n`,
+);
+process.exitCode = 1;

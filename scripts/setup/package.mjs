@@ -10,9 +10,13 @@ import { buildTypeScript } from './typescript.mjs';
 const output = path.join(root, 'build', 'packages');
 const cudaCore = 'libltrp_core-2.14-cu130.so';
 
-/** Options: `--cuda [--arch ...]` makes the package of the CUDA core too, by default for all architectures. */
+/**
+ * Options: `--cuda [--arch ...]` makes the package of the CUDA core too, by default for all architectures. `--built` compiles no
+ * C++: it packs what build/Release holds, for work on everything else of the package.
+ */
 export async function makePackages(args) {
-  const options = parseBuildOptions(args);
+  const options = parseBuildOptions(args.filter((arg) => arg !== '--built'));
+  if (args.includes('--built')) process.env.LTRP_PACKAGE_BUILT = '1'; // for scripts/package/node-gyp.mjs
   await ensurePackages();
   // What a deleted or renamed source left behind would be packed.
   rmSync(path.join(root, 'dist'), { recursive: true, force: true });

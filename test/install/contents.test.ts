@@ -1,19 +1,23 @@
 /** What is in the tarball, file by file, and what its binaries ask of a system. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join, relative, resolve } from 'node:path';
 import { crc32 } from 'node:zlib';
 import test from 'ava';
 import { decideLibtorch } from '../../lib/native/libtorch.js';
-import { cpuLibtorch, suiteFolder, tarball } from '../support/install.js';
+import { deadLinks, relativeLinks } from '../support/documents.js';
+import { cpuLibtorch, npm, suiteFolder, tarball, version } from '../support/install.js';
 import { repository } from '../support/paths.js';
 
 // The packaging scripts are plain JavaScript, which the compiler is not asked to look into.
 const script = async <T>(name: string): Promise<T> =>
   (await import(new URL(`../../scripts/package/${name}.mjs`, import.meta.url).href)) as T;
 const { notices } = await script<{ notices: () => string }>('notices');
+const { writeCudaTexts } = await script<{
+  writeCudaTexts: (core: string, folder: string) => void;
+}>('cuda');
 const { symbolFolder } = await script<{ symbolFolder: string }>('strip');
 const { limits, neededVersions, newerSymbols } = await script<{
   limits: Record<string, string>;
@@ -34,30 +38,126 @@ test.before(async () => {
 
 test.after.always(() => rm(suiteFolder, { recursive: true, force: true }));
 
-/** Everything that may be in it. A file that fits none of these needs a reason to be added here. */
+/** Files of these names: every one must be there, and of their folders nothing else may be. */
+const required: readonly [names: readonly string[], why: string][] = [
+  [['package.json'], 'the manifest'],
+  [
+    ['README', 'CHANGELOG', 'CONTRIBUTING', 'SECURITY', 'THIRD_PARTY_NOTICES'].map(
+      (name) => `${name}.md`,
+    ),
+    'for readers',
+  ],
+  [['LICENSE'], 'the licence'],
+  [
+    ['tiny-mae', 'tiny-ranker'].flatMap((name) => [
+      `models/${name}.safetensors`,
+      `models/${name}.log.jsonl`,
+    ]),
+    'embedded models and their curves',
+  ],
+  [['models/README.md'], 'the model card'],
+  [
+    ['ltrp.node', 'libltrp_core-2.13-cpu.so'].map((name) => `prebuilds/linux-x64/${name}`),
+    'the binaries',
+  ],
+  [['scripts/install.mjs'], 'the install script'],
+  [['CMakeLists.txt'], 'to compile from source'],
+  [
+    ['nlohmann', 'pytorch'].map((name) => `native/third_party/${name}/LICENSE`),
+    'licences of what is compiled in',
+  ],
+  [['native/third_party/README.md'], 'where it comes from'],
+  [['docs/benchmarks.json', 'docs/benchmarks.svg', 'docs/demo.jpg'], 'what documents show'],
+  [
+    readdirSync(join(repository, 'docs'))
+      .filter((name) => name.endsWith('.md'))
+      .map((name) => `docs/${name}`),
+    'the documents, for readers offline',
+  ],
+];
+
+/** What else may be in it, at least one file of each. A file that fits none of these needs a reason to be added here. */
 const allowed: readonly [what: RegExp, why: string][] = [
-  [/^package\.json$/, 'the manifest'],
-  [/^(README|THIRD_PARTY_NOTICES|CHANGELOG)\.md$/, 'for readers'],
-  [/^LICENSE$/, 'the licence'],
   [/^dist\/.+\.(js|d\.ts)(\.map)?$/, 'compiled JavaScript, types, maps of both'],
   [/^lib\/.+\.ts$/, 'the sources that the maps lead to'],
-  [/^models\/(README\.md|tiny-(mae|ranker)\.(safetensors|log\.jsonl))$/, 'embedded models'],
-  [/^prebuilds\/linux-x64\/(ltrp\.node|libltrp_core-2\.13-cpu\.so)$/, 'the binaries'],
-  [/^scripts\/install\.mjs$/, 'the install script'],
-  [/^CMakeLists\.txt$|^cmake\/Ltrp\w+\.cmake$/, 'to compile from source'],
+  [/^cmake\/Ltrp\w+\.cmake$/, 'to compile from source'],
   [/^native\/(binding|bootstrap|core|kernels|portable)\/[\w/]+\.(cpp|h|cu|cuh)$/, 'the same'],
-  [/^native\/third_party\/(README\.md|(nlohmann|pytorch)\/(LICENSE|[\w/]+\.hpp))$/, 'the same'],
+  [/^native\/third_party\/(nlohmann|pytorch)\/[\w/]+\.hpp$/, 'the same'],
 ];
 
 test('it holds what it should and nothing else', (t) => {
-  const strangers = files.filter((name) => !allowed.some(([pattern]) => pattern.test(name)));
+  const names = required.flatMap(([list]) => list);
+  const strangers = files.filter(
+    (name) => !names.includes(name) && !allowed.some(([pattern]) => pattern.test(name)),
+  );
   t.deepEqual(strangers, []);
+  for (const [list, why] of required) {
+    t.deepEqual(
+      list.filter((name) => !files.includes(name)),
+      [],
+      why,
+    );
+  }
   for (const [pattern, why] of allowed) {
     t.true(
       files.some((name) => pattern.test(name)),
       `${String(pattern)}: ${why}`,
     );
   }
+});
+
+test('every link of its documents leads to a file of its own', (t) => {
+  const read = (name: string): string => readFileSync(join(unpacked, name), 'utf8');
+  const documents = files.filter((name) => name.endsWith('.md'));
+  t.true(documents.reduce((sum, name) => sum + relativeLinks(read(name)).length, 0) > 30);
+  t.deepEqual(
+    documents.flatMap((name) => deadLinks(name, files, read)),
+    [],
+  );
+});
+
+test('the check of links finds files and headings that are not there', (t) => {
+  const made: Record<string, string> = {
+    'a.md': '# A b, `c`!\n[x](docs/b.md#two) [y](gone.md) [z](#a-b-c) [v](docs/b.md#three)',
+    'docs/b.md': '## Two\n[up](../a.md) [out](../../a.md) [web](https://example.com/x.md)',
+  };
+  const names = Object.keys(made);
+  t.deepEqual(
+    names.flatMap((name) => deadLinks(name, names, (file) => made[file] ?? '')),
+    ['a.md -> gone.md', 'a.md -> docs/b.md#three', 'docs/b.md -> ../../a.md'],
+  );
+});
+
+test('the package of the CUDA core: its texts, and links that lead to its own files', async (t) => {
+  const core = 'libltrp_core-2.14-cu130.so';
+  const folder = join(suiteFolder, 'cuda-texts');
+  await mkdir(folder);
+  await writeFile(join(folder, core), 'stands in for the core');
+  writeCudaTexts(core, folder);
+  const packed = await npm(['pack', folder, '--pack-destination', folder], { cwd: folder });
+  t.is(packed.code, 0, packed.output);
+  const list = execFileSync('tar', ['-tzf', join(folder, `ltrp-cuda-${version}.tgz`)], {
+    encoding: 'utf8',
+  });
+  const names = list.trim().split('\n').map((name) => name.replace(/^package\//, '')); // prettier-ignore
+  t.deepEqual(
+    names.sort(),
+    ['LICENSE', 'README.md', 'THIRD_PARTY_NOTICES.md', core, 'package.json'].sort(),
+  );
+  const read = (name: string): string => readFileSync(join(folder, name), 'utf8');
+  const documents = names.filter((name) => name.endsWith('.md'));
+  t.deepEqual(
+    documents.flatMap((name) => deadLinks(name, names, read)),
+    [],
+  );
+});
+
+test('packing the clone itself is refused, and says which file is to be published', async (t) => {
+  const { code, output } = await npm(['pack', '--dry-run'], { cwd: repository });
+  t.not(code, 0);
+  t.true(output.includes(`npm publish build/packages/ltrp-${version}.tgz`), output);
+  const text = readFileSync(join(repository, 'CONTRIBUTING.md'), 'utf8');
+  t.true(text.includes('npm publish build/packages/ltrp-'));
 });
 
 test('it is smaller than 30 MB', (t) => {
@@ -243,6 +343,6 @@ onLinux('the binaries find LibTorch through nothing but the bootstrap', (t) => {
     const file = join(unpacked, 'prebuilds/linux-x64', name);
     const dynamic = execFileSync('readelf', ['--dynamic', '--wide', file], { encoding: 'utf8' });
     t.notRegex(dynamic, /RPATH|RUNPATH/, name);
-    if (name === 'ltrp.node') t.notRegex(dynamic, /torch|c10/);
+    if (name === 'ltrp.node') t.notRegex(dynamic, /Shared library: \[lib(torch|c10)/);
   }
 });

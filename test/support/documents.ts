@@ -1,7 +1,7 @@
 /** The code of a document, and programs run as their readers run them. */
 import { spawn } from 'node:child_process';
 import { chmod, cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { delimiter, join } from 'node:path';
+import { delimiter, join, posix } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { repository } from './paths.js';
 
@@ -26,6 +26,41 @@ export function blocks(markdown: string): Block[] {
     else found.push({ heading, language: language ?? '', code: code ?? '' });
   }
   return found;
+}
+
+/** Links and pictures that lead to a file or a heading, as they are written; those of code blocks are no links. */
+export function relativeLinks(markdown: string): string[] {
+  const text = markdown.replace(/^```[\s\S]*?^```$/gm, '').replace(/`[^`\n]*`/g, '');
+  return [...text.matchAll(/\]\(([^()\s]+)\)|^\[[^\]]+\]: +(\S+)/gm)]
+    .map(([, link, reference]) => link ?? reference ?? '')
+    .filter((link) => !/^[a-z][a-z+.-]*:/i.test(link));
+}
+
+/** The names by which a document's headings are linked to. */
+export function anchors(markdown: string): string[] {
+  const text = markdown.replace(/^```[\s\S]*?^```$/gm, '');
+  return [...text.matchAll(/^#+ +(.+?) *$/gm)].map(([, title = '']) =>
+    title
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N}\s_-]/gu, '')
+      .replace(/\s/g, '-'),
+  );
+}
+
+/** Links of a document that lead nowhere, given the files beside it and below: `docs/a.md -> b.md`. */
+export function deadLinks(
+  name: string,
+  files: readonly string[],
+  read: (name: string) => string,
+): string[] {
+  return relativeLinks(read(name))
+    .filter((link) => {
+      const [path = '', heading] = link.split('#', 2);
+      const target = path === '' ? name : posix.join(posix.dirname(name), decodeURIComponent(path));
+      if (!files.includes(target)) return true;
+      return heading !== undefined && !anchors(read(target)).includes(heading);
+    })
+    .map((link) => `${name} -> ${link}`);
 }
 
 export interface Outcome {

@@ -1,7 +1,7 @@
 /** Projects in fresh folders into which the real tarball is installed, and the program that each of them then runs. */
 import { spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { chmod, cp, mkdir, mkdtemp, realpath, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, mkdtemp, realpath, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -83,10 +83,20 @@ const npmCli = [
   join(dirname(process.execPath), '..', 'lib', 'node_modules', 'npm', 'bin', 'npm-cli.js'),
 ].find((file) => file?.endsWith('npm-cli.js') === true && existsSync(file));
 
+/** The words that start npm. */
+export const npmProgram: readonly [string, ...string[]] =
+  npmCli === undefined ? ['npm'] : [process.execPath, npmCli];
+
 export function npm(args: readonly string[], options: RunOptions): Promise<Outcome> {
+  const [program, ...words] = npmProgram;
+  return run(program, [...words, ...args], options);
+}
+
+/** What comes with npm and runs programs of installed packages. */
+export function npx(args: readonly string[], options: RunOptions): Promise<Outcome> {
   return npmCli === undefined
-    ? run('npm', args, options)
-    : run(process.execPath, [npmCli, ...args], options);
+    ? run('npx', args, options)
+    : run(process.execPath, [join(dirname(npmCli), 'npx-cli.js'), ...args], options);
 }
 
 export const pnpm = (args: readonly string[], options: RunOptions): Promise<Outcome> =>
@@ -98,6 +108,93 @@ export const yarn = (args: readonly string[], options: RunOptions): Promise<Outc
     [join(repository, 'node_modules/@yarnpkg/cli-dist/bin/yarn.js'), ...args],
     options,
   );
+
+/** How each package manager installs from files into a project, and runs the command there. */
+export interface Manager {
+  readonly name: string;
+  add(folder: string, tarballs: readonly string[], env?: RunOptions['env']): Promise<Outcome>;
+  /** Runs the package's install script again. */
+  rebuild(folder: string, env?: RunOptions['env']): Promise<Outcome>;
+  ltrp(folder: string, args: readonly string[]): Promise<Outcome>;
+}
+
+const pnpmStore = join(suiteFolder, 'pnpm-store');
+const pnpmSettings = { XDG_DATA_HOME: pnpmStore, XDG_STATE_HOME: pnpmStore, CI: '1' };
+const yarnSettings = {
+  YARN_GLOBAL_FOLDER: join(suiteFolder, 'yarn-global'),
+  YARN_NODE_LINKER: 'pnp',
+  YARN_ENABLE_TELEMETRY: '0',
+  YARN_ENABLE_GLOBAL_CACHE: '0',
+  YARN_ENABLE_IMMUTABLE_INSTALLS: '0',
+  YARN_ENABLE_SCRIPTS: '1',
+  YARN_ENABLE_INLINE_BUILDS: '1',
+};
+const inBin = (folder: string, args: readonly string[]): Promise<Outcome> =>
+  run(join(folder, 'node_modules/.bin/ltrp'), args, { cwd: folder });
+
+export const managers: readonly Manager[] = [
+  {
+    name: 'npm',
+    add: (cwd, tarballs, env) =>
+      npm(['install', '--prefer-offline', '--foreground-scripts', ...tarballs], {
+        cwd,
+        env: { ...env },
+      }),
+    rebuild: (cwd, env) =>
+      npm(['rebuild', 'ltrp', '--foreground-scripts'], { cwd, env: { ...env } }),
+    ltrp: inBin,
+  },
+  {
+    name: 'pnpm',
+    add: (cwd, tarballs, env) =>
+      pnpm(['add', '--store-dir', pnpmStore, ...tarballs], {
+        cwd,
+        env: { ...pnpmSettings, ...env },
+      }),
+    rebuild: (cwd, env) =>
+      run(process.execPath, ['node_modules/ltrp/scripts/install.mjs'], { cwd, env: { ...env } }),
+    ltrp: inBin,
+  },
+  {
+    name: 'Yarn Plug’n’Play',
+    add: async (cwd, tarballs, env) => {
+      await writeFile(join(cwd, 'yarn.lock'), '');
+      const names = tarballs.map(
+        (file) => `${/(ltrp|ltrp-cuda)-[\d.]+\.tgz$/.exec(file)?.[1]}@file:${file}`,
+      );
+      return yarn(['add', ...names], { cwd, env: { ...yarnSettings, ...env } });
+    },
+    rebuild: (cwd, env) => yarn(['rebuild', 'ltrp'], { cwd, env: { ...yarnSettings, ...env } }),
+    ltrp: (cwd, args) => yarn(['run', 'ltrp', ...args], { cwd, env: yarnSettings }),
+  },
+];
+
+/** The tarball as a system gets it for which nothing was built: without prebuilds/. Returns its path. */
+export async function tarballWithoutBinaries(): Promise<string> {
+  const folder = join(suiteFolder, 'without-binaries');
+  const file = join(folder, `ltrp-${version}.tgz`);
+  if (existsSync(file)) return file;
+  await mkdir(folder);
+  const commands: [string, ...string[]][] = [
+    ['tar', '-xzf', tarball, '-C', folder],
+    ['rm', '-r', join(folder, 'package', 'prebuilds')],
+    ['tar', '-czf', file, '-C', folder, 'package'],
+  ];
+  for (const [command, ...args] of commands) {
+    const { code, output } = await run(command, args, { cwd: folder });
+    if (code !== 0) throw new Error(output);
+  }
+  return file;
+}
+
+/** A folder for PATH with Node, a shell and nothing else. */
+export async function bareBin(folder: string): Promise<string> {
+  const bin = join(folder, 'bin');
+  await mkdir(bin);
+  await symlink(process.execPath, join(bin, 'node'));
+  await symlink('/bin/sh', join(bin, 'sh'));
+  return bin;
+}
 
 /** What the program below prints. */
 export interface Ranking {
