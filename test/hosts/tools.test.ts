@@ -1,9 +1,10 @@
 /** Around Node: a bundler, TypeScript's module resolutions, Bun. */
 import { existsSync } from 'node:fs';
-import { readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { bunBinary, hostModules, output, userFolder } from '../support/hosts.js';
+import { bunBinary, hostModules, output, packageOf, userFolder } from '../support/hosts.js';
 import { repository } from '../support/paths.js';
 
 const photo = join(repository, 'demo', 'photos', 'tiger.jpg');
@@ -54,12 +55,17 @@ withEsbuild(
     ] as const) {
       const args = ['dynamic.cjs', `--format=${format}`, '--external:sharp', more];
       const user = await bundle(t, [...args, `--outfile=${file}`]);
-      await symlink(join(repository, 'node_modules', 'sharp'), join(user, 'node_modules', 'sharp'));
       if (format === 'esm') {
         t.regex((await output(process.execPath, [file], user)).stdout, / 224$/);
       }
-      await rm(join(user, 'node_modules', 'ltrp'));
-      const { code, stderr } = await output(process.execPath, [file], user);
+      // Elsewhere, with sharp alone.
+      const alone = await mkdtemp(join(tmpdir(), 'ltrp-alone-'));
+      t.teardown(() => rm(alone, { recursive: true, force: true }));
+      await mkdir(join(alone, 'node_modules'));
+      const modules = join(packageOf(user), '..');
+      await symlink(join(modules, 'sharp'), join(alone, 'node_modules', 'sharp'));
+      await copyFile(join(user, file), join(alone, file));
+      const { code, stderr } = await output(process.execPath, [file], alone);
       t.is(code, 1);
       t.regex(stderr, /ERR_LTRP_NOT_BUILT/);
       t.regex(stderr, /ltrp was bundled into .* ltrp is external/);
