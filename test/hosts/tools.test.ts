@@ -4,7 +4,14 @@ import { copyFile, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { bunBinary, hostModules, output, packageOf, userFolder } from '../support/hosts.js';
+import {
+  bunBinary,
+  hostModules,
+  output,
+  packageOf,
+  userFolder,
+  type Output,
+} from '../support/hosts.js';
 import { repository } from '../support/paths.js';
 
 const photo = join(repository, 'demo', 'photos', 'tiger.jpg');
@@ -116,6 +123,28 @@ for (const [module, moduleResolution] of [
     },
   );
 }
+
+test('TypeScript, plain es2022: @types/node is all that the types need, and they need it', async (t) => {
+  const user = await userFolder(t);
+  await writeFile(
+    join(user, 'plain.mts'),
+    "import { PatchRanker } from 'ltrp';\nawait using r = await PatchRanker.load('tiny');\n",
+  );
+  const compile = async (more: Record<string, unknown>): Promise<Output> => {
+    const own = { module: 'nodenext', target: 'es2022', lib: ['es2022'], strict: true };
+    const compilerOptions = { ...own, noEmit: true, ...more };
+    const config = { compilerOptions, files: ['plain.mts'] };
+    await writeFile(join(user, 'tsconfig.json'), JSON.stringify(config));
+    return output(process.execPath, [tsc, '-p', '.'], user);
+  };
+  const without = await compile({ types: [] });
+  t.is(without.code, 2);
+  for (const name of ['Buffer', 'AbortSignal']) {
+    t.regex(without.stdout, new RegExp(`node_modules/ltrp/.*Cannot find name '${name}'`));
+  }
+  await symlink(join(repository, 'node_modules', '@types'), join(user, 'node_modules', '@types'));
+  t.like(await compile({ types: ['node'] }), { code: 0, stdout: '' });
+});
 
 const bun = bunBinary();
 
