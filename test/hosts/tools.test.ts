@@ -146,6 +146,20 @@ test('TypeScript, plain es2022: @types/node is all that the types need, and they
   t.like(await compile({ types: ['node'] }), { code: 0, stdout: '' });
 });
 
+const vitest = join(hostModules, 'vitest');
+
+(existsSync(vitest) ? test : test.skip)(
+  "vitest's vmThreads, where a test has a JavaScript realm of its own: a picture is ranked",
+  async (t) => {
+    const user = await userFolder(t);
+    await symlink(vitest, join(user, 'node_modules', 'vitest'));
+    await copyFile(photo, join(user, 'tiger.jpg'));
+    const args = [join(vitest, 'vitest.mjs'), 'run', '--pool=vmThreads', '--root', '.'];
+    const { code, stdout, stderr } = await output(process.execPath, args, user);
+    t.is(code, 0, stdout + stderr);
+  },
+);
+
 const bun = bunBinary();
 
 (bun === null ? test.skip : test)('Bun: what happens is what the documentation says', async (t) => {
