@@ -139,9 +139,8 @@ test('TypeScript, plain es2022: @types/node is all that the types need, and they
   };
   const without = await compile({ types: [] });
   t.is(without.code, 2);
-  for (const name of ['Buffer', 'AbortSignal']) {
-    t.regex(without.stdout, new RegExp(`node_modules/ltrp/.*Cannot find name '${name}'`));
-  }
+  t.regex(without.stdout, /node_modules\/ltrp\/.*Cannot find name 'AbortSignal'/);
+  t.regex(without.stdout, /node_modules\/ltrp\/.*Property 'asyncDispose' does not exist/);
   await symlink(join(repository, 'node_modules', '@types'), join(user, 'node_modules', '@types'));
   t.like(await compile({ types: ['node'] }), { code: 0, stdout: '' });
 });
