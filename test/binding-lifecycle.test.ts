@@ -13,7 +13,7 @@ import { runInNewContext } from 'node:vm';
 import test from 'ava';
 import { LtrpError, MaskedAutoencoder } from '../lib/index.js';
 import { loadCore } from '../lib/native/loader.js';
-import { companies, deviation, endings, scenario } from './support/lifecycle.js';
+import { companies, endings, take, titleOf } from './support/lifecycle.js';
 import { makeImages, makeTeacher } from './support/lifecycle-models.js';
 
 let folder = '';
@@ -32,18 +32,11 @@ test.after.always(async () => {
 
 // A few times here, 50 times and on other Nodes in `npm run test:hosts`.
 for (const expected of endings) {
-  const how = expected.kill ?? (expected.stderr === undefined ? 'process.exit()' : 'an error');
   test.serial(
-    `a process that ends while computing ends cleanly: ${expected.name}, ${how}`,
+    `a process that ends while computing ends cleanly: ${titleOf(expected)}`,
     async (t) => {
       for (let turn = 1; turn <= 3; turn += 1) {
-        const { name, kill, killAfter } = expected;
-        const ending = await scenario(name, teacher, {
-          turn,
-          ...(kill === undefined ? {} : { kill }),
-          ...(killAfter === undefined ? {} : { killAfter: killAfter(turn * 15) }),
-        });
-        t.is(deviation(expected, ending), null);
+        t.is((await take(expected, teacher, { turn })).problem, null);
       }
     },
   );
@@ -51,7 +44,7 @@ for (const expected of endings) {
 
 for (const expected of companies) {
   test.serial(`the process ends by itself: ${expected.name}`, async (t) => {
-    t.is(deviation(expected, await scenario(expected.name, teacher)), null);
+    t.is((await take(expected, teacher)).problem, null);
   });
 }
 

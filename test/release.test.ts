@@ -18,6 +18,10 @@ interface Scripts {
     now: Contents,
   ) => { summary: string; differences: string[]; problems: string[] };
   parseListing: (text: string) => Record<string, number>;
+  judgeSuite: (
+    output: string,
+    allowed?: readonly string[],
+  ) => { summary: string; problems: string[] };
   judgeAudit: (text: string) => { summary: string; problems: string[] };
 }
 
@@ -89,4 +93,21 @@ test('an audit that was not answered is no good audit', async (t) => {
     });
   t.deepEqual(judgeAudit(report(0)).problems, []);
   t.deepEqual(judgeAudit(report(1)).problems, ['yauzl (high)']);
+});
+
+test('a suite that skipped what has to be tried is not passed', async (t) => {
+  const { judgeSuite } = await script('suites');
+  const skips =
+    '  - [skip] Node 22: could not be fetched\n  - [skip] nodes › without LibTorch: x\n';
+  const output = `  ✔ a\n${skips}\n12 passed, 0 failed, 2 skipped\n`;
+  t.deepEqual(judgeSuite(output, ['without LibTorch']), {
+    summary: '12 passed, 0 failed, 2 skipped',
+    problems: ['skipped: Node 22: could not be fetched'],
+  });
+  t.deepEqual(judgeSuite('12 passed, 0 failed, 2 skipped', []).problems, [
+    'skipped: 2 without a name',
+  ]);
+  t.deepEqual(judgeSuite('12 passed, 0 failed, 2 skipped').problems, []);
+  t.deepEqual(judgeSuite('3 tests passed', []).problems, ['it ended without counting']);
+  t.deepEqual(judgeSuite('3 passed, 0 failed\n', []).problems, []);
 });

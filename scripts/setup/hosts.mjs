@@ -1,12 +1,13 @@
 /**
- * `npm run test:hosts`: the package in the programs that people run it in. Fetches Node's releases, Bun and a bundler into the
+ * `npm run test:hosts`: the package, installed from its tarball, in the programs that people run it in. Fetches Node's releases, Bun and a bundler into the
  * user's cache (250 MB, versions and hashes pinned by scripts/hosts/package-lock.json); what cannot be fetched is skipped visibly.
  */
-import { copyFileSync, mkdirSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { conclude, runAva } from './commands.mjs';
 import { ensureNative } from './native.mjs';
+import { makePackages } from './package.mjs';
 import { ensurePackages, install, isCurrent } from './packages.mjs';
 import { root, say, SetupError, step } from './say.mjs';
 import { buildTypeScript } from './typescript.mjs';
@@ -16,6 +17,10 @@ export async function testHosts(args) {
   await ensurePackages();
   await buildTypeScript();
   await ensureNative();
+  const { version } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'));
+  // `npm run test:install` makes it anew.
+  if (!existsSync(path.join(root, 'build', 'packages', `ltrp-${version}.tgz`)))
+    await makePackages([]);
   await fetchHosts();
   const ava = await runAva(args.length > 0 ? args : ['test/hosts/*.test.ts']);
   conclude(ava.passed, ava.failed, ava.skipped);

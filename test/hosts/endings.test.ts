@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { makeTeacher } from '../support/lifecycle-models.js';
-import { companies, deviation, endings, scenario, type Expected } from '../support/lifecycle.js';
+import { companies, endings, take, titleOf, type Expected } from '../support/lifecycle.js';
 
 let folder = '';
 let teacher = '';
@@ -18,45 +18,39 @@ test.after.always(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-/** Every deviation of `times` turns. */
-async function repeat(expected: Expected, times: number): Promise<string[]> {
-  const { name, kill, killAfter } = expected;
-  const deviations: string[] = [];
-  let turn = 0;
+/** All problems of `times` turns, two at a time, and how many ended in which stage. */
+async function repeat(
+  expected: Expected,
+  times: number,
+): Promise<{ problems: string[]; met: Record<string, number> }> {
+  const problems: string[] = [];
+  const met: Record<string, number> = {};
+  let turns = 0;
   const lane = async (): Promise<void> => {
-    while (turn < times) {
-      turn += 1;
-      const ending = await scenario(name, teacher, {
-        turn,
-        ...(kill === undefined ? {} : { kill }),
-        ...(killAfter === undefined ? {} : { killAfter: killAfter(turn) }),
-      });
-      const problem = deviation(expected, ending);
-      if (problem !== null) deviations.push(`turn ${String(turn)}: ${problem}`);
+    while (turns < times) {
+      const turn = (turns += 1);
+      const { problem, stage } = await take(expected, teacher, { turn });
+      if (problem !== null) problems.push(`turn ${String(turn)}: ${problem}`);
+      if (stage !== undefined) met[stage] = (met[stage] ?? 0) + 1;
     }
   };
   await Promise.all([lane(), lane()]);
-  return deviations;
+  return { problems, met };
 }
 
-for (const expected of endings) {
-  const how = expected.kill ?? (expected.stderr === undefined ? 'process.exit()' : 'an error');
-  test.serial(`50 times ${expected.name}, ${how}`, async (t) => {
-    t.deepEqual(await repeat(expected, 50), []);
-  });
-}
-
-// These hold several workers or processes each: 50 ends of them altogether.
-for (const [name, times] of [
-  ['terminate-worker-any-time', 5],
-  ['terminate-many-workers', 7],
-  ['terminate-worker', 17],
-  ['fork', 17],
-  ['cluster', 17],
-] as const) {
-  test.serial(`${String(times)} times ${name}`, async (t) => {
-    const expected = companies.find((item) => item.name === name);
-    if (expected === undefined) throw new Error(name);
-    t.deepEqual(await repeat(expected, times), []);
+for (const expected of [...endings, ...companies]) {
+  // Some hold several workers or processes: 50 ends of them altogether.
+  const { ends, stages = {} } = expected;
+  const inMany = ends !== undefined && companies.includes(expected);
+  const times = inMany ? Math.ceil(50 / ends) : 50;
+  const how = inMany ? `, ${String(times * ends)} workers or processes` : '';
+  test.serial(`${String(times)} times ${titleOf(expected)}${how}`, async (t) => {
+    const { problems, met } = await repeat(expected, times);
+    t.deepEqual(problems, []);
+    for (const [stage, least] of Object.entries(stages)) {
+      const count = met[stage] ?? 0;
+      t.log(`${stage}: ${String(count)} of ${String(times)}`);
+      t.true(count >= least, stage);
+    }
   });
 }

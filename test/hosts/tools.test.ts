@@ -1,9 +1,17 @@
 /** Around Node: a bundler, TypeScript's module resolutions, Bun. */
 import { existsSync } from 'node:fs';
-import { readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { bunBinary, hostModules, output, userFolder } from '../support/hosts.js';
+import {
+  bunBinary,
+  hostModules,
+  output,
+  packageOf,
+  userFolder,
+  type Output,
+} from '../support/hosts.js';
 import { repository } from '../support/paths.js';
 
 const photo = join(repository, 'demo', 'photos', 'tiger.jpg');
@@ -54,12 +62,17 @@ withEsbuild(
     ] as const) {
       const args = ['dynamic.cjs', `--format=${format}`, '--external:sharp', more];
       const user = await bundle(t, [...args, `--outfile=${file}`]);
-      await symlink(join(repository, 'node_modules', 'sharp'), join(user, 'node_modules', 'sharp'));
       if (format === 'esm') {
         t.regex((await output(process.execPath, [file], user)).stdout, / 224$/);
       }
-      await rm(join(user, 'node_modules', 'ltrp'));
-      const { code, stderr } = await output(process.execPath, [file], user);
+      // Elsewhere, with sharp alone.
+      const alone = await mkdtemp(join(tmpdir(), 'ltrp-alone-'));
+      t.teardown(() => rm(alone, { recursive: true, force: true }));
+      await mkdir(join(alone, 'node_modules'));
+      const modules = join(packageOf(user), '..');
+      await symlink(join(modules, 'sharp'), join(alone, 'node_modules', 'sharp'));
+      await copyFile(join(user, file), join(alone, file));
+      const { code, stderr } = await output(process.execPath, [file], alone);
       t.is(code, 1);
       t.regex(stderr, /ERR_LTRP_NOT_BUILT/);
       t.regex(stderr, /ltrp was bundled into .* ltrp is external/);
@@ -110,6 +123,41 @@ for (const [module, moduleResolution] of [
     },
   );
 }
+
+test('TypeScript, plain es2022: @types/node is all that the types need, and they need it', async (t) => {
+  const user = await userFolder(t);
+  await writeFile(
+    join(user, 'plain.mts'),
+    "import { PatchRanker } from 'ltrp';\nawait using r = await PatchRanker.load('tiny');\n",
+  );
+  const compile = async (more: Record<string, unknown>): Promise<Output> => {
+    const own = { module: 'nodenext', target: 'es2022', lib: ['es2022'], strict: true };
+    const compilerOptions = { ...own, noEmit: true, ...more };
+    const config = { compilerOptions, files: ['plain.mts'] };
+    await writeFile(join(user, 'tsconfig.json'), JSON.stringify(config));
+    return output(process.execPath, [tsc, '-p', '.'], user);
+  };
+  const without = await compile({ types: [] });
+  t.is(without.code, 2);
+  t.regex(without.stdout, /node_modules\/ltrp\/.*Cannot find name 'AbortSignal'/);
+  t.regex(without.stdout, /node_modules\/ltrp\/.*Property 'asyncDispose' does not exist/);
+  await symlink(join(repository, 'node_modules', '@types'), join(user, 'node_modules', '@types'));
+  t.like(await compile({ types: ['node'] }), { code: 0, stdout: '' });
+});
+
+const vitest = join(hostModules, 'vitest');
+
+(existsSync(vitest) ? test : test.skip)(
+  "vitest's vmThreads, where a test has a JavaScript realm of its own: a picture is ranked",
+  async (t) => {
+    const user = await userFolder(t);
+    await symlink(vitest, join(user, 'node_modules', 'vitest'));
+    await copyFile(photo, join(user, 'tiger.jpg'));
+    const args = [join(vitest, 'vitest.mjs'), 'run', '--pool=vmThreads', '--root', '.'];
+    const { code, stdout, stderr } = await output(process.execPath, args, user);
+    t.is(code, 0, stdout + stderr);
+  },
+);
 
 const bun = bunBinary();
 

@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { MaskedAutoencoder } from '../../lib/index.js';
+import { loadCore } from '../../lib/native/loader.js';
 import { makeImages } from './lifecycle-models.js';
 
 /** Starts a job of many seconds and resolves when it is under way. */
@@ -38,8 +39,8 @@ async function checksum(teacher: string): Promise<number> {
   return sum;
 }
 
-function startWorker(task: string, teacher: string): Worker {
-  return new Worker(new URL(import.meta.url), { workerData: { task, teacher } });
+function startWorker(task: string, teacher: string, milliseconds = 0): Worker {
+  return new Worker(new URL(import.meta.url), { workerData: { task, teacher, milliseconds } });
 }
 
 /** This program again as a child process with a channel. */
@@ -58,7 +59,34 @@ async function firstMessage(worker: Worker | ChildProcess): Promise<unknown> {
 /** Other moments in every turn: milliseconds after which a process or a worker is ended. */
 const moment = (turn: number): number => (turn * 37) % 150;
 
-const scenarios: Record<string, (teacher: string, turn: number) => Promise<void>> = {
+/**
+ * Everything a model goes through, never ending by itself; says when each stage begins. LibTorch is opened on a thread of
+ * libuv's pool (100 ms and more, once), weights are read for 200 ms, then models are loaded, compute and are disposed of.
+ */
+async function everyStage(teacher: string): Promise<never> {
+  console.log('opening');
+  await loadCore();
+  console.log('reading');
+  const start = performance.now();
+  while (performance.now() - start < 200) (await MaskedAutoencoder.load(teacher)).dispose();
+  console.log('computing');
+  for (;;) await checksum(teacher);
+}
+
+/** The same for a first load, which takes 100 ms on a fast machine. */
+const openingMoment = (turn: number): number => (turn * 53) % 230;
+
+/** Begins the first load of the process and says what had become of it when `end` is called. */
+function whileOpening(teacher: string, milliseconds: number, end: () => void): void {
+  let stage = 'opening';
+  void MaskedAutoencoder.load(teacher).then(() => (stage = 'loaded'));
+  setTimeout(() => {
+    console.log(stage);
+    end();
+  }, milliseconds);
+}
+
+const scenarios: Record<string, (teacher: string, turn: number) => void | Promise<void>> = {
   /** process.exit() between two events. */
   async exit(teacher) {
     await busy(teacher);
@@ -105,14 +133,17 @@ const scenarios: Record<string, (teacher: string, turn: number) => Promise<void>
     console.log(Number.isFinite(await checksum(teacher)) ? 'usable' : 'broken');
   },
   async 'worker-exit'(teacher) {
-    const worker = startWorker('exit', teacher);
-    const [code] = (await once(worker, 'exit')) as [number];
-    console.log(`worker ${String(code)}`);
+    for (let i = 0; i < 5; i += 1) {
+      const worker = startWorker('exit', teacher);
+      console.log('worker', ...((await once(worker, 'exit')) as [number]));
+    }
   },
   async 'worker-throw'(teacher) {
-    const worker = startWorker('throw', teacher);
-    const [error] = (await once(worker, 'error')) as [Error];
-    console.log(error.message);
+    for (let i = 0; i < 5; i += 1) {
+      const worker = startWorker('throw', teacher);
+      const [error] = (await once(worker, 'error')) as [Error];
+      console.log(error.message);
+    }
   },
   async 'exit-with-busy-workers'(teacher) {
     const workers = [startWorker('busy', teacher), startWorker('busy', teacher)];
@@ -128,6 +159,40 @@ const scenarios: Record<string, (teacher: string, turn: number) => Promise<void>
       await mae.scorePatches(makeImages(2));
       mae.dispose();
     }
+  },
+  /** Never ends by itself: waits for a signal in every stage. */
+  endless: everyStage,
+  async 'endless-handled'(teacher) {
+    process.once('SIGTERM', () => process.exit(7));
+    await everyStage(teacher);
+  },
+  /** process.exit() in the middle of the first load. */
+  'exit-while-opening'(teacher, turn) {
+    whileOpening(teacher, openingMoment(turn), () => process.exit(7));
+  },
+  'throw-while-opening'(teacher, turn) {
+    whileOpening(teacher, openingMoment(turn), () => {
+      throw new Error('thrown on purpose');
+    });
+  },
+  /** The first load of the process is a worker's, which is terminated meanwhile; in every other turn the main thread loads too. */
+  async 'terminate-while-opening'(teacher, turn) {
+    const worker = startWorker('load', teacher);
+    let stage: unknown;
+    worker.on('message', (message: unknown) => (stage = message));
+    await once(worker, 'message');
+    const sum = turn % 2 === 0 ? undefined : checksum(teacher);
+    await sleep(openingMoment(turn));
+    console.log(stage);
+    await worker.terminate();
+    const later = await checksum(teacher);
+    console.log(Number.isFinite(later) && ((await sum) ?? later) === later ? 'usable' : 'broken');
+  },
+  /** The same, ended from inside. */
+  async 'worker-exit-while-opening'(teacher, turn) {
+    const worker = startWorker('load-and-exit', teacher, openingMoment(turn));
+    const [code] = (await once(worker, 'exit')) as [number];
+    console.log(code, Number.isFinite(await checksum(teacher)) ? 'usable' : 'broken');
   },
   /** Waits to be ended by a signal from outside, with the system's own handling of it. */
   async signal(teacher) {
@@ -192,26 +257,36 @@ const scenarios: Record<string, (teacher: string, turn: number) => Promise<void>
   },
 };
 
-const workerTasks: Record<string, (teacher: string) => Promise<void>> = {
-  async busy(teacher) {
-    await busy(teacher);
-    parentPort?.postMessage('busy');
-  },
-  async exit(teacher) {
-    await busy(teacher);
-    process.exit(5);
-  },
-  async throw(teacher) {
-    await busy(teacher);
-    throw new Error('thrown in a worker');
-  },
-  async checksum(teacher) {
-    parentPort?.postMessage(await checksum(teacher));
-  },
-  async endless(teacher) {
-    for (;;) await checksum(teacher);
-  },
-};
+const workerTasks: Record<string, (teacher: string, milliseconds: number) => void | Promise<void>> =
+  {
+    async busy(teacher) {
+      await busy(teacher);
+      parentPort?.postMessage('busy');
+    },
+    async exit(teacher) {
+      await busy(teacher);
+      process.exit(5);
+    },
+    async throw(teacher) {
+      await busy(teacher);
+      throw new Error('thrown in a worker');
+    },
+    async checksum(teacher) {
+      parentPort?.postMessage(await checksum(teacher));
+    },
+    async endless(teacher) {
+      for (;;) await checksum(teacher);
+    },
+    async load(teacher) {
+      parentPort?.postMessage('opening');
+      await MaskedAutoencoder.load(teacher);
+      parentPort?.postMessage('loaded');
+      setInterval(() => undefined, 1000);
+    },
+    'load-and-exit'(teacher, milliseconds) {
+      whileOpening(teacher, milliseconds, () => process.exit(5));
+    },
+  };
 
 const forkTasks: Record<string, (teacher: string) => Promise<void>> = {
   async busy(teacher) {
@@ -241,6 +316,10 @@ if (isMainThread) {
   if (scenario === undefined) throw new Error(`There is no scenario '${name}'.`);
   await scenario(teacher, Number(turn));
 } else {
-  const { task, teacher } = workerData as { task: string; teacher: string };
-  await workerTasks[task]?.(teacher);
+  const { task, teacher, milliseconds } = workerData as {
+    task: string;
+    teacher: string;
+    milliseconds: number;
+  };
+  await workerTasks[task]?.(teacher, milliseconds);
 }

@@ -2,18 +2,22 @@
 import { spawn } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import ts from 'typescript';
 import { repository } from './paths.js';
 
 let program: string | undefined;
 
-/** Compiles the program into build/, beside a stand-in for lib/index.js that leads to what is built. */
+/** Compiles the program into build/, beside stand-ins for modules of lib that lead to what is built. */
 function compiled(): string {
   if (program !== undefined) return program;
   const folder = join(repository, 'build', 'lifecycle');
   mkdirSync(join(folder, 'test', 'support'), { recursive: true });
-  mkdirSync(join(folder, 'lib'), { recursive: true });
-  writeFileSync(join(folder, 'lib', 'index.js'), "export * from '../../../dist/index.js';\n");
+  mkdirSync(join(folder, 'lib', 'native'), { recursive: true });
+  for (const module of ['index.js', 'native/loader.js']) {
+    const built = pathToFileURL(join(repository, 'dist', module)).href;
+    writeFileSync(join(folder, 'lib', module), `export * from ${JSON.stringify(built)};\n`);
+  }
   for (const name of ['lifecycle-child', 'lifecycle-models']) {
     const source = readFileSync(join(repository, 'test', 'support', `${name}.ts`), 'utf8');
     const { outputText } = ts.transpileModule(source, {
@@ -25,6 +29,13 @@ function compiled(): string {
   return program;
 }
 
+/** What the first supported Nodes say about how sharp reads its package.json. */
+export const withoutWarnings = (stderr: string): string =>
+  stderr.replace(
+    /^\(node:\d+\) ExperimentalWarning: Importing JSON modules .*\n(\(Use `node --trace-warnings .*\n)?/gm,
+    '',
+  );
+
 export interface Ending {
   code: number | null;
   signal: NodeJS.Signals | null;
@@ -32,48 +43,10 @@ export interface Ending {
   stderr: string;
 }
 
-/**
- * Runs one scenario to its end; killed with SIGKILL after two minutes.
- *
- * @param options.turn - tells repetitions apart: scenarios that end at any time take another moment in every turn.
- * @param options.kill - sent as soon as the scenario says that it is busy.
- * @param options.killAfter - milliseconds after which `kill` is sent instead, whatever is being done.
- */
-export function scenario(
-  name: string,
-  teacher: string,
-  options: {
-    node?: string;
-    turn?: number;
-    kill?: NodeJS.Signals;
-    killAfter?: number;
-  } = {},
-): Promise<Ending> {
-  const { node = process.execPath, turn = 0, kill, killAfter } = options;
-  const child = spawn(node, [compiled(), name, teacher, String(turn)], {
-    timeout: 120_000,
-    killSignal: 'SIGKILL',
-  });
-  let [stdout, stderr] = ['', ''];
-  let killed = false;
-  const end = (): void => {
-    if (kill === undefined || killed) return;
-    killed = true;
-    child.kill(kill);
-  };
-  const timer = killAfter === undefined ? undefined : setTimeout(end, killAfter);
-  child.stdout.on('data', (chunk: Buffer) => {
-    stdout += chunk.toString();
-    if (killAfter === undefined && stdout.includes('busy')) end();
-  });
-  child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
-  return new Promise((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', (code, signal) => {
-      clearTimeout(timer);
-      resolve({ code, signal, stdout: stdout.trim(), stderr });
-    });
-  });
+/** When a scenario is sent a signal: so many milliseconds after it has said a word. */
+interface Moment {
+  word: string;
+  milliseconds: number;
 }
 
 /** What a scenario has to end with. */
@@ -81,50 +54,135 @@ export interface Expected {
   readonly name: string;
   readonly code?: number;
   readonly signal?: NodeJS.Signals;
-  readonly stdout?: string;
+  /** Lines are joined by blanks. */
+  readonly stdout?: string | RegExp;
   /** In standard error, which is otherwise empty. */
   readonly stderr?: string;
   readonly kill?: NodeJS.Signals;
-  /** Milliseconds, by turn. */
-  readonly killAfter?: (turn: number) => number;
+  /** When `kill` is sent, by turn; as soon as it says "busy" unless this says otherwise. */
+  readonly when?: (turn: number) => Moment;
+  /** How many workers or processes end in one turn, beside the program itself; none unless this says otherwise. */
+  readonly ends?: number;
+  /** The last stage said before the end, each of which has to be met so often in 50 turns. */
+  readonly stages?: Readonly<Record<string, number>>;
 }
+
+/** What happened in one turn, and one sentence about what should not have. */
+export interface Turn {
+  problem: string | null;
+  ending: Ending;
+  /** Which of the expected stages it ended in. */
+  stage: string | undefined;
+}
+
+/**
+ * Runs one scenario to its end; killed with SIGKILL after two minutes.
+ *
+ * @param options.turn - tells repetitions apart: scenarios that end at any time take another moment in every turn.
+ */
+export async function take(
+  expected: Expected,
+  teacher: string,
+  options: { node?: string; turn?: number } = {},
+): Promise<Turn> {
+  const { name, kill, when, stages = {} } = expected;
+  const { node = process.execPath, turn = 1 } = options;
+  const moment = when?.(turn) ?? { word: 'busy', milliseconds: 0 };
+  const child = spawn(node, [compiled(), name, teacher, String(turn)], {
+    timeout: 120_000,
+    killSignal: 'SIGKILL',
+  });
+  let [stdout, stderr] = ['', ''];
+  let timer: NodeJS.Timeout | undefined;
+  child.stdout.on('data', (chunk: Buffer) => {
+    stdout += chunk.toString();
+    if (kill === undefined || !stdout.includes(moment.word)) return;
+    timer ??= setTimeout(() => child.kill(kill), moment.milliseconds);
+  });
+  child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+  const ending = await new Promise<Ending>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (code, signal) => {
+      clearTimeout(timer);
+      resolve({ code, signal, stdout: stdout.trim().replaceAll('\n', ' '), stderr });
+    });
+  });
+  const stage = ending.stdout.split(' ').findLast((word) => word in stages);
+  return { problem: deviation(expected, ending), ending, stage };
+}
+
+/** One sentence about what was different, or null. */
+function deviation(expected: Expected, ending: Ending): string | null {
+  const { code = null, signal = null, stdout = '', stderr } = expected;
+  const right =
+    ending.code === code &&
+    ending.signal === signal &&
+    (typeof stdout === 'string' ? ending.stdout === stdout : stdout.test(ending.stdout)) &&
+    (stderr === undefined ? withoutWarnings(ending.stderr) === '' : ending.stderr.includes(stderr));
+  return right ? null : `${expected.name}: ${JSON.stringify(ending)}`;
+}
+
+/** A title for people: what is done to the process. */
+export const titleOf = ({ name, kill, stderr, code }: Expected): string =>
+  `${name}, ${kill ?? (stderr !== undefined ? 'an error' : code === 0 ? 'by itself' : 'process.exit()')}`;
+
+/** Within each stage of everyStage (lifecycle-child.ts) another moment in every turn. */
+const inAnyStage = (turn: number): Moment => {
+  const word = ['opening', 'reading', 'computing'][turn % 3] ?? 'opening';
+  // Opening may take 100 ms only.
+  return { word, milliseconds: (turn * 37) % (word === 'opening' ? 100 : 180) };
+};
+const stages = { opening: 10, reading: 10, computing: 10 };
+const anyStage = { when: inAnyStage, stages, stdout: /^opening( reading( computing)?)?$/ };
+
+/** Most of 50 turns have to end while LibTorch is being opened. */
+const whileOpening = { opening: 15 };
 
 export const endings: readonly Expected[] = [
   { name: 'exit', code: 7 },
   { name: 'exit-in-progress', code: 7 },
   { name: 'exit-with-queue', code: 7 },
-  { name: 'exit-with-busy-workers', code: 7 },
+  { name: 'exit-with-busy-workers', code: 7, ends: 2 },
   { name: 'exit-any-time', code: 7 },
+  { name: 'exit-while-opening', code: 7, stdout: /^(opening|loaded)$/, stages: whileOpening },
   { name: 'throw', code: 1, stderr: 'thrown on purpose' },
+  {
+    name: 'throw-while-opening',
+    code: 1,
+    stderr: 'thrown on purpose',
+    stdout: /^(opening|loaded)$/,
+    stages: whileOpening,
+  },
   { name: 'reject', code: 1, stderr: 'rejected on purpose' },
   { name: 'signal', signal: 'SIGTERM', stdout: 'busy', kill: 'SIGTERM' },
   { name: 'signal', signal: 'SIGINT', stdout: 'busy', kill: 'SIGINT' },
   { name: 'signal-handled', code: 7, stdout: 'busy', kill: 'SIGTERM' },
-  { name: 'exit-any-time', signal: 'SIGTERM', kill: 'SIGTERM', killAfter: (turn) => turn * 8 },
+  { name: 'endless', signal: 'SIGTERM', kill: 'SIGTERM', ...anyStage },
+  { name: 'endless-handled', code: 7, kill: 'SIGTERM', ...anyStage },
 ];
 
 /** Scenarios that do many things each before they end by themselves. */
 export const companies: readonly Expected[] = [
   { name: 'natural', code: 0, stdout: 'scored' },
   { name: 'natural-while-waiting', code: 0, stdout: 'scored' },
-  { name: 'workers', code: 0, stdout: 'equal' },
-  { name: 'worker-exit', code: 0, stdout: 'worker 5' },
-  { name: 'worker-throw', code: 0, stdout: 'thrown in a worker' },
-  { name: 'terminate-worker', code: 0, stdout: 'usable' },
-  { name: 'terminate-worker-any-time', code: 0, stdout: 'usable' },
-  { name: 'terminate-many-workers', code: 0, stdout: 'usable' },
-  { name: 'fork', code: 0, stdout: 'equal SIGTERM' },
-  { name: 'cluster', code: 0, stdout: 'equal SIGTERM 0 0' },
+  { name: 'workers', code: 0, stdout: 'equal', ends: 3 },
+  { name: 'worker-exit', code: 0, stdout: /^(worker 5 ?){5}$/, ends: 5 },
+  { name: 'worker-throw', code: 0, stdout: /^(thrown in a worker ?){5}$/, ends: 5 },
+  { name: 'terminate-worker', code: 0, stdout: 'usable', ends: 3 },
+  { name: 'terminate-worker-any-time', code: 0, stdout: 'usable', ends: 10 },
+  { name: 'terminate-many-workers', code: 0, stdout: 'usable', ends: 8 },
+  {
+    name: 'terminate-while-opening',
+    code: 0,
+    stdout: /^(opening|loaded) usable$/,
+    stages: whileOpening,
+  },
+  {
+    name: 'worker-exit-while-opening',
+    code: 0,
+    stdout: /^(opening|loaded) 5 usable$/,
+    stages: whileOpening,
+  },
+  { name: 'fork', code: 0, stdout: 'equal SIGTERM', ends: 3 },
+  { name: 'cluster', code: 0, stdout: 'equal SIGTERM 0 0', ends: 3 },
 ];
-
-/** One sentence about what was different, or null. */
-export function deviation(expected: Expected, ending: Ending): string | null {
-  const { code = null, signal = null, stdout = '', stderr } = expected;
-  const right =
-    // Killed at any time, it may just have ended by itself.
-    ((ending.code === code && ending.signal === signal) ||
-      (expected.killAfter !== undefined && ending.code === 7)) &&
-    ending.stdout === stdout &&
-    (stderr === undefined ? ending.stderr === '' : ending.stderr.includes(stderr));
-  return right ? null : `${expected.name}: ${JSON.stringify(ending)}`;
-}

@@ -18,7 +18,7 @@ import {
 import { expectTypeOf } from 'expect-type';
 
 expectTypeOf(version).toEqualTypeOf<string>();
-expectTypeOf(new LtrpError('ERR_LTRP_OWN', 'own').code).toEqualTypeOf<string>();
+expectTypeOf<LtrpError['code']>().toExtend<string>();
 expectTypeOf(LtrpError).instance.toExtend<Error>();
 expectTypeOf(PatchRanker.load).parameters.toEqualTypeOf<[source: string, options?: LoadOptions]>();
 expectTypeOf(PatchRanker.load).returns.resolves.toEqualTypeOf<PatchRanker>();
