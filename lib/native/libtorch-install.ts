@@ -2,7 +2,7 @@
  * Fetching LibTorch into the user's cache: an explicit step, never a side effect of `npm install`.
  *
  * Sources in order: the wheel from the configured index, the wheel from PyTorch's own index, the official archive. All over
- * HTTP with progress and resume; pip is asked where an index cannot be read directly (a proxy, a password, a local folder).
+ * HTTP with progress and resume; pip is asked where an index cannot be read directly (a password, a SOCKS proxy, a local folder).
  * One process at a time (a lock file), verified, unpacked beside its place, renamed into it.
  *
  * A CUDA build lies in the cache as pip would lay it out, `torch/` beside `nvidia/`, because that is where its libraries look
@@ -20,6 +20,7 @@ import { isMusl, selectionFile } from './libtorch.js';
 import { isCudaVariant } from './libraries.js';
 import { installNvidia, nvidiaIsComplete } from './nvidia-install.js';
 import { cacheFolder, libtorchCacheFolder, type Environment } from './paths.js';
+import { obstacle } from './proxy.js';
 import { unpackLibtorch } from './unpack.js';
 import { checkSha256, fetchWheel } from './wheels.js';
 import { isWriteError } from './write-errors.js';
@@ -270,7 +271,11 @@ async function obtain(
       archiveUrl,
       async () => {
         const file = path.join(folder, decodeURIComponent(path.basename(archiveUrl)));
-        if (!existsSync(file)) await download(archiveUrl, file, { signal, onProgress });
+        if (!existsSync(file)) {
+          const reason = obstacle(archiveUrl, env);
+          if (reason !== null) throw new LtrpError('ERR_LTRP_DOWNLOAD', `${reason}.`);
+          await download(archiveUrl, file, { env, signal, onProgress });
+        }
         return file;
       },
     ]);

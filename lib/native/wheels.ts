@@ -8,7 +8,8 @@ import { LtrpError, toLtrpError } from '../errors.js';
 import { download } from './download.js';
 import type { Environment } from './paths.js';
 import { pipDownload, type WheelRequest } from './pip.js';
-import { configuredIndexes, findWheel, obstacle } from './wheel-index.js';
+import { obstacle } from './proxy.js';
+import { configuredIndexes, findWheel } from './wheel-index.js';
 
 export interface FetchOptions {
   readonly env: Environment;
@@ -19,7 +20,7 @@ export interface FetchOptions {
 
 /**
  * Brings the wheel and returns its path. Read from an index it is continued where an earlier run stopped, and its SHA-256 is
- * compared with the index's; pip knows proxies, passwords and local indexes, but starts anew and tells no progress.
+ * compared with the index's; pip knows passwords, SOCKS proxies and local indexes, but starts anew and tells no progress.
  * Throws LtrpError ERR_LTRP_DOWNLOAD | _LIBTORCH_CHECKSUM, errors of the disk as they are, and what pip says.
  */
 export async function fetchWheel(
@@ -40,9 +41,15 @@ export async function fetchWheel(
     signal?.throwIfAborted();
     if (found === null) continue;
     const file = path.join(folder, found.name);
+    // The index's host and the file's may differ in what is needed to reach them.
+    const reason = obstacle(found.url, env);
+    if (reason !== null) {
+      log(`  not fetched directly: ${reason}`);
+      continue;
+    }
     log(`  ${found.url}`);
     if (!existsSync(file)) {
-      await download(found.url, file, { signal, onProgress: options.onProgress });
+      await download(found.url, file, { env, signal, onProgress: options.onProgress });
     }
     if (found.sha256 !== null) await checkSha256(file, found.sha256, true);
     return file;
@@ -63,7 +70,7 @@ async function look(
 ): ReturnType<typeof findWheel> {
   try {
     const reason = obstacle(index, env);
-    if (reason === null) return await findWheel(index, project, fits, signal);
+    if (reason === null) return await findWheel(index, project, fits, signal, env);
     log(`  not read directly: ${reason}`);
   } catch (error) {
     signal?.throwIfAborted();
