@@ -47,8 +47,11 @@ async function compile() {
   if (!has(process.env.CXX || 'c++')) missing.push('a C++20 compiler (c++)');
   const search = await import(pathToFileURL(path.join(root, 'dist', 'native', 'libtorch.js')).href);
   const accept = search.buildable.filter(({ variant }) => variant === 'cpu');
-  const { chosen } = await search.decideLibtorch({ accept, needHeaders: true });
-  if (chosen === null) {
+  const { chosen, error } = await search.decideLibtorch({ accept, needHeaders: true });
+  if (error?.code === 'ERR_LTRP_LIBTORCH_UNSUPPORTED') throw Object.assign(error, { final: true });
+  if (error?.code === 'ERR_LTRP_LIBTORCH_INVALID') {
+    missing.push(error.message.replace(/\.$/, ''));
+  } else if (chosen === null) {
     const minors = accept.map(({ minor }) => minor).join(' or ');
     missing.push(`LibTorch ${minors} with its headers (npx ltrp libtorch install)`);
   }
@@ -105,9 +108,11 @@ async function main() {
         'With those in place: npm rebuild ltrp --foreground-scripts',
     );
   } catch (error) {
-    say(
-      `${reason}, and compiling failed: ${error.message}. To try again: npm rebuild ltrp --foreground-scripts`,
-    );
+    if (error.final === true) say(`${reason}. ${error.message}`);
+    else
+      say(
+        `${reason}, and compiling failed: ${error.message}. To try again: npm rebuild ltrp --foreground-scripts`,
+      );
   }
   if (forced) process.exitCode = 1;
 }

@@ -174,6 +174,7 @@ test('an archive behind a proxy that cannot be used is not fetched past it', asy
     env,
     release: { ...release, archiveUrl },
     from: 'archive',
+    unverified: true,
   });
   await t.throwsAsync(installing, { code: 'ERR_LTRP_DOWNLOAD', message: /is no HTTP proxy/ });
   t.is(asked, 0);
