@@ -1,14 +1,14 @@
 /** `ltrp libtorch`: what it refuses, what it warns of and how it tells progress; nothing here needs a network. */
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
 import anyTest, { type TestFn } from 'ava';
 import { withLock } from '../lib/native/folder-lock.js';
 import { installLibtorch, removeLibtorch } from '../lib/native/libtorch-install.js';
-import { isMusl } from '../lib/native/libtorch.js';
+import { decideLibtorch, isMusl } from '../lib/native/libtorch.js';
 import { releaseFor } from '../lib/native/libtorch-releases.js';
 import { coreFiles, packageRoot } from '../lib/native/paths.js';
 import { listen, makeArchive, makeLibtorch, release } from './support/made-libtorch.js';
@@ -177,4 +177,33 @@ test("asking for the C library leaves the user's setting of reports as it was", 
   settings.excludeNetwork = false;
   t.false(isMusl() && process.platform !== 'linux');
   t.false(settings.excludeNetwork);
+});
+
+test('the install script passes on why there is no LibTorch to fetch, and does not send to what refuses', async (t) => {
+  // A package with our script and a search that says what it says on musl.
+  const { folder, env } = t.context;
+  const own = path.join(folder, 'package');
+  await mkdir(path.join(own, 'scripts'), { recursive: true });
+  await mkdir(path.join(own, 'dist/native'), { recursive: true });
+  await writeFile(path.join(own, 'package.json'), '{ "type": "module" }');
+  await copyFile(
+    path.join(packageRoot(), 'scripts/install.mjs'),
+    path.join(own, 'scripts/install.mjs'),
+  );
+  const { error } = await decideLibtorch({ musl: true, accept: [] });
+  const { code, message } = error ?? {};
+  await writeFile(
+    path.join(own, 'dist/native/libtorch.js'),
+    `export const buildable = [{ minor: '2.13', variant: 'cpu' }];
+     const error = Object.assign(new Error(${JSON.stringify(message)}), { code: ${JSON.stringify(code)} });
+     export const decideLibtorch = () => Promise.resolve({ chosen: null, candidates: [], error });`,
+  );
+  const stderr = await new Promise<string>((resolve) => {
+    const script = path.join(own, 'scripts/install.mjs');
+    execFile(process.execPath, [script], { env }, (_error, _stdout, text) => {
+      resolve(text);
+    });
+  });
+  t.true(stderr.includes(message ?? 'nothing'), stderr);
+  t.notRegex(stderr, /libtorch install|compiling/);
 });

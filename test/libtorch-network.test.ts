@@ -1,6 +1,6 @@
 /** What lies between us and LibTorch's server: proxies of the environment, packed answers, parts of earlier runs. */
 import { execFile } from 'node:child_process';
-import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { createServer, request as httpRequest, type RequestListener } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { createRequire, syncBuiltinESMExports } from 'node:module';
@@ -223,6 +223,21 @@ test('a part that is complete already is taken; one that is too long is fetched 
   await download(url, file);
   t.true((await readFile(file)).equals(content));
   t.is(asked.at(-1), '');
+});
+
+test('what the server says of a new file is written only once the old part is gone', async (t) => {
+  const { file } = t.context;
+  const server = createServer((_request, response) => {
+    response.writeHead(200, { 'content-length': content.length, etag: '"new"' }).end(content);
+  });
+  const old = JSON.stringify({ validator: '"old"' });
+  // A folder cannot be truncated: as if the run had been killed at that point.
+  await mkdir(`${file}.part`);
+  await writeFile(`${file}.part/x`, 'old');
+  await writeFile(`${file}.part.json`, old);
+  const downloading = download(`${await listen(t, server)}/f`, file, { attempts: 1 });
+  await t.throwsAsync(downloading, { code: 'ERR_LTRP_DOWNLOAD', message: /EISDIR/ });
+  t.is(await readFile(`${file}.part.json`, 'utf8'), old);
 });
 
 test('a piece from another place than was asked for is not appended', async (t) => {
