@@ -47,8 +47,11 @@ async function compile() {
   if (!has(process.env.CXX || 'c++')) missing.push('a C++20 compiler (c++)');
   const search = await compiled('native/libtorch.js');
   const accept = search.buildable.filter(({ variant }) => variant === 'cpu');
-  const { chosen } = await search.decideLibtorch({ accept, needHeaders: true });
-  if (chosen === null) {
+  const { chosen, error } = await search.decideLibtorch({ accept, needHeaders: true });
+  if (error?.code === 'ERR_LTRP_LIBTORCH_UNSUPPORTED') throw Object.assign(error, { final: true });
+  if (error?.code === 'ERR_LTRP_LIBTORCH_INVALID') {
+    missing.push(error.message.replace(/\.$/, ''));
+  } else if (chosen === null) {
     const minors = accept.map(({ minor }) => minor).join(' or ');
     missing.push(`LibTorch ${minors} with its headers (npx ltrp libtorch install)`);
   }
@@ -111,7 +114,8 @@ async function main() {
         `With those in place: ${again}`,
     );
   } catch (error) {
-    say(`${reason}, and compiling failed: ${error.message}. To try again: ${again}`);
+    if (error.final === true) say(`${reason}. ${error.message}`);
+    else say(`${reason}, and compiling failed: ${error.message}. To try again: ${again}`);
   }
   if (forced) process.exitCode = 1;
 }

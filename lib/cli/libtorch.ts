@@ -6,7 +6,7 @@ import { Option, type Command } from 'commander';
 import { LtrpError } from '../errors.js';
 import { inspectLibtorch } from '../native/libtorch-inspect.js';
 import { installLibtorch, removeLibtorch } from '../native/libtorch-install.js';
-import { buildable, decideLibtorch, selectionFile } from '../native/libtorch.js';
+import { buildable, decideLibtorch, selectedLibtorch, selectionFile } from '../native/libtorch.js';
 import { coreCommand, coreFiles, libtorchCacheFolder } from '../native/paths.js';
 import { candidateLine } from './doctor.js';
 import { exitCodes } from './exit-codes.js';
@@ -44,6 +44,7 @@ ${libtorchCacheFolder()}`,
 interface InstallCommandOptions {
   from?: string;
   force?: true;
+  unverified?: true;
   cuda?: true;
   buildOnly?: true;
 }
@@ -65,16 +66,20 @@ function registerInstall(command: Command): void {
     .addOption(
       new Option(
         '--from <source>',
-        "'pip', 'archive', or a wheel or LibTorch archive that is here already (default: pip, then the archive)",
+        "'pip', 'archive', or a wheel or LibTorch archive that is here already (default: the package indexes, then the archive)",
       ),
     )
     .option('--force', 'fetch again although it is there')
+    .option(
+      '--unverified',
+      'take what is fetched although no SHA-256 of it is known to compare with',
+    )
     .addHelpText(
       'after',
       `
 The wheel is taken from the package index that pip is configured with, then from PyTorch's own (Python
-is not needed for that, but pip is asked where an index cannot be read: behind a proxy, with a password);
-then the official archive. Run it again after an interruption: it continues where it was.
+is not needed for that, but pip is asked where an index cannot be read: one with a password, say); then,
+with --unverified, the official archive. Proxies are those of http_proxy, https_proxy and no_proxy, or npm's. Run it again after an interruption: it continues where it was.
 The CPU build and the one for GPUs lie side by side; which one is used is said by \`ltrp doctor\`.`,
     )
     .action(async (options: InstallCommandOptions) => {
@@ -85,6 +90,7 @@ The CPU build and the one for GPUs lie side by side; which one is used is said b
       const result = await installLibtorch({
         from: options.from,
         force: options.force,
+        unverified: options.unverified,
         device: options.cuda === true ? 'cuda' : 'cpu',
         buildOnly: options.buildOnly,
         log: progress.log,
@@ -96,6 +102,12 @@ The CPU build and the one for GPUs lie side by side; which one is used is said b
       process.stdout.write(
         `LibTorch ${result.version} (${result.variant}) ${what} ${result.path}\n`,
       );
+      const selected = selectedLibtorch(process.env);
+      if (selected !== null && path.relative(result.path, selected).startsWith('..')) {
+        process.stderr.write(
+          `It is not used: ${selected} was chosen by \`ltrp libtorch use\`; \`ltrp libtorch use auto\` forgets that.\n`,
+        );
+      }
       if (options.cuda === true && !coreFiles().some((core) => core.variant === result.variant)) {
         process.stdout.write(
           `There is no core for it yet: \`${coreCommand(result.variant)}\` brings it.\n`,
@@ -135,7 +147,8 @@ function registerUse(command: Command): void {
     .command('use')
     .argument('<folder>', "a LibTorch folder, or 'auto' to search again")
     .description('use this LibTorch from now on')
-    .action(async (folder: string) => {
+    .option('--force', 'even one that this installation has no core for yet')
+    .action(async (folder: string, options: { force?: true }) => {
       const file = selectionFile();
       if (folder === 'auto' && !existsSync(folder)) {
         await rm(file, { force: true });
@@ -158,10 +171,20 @@ function registerUse(command: Command): void {
           `${root} is LibTorch ${version} (${variant}); this version of ltrp works with ${works}.`,
         );
       }
+      const cores = coreFiles();
+      const hasCore = cores.some((core) => core.minor === minor && core.variant === variant);
+      const brings = `\`${coreCommand(variant)}\` brings it`;
+      if (!hasCore && options.force !== true) {
+        const there = cores.map((core) => `${core.minor} (${core.variant})`).join(', ');
+        throw new LtrpError(
+          'ERR_LTRP_LIBTORCH_INVALID',
+          `${root} is LibTorch ${version} (${variant}), which this installation has no core for (it has ${there === '' ? 'none' : there}). Where ${brings}, do that first; --force chooses it all the same.`,
+        );
+      }
       await mkdir(path.dirname(file), { recursive: true });
       await writeFile(file, `${JSON.stringify({ path: root }, null, 2)}\n`);
       process.stdout.write(`LibTorch ${version} in ${root} is used from now on (${file}).\n`);
-      if (!coreFiles().some((core) => core.minor === minor && core.variant === variant)) {
+      if (!hasCore) {
         process.stdout.write(
           `There is no core for LibTorch ${minor} (${variant}) yet: \`${coreCommand(variant)}\` brings it.\n`,
         );
@@ -169,7 +192,7 @@ function registerUse(command: Command): void {
     });
 }
 
-/** News and percentages on standard error; percentages only on a terminal. */
+/** News and percentages on standard error: on a terminal one line that changes, else a line every 10 %. */
 function progressLine(): {
   log: (line: string) => void;
   update: (what: 'download' | 'unpack', done: number, total: number | null) => void;
@@ -177,10 +200,11 @@ function progressLine(): {
 } {
   let open = false;
   let last = -1;
+  let lastWhat = '';
   const end = (): void => {
     if (open) process.stderr.write('\n');
     open = false;
-    last = -1;
+    if (process.stderr.isTTY) last = -1;
   };
   return {
     log: (line) => {
@@ -188,8 +212,18 @@ function progressLine(): {
       process.stderr.write(`${line}\n`);
     },
     update: (what, done, total) => {
-      if (!process.stderr.isTTY || total === null) return;
+      if (total === null) return;
       const percent = Math.floor((100 * done) / total);
+      if (!process.stderr.isTTY) {
+        const step = 10 * Math.floor(percent / 10);
+        // That it begins was said; a second file of the same kind begins anew.
+        if (what !== lastWhat || step < last) last = 0;
+        lastWhat = what;
+        if (step <= last) return;
+        last = step;
+        process.stderr.write(`  ${what} ${String(step)}%\n`);
+        return;
+      }
       if (percent === last) return;
       last = percent;
       open = true;

@@ -1,12 +1,17 @@
 /** One file over HTTP, resumable: what has arrived stays in `<file>.part` and the next run asks for the rest. */
 import { open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Headers } from 'undici';
 import { LtrpError } from '../errors.js';
+import type { Environment } from './paths.js';
+import { reasonOf, request } from './proxy.js';
 import { isWriteError } from './write-errors.js';
 
 export interface DownloadOptions {
   readonly onProgress?: ((done: number, total: number | null) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Names the proxies. Default `process.env`. */
+  readonly env?: Environment | undefined;
   /** Attempts in a row without a single new byte before it is an error. Default 5. */
   readonly attempts?: number | undefined;
   /** Milliseconds without a byte after which a connection counts as lost. Default 60 s. */
@@ -37,10 +42,9 @@ export async function download(
       if (error instanceof LtrpError || isWriteError(error)) throw error;
       failures = (await sizeOf(part)) > before ? 0 : failures + 1;
       if (failures >= attempts) {
-        const cause = error instanceof Error ? (error.cause ?? error) : error;
         throw new LtrpError(
           'ERR_LTRP_DOWNLOAD',
-          `${url} could not be downloaded (${cause instanceof Error ? cause.message : String(cause)}). What has arrived is kept: run the same command again to continue.`,
+          `${url} could not be downloaded (${reasonOf(error)}). What has arrived is kept: run the same command again to continue.`,
           { cause: error },
         );
       }
@@ -64,30 +68,46 @@ async function transfer(url: string, part: string, options: DownloadOptions): Pr
     restart();
     const have = await sizeOf(part);
     const validator = have > 0 ? await readValidator(part) : null;
+    // A packed answer has another length than the file, and no place to continue at.
+    const headers: Record<string, string> = { 'accept-encoding': 'identity' };
     // Without a validator the server's file may have changed in between: start again.
-    const headers =
-      have > 0 && validator !== null
-        ? { Range: `bytes=${String(have)}-`, 'If-Range': validator }
-        : {};
-    const response = await fetch(url, { headers, signal: AbortSignal.any(signals) });
+    if (have > 0 && validator !== null) {
+      headers['range'] = `bytes=${String(have)}-`;
+      headers['if-range'] = validator;
+    }
+    const signal = AbortSignal.any(signals);
+    const response = await request(url, { headers, signal }, options.env);
     if (response.status === 416) {
+      await response.body?.cancel();
+      // All of it had arrived, and the run was killed before it could say so.
+      const size = /^bytes \*\/(\d+)$/.exec(response.headers.get('content-range') ?? '')?.[1];
+      if (size !== undefined && Number(size) === have) return;
       await rm(part, { force: true }); // longer than the server's file: not the same one
       throw new Error('the part kept from an earlier run does not fit; starting again');
     }
     if (!response.ok || response.body === null) {
-      const message = `${url} answered ${String(response.status)} ${response.statusText}.`;
-      if (response.status >= 500 || response.status === 429) throw new Error(message);
-      throw new LtrpError('ERR_LTRP_DOWNLOAD', message);
+      await response.body?.cancel();
+      const message = `${url} answered ${String(response.status)} ${response.statusText}`.trim();
+      if (response.status >= 500 || response.status === 429) throw new Error(`${message}.`);
+      throw new LtrpError('ERR_LTRP_DOWNLOAD', `${message}.`);
     }
     const resumed = response.status === 206;
+    const packed = !/^(identity)?$/i.test(response.headers.get('content-encoding') ?? '');
+    const from = /^bytes (\d+)-/.exec(response.headers.get('content-range') ?? '')?.[1];
+    if (resumed && (packed || (from !== undefined && Number(from) !== have))) {
+      await response.body.cancel();
+      await rm(`${part}.json`, { force: true }); // so that the next try asks for all of it
+      throw new Error('the server sends another piece than the one that is missing');
+    }
     const start = resumed ? have : 0;
-    const length = response.headers.get('content-length');
+    const length = packed ? null : response.headers.get('content-length');
     const total = length === null ? null : start + Number(length);
-    await writeValidator(part, response.headers);
     let done = start;
     // One chunk after the other, so that what has arrived is on disk when the connection breaks.
     const handle = await open(part, resumed ? 'a' : 'w');
     try {
+      // After the old part is gone: the new validator beside the old bytes would glue two files together.
+      await writeValidator(part, packed ? null : response.headers);
       for await (const chunk of response.body as AsyncIterable<Uint8Array>) {
         restart();
         await handle.writeFile(chunk);
@@ -123,10 +143,10 @@ async function readValidator(part: string): Promise<string | null> {
   }
 }
 
-async function writeValidator(part: string, headers: Headers): Promise<void> {
-  const etag = headers.get('etag');
+async function writeValidator(part: string, headers: Headers | null): Promise<void> {
+  const etag = headers?.get('etag') ?? null;
   // If-Range takes strong validators only.
-  const validator = etag !== null && !etag.startsWith('W/') ? etag : headers.get('last-modified');
-  if (validator === null) await rm(`${part}.json`, { force: true });
+  const validator = etag !== null && !etag.startsWith('W/') ? etag : headers?.get('last-modified');
+  if (validator == null) await rm(`${part}.json`, { force: true });
   else await writeFile(`${part}.json`, JSON.stringify({ validator }));
 }

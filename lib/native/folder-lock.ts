@@ -1,17 +1,24 @@
 /** A lock between processes: a file that names its holder. Survives kill -9 of the holder. */
 import { randomUUID } from 'node:crypto';
-import { mkdir, open, readFile, rm, stat, utimes } from 'node:fs/promises';
+import { mkdir, open, readFile, rm, stat, utimes, type FileHandle } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { LtrpError } from '../errors.js';
 
 const heartbeat = 5_000;
+/** A pid says nothing while the file is younger: containers may share a folder and a host name, and not their processes. */
+const silent = 3 * heartbeat;
 const stale = 60_000;
 
-/** Runs `work` while holding `file`; waits for another holder, telling `onWait` once. */
+/**
+ * Runs `work` while holding `file`; waits for another holder, telling `onWait` once. Whoever is stopped for longer than a
+ * minute (Ctrl-Z, a suspended machine) may lose the lock: `work` calls `check` before each step that others would see, which
+ * throws LtrpError ERR_LTRP_FILE_WRITE then.
+ */
 export async function withLock<T>(
   file: string,
-  work: () => Promise<T>,
+  work: (check: () => Promise<void>) => Promise<T>,
   options: { onWait?: (holder: string) => void; signal?: AbortSignal | undefined } = {},
 ): Promise<T> {
   await mkdir(path.dirname(file), { recursive: true });
@@ -30,31 +37,46 @@ export async function withLock<T>(
     await sleep(500, undefined, { signal: options.signal });
   }
   // Other machines cannot ask whether our process lives (a home on a network): they look at the file's age.
-  const timer = setInterval(() => {
+  const isOurs = async (): Promise<boolean> =>
+    parseHolder(await readFile(file, 'utf8').catch(() => ''))?.token === token;
+  const beat = async (): Promise<void> => {
     const now = new Date();
-    void utimes(file, now, now).catch(() => undefined);
+    if (await isOurs()) await utimes(file, now, now);
+  };
+  const timer = setInterval(() => {
+    void beat().catch(() => undefined);
   }, heartbeat);
   timer.unref();
   try {
-    return await work();
+    return await work(async () => {
+      if (await isOurs()) return;
+      throw new LtrpError(
+        'ERR_LTRP_FILE_WRITE',
+        `Another process took over ${file} while this one was stopped. Run the same command again.`,
+      );
+    });
   } finally {
     clearInterval(timer);
-    // Whoever slept longer than `stale` (a suspended machine) may have lost it to somebody else.
-    if (parseHolder(await readFile(file, 'utf8').catch(() => ''))?.token === token) {
-      await rm(file, { force: true });
-    }
+    if (await isOurs()) await rm(file, { force: true });
   }
 }
 
 async function acquire(file: string, token: string): Promise<boolean> {
+  let handle: FileHandle;
   try {
-    const handle = await open(file, 'wx');
-    await handle.writeFile(JSON.stringify({ pid: process.pid, host: hostname(), token }));
-    await handle.close();
-    return true;
+    handle = await open(file, 'wx');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
     throw error;
+  }
+  try {
+    await handle.writeFile(JSON.stringify({ pid: process.pid, host: hostname(), token }));
+    return true;
+  } catch (error) {
+    await rm(file, { force: true }); // an empty one would keep everybody waiting until it is stale
+    throw error;
+  } finally {
+    await handle.close();
   }
 }
 
@@ -80,6 +102,7 @@ async function isAbandoned(file: string): Promise<boolean> {
   try {
     const age = Date.now() - (await stat(file)).mtimeMs;
     if (age > stale) return true;
+    if (age < silent) return false;
     const holder = parseHolder(await readFile(file, 'utf8'));
     if (holder?.host !== hostname()) return false;
     try {

@@ -2,7 +2,7 @@
  * Fetching LibTorch into the user's cache: an explicit step, never a side effect of `npm install`.
  *
  * Sources in order: the wheel from the configured index, the wheel from PyTorch's own index, the official archive. All over
- * HTTP with progress and resume; pip is asked where an index cannot be read directly (a proxy, a password, a local folder).
+ * HTTP with progress and resume; pip is asked where an index cannot be read directly (a password, a SOCKS proxy, a local folder).
  * One process at a time (a lock file), verified, unpacked beside its place, renamed into it.
  *
  * A CUDA build lies in the cache as pip would lay it out, `torch/` beside `nvidia/`, because that is where its libraries look
@@ -20,8 +20,9 @@ import { isMusl, selectionFile } from './libtorch.js';
 import { isCudaVariant } from './libraries.js';
 import { installNvidia, nvidiaIsComplete } from './nvidia-install.js';
 import { cacheFolder, libtorchCacheFolder, type Environment } from './paths.js';
+import { obstacle } from './proxy.js';
 import { unpackLibtorch } from './unpack.js';
-import { checkSha256, fetchWheel } from './wheels.js';
+import { checkSha256, fetchWheel, unverifiedError } from './wheels.js';
 import { isWriteError } from './write-errors.js';
 
 export interface InstallOptions {
@@ -31,8 +32,10 @@ export interface InstallOptions {
   readonly onProgress?:
     ((what: 'download' | 'unpack', done: number, total: number | null) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** `pip`, `archive`, or a wheel or archive that is here already. Default: pip, then the archive. */
+  /** `pip` (a package index), `archive`, or a wheel or archive that is here already. Default: the indexes, then the archive. */
   readonly from?: string | undefined;
+  /** Take what is fetched although no SHA-256 of it is known. Default false. A file named by `from` needs none. */
+  readonly unverified?: boolean | undefined;
   /** Fetch again although it is there. */
   readonly force?: boolean | undefined;
   /** Which build. Default `'cpu'`. */
@@ -70,18 +73,28 @@ export async function installLibtorch(options: InstallOptions = {}): Promise<Ins
   const done = { path: target, version, variant };
   const isThere = (): boolean =>
     options.force !== true && isComplete(target, release) && hasNvidia(target, release, options);
-  if (isThere()) return { ...done, installed: false };
+  const leave = (): InstallResult => {
+    if (isFile(options.from)) {
+      log(
+        `${options.from ?? ''} is not used: LibTorch ${version} (${variant}) is there already. With --force it takes its place.`,
+      );
+    }
+    return { ...done, installed: false };
+  };
+  if (isThere()) return leave();
   try {
     return await withLock(
       `${target}.lock`,
-      async () => {
+      async (check) => {
         // Somebody else may have brought it while we waited.
-        if (isThere()) return { ...done, installed: false };
+        if (isThere()) return leave();
         if (options.force === true || !isComplete(target, release)) {
           await checkSpace(folder, release.bytesNeeded);
           const file = await obtain(release, downloads, { ...options, env, log });
-          await place(file, target, release, { ...options, downloads, log });
+          await place(file, target, release, { ...options, downloads, log, check });
           if (path.dirname(file) === downloads) await removeDownloads(env, downloads);
+        } else if (isFile(options.from)) {
+          log(`${options.from ?? ''} is not used: only NVIDIA's libraries are missing.`);
         }
         if (!hasNvidia(target, release, options)) {
           await installNvidia(
@@ -93,8 +106,10 @@ export async function installLibtorch(options: InstallOptions = {}): Promise<Ins
               log,
               checkSpace: (bytes) => checkSpace(folder, bytes),
               verify: (file, sha256) => verify(file, sha256, log, true),
+              check,
             },
           );
+          await check();
           await removeDownloads(env, downloads);
         }
         return { ...done, installed: true };
@@ -142,6 +157,8 @@ export async function removeLibtorch(
     const build = /^(\d+\.\d+\.\d+-[a-z]+\d*)(?:\.unpacking-\d+|\.lock)?$/.exec(name)?.[1];
     if (build !== undefined) builds.add(build);
   }
+  const allDownloads = path.join(cacheFolder(env), 'downloads');
+  for (const name of await list(allDownloads)) builds.add(name);
   const folders: string[] = [];
   for (const build of builds) {
     const target = path.join(folder, build);
@@ -151,6 +168,7 @@ export async function removeLibtorch(
         await rm(path.join(folder, name), { recursive: true, force: true });
         folders.push(path.join(folder, name));
       }
+      await removeDownloads(env, path.join(allDownloads, build));
     };
     const onWait = (holder: string): void => {
       options.log?.(`Waiting for ${holder}, which is fetching LibTorch.`);
@@ -162,7 +180,6 @@ export async function removeLibtorch(
       throw isWriteError(error) ? writeError(folder, error) : toLtrpError(error);
     }
   }
-  await rm(path.join(cacheFolder(env), 'downloads'), { recursive: true, force: true });
   return { folders, selection: await forgetSelection(env, folders) };
 }
 
@@ -229,6 +246,16 @@ interface Fetching extends InstallOptions {
   readonly log: (line: string) => void;
 }
 
+function isFile(from: string | undefined): boolean {
+  return from !== undefined && !['auto', 'pip', 'archive'].includes(from);
+}
+
+interface Fetched {
+  readonly file: string;
+  /** True when it has the SHA-256 that its index gives. */
+  readonly verified: boolean;
+}
+
 /** The wheel or archive on disk, its checksum verified where one is known. */
 async function obtain(
   release: LibtorchRelease,
@@ -238,7 +265,7 @@ async function obtain(
   const { env, log, signal } = options;
   await mkdir(folder, { recursive: true });
   const from = options.from ?? 'auto';
-  if (from !== 'auto' && from !== 'pip' && from !== 'archive') {
+  if (isFile(from)) {
     const file = path.resolve(from);
     if (!existsSync(file)) {
       throw new LtrpError('ERR_LTRP_FILE_NOT_FOUND', `${file} does not exist.`);
@@ -250,7 +277,8 @@ async function obtain(
     options.onProgress?.('download', done, total);
   const failures: string[] = [];
   let code: LtrpErrorCode = 'ERR_LTRP_DOWNLOAD';
-  const sources: [name: string, fetchIt: () => Promise<string>][] = [];
+  const sources: [name: string, fetchIt: () => Promise<Fetched>][] = [];
+  const unverified = options.unverified === true;
   for (const { index, requirement } of from === 'archive' ? [] : release.pip.sources) {
     const { platform, pythonVersion } = release.pip;
     sources.push([
@@ -260,7 +288,8 @@ async function obtain(
         const filePrefix = `torch-${release.version}`;
         const platforms = [platform];
         const wheel = { requirement, platforms, pythonVersion, filePrefix, fits, index };
-        return fetchWheel(wheel, folder, { env, log, signal, onProgress });
+        const needHash = !unverified && !Object.keys(release.wheelSha256).some(fits);
+        return fetchWheel(wheel, folder, { env, log, signal, onProgress, needHash });
       },
     ]);
   }
@@ -269,9 +298,16 @@ async function obtain(
     sources.push([
       archiveUrl,
       async () => {
-        const file = path.join(folder, decodeURIComponent(path.basename(archiveUrl)));
-        if (!existsSync(file)) await download(archiveUrl, file, { signal, onProgress });
-        return file;
+        const name = decodeURIComponent(path.basename(archiveUrl));
+        // Before it is fetched, not after.
+        if (!unverified && release.wheelSha256[name] === undefined) throw unverifiedError(name);
+        const file = path.join(folder, name);
+        if (!existsSync(file)) {
+          const reason = obstacle(archiveUrl, env);
+          if (reason !== null) throw new LtrpError('ERR_LTRP_DOWNLOAD', `${reason}.`);
+          await download(archiveUrl, file, { env, signal, onProgress });
+        }
+        return { file, verified: false };
       },
     ]);
   }
@@ -279,14 +315,24 @@ async function obtain(
     signal?.throwIfAborted();
     log(`Fetching LibTorch ${release.version} (${release.description}): ${name}`);
     try {
-      const file = await fetchIt();
-      await verify(file, release.wheelSha256[path.basename(file)], log, true);
+      const { file, verified } = await fetchIt();
+      const expected = release.wheelSha256[path.basename(file)];
+      if (expected === undefined && !verified && !unverified) {
+        await rm(file, { force: true });
+        throw unverifiedError(path.basename(file));
+      }
+      if (expected !== undefined || !verified) await verify(file, expected, log, true);
       return file;
     } catch (error) {
       signal?.throwIfAborted();
       if (isWriteError(error)) throw error; // no other source would have more room
       const problem = toLtrpError(error);
-      if (problem.code === 'ERR_LTRP_LIBTORCH_CHECKSUM') ({ code } = problem);
+      // The last source's refusal says nothing about why the earlier ones did not work.
+      if (
+        problem.code === 'ERR_LTRP_LIBTORCH_CHECKSUM' &&
+        (name !== archiveUrl || from === 'archive')
+      )
+        ({ code } = problem);
       log(`  did not work: ${problem.message}`);
       failures.push(`  ${name}: ${problem.message}`);
     }
@@ -326,7 +372,11 @@ async function place(
   file: string,
   target: string,
   release: LibtorchRelease,
-  options: InstallOptions & { downloads: string; log: (line: string) => void },
+  options: InstallOptions & {
+    downloads: string;
+    log: (line: string) => void;
+    check: () => Promise<void>;
+  },
 ): Promise<void> {
   const { downloads, log } = options;
   const folder = path.dirname(target);
@@ -361,13 +411,14 @@ async function place(
     }
     const note = { version: release.version, variant: release.variant, file: path.basename(file) };
     await writeFile(path.join(temporary, 'ltrp-install.json'), JSON.stringify(note, null, 2));
+    await options.check();
     await rm(target, { recursive: true, force: true });
     await rename(temporary, target);
   } catch (error) {
     await rm(temporary, { recursive: true, force: true });
     // A bad file would be bad again.
-    if (path.dirname(file) === downloads && error instanceof LtrpError)
-      await rm(file, { force: true });
+    const bad = error instanceof LtrpError && error.code === 'ERR_LTRP_LIBTORCH_ARCHIVE';
+    if (bad && path.dirname(file) === downloads) await rm(file, { force: true });
     throw error;
   }
 }

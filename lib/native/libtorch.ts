@@ -212,7 +212,7 @@ export function selectionFile(env: Environment = process.env): string {
 }
 
 /** The folder that `ltrp libtorch use` wrote down; an unreadable file is an answer too: its path, to be refused by name. */
-function selectedLibtorch(env: Environment): string | null {
+export function selectedLibtorch(env: Environment): string | null {
   const file = selectionFile(env);
   let text: string;
   try {
@@ -282,10 +282,14 @@ function listFolder(folder: string): string[] {
 export function isMusl(): boolean {
   if (process.platform !== 'linux') return false;
   // Without this the report looks up the names of open connections' peers, which takes seconds.
-  (process.report as { excludeNetwork?: boolean }).excludeNetwork = true;
+  const settings = process.report as { excludeNetwork?: boolean };
+  const before = settings.excludeNetwork;
+  settings.excludeNetwork = true;
   const report = process.report.getReport() as unknown as {
     header?: { glibcVersionRuntime?: string };
   };
+  // Reports are the user's: what they say of the network too.
+  settings.excludeNetwork = before ?? false;
   return report.header?.glibcVersionRuntime === undefined;
 }
 
@@ -294,9 +298,13 @@ function invalidError(step: Step, looked: readonly LibtorchCandidate[]): LtrpErr
     .map((item) => (item.path === null ? item.reason : `${item.path}: ${item.reason}`))
     .join('; ');
   const what = step.source === 'option libtorch' ? 'The libtorch option' : step.source;
+  const remedy =
+    step.source === 'ltrp libtorch use'
+      ? '`npx ltrp libtorch use auto` searches the usual places again.'
+      : 'Correct it, or leave it out to search the usual places.';
   return new LtrpError(
     'ERR_LTRP_LIBTORCH_INVALID',
-    `${what} does not lead to a usable LibTorch: ${details}. Correct it, or leave it out to search the usual places.`,
+    `${what} does not lead to a usable LibTorch: ${details}. ${remedy}`,
   );
 }
 

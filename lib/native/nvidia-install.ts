@@ -19,6 +19,8 @@ export interface NvidiaInstallOptions {
   readonly checkSpace: (bytes: number) => Promise<void>;
   /** Throws when the file's SHA-256 is another one. */
   readonly verify: (file: string, sha256: string) => Promise<void>;
+  /** Throws when somebody else is at work here by now. */
+  readonly check: () => Promise<void>;
 }
 
 // Unpacked, these libraries take a little more than half as much again; the wheel in work is there as well.
@@ -74,6 +76,7 @@ export async function installNvidia(
     const wheel = await obtain(item, downloads, options, (arrived) => {
       options.onProgress?.('download', before + Math.min(arrived, item.size), total);
     });
+    await options.check();
     await unpackInto(wheel, target, options);
     await writeFile(markOf(target, item), `${item.wheel}\n`);
     await rm(wheel, { force: true });
@@ -93,18 +96,20 @@ async function obtain(
   try {
     wheel = existsSync(kept)
       ? kept
-      : await fetchWheel(
-          {
-            requirement: `${item.name}==${item.version}`,
-            platforms: nvidiaPlatforms,
-            pythonVersion: '3.11',
-            filePrefix: `${item.name.replaceAll('-', '_')}-${item.version}`,
-            fits: (name) => name === item.wheel,
-            index: null,
-          },
-          downloads,
-          { env: options.env, log: options.log, signal: options.signal, onProgress },
-        );
+      : (
+          await fetchWheel(
+            {
+              requirement: `${item.name}==${item.version}`,
+              platforms: nvidiaPlatforms,
+              pythonVersion: '3.11',
+              filePrefix: `${item.name.replaceAll('-', '_')}-${item.version}`,
+              fits: (name) => name === item.wheel,
+              index: null,
+            },
+            downloads,
+            { env: options.env, log: options.log, signal: options.signal, onProgress },
+          )
+        ).file;
   } catch (error) {
     options.signal?.throwIfAborted();
     if (isWriteError(error)) throw error;

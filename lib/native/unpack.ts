@@ -132,7 +132,13 @@ async function extract(zip: ZipFile, entry: Entry, file: string): Promise<void> 
   let crc = 0;
   const check = new Transform({
     transform(chunk: Buffer, _encoding, callback): void {
-      crc = zlib.crc32(chunk, crc);
+      // What is thrown here would leave the stream as an uncaught exception.
+      try {
+        crc = zlib.crc32(chunk, crc);
+      } catch (error) {
+        callback(error instanceof Error ? error : new Error(String(error)));
+        return;
+      }
       callback(null, chunk);
     },
   });

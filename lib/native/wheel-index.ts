@@ -5,6 +5,7 @@
 import { execFile } from 'node:child_process';
 import { LtrpError } from '../errors.js';
 import type { Environment } from './paths.js';
+import { reasonOf, request } from './proxy.js';
 
 export interface IndexedWheel {
   readonly name: string;
@@ -41,28 +42,6 @@ async function pipSettings(env: Environment): Promise<Map<string, string>> {
   return settings;
 }
 
-/** Why a request of ours would not get through although pip's may, or null. */
-export function obstacle(url: string, env: Environment): string | null {
-  const { protocol, username, password } = new URL(url);
-  if (username !== '' || password !== '') return 'the index wants a password, which pip knows';
-  const name = protocol === 'https:' ? 'https_proxy' : 'http_proxy';
-  const proxy = env[name] ?? env[name.toUpperCase()] ?? env['all_proxy'] ?? env['ALL_PROXY'] ?? '';
-  return proxy === '' || bypasses(url, env) ? null : 'a proxy is set, which pip knows';
-}
-
-/** NO_PROXY: `*`, or host names and domains. */
-function bypasses(url: string, env: Environment): boolean {
-  const { hostname, host } = new URL(url);
-  return (env['no_proxy'] ?? env['NO_PROXY'] ?? '')
-    .split(/[\s,]+/)
-    .map((item) => item.replace(/^\*?\./, ''))
-    .some(
-      (item) =>
-        item === '*' ||
-        (item !== '' && (item === hostname || item === host || hostname.endsWith(`.${item}`))),
-    );
-}
-
 /**
  * The first wheel of `project` that `fits`, or null when the index has none.
  * @throws LtrpError ERR_LTRP_DOWNLOAD when the index does not answer.
@@ -72,6 +51,7 @@ export async function findWheel(
   project: string,
   fits: (name: string) => boolean,
   signal: AbortSignal | undefined,
+  env: Environment = process.env,
 ): Promise<IndexedWheel | null> {
   const page = `${index.replace(/\/+$/, '')}/${project}/`;
   let text: string;
@@ -83,10 +63,11 @@ export async function findWheel(
     silent.abort(new Error('no answer within 15 s'));
   }, 15_000);
   try {
-    const response = await fetch(page, {
+    const init = {
       headers: { Accept: 'application/vnd.pypi.simple.v1+json, text/html;q=0.5' },
       signal: signal === undefined ? silent.signal : AbortSignal.any([signal, silent.signal]),
-    });
+    };
+    const response = await request(page, init, env);
     if (response.status === 404) return null;
     if (!response.ok) throw new Error(`it answered ${String(response.status)}`);
     type = response.headers.get('content-type') ?? '';
@@ -94,12 +75,9 @@ export async function findWheel(
     text = await response.text();
   } catch (error) {
     signal?.throwIfAborted();
-    const cause = error instanceof Error ? (error.cause ?? error) : error;
-    throw new LtrpError(
-      'ERR_LTRP_DOWNLOAD',
-      `${page} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`,
-      { cause: error },
-    );
+    throw new LtrpError('ERR_LTRP_DOWNLOAD', `${page} cannot be read: ${reasonOf(error)}`, {
+      cause: error,
+    });
   } finally {
     clearTimeout(timer);
   }

@@ -5,8 +5,10 @@ import { root, run, SetupError, step } from './say.mjs';
 
 export async function ensurePackages() {
   const [major, minor] = process.versions.node.split('.').map(Number);
-  if (major < 20 || (major === 20 && minor < 15)) {
-    throw new SetupError(`Node ${process.versions.node} is too old; ltrp needs 20.15 or newer.`);
+  if (major < 20 || (major === 20 && minor < 15) || major === 21 || (major === 22 && minor < 2)) {
+    throw new SetupError(
+      `Node ${process.versions.node} is too old; ltrp needs 20.15 or newer; of 22, 22.2.`,
+    );
   }
   if (isCurrent(root)) return;
   await step('Installing npm packages (npm ci)', () => install([]));
