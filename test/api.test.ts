@@ -230,6 +230,26 @@ test('models take bytes and normalise them themselves', async (t) => {
   ranker.dispose();
 });
 
+test.serial(
+  'a result that does not fit in memory is an error, not the end of the process',
+  async (t) => {
+    const mae = await loadMae(t);
+    const images = await batch(40); // more than 4 MiB of patches
+    const wanted = globalThis.ArrayBuffer;
+    // The constructor throws where V8 cannot allocate.
+    const refuse = (): never => {
+      throw new RangeError('Array buffer allocation failed');
+    };
+    try {
+      globalThis.ArrayBuffer = refuse as unknown as ArrayBufferConstructor;
+      await t.throwsAsync(mae.reconstruct(images), { code: 'ERR_LTRP_OUT_OF_MEMORY' });
+    } finally {
+      globalThis.ArrayBuffer = wanted;
+    }
+    t.is((await mae.reconstruct(images)).patches.length > 0, true);
+  },
+);
+
 test('results can be transferred, small and large ones', async (t) => {
   const folder = await temporaryFolder(t);
   const mae = await loadMae(t);

@@ -5,6 +5,7 @@
 
 #include <cstring>
 #include <memory>
+#include <string>
 
 #include "core/error.h"
 
@@ -34,6 +35,18 @@ napi_value array_buffer(Napi::Env env, const at::Tensor& tensor) {
   return copy;
 }
 
+// V8 ends the process where it cannot allocate a buffer for Node-API; its constructor throws instead.
+Napi::ArrayBuffer new_array_buffer(Napi::Env env, size_t bytes) {
+  if (bytes <= kCopyBytes) return Napi::ArrayBuffer::New(env, bytes);
+  const Napi::Function constructor = env.Global().Get("ArrayBuffer").As<Napi::Function>();
+  try {
+    return constructor.New({Napi::Number::New(env, static_cast<double>(bytes))}).As<Napi::ArrayBuffer>();
+  } catch (const Napi::Error&) {
+    throw Error(codes::kOutOfMemory, "A result of " + std::to_string(bytes >> 20) +
+                                         " MiB does not fit in memory; pass fewer images at a time.");
+  }
+}
+
 napi_typedarray_type array_type(at::ScalarType type) {
   switch (type) {
     case at::kFloat:
@@ -56,7 +69,7 @@ Result::Result(Napi::Env env, Napi::ObjectReference& kept) : object_(Napi::Objec
 at::Tensor Result::array(const char* name, at::IntArrayRef shape, at::ScalarType type) {
   const Napi::Env env = object_.Env();
   const auto values = static_cast<size_t>(c10::multiply_integers(shape));
-  Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(env, values * c10::elementSize(type));
+  Napi::ArrayBuffer buffer = new_array_buffer(env, values * c10::elementSize(type));
   napi_value made = nullptr;
   if (napi_create_typedarray(env, array_type(type), values, buffer, 0, &made) != napi_ok) {
     throw Napi::Error::New(env);
