@@ -198,6 +198,10 @@ test('the install script passes on why there is no LibTorch to fetch, and does n
      const error = Object.assign(new Error(${JSON.stringify(message)}), { code: ${JSON.stringify(code)} });
      export const decideLibtorch = () => Promise.resolve({ chosen: null, candidates: [], error });`,
   );
+  await writeFile(
+    path.join(own, 'dist/native/paths.js'),
+    "export const rebuildCommand = () => 'rebuild';",
+  );
   const stderr = await new Promise<string>((resolve) => {
     const script = path.join(own, 'scripts/install.mjs');
     execFile(process.execPath, [script], { env }, (_error, _stdout, text) => {
