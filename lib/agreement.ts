@@ -1,5 +1,4 @@
-import { runJob } from './native/job.js';
-import { loadCore } from './native/loader.js';
+import { callCore } from './native/call.js';
 import type { JobOptions } from './types.js';
 import { checkFloats, checkOptions, checkPresent, checkShape, jobKeys } from './validation.js';
 
@@ -32,6 +31,7 @@ export async function rankAgreement(
   const [lists, items] = shape;
   checkFloats('predicted', predicted, lists * items);
   checkFloats('target', target, lists * items);
-  const core = await loadCore();
-  return runJob(core, checked, (job) => core.rankAgreement(job, predicted, target, shape));
+  return callCore(checked, { predicted, target }, (core, job, given) =>
+    core.rankAgreement(job, given.predicted, given.target, [lists, items]),
+  );
 }

@@ -5,7 +5,7 @@ import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { types } from 'node:util';
 import { LtrpError, toLtrpError } from './errors.js';
-import { runJob } from './native/job.js';
+import { callCore } from './native/call.js';
 import { loadCore } from './native/loader.js';
 import { loadSharp, openUpright, type Sharp } from './sharp.js';
 import type { ImageBatch } from './types.js';
@@ -315,9 +315,8 @@ export async function normalizePictures(
   { mean, std }: { mean: readonly number[]; std: readonly number[] },
   signal: AbortSignal | undefined,
 ): Promise<ImageBatch> {
-  const core = await loadCore();
-  const data = await runJob(core, { signal }, (job) =>
-    core.normalizeImages(job, pixels, [images, height, width], mean, std),
+  const data = await callCore({ signal }, { pixels }, (core, job, given) =>
+    core.normalizeImages(job, given.pixels, [images, height, width], mean, std),
   );
   return { data, shape: [images, 3, height, width] };
 }

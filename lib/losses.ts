@@ -1,5 +1,4 @@
-import { runJob } from './native/job.js';
-import { loadCore } from './native/loader.js';
+import { callCore } from './native/call.js';
 import type { JobOptions, LossName } from './types.js';
 import {
   checkChoice,
@@ -76,8 +75,11 @@ export async function rankingLoss(
   if (name === 'focusedRank' && k === undefined) {
     throw invalid("'focusedRank' needs k, the number of items in focus.");
   }
-  const core = await loadCore();
-  return runJob(core, checked, (job) =>
-    core.rankingLoss(job, name, predicted, target, shape, { k, noise, seed }),
+  return callCore(checked, { predicted, target, noise }, (core, job, given) =>
+    core.rankingLoss(job, name, given.predicted, given.target, [lists, items], {
+      k,
+      noise: given.noise,
+      seed,
+    }),
   );
 }

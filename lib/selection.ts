@@ -1,7 +1,6 @@
 import { types } from 'node:util';
 import { checkNormalization, normalizePictures } from './images.js';
-import { runJob } from './native/job.js';
-import { loadCore } from './native/loader.js';
+import { callCore, copied } from './native/call.js';
 import { deviceWord } from './models.js';
 import type { Device, ImageBatch, JobOptions, PixelBatch } from './types.js';
 import {
@@ -127,7 +126,6 @@ export async function selectPatches(
   if (!types.isUint8Array(images.data) && (checked.mean ?? checked.std) !== undefined) {
     throw invalid('mean and std are for bytes; these images are normalised already.');
   }
-  const core = await loadCore();
   const native = {
     keep: keep ?? keepCount(patches, keepRatio as number),
     device: deviceWord(checked.device ?? 'cpu'),
@@ -135,11 +133,24 @@ export async function selectPatches(
     scoreShare,
     seed,
     mode,
-    densityNoise,
-    memberNoise,
   };
-  const input = types.isUint8Array(images.data)
-    ? await normalizePictures(images.data, [count, height, width], normalization, checked.signal)
-    : (images as ImageBatch);
-  return runJob(core, checked, (job) => core.selectPatches(job, input, logits, native));
+  const select = (
+    { data, shape }: ImageBatch,
+    inputs: { logits: Float32Array; densityNoise?: Float32Array; memberNoise?: Float32Array },
+  ): Promise<Selection> =>
+    callCore(checked, { ...inputs, data }, (core, job, given) => {
+      const { densityNoise, memberNoise } = given;
+      const settings = { ...native, densityNoise, memberNoise };
+      return core.selectPatches(job, { data: given.data, shape }, given.logits, settings);
+    });
+  const inputs = {
+    logits,
+    ...(densityNoise && { densityNoise }),
+    ...(memberNoise && { memberNoise }),
+  };
+  if (!types.isUint8Array(images.data)) return select(images as ImageBatch, inputs);
+  // What is used after the pixels is copied now: callers may change it as soon as they have the promise.
+  const later = copied(inputs);
+  const size = [count, height, width] as const;
+  return select(await normalizePictures(images.data, size, normalization, checked.signal), later);
 }

@@ -43,8 +43,10 @@ test('a lock: of a dead process, half written long ago, or of another machine th
     t.is(most, 1);
     t.false(existsSync(file));
   }
-  // A living holder is waited for, and an abort ends the wait.
+  // A living holder is waited for, also one that was silent for a while, and an abort ends the wait.
   await writeFile(file, JSON.stringify({ pid: process.pid, host: os.hostname() }));
+  const before = new Date(Date.now() - 20_000);
+  await utimes(file, before, before);
   await t.throwsAsync(
     withLock(file, () => Promise.resolve(), { signal: AbortSignal.timeout(50) }),
     {

@@ -80,6 +80,18 @@ test('which proxy a request takes: the variables as curl reads them, then what n
     'http://c:1',
   );
   t.is(proxyOf(plain, { npm_config_proxy: 'http://c:1' }), 'http://c:1');
+  for (const [address, list, direct] of [
+    ['https://a.example/x', 'example', true],
+    ['https://a.example/x', 'a.example:443', true],
+    ['https://a.example:8443/x', 'a.example:443', false],
+    ['http://[::1]:8080/', '::1', true],
+    ['http://10.1.2.3/', '10.0.0.0/8', true],
+    ['http://11.1.2.3/', '10.0.0.0/8, fe80::/10', false],
+    ['http://[fe80::1]/', '10.0.0.0/8, fe80::/10', true],
+  ] as const) {
+    const proxied = proxyOf(address, { all_proxy: 'http://a:1', no_proxy: list });
+    t.is(proxied, direct ? null : 'http://a:1', `${address}, no_proxy=${list}`);
+  }
   t.is(proxyOf(url, { https_proxy: '', npm_config_proxy: 'http://c:1' }), null, 'none is wanted');
   t.is(proxyOf(url, { npm_config_proxy: 'http://c:1', npm_config_noproxy: 'pypi.org' }), null);
   for (const list of ['*', 'pypi.org', '.org', 'example.com, PyPI.org']) {
@@ -298,4 +310,20 @@ test.serial('a Node without crc32 is an error of the call, not of the process', 
     zlib.crc32 = crc32;
     syncBuiltinESMExports();
   }
+});
+
+test('attempts are bounded although each begins anew and the next comes a little further than the last', async (t) => {
+  let requests = 0;
+  const server = createServer((_request, response) => {
+    requests += 1;
+    response.writeHead(200, { 'content-length': content.length });
+    response.write(content.subarray(0, requests % 2 === 0 ? 60_000 : 50_000), () => {
+      response.destroy();
+    });
+  });
+  const url = await listen(t, server);
+  await t.throwsAsync(download(url, t.context.file, { attempts: 2 }), {
+    code: 'ERR_LTRP_DOWNLOAD',
+  });
+  t.true(requests <= 6, String(requests));
 });

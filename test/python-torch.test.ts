@@ -72,6 +72,13 @@ test("python3's answer is remembered until something changes that it rests on", 
   await rm(user, { recursive: true });
   await check('and gone', [], true);
 
+  // What cannot be looked into comes first on the PATH: a file, and a link to itself.
+  const loop = path.join(folder, 'loop');
+  await symlink(loop, loop);
+  const odd = `:${executable}:${loop}:/root:${bin}`;
+  t.deepEqual(await torchOfPython3({ ...env, ...vars, PATH: odd }), []);
+  t.is((await readFile(starts, 'utf8')).length, expected);
+
   // A .pth file leads elsewhere; its content changes, its folder does not.
   const pth = path.join(stdout.trim(), 'elsewhere.pth');
   await writeFile(pth, `${path.join(folder, 'nowhere')}\n`);

@@ -76,7 +76,7 @@ export class LinesFile {
     await this.#folder.make();
     // Not emptied but replaced: whoever reads the one of an earlier run keeps it.
     await rm(this.#path, { force: true });
-    return open(this.#path, 'wx');
+    return open(this.#path, 'ax'); // after a half-written line was cut off, the next one belongs at the end
   }
 }
 

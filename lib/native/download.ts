@@ -12,7 +12,7 @@ export interface DownloadOptions {
   readonly signal?: AbortSignal | undefined;
   /** Names the proxies. Default `process.env`. */
   readonly env?: Environment | undefined;
-  /** Attempts in a row without a single new byte before it is an error. Default 5. */
+  /** Attempts in a row that came no further than those before until it is an error. Default 5. */
   readonly attempts?: number | undefined;
   /** Milliseconds without a byte after which a connection counts as lost. Default 60 s. */
   readonly stallTimeout?: number | undefined;
@@ -30,8 +30,8 @@ export async function download(
   const attempts = options.attempts ?? 5;
   const part = `${file}.part`;
   let failures = 0;
+  let most = await sizeOf(part);
   for (;;) {
-    const before = await sizeOf(part);
     try {
       await transfer(url, part, options);
       await rename(part, file);
@@ -40,7 +40,10 @@ export async function download(
     } catch (error) {
       options.signal?.throwIfAborted();
       if (error instanceof LtrpError || isWriteError(error)) throw error;
-      failures = (await sizeOf(part)) > before ? 0 : failures + 1;
+      // More than ever before: without a validator each attempt begins anew, and may come as far as the one before.
+      const size = await sizeOf(part);
+      failures = size > most ? 0 : failures + 1;
+      most = Math.max(most, size);
       if (failures >= attempts) {
         throw new LtrpError(
           'ERR_LTRP_DOWNLOAD',

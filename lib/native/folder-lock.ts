@@ -21,6 +21,7 @@ export async function withLock<T>(
   work: (check: () => Promise<void>) => Promise<T>,
   options: { onWait?: (holder: string) => void; signal?: AbortSignal | undefined } = {},
 ): Promise<T> {
+  options.signal?.throwIfAborted();
   await mkdir(path.dirname(file), { recursive: true });
   const token = randomUUID();
   let told = false;

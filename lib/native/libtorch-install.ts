@@ -164,6 +164,7 @@ export async function removeLibtorch(
     const target = path.join(folder, build);
     const removeBuild = async (): Promise<void> => {
       for (const name of await list(folder)) {
+        options.signal?.throwIfAborted();
         if (name !== build && !name.startsWith(`${build}.unpacking`)) continue;
         await rm(path.join(folder, name), { recursive: true, force: true });
         folders.push(path.join(folder, name));

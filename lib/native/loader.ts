@@ -55,6 +55,11 @@ export async function loadCore(
   return loaded.binding;
 }
 
+/** The core where it is loaded already, else null. */
+export function currentCore(): CoreBinding | null {
+  return loaded?.binding ?? null;
+}
+
 /** What {@link loadCore} chose, null before its first success. */
 export function loadedCore(): { libtorch: Libtorch; corePath: string } | null {
   return loaded === undefined

@@ -2,16 +2,18 @@
  * Requests through the proxies that the user's environment names: http_proxy, https_proxy, all_proxy and no_proxy as curl
  * and pip read them, and where they are absent what npm is configured with.
  */
+import { BlockList, isIP } from 'node:net';
 import type { Dispatcher, RequestInit, Response } from 'undici';
 import { LtrpError } from '../errors.js';
 import type { Environment } from './paths.js';
 
 /** The proxy for `url`, as it is written in the environment; null where the request goes out directly. */
 export function proxyOf(url: string | URL, env: Environment): string | null {
-  const { protocol, hostname, host } = new URL(url);
+  const parsed = new URL(url);
+  const { protocol } = parsed;
   const list =
     env['no_proxy'] ?? env['NO_PROXY'] ?? npmSetting(env, 'noproxy') ?? npmSetting(env, 'no_proxy');
-  if (bypasses(hostname, host, list ?? '')) return null;
+  if (bypasses(parsed, list ?? '')) return null;
   const name = protocol === 'https:' ? 'https_proxy' : 'http_proxy';
   const value =
     env[name] ??
@@ -30,16 +32,36 @@ function npmSetting(env: Environment, name: string): string | undefined {
   return value === undefined || ['', 'null', 'false'].includes(value) ? undefined : value;
 }
 
-/** NO_PROXY: `*`, or host names and domains. */
-function bypasses(hostname: string, host: string, list: string): boolean {
+/** NO_PROXY: `*`, host names, domains, addresses and networks (`10.0.0.0/8`), names also with a port. */
+function bypasses({ protocol, hostname, port }: URL, list: string): boolean {
+  const name = hostname.replace(/^\[|\]$/g, ''); // IPv6 addresses stand in brackets
+  const named = `${name}:${port || (protocol === 'https:' ? '443' : '80')}`;
   return list
     .split(/[\s,]+/)
-    .map((item) => item.replace(/^\*?\./, '').toLowerCase())
+    .map((item) =>
+      item
+        .replace(/^\*?\./, '')
+        .replace(/^\[|\]$/g, '')
+        .toLowerCase(),
+    )
     .some(
       (item) =>
         item === '*' ||
-        (item !== '' && (item === hostname || item === host || hostname.endsWith(`.${item}`))),
+        (item !== '' &&
+          (item === name || item === named || name.endsWith(`.${item}`) || inNetwork(name, item))),
     );
+}
+
+function inNetwork(address: string, network: string): boolean {
+  const [base = '', bits] = network.split('/', 2);
+  const family = isIP(address);
+  const prefix = Number(bits);
+  if (bits === undefined || family === 0 || isIP(base) !== family) return false;
+  if (!Number.isInteger(prefix) || prefix < 0 || prefix > (family === 4 ? 32 : 128)) return false;
+  const kind = family === 4 ? 'ipv4' : 'ipv6';
+  const members = new BlockList();
+  members.addSubnet(base, prefix, kind);
+  return members.check(address, kind);
 }
 
 /** The proxy's address; null for what is no HTTP proxy. */

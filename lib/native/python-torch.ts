@@ -114,9 +114,14 @@ function asAnswer(value: unknown): Answer | null {
 
 function onPath(command: string, folders: string | undefined): string | null {
   for (const folder of (folders ?? '').split(path.delimiter)) {
+    if (folder === '') continue;
     const file = path.resolve(folder, command);
-    const stats = folder === '' ? undefined : statSync(file, { throwIfNoEntry: false });
-    if (stats?.isFile() === true && (stats.mode & 0o111) !== 0) return file;
+    try {
+      const stats = statSync(file);
+      if (stats.isFile() && (stats.mode & 0o111) !== 0) return file;
+    } catch {
+      // Not there, or in what is no folder, or in one that may not be read: the next one.
+    }
   }
   return null;
 }
@@ -136,7 +141,12 @@ function identityOf(interpreter: string, env: Environment): string | null {
     .sort(([a], [b]) => (a < b ? -1 : 1));
   // Relative entries mean another folder in every working folder.
   if (/(^|:)[^/:]/.test(env['PYTHONPATH'] ?? '')) return null;
-  const real = realpathSync(interpreter);
+  let real: string;
+  try {
+    real = realpathSync(interpreter);
+  } catch {
+    return null;
+  }
   return JSON.stringify([interpreter, real, stampOf(real), variables, chooser]);
 }
 
@@ -176,9 +186,12 @@ function isScript(file: string): boolean {
 
 /** Changes when a file is written or replaced, and when a folder gains or loses an entry. */
 function stampOf(file: string): string {
-  const stats = statSync(file, { bigint: true, throwIfNoEntry: false });
-  if (stats === undefined) return 'absent';
-  return [stats.dev, stats.ino, stats.size, stats.mtimeNs, stats.ctimeNs].join(':');
+  try {
+    const stats = statSync(file, { bigint: true });
+    return [stats.dev, stats.ino, stats.size, stats.mtimeNs, stats.ctimeNs].join(':');
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code ?? 'unknown';
+  }
 }
 
 function recall(file: string, identity: string): Answer | null {

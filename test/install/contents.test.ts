@@ -218,9 +218,10 @@ test('the manifest names files that are there, and the programs can be executed'
   const imported = new Set<string>();
   for (const name of files.filter((file) => /^dist\/.*\.js$/.test(file))) {
     const text = readFileSync(join(unpacked, name), 'utf8');
-    for (const [, specifier = ''] of text.matchAll(
+    for (const [, statically, dynamically] of text.matchAll(
       /^(?:import|export) [^'";]*?from '([^'.][^']*)'|import\('([^'.][^']*)'\)/gm,
     )) {
+      const specifier = statically ?? dynamically ?? '';
       if (!specifier.startsWith('node:') && specifier !== '') imported.add(specifier);
     }
   }

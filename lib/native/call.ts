@@ -1,0 +1,30 @@
+/** Calls of the core itself, of no loaded model. */
+import type { JobOptions } from '../types.js';
+import type { CoreBinding, NativeJob } from './binding.js';
+import { runJob } from './job.js';
+import { currentCore, loadCore } from './loader.js';
+
+type Inputs = Readonly<Record<string, Float32Array | Uint8Array | undefined>>;
+
+/**
+ * Runs one call of the core, which is loaded first where it is not. `inputs` are read at the call: the core copies them when
+ * the call is made, and here they are copied where it has to wait for the core, so that they may be changed or transferred as soon as this has
+ * returned.
+ */
+export async function callCore<Given extends Inputs, Result>(
+  options: JobOptions,
+  inputs: Given,
+  start: (core: CoreBinding, job: NativeJob, inputs: Given) => Promise<Result>,
+): Promise<Result> {
+  const core = currentCore();
+  if (core !== null) return runJob(core, options, (job) => start(core, job, inputs));
+  const copies = copied(inputs);
+  const loaded = await loadCore();
+  return runJob(loaded, options, (job) => start(loaded, job, copies));
+}
+
+/** Copies of arrays, under the same names. */
+export function copied<Given extends Inputs>(inputs: Given): Given {
+  const entries = Object.entries(inputs).map(([name, values]) => [name, values?.slice()]);
+  return Object.fromEntries(entries) as Given;
+}
