@@ -391,6 +391,7 @@ export async function readImages(
     await core;
     throw error;
   });
+  await core; // where it is not there yet, the pixels would be copied
   signal?.throwIfAborted();
   return normalizePictures(pixels, [sources.length, height, width], normalization, signal);
 }

@@ -15,7 +15,7 @@ import {
 import { modelType } from '../lib/onnx/schema.js';
 import { ltrp } from './support/command.js';
 import { isWithin } from './support/compare.js';
-import { makeImages } from './support/lifecycle-models.js';
+import { makeImages, oneStep } from './support/lifecycle-models.js';
 import { smallMae, writeRanker } from './support/models.js';
 import { openOnnx, type OnnxModel } from './support/onnx.js';
 import { fixtures, golden, hasEmbedded, hasGolden, temporaryFolder } from './support/paths.js';
@@ -194,16 +194,7 @@ test('a grid that is not square', async (t) => {
       mean: [0.5, 0.5, 0.5],
       std: [0.25, 0.25, 0.25],
     },
-    batchSize: 1,
-    microBatchSize: 1,
-    steps: 1,
-    warmupSteps: 0,
-    learningRate: 1e-3,
-    weightDecay: 0,
-    beta1: 0.9,
-    beta2: 0.95,
-    clipGradientNorm: null,
-    precision: 'float32',
+    ...oneStep,
     seed: 1,
     cropScale: [0.5, 1],
     flip: false,

@@ -18,6 +18,7 @@ import {
   type ImageBatch,
 } from '../lib/index.js';
 import { toLtrpError } from '../lib/errors.js';
+import { oneStep } from './support/lifecycle-models.js';
 import { repository, temporaryFolder } from './support/paths.js';
 import { picture } from './support/pictures.js';
 
@@ -51,16 +52,7 @@ const pretraining = (mae: MaskedAutoencoder) =>
   ({
     kind: 'pretrain',
     model: mae.config,
-    batchSize: 1,
-    microBatchSize: 1,
-    steps: 1,
-    warmupSteps: 0,
-    learningRate: 1e-3,
-    weightDecay: 0,
-    beta1: 0.9,
-    beta2: 0.95,
-    clipGradientNorm: null,
-    precision: 'float32',
+    ...oneStep,
     seed: 0,
     cropScale: [0.5, 1],
     flip: true,

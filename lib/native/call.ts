@@ -7,9 +7,9 @@ import { currentCore, loadCore } from './loader.js';
 type Inputs = Readonly<Record<string, Float32Array | Uint8Array | undefined>>;
 
 /**
- * Runs one call of the core, which is loaded first where it is not. `inputs` are read at the call: the core copies them when
- * the call is made, and here they are copied where it has to wait for the core, so that they may be changed or transferred as soon as this has
- * returned.
+ * Runs one call of the core, which is loaded first where it is not. `inputs` are read at the call, so that they may be changed
+ * or transferred as soon as this has returned: the core copies them when it is called, and where it has to be loaded they are
+ * copied here.
  */
 export async function callCore<Given extends Inputs, Result>(
   options: JobOptions,

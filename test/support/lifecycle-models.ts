@@ -2,6 +2,20 @@
 import { join } from 'node:path';
 import { Trainer, type ImageBatch } from '../../lib/index.js';
 
+/** How models are trained that a test only needs to exist: one step on one picture. */
+export const oneStep = {
+  batchSize: 1,
+  microBatchSize: 1,
+  steps: 1,
+  warmupSteps: 0,
+  learningRate: 1e-3,
+  weightDecay: 0,
+  beta1: 0.9,
+  beta2: 0.95,
+  clipGradientNorm: null,
+  precision: 'float32',
+} as const;
+
 /** Writes `teacher.safetensors` into `folder` and returns its path. 64 px, patch 8: 64 patches. */
 export async function makeTeacher(folder: string): Promise<string> {
   const trainer = await Trainer.create({
@@ -17,16 +31,7 @@ export async function makeTeacher(folder: string): Promise<string> {
       mean: [0.485, 0.456, 0.406],
       std: [0.229, 0.224, 0.225],
     },
-    batchSize: 1,
-    microBatchSize: 1,
-    steps: 1,
-    warmupSteps: 0,
-    learningRate: 1e-3,
-    weightDecay: 0,
-    beta1: 0.9,
-    beta2: 0.95,
-    clipGradientNorm: null,
-    precision: 'float32',
+    ...oneStep,
     seed: 1,
     cropScale: [0.5, 1],
     flip: false,

@@ -1,6 +1,7 @@
 /** Small models with random weights, made by the project itself. */
 import { join } from 'node:path';
 import { Trainer, type RankerTrainingOptions } from '../../lib/index.js';
+import { oneStep } from './lifecycle-models.js';
 import { fixtures } from './paths.js';
 
 /** A teacher of 112 px images, patch 16, with the weights of the golden data. */
@@ -21,16 +22,9 @@ export async function writeRanker(path: string, head: 'cls' | 'token', seed = 1)
       mean: [0.485, 0.456, 0.406],
       std: [0.229, 0.224, 0.225],
     },
+    ...oneStep,
     batchSize: 2,
     microBatchSize: 2,
-    steps: 1,
-    warmupSteps: 0,
-    learningRate: 1e-3,
-    weightDecay: 0,
-    beta1: 0.9,
-    beta2: 0.95,
-    clipGradientNorm: null,
-    precision: 'float32',
     seed,
     cropScale: [0.5, 1],
     flip: true,
