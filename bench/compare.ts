@@ -2,9 +2,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { MaeConfig, RankerConfig } from '../lib/index.js';
 import { agreement, disagreement, type Agreement } from './agreement.js';
-import { Contender, ContenderError, type Reply } from './child.js';
+import { Contender, type Reply } from './child.js';
 import type { ContenderSpec, Material } from './contenders.js';
 import { loopFlops, rankerFlops, shareOfPeak, type SplitFlops } from './flops.js';
+import { inTurns, messageOf, unsupported, type Pace } from './pace.js';
 import type { Comparison, Peak, Row } from './results.js';
 import { affordable, spread } from './statistics.js';
 
@@ -16,7 +17,7 @@ export interface Work {
   material: Material;
   /** Geometry: the teacher's for scores, the ranker's otherwise. */
   teacher?: Pick<MaeConfig, 'encoder' | 'decoder' | 'patchSize'>;
-  ranker?: Pick<RankerConfig, 'encoder' | 'head' | 'patchSize'>;
+  ranker?: Pick<RankerConfig, 'encoder' | 'patchSize'>;
   patches: number;
   /** V; 0 for rankers. */
   visible: number;
@@ -27,21 +28,6 @@ export interface Work {
   /** In float64: scores [images][V] or logits [images][L]. */
   reference: readonly (readonly number[])[];
   baseline: string;
-}
-
-export interface Pace {
-  threads: number;
-  rounds: number;
-  /** What one timed call may take, in milliseconds. */
-  budgetMs: number;
-  /** A call that takes longer than this is timed only `slowRounds` times. */
-  slowMs: number;
-  slowRounds: number;
-  /** Quick runs take the checked call of a contender that is hopelessly slow for its timing instead of a second one. */
-  checkIsTiming: boolean;
-  /** True once the time set aside for this part of a quick run is over: what is under way is finished, nothing is repeated. */
-  isLate(): boolean;
-  say(text: string): void;
 }
 
 /** One contender during a comparison. */
@@ -92,7 +78,10 @@ export async function compare(
         if (index === 0) await start(entry, work, pace);
         if (entry.status === 'timed') await prepare(entry, work, pace);
       }
-      await rounds(entries, work, pace);
+      const running = entries.filter((entry) => entry.status === 'timed');
+      await inTurns(running, pace, async (entry, round) => {
+        if (round < entry.rounds && entry.status === 'timed') await time(entry, work);
+      });
       comparisons.push(finished(work, entries));
       entries = entries.map(again);
     }
@@ -128,19 +117,6 @@ function again(entry: Entry): Entry {
   const median = spread(times)?.median;
   const before = median === undefined ? entry.before : median / images;
   return { ...newEntry(entry.spec), process, base, loaded, versions, status, reason, before };
-}
-
-async function rounds(entries: readonly Entry[], work: Work, pace: Pace): Promise<void> {
-  const running = entries.filter((entry) => entry.status === 'timed');
-  for (let round = 0; round < pace.rounds; round++) {
-    if (round > 0 && pace.isLate()) return;
-    pace.say(`  round ${round + 1} of ${pace.rounds}`);
-    // Another one begins each round, so that nobody always follows the same neighbour.
-    for (let turn = 0; turn < running.length; turn++) {
-      const entry = running[(turn + round) % running.length] as Entry;
-      if (round < entry.rounds && entry.status === 'timed') await time(entry, work);
-    }
-  }
 }
 
 /** Starts the process and loads the material. */
@@ -266,14 +242,6 @@ function giveUp(entry: Entry, status: Row['status'], reason: string, pace: Pace)
   entry.status = status;
   entry.reason = reason;
   pace.say(`  ${entry.spec.label}: ${status === 'failed' ? 'FAILED' : 'not available'}: ${reason}`);
-}
-
-function unsupported(error: unknown): boolean {
-  return error instanceof ContenderError && error.unsupported;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 function finished(work: Work, entries: readonly Entry[]): Comparison {

@@ -104,6 +104,15 @@ export function helperProgram(threads: number): Program {
   return { command: nativeHelper, args: [], env: { OMP_NUM_THREADS: String(threads) } };
 }
 
+/** A program of bench/python. */
+export function pythonProgram(file: string, threads: number): Program {
+  return {
+    command: 'python3',
+    args: [join(root, 'bench', 'python', file)],
+    env: { OMP_NUM_THREADS: String(threads) },
+  };
+}
+
 /** Autocast is what it is: these bounds only keep a broken loop from being timed. */
 const autocastTolerance: Record<'float32' | 'float16' | 'bfloat16', Tolerance> = {
   float32: float32Tolerance.scores,
@@ -124,13 +133,7 @@ function authorsLoop(
     group: 'authors',
     precision,
     program: (threads) =>
-      library === 'LibTorch'
-        ? helperProgram(threads)
-        : {
-            command: 'python3',
-            args: [join(root, 'bench', 'python', 'authors_loop.py')],
-            env: { OMP_NUM_THREADS: String(threads) },
-          },
+      library === 'LibTorch' ? helperProgram(threads) : pythonProgram('authors_loop.py', threads),
     load: ({ mae, ranker, images, visible }) => ({ mae, ranker, images, visible }),
     run: { precision },
     // What was fastest: the authors' autocast gains by larger batches, float32 falls out of the caches.
@@ -158,9 +161,7 @@ function peer(
   label: string,
   file: string,
   args: readonly string[],
-  fields: (material: Material) => Reply,
   decoderBatch: number,
-  needsGraph: boolean,
 ): ContenderSpec {
   return {
     key,
@@ -168,16 +169,10 @@ function peer(
     group: 'peer',
     precision: 'float32',
     program: (threads) => worker(file, args, threads),
-    load: ({ images, visible, tokens, ...rest }) => ({
-      images,
-      visible,
-      tokens,
-      ...fields({ images, ...rest }),
-    }),
+    load: ({ images, visible, tokens, onnx }) => ({ images, visible, tokens, onnx }),
     run: { decoderBatch },
     allVariants: false,
     unavailable: ({ mae, ranker, onnx }) => {
-      if (!needsGraph) return null;
       const missing =
         (mae !== undefined && !onnx?.decoder) || (ranker !== undefined && !onnx?.ranker);
       return missing ? 'There is no ONNX graph of this model.' : null;
@@ -194,8 +189,6 @@ function peer(
  * @param python - version of its torch, or null.
  */
 export function allContenders(python: string | null): ContenderSpec[] {
-  const graphs = ({ onnx }: Material): Reply => ({ onnx });
-  const weights = ({ mae, ranker }: Material): Reply => ({ mae, ranker });
   return [
     ours('float32', { error: 1e-5, kendallTau: 0.999 }, { error: 1e-4, kendallTau: 0.99 }),
     ours('bfloat16', { error: 1e-3, kendallTau: 0.99 }, { error: 0.05, kendallTau: 0.9 }),
@@ -206,9 +199,9 @@ export function allContenders(python: string | null): ContenderSpec[] {
     authorsLoop('float32', 'PyTorch', python),
     authorsLoop('float16', 'PyTorch', python),
     authorsLoop('bfloat16', 'PyTorch', python),
-    peer('onnxruntime-node', 'onnxruntime-node', 'onnxruntime.ts', ['node'], graphs, 2, true),
-    peer('onnxruntime-web', 'onnxruntime-web (wasm)', 'onnxruntime.ts', ['web'], graphs, 1, true),
-    peer('tfjs-wasm', '@tensorflow/tfjs-backend-wasm', 'tfjs.ts', ['wasm'], weights, 2, false),
-    peer('tfjs-cpu', '@tensorflow/tfjs (cpu, JavaScript)', 'tfjs.ts', ['cpu'], weights, 1, false),
+    peer('onnxruntime-node', 'onnxruntime-node', 'onnxruntime.ts', ['node'], 2),
+    peer('onnxruntime-web', 'onnxruntime-web (wasm)', 'onnxruntime.ts', ['web'], 1),
+    peer('tfjs-wasm', '@tensorflow/tfjs-backend-wasm', 'tfjs.ts', ['wasm'], 2),
+    peer('tfjs-cpu', '@tensorflow/tfjs (cpu, JavaScript)', 'tfjs.ts', ['cpu'], 1),
   ];
 }

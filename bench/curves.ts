@@ -1,12 +1,11 @@
 /** How the speed changes with the number of patches, visible patches, images in a call, and threads. */
 import { join } from 'node:path';
-import type { MaeConfig } from '../lib/index.js';
 import { agreement } from './agreement.js';
 import { Contender, type Reply } from './child.js';
-import type { Pace } from './compare.js';
 import type { ContenderSpec, Material } from './contenders.js';
 import { loopFlops } from './flops.js';
 import { masks, pictures, visibleCount, type Model } from './material.js';
+import { inTurns, messageOf, type Pace } from './pace.js';
 import type { Curve } from './results.js';
 import { affordable, spread } from './statistics.js';
 
@@ -41,7 +40,7 @@ const titles: Record<Axis, string> = {
  * tolerance, at every point (it itself is compared with float64 in the main comparison).
  */
 export async function measureCurves(
-  model: Model<MaeConfig>,
+  model: Model,
   specs: readonly ContenderSpec[],
   plan: CurvePlan,
   temporary: string,
@@ -113,7 +112,7 @@ interface Running {
 }
 
 async function measurePoint(
-  model: Model<MaeConfig>,
+  model: Model,
   specs: readonly ContenderSpec[],
   point: Point,
   pool: Pool,
@@ -146,16 +145,14 @@ async function measurePoint(
       run.reason = messageOf(error);
     }
   }
-  for (let round = 0; round < pace.rounds; round++) {
-    for (const run of runs) {
-      if (run.reason !== null || round >= run.rounds) continue;
-      try {
-        run.times.push((await ask(run, point))['ms'] as number);
-      } catch (error) {
-        run.reason = messageOf(error);
-      }
+  await inTurns(runs, { ...pace, say: () => undefined }, async (run, round) => {
+    if (run.reason !== null || round >= run.rounds) return;
+    try {
+      run.times.push((await ask(run, point))['ms'] as number);
+    } catch (error) {
+      run.reason = messageOf(error);
     }
-  }
+  });
   const { patches, visible } = point;
   const whole = loopFlops(config, { patches, visible, variants: visible });
   return runs.map(({ spec, times, variants, reason }) => {
@@ -210,8 +207,4 @@ async function check(
     run.reason = `Its scores are off by ${error.toExponential(1)} against the loop's, allowed are ${allowed.toExponential(1)}.`;
   }
   return reference;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

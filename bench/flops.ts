@@ -154,6 +154,33 @@ export function rankerFlops(
   return embedding + transformerFlops(encoder, patches + 1) + 2 * patches * encoder.dim;
 }
 
+/**
+ * Pre-training on one image, forward and backward: what the decoder need not answer (visible patches in the last block) is not
+ * counted. The backward pass is twice the forward pass, but for the patch projection, whose input needs no gradient.
+ */
+export function pretrainingFlops(
+  teacher: Teacher,
+  { patches, visible }: Pick<ScoringShape, 'patches' | 'visible'>,
+): number {
+  const { encoder, decoder, patchSize } = teacher;
+  const embedding = 2 * visible * 3 * patchSize ** 2 * encoder.dim;
+  const intoDecoder = 2 * (visible + 1) * encoder.dim * decoder.dim;
+  const firstQkv = 2 * (patches + 1) * 3 * decoder.dim ** 2;
+  const shape = { patches, visible, variants: 0 };
+  const decoding = firstQkv + trimmedPass(teacher, shape, patches + 1, 1, true);
+  return 2 * embedding + 3 * (transformerFlops(encoder, visible + 1) + intoDecoder + decoding);
+}
+
+/** A ranker's own part of its training on one image, all patches in. */
+export function rankerTrainingFlops(
+  ranker: Pick<RankerConfig, 'encoder' | 'patchSize'>,
+  patches: number,
+): number {
+  return (
+    3 * rankerFlops(ranker, patches) - 2 * patches * 3 * ranker.patchSize ** 2 * ranker.encoder.dim
+  );
+}
+
 /** A ViT-B/16 classifier with 1000 classes on one 224 px image, the yardstick for what a ranker may cost. */
 export function vitBaseFlops(patches = 196): number {
   const encoder = { dim: 768, depth: 12, heads: 12, mlpDim: 3072 };

@@ -3,28 +3,32 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { version } from '../lib/index.js';
-import { compare, fillShares, type Pace, type Work } from './compare.js';
+import { compare, fillShares, type Work } from './compare.js';
 import { allContenders, root, type ContenderSpec, type Material } from './contenders.js';
 import { measureCurves } from './curves.js';
 import { measureFiles } from './files.js';
 import { better, Helper } from './helper.js';
 import { busy, commit, machine, pythonTorch } from './machine.js';
 import {
-  masks,
+  findModel,
+  patchCount,
   pictureFiles,
   pictures,
-  ranker,
-  teacher,
-  teacherFile,
-  visibleCount,
+  scoringMaterial,
+  writeGraph,
+  type Model,
+  type ModelKind,
 } from './material.js';
 import { measureMemory } from './memory.js';
-import { fillProfileShares, measureProfile, profileProblem } from './profile.js';
+import { measureMetrics } from './metrics.js';
 import { help, readOptions, UsageError, type Options } from './options.js';
+import { messageOf, type Pace } from './pace.js';
+import { fillProfileShares, measureProfile, profileProblem } from './profile.js';
 import { writeChart } from './report/chart.js';
 import { markdown } from './report/markdown.js';
 import type { Peak, Results } from './results.js';
 import { measureTolerance } from './tolerance.js';
+import { fillTrainingShare, measureTraining } from './training.js';
 
 /** Progress is for people, on standard error; standard output gets the report. */
 function say(text: string): void {
@@ -38,6 +42,7 @@ class Run {
   readonly #specs: ContenderSpec[];
   readonly #pace: Pace;
   readonly #results: Results;
+  readonly #python: string | null;
   /** When the section under way should come to an end, on performance.now()'s clock. */
   until = Infinity;
 
@@ -52,6 +57,7 @@ class Run {
     this.#helper = helper;
     this.#temporary = temporary;
     this.#results = results;
+    this.#python = python;
     this.#specs = allContenders(python).filter(
       ({ key }) => options.only.length === 0 || options.only.some((text) => key.includes(text)),
     );
@@ -73,19 +79,10 @@ class Run {
 
   async scores(source: string): Promise<void> {
     const { images: count } = this.#options;
-    const model = await teacher(this.#helper, source, this.#temporary);
-    this.#noteGraph(model);
-    const { config } = model;
-    const [gridRows, gridColumns] = config.grid;
-    const patches = gridRows * gridColumns;
-    const visible = visibleCount(patches);
-    const size = [config.imageHeight, config.imageWidth] as const;
-    const material: Material = {
-      mae: model.path,
-      images: await pictures(count, config, size, this.#file('images.f32')),
-      visible: masks(count, patches, visible),
-    };
-    if (model.onnx !== undefined) material.onnx = { decoder: model.onnx };
+    const model = await this.#model('mae', source);
+    const found = await scoringMaterial(model, count, this.#temporary);
+    const { patches, visible } = found;
+    const material = { ...found.material, ...(await this.#graph(model)) };
     say(`Float64 reference: ${model.name}`);
     const reference = await this.#helper.scores(material, count, visible);
     material.tokens = await this.#helper.tokens(this.#file('tokens.f32'));
@@ -94,7 +91,7 @@ class Run {
       kind: 'scores',
       model: model.name,
       material,
-      teacher: config,
+      teacher: model.config,
       patches,
       visible,
       images: count,
@@ -107,15 +104,14 @@ class Run {
 
   async ranker(source: string): Promise<void> {
     const { rankerImages: count } = this.#options;
-    const model = await ranker(this.#helper, source, this.#temporary);
-    this.#noteGraph(model);
+    const model = await this.#model('ranker', source);
     const { config } = model;
     const size = [config.imageHeight, config.imageWidth] as const;
     const material: Material = {
       ranker: model.path,
       images: await pictures(count, config, size, this.#file('images.f32')),
+      ...(await this.#graph(model)),
     };
-    if (model.onnx !== undefined) material.onnx = { ranker: model.onnx };
     const reference = await this.#helper.logits(material, count);
     const specs = this.#specs.filter(({ key }) => !key.startsWith('loop-pytorch'));
     const works = [1, 16].map((batch): Work => ({
@@ -124,7 +120,7 @@ class Run {
       model: model.name,
       material,
       ranker: config,
-      patches: config.grid[0] * config.grid[1],
+      patches: patchCount(config),
       visible: 0,
       images: count,
       batch,
@@ -135,7 +131,7 @@ class Run {
   }
 
   async files(source: string): Promise<void> {
-    const model = await ranker(this.#helper, source, this.#temporary);
+    const model = await this.#model('ranker', source);
     const names = pictureFiles();
     const paths = Array.from(
       { length: this.#options.fileImages },
@@ -145,7 +141,7 @@ class Run {
   }
 
   async curves(): Promise<void> {
-    const model = await teacher(this.#helper, this.#options.curveModel, this.#temporary);
+    const model = await this.#model('mae', this.#options.curveModel);
     const loop = this.#specs.filter(({ key }) => key === 'loop-libtorch-float32');
     const pace = { ...this.#pace, rounds: this.#options.curveRounds, slowRounds: 1 };
     this.#results.curves = await measureCurves(
@@ -159,7 +155,7 @@ class Run {
 
   async tolerance(source: string): Promise<void> {
     const { tolerance: plan } = this.#options;
-    const model = await teacherFile(this.#helper, source, this.#temporary);
+    const model = await this.#model('mae', source);
     const lists = source.startsWith('vit_') ? plan.randomLists : plan.trainedLists;
     const specs = this.#ours.filter(({ precision }) => precision !== 'float32');
     // Whoever is left out by --only: without it there is nothing to compare with.
@@ -170,9 +166,17 @@ class Run {
     );
   }
 
+  async metrics(source: string): Promise<void> {
+    const model = await this.#model('mae', source);
+    const { images } = this.#options;
+    this.#results.metrics.push(
+      ...(await measureMetrics(model, this.#ours, images, this.#temporary, this.#pace)),
+    );
+  }
+
   async memory(): Promise<void> {
     for (const { source, images, precisions } of this.#options.memory) {
-      const model = await teacherFile(this.#helper, source, this.#temporary);
+      const model = await this.#model('mae', source);
       const specs = this.#ours.filter(({ precision }) => precisions.includes(precision));
       const rows = await measureMemory(model, specs, images, this.#temporary, this.#pace);
       this.#results.memory.push(...rows);
@@ -180,6 +184,11 @@ class Run {
     if (this.#results.memory.length === 0 && this.#ours.length > 0) {
       this.#results.notes.push("Memory was left out: this system does not tell a process's.");
     }
+  }
+
+  async training(): Promise<void> {
+    const { training: plan } = this.#options;
+    this.#results.training = await measureTraining(plan, this.#python, this.#pace);
   }
 
   async profile(): Promise<void> {
@@ -190,7 +199,7 @@ class Run {
       say(`Profile: left out: ${problem}`);
       return;
     }
-    const model = await teacherFile(this.#helper, profileModel, this.#temporary);
+    const model = await this.#model('mae', profileModel);
     for (const spec of this.#ours) {
       const profile = await measureProfile(model, spec, plan, this.#temporary, this.#pace);
       if (profile !== null) this.#results.profiles.push(profile);
@@ -211,9 +220,18 @@ class Run {
     return join(this.#temporary, name);
   }
 
-  #noteGraph({ name, onnxProblem }: { name: string; onnxProblem: string | null }): void {
-    if (onnxProblem !== null)
-      this.#results.notes.push(`No ONNX graph of the ${name}: ${onnxProblem}`);
+  #model(kind: ModelKind, source: string): Promise<Model> {
+    return findModel(this.#helper, kind, source, this.#temporary);
+  }
+
+  async #graph(model: Model): Promise<Pick<Material, 'onnx'>> {
+    try {
+      const path = await writeGraph(model, this.#temporary);
+      return { onnx: model.kind === 'mae' ? { decoder: path } : { ranker: path } };
+    } catch (error) {
+      this.#results.notes.push(`No ONNX graph of the ${model.name}: ${messageOf(error)}`);
+      return {};
+    }
   }
 }
 
@@ -238,10 +256,7 @@ async function measure(options: Options): Promise<Results> {
       files: [],
       curves: [],
       kernels: [],
-      tolerance: [],
-      memory: [],
-      profiles: [],
-      profileProblem: null,
+      ...newerSections(),
       failures: [],
       notes: [
         busy(),
@@ -251,6 +266,7 @@ async function measure(options: Options): Promise<Results> {
     const run = new Run(options, helper, temporary, results, python);
     // What one section trips over must not cost the hours of the others. A quick run gives each section its share of the
     // time: `share` is how much of it may be over when the section stops repeating itself.
+    const short = new Set<string>();
     const section = async (
       name: (typeof options.sections)[number],
       share: number,
@@ -261,11 +277,11 @@ async function measure(options: Options): Promise<Results> {
       try {
         await work();
       } catch (error) {
-        results.failures.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
+        results.failures.push(`${name}: ${messageOf(error)}`);
         say(`FAILED: ${results.failures.at(-1) ?? ''}`);
       }
       if (performance.now() > run.until) {
-        results.notes.push(`The time was short for '${name}': fewer rounds or points.`);
+        short.add(name);
       }
     };
     await run.peaks();
@@ -282,11 +298,19 @@ async function measure(options: Options): Promise<Results> {
     for (const source of options.toleranceModels) {
       await section('tolerance', 0.85, () => run.tolerance(source));
     }
+    for (const source of options.toleranceModels) {
+      await section('metrics', 0.88, () => run.metrics(source));
+    }
     await section('memory', 0.93, () => run.memory());
+    await section('training', 0.94, () => run.training());
     await section('profile', 0.95, () => run.profile());
     await section('curves', 1, () => run.curves());
+    if (short.size > 0) {
+      results.notes.push(`Fewer rounds or points, for lack of time: ${[...short].join(', ')}.`);
+    }
     for (const comparison of results.comparisons) fillShares(comparison, results.peaks);
     for (const profile of results.profiles) fillProfileShares(profile, results.peaks);
+    for (const row of results.training) fillTrainingShare(row, results.peaks);
     results.seconds = (performance.now() - start) / 1000;
     return results;
   } finally {
@@ -295,10 +319,20 @@ async function measure(options: Options): Promise<Results> {
   }
 }
 
-/** Of an earlier run; sections that it did not know are empty. */
+/** Sections that an earlier run may not have known, empty. */
+const newerSections = () =>
+  ({
+    tolerance: [],
+    metrics: [],
+    memory: [],
+    training: [],
+    profiles: [],
+    profileProblem: null,
+  }) satisfies Partial<Results>;
+
+/** Of an earlier run. */
 function rendered(text: string): Results {
-  const newer = { tolerance: [], memory: [], profiles: [], profileProblem: null };
-  return { ...newer, ...(JSON.parse(text) as Results) };
+  return { ...newerSections(), ...(JSON.parse(text) as Results) };
 }
 
 async function main(): Promise<void> {

@@ -1,31 +1,44 @@
 /** Models, pictures and masks of a run. */
 import { existsSync, mkdirSync, readdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  convertCheckpoint,
-  MaskedAutoencoder,
-  PatchRanker,
-  readImages,
-  type MaeConfig,
-  type RankerConfig,
-} from '../lib/index.js';
-import { cacheFolder } from '../lib/native/paths.js';
+import { convertCheckpoint, readImages } from '../lib/index.js';
+import { cacheFolder } from '../lib/libtorch/folders.js';
 import { root, type Material } from './contenders.js';
 import type { Helper } from './helper.js';
 import { drawAscending } from './statistics.js';
-import { readTeacherConfig, writeTensor, type TensorFile } from './workers/tensors.js';
+import { readConfig, writeTensor, type StoredConfig, type TensorFile } from './workers/tensors.js';
 
 /** Weights of models with random ones; part of their file names, so that another seed is another file. */
 const modelSeed = 1;
 
-/** A model of a comparison: float32 safetensors, its geometry, and its ONNX graph where it could be made. */
-export interface Model<Config> {
+export type ModelKind = 'mae' | 'ranker';
+
+/** A model as the contenders get it: float32 safetensors. This process does not load it, nor its memory count. */
+export interface Model {
   name: string;
+  kind: ModelKind;
   path: string;
-  config: Config;
-  onnx: string | undefined;
-  /** Why there is no graph. */
-  onnxProblem: string | null;
+  config: StoredConfig;
+}
+
+/**
+ * A teacher (`vit_b`, `vit_l`, `vit_h14`: random weights, made once) or a ranker (`vit_s`: likewise); of both `tiny` is the
+ * embedded one, and anything else a file.
+ */
+export async function findModel(
+  helper: Helper,
+  kind: ModelKind,
+  source: string,
+  temporary: string,
+): Promise<Model> {
+  const path = await modelFile(helper, source, kind, temporary);
+  const name = nameOf(source, kind === 'mae' ? 'teacher' : 'ranker');
+  return { name, kind, path, config: readConfig(path) };
+}
+
+/** Rows times columns of patches of the model's own image size. */
+export function patchCount({ imageHeight, imageWidth, patchSize }: StoredConfig): number {
+  return (imageHeight / patchSize) * (imageWidth / patchSize);
 }
 
 /** Where models with random weights are kept between runs. */
@@ -35,49 +48,14 @@ function modelFolder(): string {
   return folder;
 }
 
-/** A teacher: `vit_b`, `vit_l`, `vit_h14` (random weights, made once), `tiny` (the embedded one), or a file. */
-export async function teacher(
-  helper: Helper,
-  source: string,
-  temporary: string,
-): Promise<Model<MaeConfig>> {
-  const path = await modelFile(helper, source, 'mae', temporary);
-  const mae = await MaskedAutoencoder.load(path);
-  const config = mae.config;
-  mae.dispose();
-  return {
-    name: nameOf(source, 'teacher'),
-    path,
-    config,
-    ...(await graph(path, 'mae', temporary)),
-  };
-}
-
-/** A teacher that only contenders load, not this process: large ones must not take the memory that is measured. */
-export interface TeacherFile {
-  name: string;
-  path: string;
-  config: ReturnType<typeof readTeacherConfig>;
-}
-
-/** The file of a {@link teacher}, with its geometry. */
-export async function teacherFile(
-  helper: Helper,
-  source: string,
-  temporary: string,
-): Promise<TeacherFile> {
-  const path = await modelFile(helper, source, 'mae', temporary);
-  return { name: nameOf(source, 'teacher'), path, config: readTeacherConfig(path) };
-}
-
 /** `count` pictures at the size the teacher was made for, with masks, for contenders to load. */
 export async function scoringMaterial(
-  { path, config }: TeacherFile,
+  { path, config }: Model,
   count: number,
   temporary: string,
 ): Promise<{ material: Material; patches: number; visible: number }> {
-  const { imageHeight, imageWidth, patchSize } = config;
-  const patches = (imageHeight / patchSize) * (imageWidth / patchSize);
+  const { imageHeight, imageWidth } = config;
+  const patches = patchCount(config);
   const visible = visibleCount(patches);
   const file = join(temporary, 'images.f32');
   const material = {
@@ -86,24 +64,6 @@ export async function scoringMaterial(
     visible: masks(count, patches, visible),
   };
   return { material, patches, visible };
-}
-
-/** A ranker: `vit_s` (random weights), `tiny` (the embedded one), or a file. */
-export async function ranker(
-  helper: Helper,
-  source: string,
-  temporary: string,
-): Promise<Model<RankerConfig>> {
-  const path = await modelFile(helper, source, 'ranker', temporary);
-  const model = await PatchRanker.load(path);
-  const config = model.config;
-  model.dispose();
-  return {
-    name: nameOf(source, 'ranker'),
-    path,
-    config,
-    ...(await graph(path, 'ranker', temporary)),
-  };
 }
 
 function nameOf(source: string, kind: string): string {
@@ -121,7 +81,7 @@ function nameOf(source: string, kind: string): string {
 async function modelFile(
   helper: Helper,
   source: string,
-  kind: 'mae' | 'ranker',
+  kind: ModelKind,
   temporary: string,
 ): Promise<string> {
   if (source.startsWith('vit_')) {
@@ -146,24 +106,12 @@ async function modelFile(
   return path;
 }
 
-/** The ONNX graph that the peers run: a teacher's decoder, or a whole ranker. */
-async function graph(
-  path: string,
-  kind: 'mae' | 'ranker',
-  temporary: string,
-): Promise<{ onnx: string | undefined; onnxProblem: string | null }> {
+/** Writes the ONNX graph that the peers run, a teacher's decoder or a whole ranker; throws where there can be none. */
+export async function writeGraph({ kind, path }: Model, temporary: string): Promise<string> {
   const target = join(temporary, `${kind}-${path.replace(/^.*\//, '').replace(/\.\w+$/, '')}.onnx`);
-  try {
-    await convertCheckpoint(path, target, {
-      kind,
-      to: 'onnx',
-      overwrite: true,
-      ...(kind === 'mae' ? { part: 'decoder' as const } : {}),
-    });
-    return { onnx: target, onnxProblem: null };
-  } catch (error) {
-    return { onnx: undefined, onnxProblem: (error as Error).message };
-  }
+  const part = kind === 'mae' ? { part: 'decoder' as const } : {};
+  await convertCheckpoint(path, target, { kind, to: 'onnx', overwrite: true, ...part });
+  return target;
 }
 
 /** The pictures that come with the project, in order of their names. */
@@ -178,7 +126,7 @@ export function pictureFiles(): string[] {
 /** `count` pictures of the given size; where that is more than there are, they come again (with other masks). */
 export async function pictures(
   count: number,
-  config: Pick<MaeConfig, 'mean' | 'std'>,
+  config: Pick<StoredConfig, 'mean' | 'std'>,
   size: readonly [height: number, width: number],
   path: string,
 ): Promise<TensorFile> {

@@ -1,9 +1,9 @@
 /** Resident memory while scoring, by images of a call, beside what the process had once its weights were loaded. */
 import { statSync } from 'node:fs';
-import { Contender, ContenderError } from './child.js';
-import type { Pace } from './compare.js';
+import type { Contender } from './child.js';
 import type { ContenderSpec } from './contenders.js';
-import { scoringMaterial, type TeacherFile } from './material.js';
+import { scoringMaterial, type Model } from './material.js';
+import { openContender, type Pace } from './pace.js';
 import type { MemoryRow, Precision } from './results.js';
 import { spread, type Spread } from './statistics.js';
 
@@ -17,7 +17,7 @@ export interface MemoryPlan {
 
 /** One process for each precision. Empty where the system does not tell a process's memory. */
 export async function measureMemory(
-  model: TeacherFile,
+  model: Model,
   specs: readonly ContenderSpec[],
   counts: readonly number[],
   temporary: string,
@@ -32,14 +32,15 @@ export async function measureMemory(
       pace.say(`  ${spec.label}: left out, the time is over`);
       continue;
     }
-    const process = new Contender(spec.label, spec.program(pace.threads));
+    let beforeLoad = NaN;
+    const process = await openContender(spec, spec.load(material), pace, (started) => {
+      beforeLoad = started.memory()?.now ?? NaN;
+      started.resetPeak();
+    });
+    if (process === null) continue;
     try {
-      await process.ask('hello', { threads: pace.threads });
-      const before = process.memory();
-      if (before === null) return [];
-      process.resetPeak();
-      await process.ask('load', spec.load(material));
-      const loaded = process.memory() ?? before;
+      const loaded = process.memory();
+      if (loaded === null) return [];
       for (const images of counts) {
         process.resetPeak();
         const msPerImage = await time(process, images, visible, pace);
@@ -51,7 +52,7 @@ export async function measureMemory(
           images,
           msPerImage,
           weights,
-          beforeLoad: before.now,
+          beforeLoad,
           afterLoad: loaded.now,
           loadPeak: loaded.peak,
           peak,
@@ -59,9 +60,6 @@ export async function measureMemory(
         const beyond = (peak - loaded.now) / 1e6;
         pace.say(`  ${spec.label}, ${images} images: ${beyond.toFixed(0)} MB beyond the weights`);
       }
-    } catch (error) {
-      if (!(error instanceof ContenderError && error.unsupported)) throw error;
-      pace.say(`  ${spec.label}: not available: ${error.message}`);
     } finally {
       await process.close();
     }

@@ -5,6 +5,7 @@ import type { CurvePlan } from './curves.js';
 import type { MemoryPlan } from './memory.js';
 import type { ProfilePlan } from './profile.js';
 import type { TolerancePlan } from './tolerance.js';
+import type { TrainingPlan } from './training.js';
 
 export const sections = [
   'scores',
@@ -12,7 +13,9 @@ export const sections = [
   'files',
   'kernels',
   'tolerance',
+  'metrics',
   'memory',
+  'training',
   'profile',
   'curves',
 ] as const;
@@ -30,10 +33,11 @@ export interface Options {
   curveModel: string;
   curves: CurvePlan;
   curveRounds: number;
-  /** Teachers of the tolerances. */
+  /** Teachers of the tolerances and the metrics. */
   toleranceModels: readonly string[];
   tolerance: TolerancePlan;
   memory: readonly MemoryPlan[];
+  training: TrainingPlan;
   /** Teacher of the profile. */
   profileModel: string;
   profile: ProfilePlan;
@@ -138,6 +142,12 @@ export function readOptions(args: readonly string[]): Options | 'help' {
       rounds: count('rounds', quick ? 2 : 7),
     },
     memory: memoryPlans(quick, models),
+    training: {
+      presets: quick ? ['tiny'] : ['tiny', 'small'],
+      batch: 64,
+      microBatch: 32,
+      steps: quick ? 1 : 2,
+    },
     profileModel: models[0] ?? 'vit_b',
     profile: { images: 4, seconds: quick ? 3 : 15, frequency: 499 },
     rankerImages: quick ? 32 : 128,

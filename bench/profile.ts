@@ -4,11 +4,10 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { promisify } from 'node:util';
-import { Contender, ContenderError } from './child.js';
-import type { Pace } from './compare.js';
 import type { ContenderSpec } from './contenders.js';
 import { shareOfPeak, splitByKind } from './flops.js';
-import { scoringMaterial, type TeacherFile } from './material.js';
+import { scoringMaterial, type Model } from './material.js';
+import { openContender, type Pace } from './pace.js';
 import { parseReport, reportFields, reportSeparator, shares } from './profile-parts.js';
 import type { Peak, Profile } from './results.js';
 import { spread, type Spread } from './statistics.js';
@@ -33,7 +32,7 @@ export function profileProblem(): string | null {
 }
 
 export async function measureProfile(
-  model: TeacherFile,
+  model: Model,
   spec: ContenderSpec,
   plan: ProfilePlan,
   temporary: string,
@@ -42,10 +41,9 @@ export async function measureProfile(
   pace.say(`Profile: ${model.name}, ${spec.label}`);
   const { images } = plan;
   const { material, patches, visible } = await scoringMaterial(model, images, temporary);
-  const contender = new Contender(spec.label, spec.program(pace.threads));
+  const contender = await openContender(spec, spec.load(material), pace);
+  if (contender === null) return null;
   try {
-    await contender.ask('hello', { threads: pace.threads });
-    await contender.ask('load', spec.load(material));
     const call = async (): Promise<number> => {
       const { ms } = await contender.ask('scores', { images, variants: visible });
       return ms as number;
@@ -80,10 +78,6 @@ export async function measureProfile(
       productsOfPeak: null,
       attentionOfPeak: null,
     };
-  } catch (error) {
-    if (!(error instanceof ContenderError && error.unsupported)) throw error;
-    pace.say(`  not available: ${error.message}`);
-    return null;
   } finally {
     await contender.close();
   }

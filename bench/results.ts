@@ -142,6 +142,16 @@ export interface ToleranceCurve {
   }[];
 }
 
+/** What a metric costs. */
+export interface MetricRow {
+  model: string;
+  label: string;
+  metric: string;
+  msPerImage: Spread | null;
+  /** The median of the rounds' ratios to l1 at the same precision. */
+  againstL1: number | null;
+}
+
 /** Resident memory of one process that scores, in bytes. */
 export interface MemoryRow {
   model: string;
@@ -159,6 +169,21 @@ export interface MemoryRow {
   loadPeak: number;
   /** The highest while it scored. */
   peak: number;
+}
+
+/** Training steps of one contender. */
+export interface TrainingRow {
+  /** What is trained. */
+  title: string;
+  label: string;
+  precision: Precision;
+  /** Without decoding and augmentation; a ranker's without its teacher's scores. */
+  imagesPerSecond: Spread | null;
+  /** Forward and backward. */
+  gflopPerImage: number;
+  /** Highest resident memory of the process, in bytes. */
+  memory: number | null;
+  peakShare: number | null;
 }
 
 /** What a sample of the profile belongs to, in the report's order. */
@@ -232,7 +257,9 @@ export interface Results {
   curves: Curve[];
   kernels: Kernel[];
   tolerance: ToleranceCurve[];
+  metrics: MetricRow[];
   memory: MemoryRow[];
+  training: TrainingRow[];
   profiles: Profile[];
   /** Why there is no profile although one was asked for. */
   profileProblem: string | null;

@@ -121,8 +121,8 @@ if (values.help) {
   if (grown.length > 0) process.exitCode = 1;
   else if (!values['no-write']) {
     const { cpu, node } = machine([], {});
-    const section = `Written by \`npm run soak\`. Resident memory in MiB at the beginning and after shares of the turns, measured after a garbage
-collection; the slope is the least-squares line over what comes after the first fifth, when allocators have filled their pools.
+    const section = `\`npm run soak\` wrote this: resident memory in MiB after shares of the turns and a garbage collection; the slope of a least-squares
+line over all but the first fifth.
 
 ${text}
 

@@ -7,7 +7,6 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { convertCheckpoint, version } from '../lib/index.js';
 import { loadedCore } from '../lib/native/loader.js';
-import { cacheFolder } from '../lib/native/paths.js';
 import { modelType } from '../lib/onnx/schema.js';
 import { root } from './contenders.js';
 import { busy, commit, machine } from './machine.js';
@@ -30,7 +29,8 @@ const { values } = parseArgs({
 
 const contenders = ['ltrp', 'onnxruntime-node', 'transformers'] as const;
 type Contender = (typeof contenders)[number];
-const modules = join(cacheFolder(), 'start');
+/** Where the peers are installed. */
+const modules = join(root, 'bench');
 
 /** The embedded ranker as ONNX, in a folder as transformers.js expects it: input named pixel_values, a configuration. */
 async function writeModel(folder: string): Promise<void> {
@@ -182,17 +182,14 @@ async function main(): Promise<void> {
       ['on disk, MB', 'the package', 'with everything it depends on'],
       rows.map(([name, own, all]) => [name, megabytes(own), megabytes(all)]),
     ),
-    `ltrp needs LibTorch besides, ${megabytes(libtorch)} MB of libraries, which it shares with other programs.${packed === null ? ' The tarball was not there, so its own size is that of the built working tree.' : ` Its tarball is ${megabytes(packed)} MB.`}`,
+    `ltrp also needs LibTorch: ${megabytes(libtorch)} MB of libraries, shared with other programs.${packed === null ? ' The tarball was not there, so its own size is that of the built working tree.' : ` Its tarball is ${megabytes(packed)} MB.`}`,
   ].join('\n\n');
   console.log(text);
   if (warning !== null) console.log(warning);
   if (values['no-write']) return;
   const { cpu, cores, node } = machine([], {});
-  const section = `Written by \`npm run bench:start\`: ${values.rounds} starts of each in turn, each a process of its own, files in the page cache; median and
-quartiles. All three read the same photo and run the same small network, the embedded ranker: ltrp from its own file on LibTorch,
-the others from the same weights as ONNX (float32), onnxruntime-node with sharp and a loop that normalises, transformers.js with
-its own processor from a local folder. The three resize differently, so only the time is compared, not the numbers. What the
-peers are really made for, models of their hubs, is not measured here.
+  const section = `\`npm run bench:start\` wrote this: ${values.rounds} starts of each in turn, files in the page cache; median and quartiles. All rank the same photo with
+the embedded ranker, the others from ONNX in float32 (onnxruntime-node with sharp). They resize differently, so only times compare.
 
 ${text}
 

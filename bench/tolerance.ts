@@ -1,9 +1,9 @@
 /** Sparse deltas: speed against Kendall's tau, at several tolerances. */
 import { rankAgreement } from '../lib/index.js';
-import { Contender, ContenderError } from './child.js';
-import type { Pace } from './compare.js';
+import type { Contender } from './child.js';
 import type { ContenderSpec } from './contenders.js';
-import { scoringMaterial, type TeacherFile } from './material.js';
+import { scoringMaterial, type Model } from './material.js';
+import { inTurns, openContender, type Pace } from './pace.js';
 import type { ToleranceCurve } from './results.js';
 import { mean, meanRelativeError, quantile, spread } from './statistics.js';
 
@@ -35,7 +35,7 @@ export interface ListAgreement {
  * are held against. It agrees with float64 to 1e-6 (the main comparison checks that).
  */
 export async function measureTolerance(
-  model: TeacherFile,
+  model: Model,
   reference: ContenderSpec,
   specs: readonly ContenderSpec[],
   lists: number,
@@ -46,52 +46,32 @@ export async function measureTolerance(
   pace.say(`Tolerance: ${model.name}`);
   const { material, patches, visible } = await scoringMaterial(model, lists, temporary);
   const request = { images: lists, variants: visible };
-  const start = async (spec: ContenderSpec): Promise<Contender> => {
-    const process = new Contender(spec.label, spec.program(pace.threads));
-    try {
-      await process.ask('hello', { threads: pace.threads });
-      await process.ask('load', spec.load(material));
-      return process;
-    } catch (error) {
-      await process.close();
-      throw error;
-    }
-  };
-  const exact = await start(reference);
-  let expected: number[][];
-  try {
-    expected = (await exact.ask('scores', request))['scores'] as number[][];
-  } finally {
-    await exact.close();
-  }
   const cells: Cell[] = [];
   const processes: Contender[] = [];
+  const open = async (spec: ContenderSpec): Promise<Contender | null> => {
+    const process = await openContender(spec, spec.load(material), pace);
+    if (process !== null) processes.push(process);
+    return process;
+  };
   try {
+    const exact = await open(reference);
+    if (exact === null) throw new Error(`${reference.label} is not available.`);
+    const expected = (await exact.ask('scores', request))['scores'] as number[][];
+    await exact.close();
     for (const spec of specs) {
-      let process: Contender;
-      try {
-        process = await start(spec);
-      } catch (error) {
-        if (!(error instanceof ContenderError && error.unsupported)) throw error;
-        pace.say(`  ${spec.label}: not available: ${error.message}`);
-        continue;
-      }
-      processes.push(process);
+      const process = await open(spec);
+      if (process === null) continue;
       for (const tolerance of plan.tolerances) {
         const { scores } = await process.ask('scores', { ...request, tolerance });
         const agreement = await agreementOfLists(scores as number[][], expected);
         cells.push({ spec, process, tolerance, times: [], agreement });
       }
     }
-    for (let round = 0; round < plan.rounds; round++) {
-      if (round > 0 && pace.isLate()) break;
-      pace.say(`  round ${round + 1} of ${plan.rounds}`);
-      for (let turn = 0; turn < cells.length; turn++) {
-        const { process, tolerance, times } = cells[(turn + round) % cells.length] as Cell;
-        const { ms } = await process.ask('scores', { ...request, tolerance });
-        times.push((ms as number) / lists);
-      }
-    }
+    const { rounds } = plan;
+    await inTurns(cells, { ...pace, rounds }, async ({ process, tolerance, times }) => {
+      const { ms } = await process.ask('scores', { ...request, tolerance });
+      times.push((ms as number) / lists);
+    });
   } finally {
     for (const process of processes) await process.close();
   }

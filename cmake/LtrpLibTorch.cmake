@@ -29,7 +29,7 @@ if(NOT LTRP_LIBTORCH_MINOR MATCHES "^2\\.(13|14)$" AND NOT LTRP_ANY_LIBTORCH)
                       "-DLTRP_ANY_LIBTORCH=ON tries all the same.")
 endif()
 
-# cpu, cu130 and so on, as lib/native/libtorch-inspect.ts has it: a wheel says so in version.py, the archive in build-version.
+# cpu, cu130 and so on, as lib/libtorch/inspect.ts has it: a wheel says so in version.py, the archive in build-version.
 set(LTRP_LIBTORCH_VARIANT cpu)
 if(EXISTS "${LTRP_LIBTORCH}/lib/libtorch_cuda.so")
   set(LTRP_LIBTORCH_VARIANT cuda)

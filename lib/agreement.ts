@@ -1,6 +1,6 @@
 import { callCore } from './native/call.js';
 import type { JobOptions } from './types.js';
-import { checkFloats, checkOptions, checkPresent, checkShape, jobKeys } from './validation.js';
+import { checkOptions, jobKeys, readShort } from './validation.js';
 
 /** How well one ordering agrees with another, list by list. */
 export interface RankAgreement {
@@ -25,13 +25,8 @@ export async function rankAgreement(
   options?: JobOptions,
 ): Promise<RankAgreement> {
   const checked = checkOptions(options, jobKeys);
-  checkPresent('predicted', predicted);
-  checkPresent('target', target);
-  checkShape('shape', shape, 2);
-  const [lists, items] = shape;
-  checkFloats('predicted', predicted, lists * items);
-  checkFloats('target', target, lists * items);
+  const sizes = readShort('shape', shape) as typeof shape;
   return callCore(checked, { predicted, target }, (core, job, given) =>
-    core.rankAgreement(job, given.predicted, given.target, [lists, items]),
+    core.rankAgreement(job, given.predicted, given.target, sizes),
   );
 }

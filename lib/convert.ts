@@ -1,28 +1,25 @@
 import { extname, resolve } from 'node:path';
+import { cut } from './described.js';
 import { resolveModel, type ModelKind } from './models.js';
-import type { NativeMaeConfig, NativeRankerConfig } from './native/binding.js';
+import { modelKinds, type NativeFileConfig } from './native/binding.js';
 import { runJob } from './native/job.js';
 import { loadCore } from './native/loader.js';
 import type { MaePart } from './onnx/convert.js';
-import { refuseExisting } from './output-files.js';
-import type { JobOptions } from './types.js';
+import { outputTarget, refuseExisting } from './output-files.js';
+import { storedTypes, type JobOptions, type StoredType } from './types.js';
 import {
   checkBoolean,
   checkChoice,
   checkInteger,
   checkOptions,
   checkPresent,
-  checkSource,
+  checkPath,
   invalid,
   jobKeys,
   type OptionKeys,
 } from './validation.js';
 
 export type { ModelKind } from './models.js';
-export type {
-  NativeMaeConfig as MaeFileConfig,
-  NativeRankerConfig as RankerFileConfig,
-} from './native/binding.js';
 export type { MaePart } from './onnx/convert.js';
 
 /** Formats that {@link convertCheckpoint} writes. */
@@ -30,12 +27,12 @@ export type ConversionFormat = 'safetensors' | 'onnx';
 
 /** Options of {@link convertCheckpoint}. */
 export interface ConvertOptions extends JobOptions {
-  /** What the checkpoint holds, or which of its models is wanted. */
+  /** The kind of model in the checkpoint, or the one wanted of several. A `'classifier'` is written as safetensors only. */
   kind: ModelKind;
   /** Default: by the output's extension, `.safetensors` or `.onnx`. */
   to?: ConversionFormat | undefined;
   /** How weights are stored in safetensors. Default `'float32'`; ONNX models are float32. */
-  type?: 'float32' | 'float16' | 'bfloat16' | undefined;
+  type?: StoredType | undefined;
   /** Which part of an autoencoder the ONNX model is. Default `'reconstruct'`. */
   part?: MaePart | undefined;
   /**
@@ -43,7 +40,14 @@ export interface ConvertOptions extends JobOptions {
    * inside it. Default 1 GiB, at most 2 000 000 000: no reader takes a model file of 2 GiB.
    */
   externalDataAbove?: number | undefined;
-  /** Replace files that are there. Default false: that is refused. */
+  /** Which weights to take from a file with several models, as for {@link LoadOptions}. Default: those that are not an average. */
+  weights?: string | undefined;
+  /** Whether an autoencoder predicts pixels normalised per patch, as for {@link TeacherLoadOptions}. Default: what the file says. */
+  normalizedTarget?: boolean | undefined;
+  /**
+   * Replace existing files. Default false: an existing file is refused, even if it appears while this call runs. Of two calls at
+   * once to one safetensors file the second is refused.
+   */
   overwrite?: boolean | undefined;
   /** Folder of the LibTorch to use; it counts for the first load in a process. Default: see `ltrp doctor`. */
   libtorch?: string | undefined;
@@ -56,18 +60,25 @@ const convertKeys: OptionKeys<ConvertOptions> = {
   type: true,
   part: true,
   externalDataAbove: true,
+  weights: true,
+  normalizedTarget: true,
   overwrite: true,
   libtorch: true,
 };
 
-/** What was read and written. */
+/** The model read and the files written. */
 export interface Conversion {
   /** Names that the input used: `'ltrp'`, `'official'`, `'ltrp-reference'`, `'hf-hub'`, `'hf-v5'` or `'hf-v5-saved'`. */
   naming: string;
   /** Number of the checkpoint's tensors that were written; in safetensors, position tables that are the fixed ones count too. */
   tensors: number;
   /** Geometry, as it stands in the output's header. */
-  config: NativeMaeConfig | NativeRankerConfig;
+  config: NativeFileConfig;
+  /**
+   * Sentences on how the input was read where it left something open: assumed defaults, parts left out, which of
+   * several models it is.
+   */
+  notes: string[];
   /** Absolute paths of what was written: the output and, for a large ONNX model, its data. */
   files: string[];
 }
@@ -93,7 +104,8 @@ const defaultExternalDataAbove = 2 ** 30;
  * The output appears whole or not at all.
  *
  * @throws {LtrpError} `ERR_LTRP_FILE_EXISTS`, `ERR_LTRP_FILE_NOT_FOUND`, `ERR_LTRP_CHECKPOINT_FORMAT`,
- *   `ERR_LTRP_CHECKPOINT_CONTENT`, `ERR_LTRP_FILE_WRITE`, `ERR_LTRP_INVALID_ARGUMENT`.
+ *   `ERR_LTRP_CHECKPOINT_CONTENT`, `ERR_LTRP_FILE_WRITE`, `ERR_LTRP_INVALID_ARGUMENT`, `ERR_LTRP_UNSUPPORTED`,
+ *   `ERR_LTRP_OUT_OF_MEMORY`.
  */
 export async function convertCheckpoint(
   input: string,
@@ -103,39 +115,44 @@ export async function convertCheckpoint(
   const checked = checkOptions(options, convertKeys);
   const { kind, libtorch } = checked;
   checkPresent('kind', kind);
-  checkChoice('kind', kind, ['mae', 'ranker']);
-  checkSource('output', output);
+  checkChoice('kind', kind, modelKinds);
+  checkPath('output', output, 'a path');
   const to = resolve(output);
   const format = checkedFormat(to, checked);
-  const from = resolveModel(input, kind);
-  if (checked.overwrite !== true) refuseExisting(to);
+  const { weights, normalizedTarget } = checked;
+  const known = { weights, normalizedTarget };
+  if (normalizedTarget !== undefined && kind !== 'mae') {
+    throw invalid(`normalizedTarget is for kind 'mae'; a ${kind} predicts no pixels.`);
+  }
+  const from = resolveModel(input, kind, 'input');
+  const { overwrite = false } = checked;
+  if (!overwrite) refuseExisting(to);
+  outputTarget(to);
   const core = await loadCore({ libtorch });
   if (format === 'safetensors') {
     const { type = 'float32' } = checked;
     const conversion = await runJob(core, checked, (job) =>
-      core.convertCheckpoint(job, from, to, { kind, type }),
+      core.convertCheckpoint(job, from, to, { kind, type, overwrite, ...known }),
     );
     return { ...conversion, files: [to] };
   }
-  const weights = await runJob(core, checked, (job) => core.readWeights(job, from, { kind }));
+  const read = await runJob(core, checked, (job) =>
+    core.readWeights(job, from, { kind, ...known }),
+  );
   // Only those who ask for ONNX wait for protobuf to load.
   const { writeOnnx } = await import('./onnx/convert.js');
-  const {
-    part = 'reconstruct',
-    externalDataAbove = defaultExternalDataAbove,
-    overwrite = false,
-    signal,
-  } = checked;
-  const model = kind === 'mae' ? ({ kind, part } as const) : { kind };
-  const written = await writeOnnx(to, model, weights, { externalDataAbove, overwrite, signal });
-  return { naming: weights.naming, config: weights.config, ...written };
+  const { part = 'reconstruct', externalDataAbove = defaultExternalDataAbove, signal } = checked;
+  const model = kind === 'mae' ? ({ kind, part } as const) : ({ kind: 'ranker' } as const);
+  const written = await writeOnnx(to, model, read, { externalDataAbove, overwrite, signal });
+  const { naming, config, notes } = read;
+  return { naming, config, notes, ...written };
 }
 
 /** The format of `output`, with the options that belong to it checked and those that belong to the other refused. */
 function checkedFormat(output: string, options: ConvertOptions): ConversionFormat {
   const { to, kind, type, part, externalDataAbove, overwrite } = options;
   checkChoice('to', to, ['safetensors', 'onnx']);
-  checkChoice('type', type, ['float32', 'float16', 'bfloat16']);
+  checkChoice('type', type, storedTypes);
   checkChoice('part', part, ['reconstruct', 'encoder', 'decoder']);
   checkInteger('externalDataAbove', externalDataAbove, 0, 2_000_000_000);
   checkBoolean('overwrite', overwrite);
@@ -143,7 +160,7 @@ function checkedFormat(output: string, options: ConvertOptions): ConversionForma
   const named = extension === '.safetensors' || extension === '.onnx';
   if (to === undefined ? !named : extension !== `.${to}`) {
     const wanted = to === undefined ? '.safetensors or .onnx' : `.${to}`;
-    throw invalid(`output must end in ${wanted}, but it is ${output}.`);
+    throw invalid(`output must end in ${wanted}, but it is ${cut(output)}.`);
   }
   if (extension === '.safetensors') {
     if (part !== undefined || externalDataAbove !== undefined) {
@@ -156,6 +173,9 @@ function checkedFormat(output: string, options: ConvertOptions): ConversionForma
   }
   if (part !== undefined && kind !== 'mae') {
     throw invalid("part is for kind 'mae'; a ranker is exported whole.");
+  }
+  if (kind !== 'mae' && kind !== 'ranker') {
+    throw invalid(`ONNX models are written of kind 'mae' and 'ranker'; a ${kind} is not exported.`);
   }
   return 'onnx';
 }

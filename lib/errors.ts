@@ -1,3 +1,6 @@
+import { types } from 'node:util';
+import { describedError } from './described.js';
+
 /**
  * Every code that an {@link LtrpError} can have; docs/troubleshooting.md explains each. The union is closed, so that a `switch`
  * can be checked for completeness; a new minor version may add codes.
@@ -28,13 +31,15 @@ export type LtrpErrorCode =
   | 'ERR_LTRP_CHECKPOINT_FORMAT'
   | 'ERR_LTRP_CHECKPOINT_CONTENT'
   | 'ERR_LTRP_INVALID_ARGUMENT'
+  | 'ERR_LTRP_NOT_FINITE'
   | 'ERR_LTRP_DISPOSED'
   | 'ERR_LTRP_CANCELLED'
   | 'ERR_LTRP_DATA_EMPTY'
   | 'ERR_LTRP_DATA_UNREADABLE'
   | 'ERR_LTRP_RUN_EXISTS'
   | 'ERR_LTRP_RUN_CONFLICT'
-  | 'ERR_LTRP_RUN_DAMAGED';
+  | 'ERR_LTRP_RUN_DAMAGED'
+  | 'ERR_LTRP_DIVERGED';
 
 /** The one error class of the package. `code` is stable and for programs; `message` says what is wrong and what to do. */
 export class LtrpError extends Error {
@@ -49,18 +54,31 @@ export class LtrpError extends Error {
   }
 }
 
+/** Whether it is an {@link LtrpError} of this copy of the package. Safe with any value. */
+export function isLtrpError(error: unknown): error is LtrpError {
+  return !types.isProxy(error) && error instanceof LtrpError;
+}
+
 /**
  * Wraps whatever was thrown: an LtrpError as it is, anything else with `code: 'ERR_LTRP_…'` and a message (an error of the core,
  * of another realm, of another copy of the package) under its code, the rest as ERR_LTRP_INTERNAL.
  */
 export function toLtrpError(error: unknown): LtrpError {
-  if (error instanceof LtrpError) return error;
-  // By their members: an `Error` of another realm is no instance of ours.
-  const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown };
-  const text = typeof message === 'string' ? message : String(error);
+  if (isLtrpError(error)) return error;
+  // By its members: an `Error` of another realm is not an instance of ours.
+  const code = ownValue(error, 'code');
+  const message = ownValue(error, 'message');
   const known = typeof code === 'string' && code.startsWith('ERR_LTRP_');
   // The core's codes are the union's: test/troubleshooting.test.ts compares them.
-  return new LtrpError(known ? (code as LtrpErrorCode) : 'ERR_LTRP_INTERNAL', text, {
-    cause: error,
-  });
+  return new LtrpError(
+    known ? (code as LtrpErrorCode) : 'ERR_LTRP_INTERNAL',
+    typeof message === 'string' ? message : describedError(error),
+    { cause: error },
+  );
+}
+
+/** An object's own property, read without running the object's code. */
+function ownValue(value: unknown, key: string): unknown {
+  if (typeof value !== 'object' || value === null || types.isProxy(value)) return undefined;
+  return Object.getOwnPropertyDescriptor(value, key)?.value as unknown;
 }

@@ -1,30 +1,32 @@
 /** Pictures in, tensors out: decoding and resampling with sharp, normalisation in the core. */
-import { Buffer } from 'node:buffer';
-import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
-import { fileURLToPath } from 'node:url';
-import { types } from 'node:util';
+import { described } from './described.js';
 import { LtrpError, toLtrpError } from './errors.js';
-import { callCore } from './native/call.js';
+import type { NativeNormalization } from './native/binding.js';
+import { runJob } from './native/job.js';
 import { loadCore } from './native/loader.js';
-import { loadSharp, openUpright, type Sharp } from './sharp.js';
-import type { ImageBatch } from './types.js';
-import { checkChoice, checkOptions, invalid, type OptionKeys } from './validation.js';
+import { pathOrBytes, sourceName, type PictureSource } from './pictures/bytes.js';
+import { decode, type DecodedPicture } from './pictures/decode.js';
+import { checkSourceSize } from './pictures/limits.js';
+import { loadSharp } from './sharp.js';
+import type { ImageBatch, PixelBatch } from './types.js';
+import {
+  checkChoice,
+  checkOptions,
+  invalid,
+  reading,
+  readList,
+  type OptionKeys,
+} from './validation.js';
 
-/** Mean of ImageNet's pixels in [0, 1]: red, green, blue. What the published models and ours were trained with. */
+/** Mean of ImageNet's pixels in [0, 1]: red, green, blue. The published models and ours were trained with them. */
 export const imageNetMean: readonly [number, number, number] = [0.485, 0.456, 0.406];
 
 /** Standard deviation of ImageNet's pixels in [0, 1]: red, green, blue. */
 export const imageNetStd: readonly [number, number, number] = [0.229, 0.224, 0.225];
 
-/** Pictures are refused when a side has fewer pixels than this: there is nothing to rank in them. */
-export const minimumSide = 16;
-
-/** Pictures are refused when one side is longer than this many times the other. */
-export const maximumAspect = 100;
-
-/** Pictures with more pixels than this are refused before they are decoded (16383 x 16383). */
-export const maximumPixels = 0x3fff * 0x3fff;
+export { maximumAspect, maximumPixels, minimumSide } from './pictures/limits.js';
+export type { PictureSource } from './pictures/bytes.js';
 
 /** How a picture is fitted to the size asked for. */
 export type Fit = 'crop' | 'stretch' | 'none';
@@ -54,114 +56,7 @@ const readKeys: OptionKeys<ReadImagesOptions> = {
   signal: true,
 };
 
-/** What names a picture: a path, a `file:` URL, or the bytes of an image file. */
-export type PictureSource = string | URL | Uint8Array;
-
-/** A decoded picture: RGB bytes, row by row, `height * width * 3` of them. */
-export interface DecodedPicture {
-  pixels: Buffer;
-  height: number;
-  width: number;
-  /** Size of the source in pixels, after its EXIF rotation. */
-  original: { height: number; width: number };
-}
-
 type Size = readonly [height: number, width: number];
-
-/**
- * The path or the bytes that a source is. By its members, because a URL or an array of another realm is no instance of ours.
- *
- * @param which - what the source is called in messages, such as `sources[3]`.
- * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for what is no picture.
- */
-export function pathOrBytes(source: unknown, which: string, also = ''): string | Uint8Array {
-  if (types.isUint8Array(source)) return source;
-  if (typeof source === 'string' && source !== '') return source;
-  if (typeof source === 'object' && source !== null && 'href' in source && 'protocol' in source) {
-    const href = String(source.href);
-    if (source.protocol !== 'file:') {
-      throw invalid(
-        `${which} is ${href}, but only file: URLs are read; fetch it and give its bytes.`,
-      );
-    }
-    try {
-      return fileURLToPath(href);
-    } catch (cause) {
-      throw invalid(`${which} is ${href}, which names no file here: ${(cause as Error).message}.`);
-    }
-  }
-  throw invalid(
-    `${which} must be a path, a file: URL${also === '' ? ' or' : ','} the bytes of an image file (Uint8Array)${also}.`,
-  );
-}
-
-/** What people call a source in messages: its path, or the position of a buffer. */
-export function sourceName(source: string | Uint8Array, index = 0): string {
-  return typeof source === 'string' ? source : `buffer ${index} (${source.byteLength} bytes)`;
-}
-
-async function readBytes(
-  source: string | Uint8Array,
-  name: string,
-  signal: AbortSignal | undefined,
-): Promise<Uint8Array> {
-  if (typeof source !== 'string') {
-    // sharp tells buffers by their constructor, which that of another realm does not have.
-    return Buffer.from(source.buffer, source.byteOffset, source.byteLength);
-  }
-  try {
-    return await readFile(source, { signal });
-  } catch (cause) {
-    signal?.throwIfAborted();
-    const code = (cause as NodeJS.ErrnoException).code;
-    if (code === 'ENOENT' || code === 'ENOTDIR') {
-      throw new LtrpError('ERR_LTRP_IMAGE_NOT_FOUND', `There is no image ${name}.`, { cause });
-    }
-    const why = code === 'EISDIR' ? 'it is a folder' : (cause as Error).message;
-    throw new LtrpError('ERR_LTRP_IMAGE_DECODE', `The image ${name} cannot be read: ${why}.`, {
-      cause,
-    });
-  }
-}
-
-/** libvips's text without its prefixes and full stop, in one line. */
-function reason(cause: unknown): string {
-  const { message } = (cause ?? {}) as { message?: unknown };
-  const text = typeof message === 'string' ? message : String(cause);
-  return (text.split('\n')[0] ?? text)
-    .replace(/^Input (buffer|file) (has )?/i, '')
-    .replace(/\.$/, '');
-}
-
-function decodeError(name: string, cause: unknown): LtrpError {
-  return new LtrpError(
-    'ERR_LTRP_IMAGE_DECODE',
-    `The image ${name} cannot be decoded: ${reason(cause)}; it may be damaged, cut off or not an image.`,
-    { cause },
-  );
-}
-
-function checkSourceSize(name: string, width: number, height: number): void {
-  const says = `The image ${name} is ${width} x ${height} pixels`;
-  if (width * height > maximumPixels) {
-    throw new LtrpError(
-      'ERR_LTRP_IMAGE_SIZE',
-      `${says}, but at most ${maximumPixels} pixels are decoded.`,
-    );
-  }
-  if (Math.min(width, height) < minimumSide) {
-    throw new LtrpError(
-      'ERR_LTRP_IMAGE_SIZE',
-      `${says}, but both sides must have at least ${minimumSide}.`,
-    );
-  }
-  if (Math.max(width, height) > maximumAspect * Math.min(width, height)) {
-    throw new LtrpError(
-      'ERR_LTRP_IMAGE_SIZE',
-      `${says}, but its longer side may be at most ${maximumAspect} times the shorter.`,
-    );
-  }
-}
 
 /** Where the centre of `outer` begins for a window of `inner` pixels (half a pixel rounds to even, as in torchvision). */
 function centre(outer: number, inner: number): number {
@@ -184,15 +79,12 @@ function coverSize(
 }
 
 /**
- * Decodes one picture to 8-bit sRGB and fits it to `size`, which may depend on its own (without `size`: as it is).
+ * Decodes one picture (see {@link decode}) and fits it to `size`, which may depend on its own (without `size`: as it is).
  *
- * The EXIF rotation is applied; transparency is laid on white; CMYK, grey, palette, Lab and 16-bit pictures become 8-bit
- * RGB; RGB values are taken as stored (see `openUpright`); of an animation the first frame is taken. Resampling is
- * bicubic (a = -0.5) with antialiasing: libvips's `cubic` kernel, without JPEG's shrink-on-load, which uses a different
- * filter. Against Pillow's bicubic on the three golden pictures the mean difference is 0.19 to 0.24 levels of 255.
+ * Resampling is bicubic (a = -0.5) with antialiasing: libvips's `cubic` kernel, without JPEG's shrink-on-load, which uses a
+ * different filter. Against Pillow's bicubic on the three golden pictures the mean difference is 0.19 to 0.24 levels of 255.
  *
- * @throws {LtrpError} `ERR_LTRP_IMAGE_NOT_FOUND`, `ERR_LTRP_IMAGE_DECODE`, `ERR_LTRP_IMAGE_SIZE`; each names the source.
- *   `ERR_LTRP_SHARP_LOAD`.
+ * @throws {LtrpError} as {@link decode}.
  */
 export async function decodePicture(
   source: string | Uint8Array,
@@ -203,79 +95,51 @@ export async function decodePicture(
     signal?: AbortSignal | undefined;
   } = {},
 ): Promise<DecodedPicture> {
-  const { fit = 'crop', signal } = options;
-  const name = options.name ?? sourceName(source);
-  const bytes = await readBytes(source, name, signal);
-  if (bytes.byteLength === 0) {
-    throw new LtrpError('ERR_LTRP_IMAGE_DECODE', `The image ${name} is empty (0 bytes).`);
-  }
-  const sharp = await loadSharp();
-  let original: { height: number; width: number };
-  let pipeline: Sharp;
-  try {
-    // The size is checked below, before anything is decoded.
-    const { autoOrient, space } = await sharp(bytes, { limitInputPixels: false }).metadata();
-    original = { height: autoOrient.height, width: autoOrient.width };
-    pipeline = openUpright(sharp, bytes, space);
-  } catch (cause) {
-    throw decodeError(name, cause);
-  }
-  signal?.throwIfAborted();
-  if (options.size === undefined || fit !== 'none') {
-    checkSourceSize(name, original.width, original.height);
-  }
-  const size = typeof options.size === 'function' ? options.size(original) : options.size;
-  if (size !== undefined && fit === 'none') {
-    if (original.height !== size[0] || original.width !== size[1]) {
-      throw new LtrpError(
-        'ERR_LTRP_IMAGE_SIZE',
-        `The image ${name} is ${original.width} x ${original.height} pixels, but with fit 'none' it must be ` +
-          `${size[1]} x ${size[0]}; use fit 'crop' or 'stretch' to resize it.`,
-      );
-    }
-  } else if (size !== undefined) {
-    const target = { height: size[0], width: size[1] };
-    const resized = fit === 'crop' ? coverSize(original, target) : target;
-    pipeline.resize({ ...resized, fit: 'fill', kernel: 'cubic', fastShrinkOnLoad: false });
-    if (fit === 'crop') {
-      pipeline.extract({
-        left: centre(resized.width, target.width),
-        top: centre(resized.height, target.height),
-        ...target,
-      });
-    }
-  }
-  try {
-    const { data, info } = await pipeline.raw().toBuffer({ resolveWithObject: true });
-    if (info.channels !== 3) throw new Error(`${info.channels} channels instead of 3`);
-    return { pixels: data, height: info.height, width: info.width, original };
-  } catch (cause) {
-    throw decodeError(name, cause);
-  }
+  const { fit = 'crop', name = sourceName(source), signal } = options;
+  return decode(source, {
+    name,
+    signal,
+    scaling: (original) => {
+      const { width, height } = original;
+      if (options.size === undefined || fit !== 'none') checkSourceSize(name, width, height);
+      if (options.size === undefined) return {};
+      const size = typeof options.size === 'function' ? options.size(original) : options.size;
+      const target = { height: size[0], width: size[1] };
+      if (fit === 'stretch') return { exact: target };
+      if (fit === 'none') {
+        if (height === target.height && width === target.width) return {};
+        throw new LtrpError(
+          'ERR_LTRP_IMAGE_SIZE',
+          `The image ${name} is ${width} x ${height} pixels, but with fit 'none' it must be ` +
+            `${target.width} x ${target.height}; use fit 'crop' or 'stretch' to resize it.`,
+        );
+      }
+      const covering = coverSize(original, target);
+      const left = centre(covering.width, target.width);
+      const top = centre(covering.height, target.height);
+      return { exact: { ...covering, cut: { left, top, ...target } } };
+    },
+  });
 }
 
 export function checkSize(size: unknown): readonly [height: number, width: number] {
-  const sides: readonly unknown[] = Array.isArray(size) ? size : [size, size];
-  if (
-    sides.length !== 2 ||
-    !sides.every((side) => Number.isSafeInteger(side) && (side as number) > 0)
-  ) {
-    throw invalid('size must be a positive integer or [height, width] of two positive integers.');
+  const sides = typeof size === 'number' ? [size, size] : readList('size', size, 2);
+  if (!sides?.every((side) => Number.isSafeInteger(side) && (side as number) > 0)) {
+    throw invalid(
+      `size must be a positive integer or [height, width] of two positive integers; got ${described(size)}.`,
+    );
   }
   return sides as [number, number];
 }
 
-function checkChannels(name: string, values: unknown, positive: boolean): readonly number[] {
-  const good =
-    (Array.isArray(values) || ArrayBuffer.isView(values)) &&
-    (values as number[]).length === 3 &&
-    Array.from(values as number[]).every(
-      (value) => Number.isFinite(value) && (!positive || value > 0),
+function readChannels(name: string, values: unknown, positive: boolean): number[] {
+  const channels = readList(name, values, 3);
+  if (!channels?.every((value) => Number.isFinite(value) && (!positive || (value as number) > 0))) {
+    throw invalid(
+      `${name} must be three ${positive ? 'positive ' : ''}numbers: red, green, blue; got ${described(values)}.`,
     );
-  if (!good) {
-    throw invalid(`${name} must be three ${positive ? 'positive ' : ''}numbers: red, green, blue.`);
   }
-  return Array.from(values as number[]);
+  return channels as number[];
 }
 
 /** Runs `work` for 0 … count - 1, at most `limit` at a time; the first failure stops new ones and is thrown. */
@@ -305,37 +169,41 @@ export function checkNormalization({
   mean = imageNetMean,
   std = imageNetStd,
 }: Pick<ReadImagesOptions, 'mean' | 'std'>): { mean: readonly number[]; std: readonly number[] } {
-  return { mean: checkChannels('mean', mean, false), std: checkChannels('std', std, true) };
-}
-
-/** RGB bytes of pictures of one size, [n, height, width, 3], to a batch: (x / 255 - mean) / std, in the core. */
-export async function normalizePictures(
-  pixels: Uint8Array,
-  [images, height, width]: readonly [images: number, height: number, width: number],
-  { mean, std }: { mean: readonly number[]; std: readonly number[] },
-  signal: AbortSignal | undefined,
-): Promise<ImageBatch> {
-  const data = await callCore({ signal }, { pixels }, (core, job, given) =>
-    core.normalizeImages(job, given.pixels, [images, height, width], mean, std),
+  const means = readChannels('mean', mean, false);
+  const deviations = readChannels('std', std, true);
+  // The darkest and the brightest value that there can be, in float32 as the core has them.
+  const fits = means.every((value, channel) =>
+    [0, 1].every((pixel) =>
+      Number.isFinite(
+        Math.fround(Math.fround(pixel - value) / Math.fround(deviations[channel] as number)),
+      ),
+    ),
   );
-  return { data, shape: [images, 3, height, width] };
+  if (!fits) {
+    throw invalid(
+      `mean and std must leave normalised pixels that are finite in float32; got ${described(means)} and ${described(deviations)}.`,
+    );
+  }
+  return { mean: means, std: deviations };
 }
 
 /**
  * Reads pictures into one normalised batch.
  *
- * Sources are paths, `file:` URLs or the bytes of image files (JPEG, PNG, WebP, AVIF, TIFF, GIF, SVG). The EXIF rotation is applied,
- * transparency is laid on white, every colour space becomes 8-bit RGB (colour profiles are used for CMYK and ignored
- * otherwise, as Pillow does), and of an animation the first frame is taken.
+ * Sources are paths, `file:` URLs or the bytes of image files (JPEG, PNG, WebP, AVIF, TIFF, GIF, SVG), which are read at the
+ * call. The EXIF rotation is applied, transparency is laid on white, every colour space becomes 8-bit RGB (colour profiles are used for CMYK and ignored
+ * otherwise, as Pillow does), and the first frame of an animation is taken.
  * Resampling is antialiased bicubic, within a mean of 0.25 levels of 255 of Pillow's on the golden pictures. Values are
- * (x / 255 - mean) / std. A few pictures are decoded at a time, on libuv's pool; normalisation runs in the core.
+ * (x / 255 - mean) / std. A few pictures are decoded at a time, off the JavaScript thread; normalisation runs in the core.
  *
  * A source is refused when it has fewer than {@link minimumSide} pixels on a side, a longer side of more than
- * {@link maximumAspect} times the shorter, or more than {@link maximumPixels} pixels. (With fit `'none'` only its size counts.)
+ * {@link maximumAspect} times the shorter, or more than {@link maximumPixels} pixels (with fit `'none'` only its size counts); when
+ * its samples are neither of 8 nor of 16 bits; or when decoding it needs more memory than the environment variable
+ * `LTRP_DECODE_MEMORY` allows (such as `4GB`; 1 GB without it), which also bounds what decodes take together.
  *
  * @returns [n, 3, height, width] float32 in the order of the sources.
  * @throws {LtrpError} `ERR_LTRP_IMAGE_NOT_FOUND`, `ERR_LTRP_IMAGE_DECODE` or `ERR_LTRP_IMAGE_SIZE`, naming the source;
- *   `ERR_LTRP_SHARP_LOAD`; `ERR_LTRP_INVALID_ARGUMENT`.
+ *   `ERR_LTRP_OUT_OF_MEMORY`; `ERR_LTRP_SHARP_LOAD`; `ERR_LTRP_INVALID_ARGUMENT`.
  */
 export async function readImages(
   sources: readonly PictureSource[],
@@ -347,34 +215,40 @@ export async function readImages(
   const size = checkSize(checked.size);
   const normalization = checkNormalization(checked);
   checkChoice('fit', fit, ['crop', 'stretch', 'none']);
-  if (!Array.isArray(sources) || sources.length === 0) {
-    throw invalid('sources must be an array of at least one path, file: URL or Uint8Array.');
-  }
-  const pictures = Array.from(sources as readonly unknown[], (source, index) =>
-    pathOrBytes(source, `sources[${index}]`),
+  const list = reading('sources', () =>
+    Array.isArray(sources) ? Array.from(sources as readonly unknown[]) : [],
   );
+  if (list.length === 0) {
+    throw invalid(
+      `sources must be an array of at least one path, file: URL or Uint8Array; got ${described(sources)}.`,
+    );
+  }
+  const pictures = list.map((source, index) => {
+    const which = `sources[${index}]`;
+    return reading(which, () => pathOrBytes(source, which));
+  });
   const [height, width] = size;
   const imageBytes = height * width * 3;
   let pixels: Uint8Array;
   try {
-    pixels = new Uint8Array(sources.length * imageBytes);
+    pixels = new Uint8Array(pictures.length * imageBytes);
   } catch (cause) {
     throw new LtrpError(
       'ERR_LTRP_OUT_OF_MEMORY',
-      `A batch of ${sources.length} images of ${width} x ${height} pixels does not fit in memory; read fewer at a time.`,
+      `A batch of ${pictures.length} images of ${width} x ${height} pixels does not fit in memory; read fewer at a time.`,
       { cause },
     );
   }
   // Before LibTorch, which takes longer to open: they take turns, see in-turn.ts.
   void loadSharp().catch(() => undefined);
-  // LibTorch opens while the first pictures are decoded; what is wrong with it is said first, and ends the decoding.
+  // LibTorch opens while the first pictures are decoded; if it fails, its error comes first and ends the decoding.
   const core = loadCore();
   let coreFailed = false;
   core.catch(() => {
     coreFailed = true;
   });
   const limit = Math.min(8, availableParallelism() + 1);
-  await forEachBounded(sources.length, limit, async (index) => {
+  await forEachBounded(pictures.length, limit, async (index) => {
     signal?.throwIfAborted();
     if (coreFailed) await core;
     const source = pictures[index] as string | Uint8Array;
@@ -391,7 +265,17 @@ export async function readImages(
     await core;
     throw error;
   });
-  await core; // where it is not there yet, the pixels would be copied
-  signal?.throwIfAborted();
-  return normalizePictures(pixels, [sources.length, height, width], normalization, signal);
+  await core;
+  const batch: PixelBatch = { data: pixels, shape: [pictures.length, height, width, 3] };
+  return normalizePixels(batch, normalization, signal);
+}
+
+/** Bytes to a batch as models see it, in the core: (x / 255 - mean) / std. */
+export async function normalizePixels(
+  batch: PixelBatch,
+  { mean, std }: NativeNormalization,
+  signal: AbortSignal | undefined,
+): Promise<ImageBatch> {
+  const core = await loadCore();
+  return runJob(core, { signal }, (job) => core.normalizeImages(job, batch, { mean, std }));
 }

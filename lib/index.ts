@@ -22,19 +22,30 @@ export {
 } from './images.js';
 export { rankAgreement, type RankAgreement } from './agreement.js';
 export {
+  asymmetricLoss,
+  meanAveragePrecision,
+  type AsymmetricLossOptions,
+  type MeanAveragePrecision,
+} from './multi-label.js';
+export {
   convertCheckpoint,
   type Conversion,
   type ConversionFormat,
   type ConvertOptions,
-  type MaeFileConfig,
   type MaePart,
   type ModelKind,
-  type RankerFileConfig,
 } from './convert.js';
+export type {
+  NativeClassifierConfig as ClassifierFileConfig,
+  NativeFileConfig as ModelFileConfig,
+  NativeMaeConfig as MaeFileConfig,
+  NativeRankerConfig as RankerFileConfig,
+} from './native/binding.js';
 export { rankingLoss, type LossAndGradient, type RankingLossOptions } from './losses.js';
 export { MaskedAutoencoder } from './masked-autoencoder.js';
 export { embeddedModels } from './models.js';
 export { PatchRanker, type RankOptions } from './patch-ranker.js';
+export { pruneOnnx, type PrunedOnnx, type PruneOptions } from './prune-onnx.js';
 export { patchBoxes, type Box, type PatchGrid } from './patch-grid.js';
 export { selectPatches, type Selection, type SelectPatchesOptions } from './selection.js';
 export {
@@ -51,9 +62,11 @@ export {
   type Evaluation,
   type PretrainOptions,
   type RankerTrainingOptions,
+  type ResumeOptions,
   type StepResult,
   type StoredType,
   type TrainerOptions,
+  type TrainingChanges,
   type TrainingPicture,
 } from './trainer.js';
 export type {
@@ -80,8 +93,25 @@ export type {
   ScoreMap,
   ScoreMapOptions,
   ScoreOptions,
+  TeacherLoadOptions,
   TransformerConfig,
 } from './types.js';
+
+export {
+  selectors,
+  type Selector,
+  type SelectorName,
+  type SelectorOptions,
+  type SelectorScores,
+} from './selectors.js';
+export {
+  VisionTransformer,
+  type Classification,
+  type ClassifierConfig,
+  type ClassifyOptions,
+  type EmbedOptions,
+  type Embedding,
+} from './vision-transformer.js';
 
 /** Version of this package. */
 export const version: string = packageVersion();

@@ -1,22 +1,12 @@
 import { callCore } from './native/call.js';
 import type { JobOptions, LossName } from './types.js';
-import {
-  checkChoice,
-  checkFloats,
-  checkInteger,
-  checkOptions,
-  checkPresent,
-  checkShape,
-  invalid,
-  jobKeys,
-  type OptionKeys,
-} from './validation.js';
+import { checkOptions, jobKeys, readShort, type OptionKeys } from './validation.js';
 
 /** Options of {@link rankingLoss}. */
 export interface RankingLossOptions extends JobOptions {
   /**
    * A number of items, at least 1. `'listMle'`: drawn from each list without replacement, default all of them. `'focusedRank'`:
-   * those in focus, required.
+   * those in focus, required. Above the items of a list: all of them.
    */
   k?: number | undefined;
   /** `[lists * items]`: `'listMle'` with `k` takes the k items with the smallest noise. Default: drawn from `seed`. */
@@ -29,9 +19,9 @@ const lossKeys: OptionKeys<RankingLossOptions> = { ...jobKeys, k: true, noise: t
 
 /** A loss and its derivative. */
 export interface LossAndGradient {
-  /** Mean over the lists. */
+  /** Mean over the lists or images. */
   loss: number;
-  /** `[lists * items]`: derivative of `loss` by `predicted`. */
+  /** As long as the predictions: the derivative of `loss` by them. */
   gradient: Float32Array;
 }
 
@@ -47,10 +37,12 @@ export interface LossAndGradient {
  * - `'focusedRank'`: listMle on the k highest y plus rankNet between those and the rest.
  *
  * The choice and the settings follow section 3.2 of arXiv 2404.00680, which uses listMle with k = 20.
+ * All take memory in proportion to the items; the two over pairs take time with their square.
  *
  * @param predicted - [lists, items].
  * @param target - [lists, items].
- * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for wrong sizes, names and `k`.
+ * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for wrong sizes, names and `k`, for values that are not finite, and when the loss
+ *   or its gradient is not.
  */
 export async function rankingLoss(
   name: LossName,
@@ -60,26 +52,9 @@ export async function rankingLoss(
   options?: RankingLossOptions,
 ): Promise<LossAndGradient> {
   const checked = checkOptions(options, lossKeys);
-  checkPresent('name', name);
-  checkPresent('predicted', predicted);
-  checkPresent('target', target);
-  checkChoice('name', name, ['pointWise', 'listNet', 'listMle', 'rankNet', 'focusedRank']);
-  checkShape('shape', shape, 2);
-  const [lists, items] = shape;
-  checkFloats('predicted', predicted, lists * items);
-  checkFloats('target', target, lists * items);
-  const { k, noise, seed } = checked;
-  checkInteger('k', k, 1);
-  checkInteger('seed', seed, 0);
-  checkFloats('noise', noise, lists * items);
-  if (name === 'focusedRank' && k === undefined) {
-    throw invalid("'focusedRank' needs k, the number of items in focus.");
-  }
-  return callCore(checked, { predicted, target, noise }, (core, job, given) =>
-    core.rankingLoss(job, name, given.predicted, given.target, [lists, items], {
-      k,
-      noise: given.noise,
-      seed,
-    }),
+  const sizes = readShort('shape', shape) as typeof shape;
+  const { noise } = checked;
+  return callCore(checked, { predicted, target, noise }, (core, job, { noise, ...given }) =>
+    core.rankingLoss(job, name, given.predicted, given.target, sizes, { ...checked, noise }),
   );
 }

@@ -1,20 +1,10 @@
-import { asyncDispose } from './async-dispose.js';
-import { frozen, loadKeys, nativeLoadOptions, resolveModel } from './models.js';
-import type {
-  CoreBinding,
-  NativeImages,
-  NativeMae,
-  NativeMasking,
-  NativeScoreOptions,
-} from './native/binding.js';
+import { frozen, loadModel, publicConfig, teacherLoadKeys } from './models.js';
+import type { CoreBinding, NativeMae } from './native/binding.js';
 import { runJob } from './native/job.js';
-import { loadCore } from './native/loader.js';
 import type {
   Encoding,
   ImageBatch,
-  LoadOptions,
   MaeConfig,
-  MaskingOptions,
   PatchScores,
   PixelBatch,
   Precision,
@@ -23,20 +13,9 @@ import type {
   ScoreMap,
   ScoreMapOptions,
   ScoreOptions,
+  TeacherLoadOptions,
 } from './types.js';
-import {
-  checkChoice,
-  checkFloats,
-  checkIndices,
-  checkInteger,
-  checkBatch,
-  checkOptions,
-  checkShare,
-  imageGeometry,
-  invalid,
-  jobKeys,
-  type OptionKeys,
-} from './validation.js';
+import { checkOptions, invalid, jobKeys, readImageBatch, type OptionKeys } from './validation.js';
 
 const reconstructKeys: OptionKeys<ReconstructOptions> = {
   ...jobKeys,
@@ -65,6 +44,9 @@ const scoreKeys: OptionKeys<ScoreOptions> = {
   tolerance: true,
 };
 
+/** A token that only this file can pass to the constructor. */
+const made = Symbol('made');
+
 /**
  * A masked autoencoder (He et al., CVPR 2022): the teacher, whose reconstruction tells what a patch is worth.
  *
@@ -83,95 +65,78 @@ const scoreKeys: OptionKeys<ScoreOptions> = {
 export class MaskedAutoencoder {
   /** Geometry and input normalisation, as the checkpoint has them. */
   readonly config: Readonly<MaeConfig>;
-  /** What scores are computed in: the precision asked for, or what the processor has instead. */
+  /** Precision of scores: the one asked for, or the processor's substitute. */
   readonly precision: Precision;
+  /**
+   * Sentences on how the checkpoint was read where it left something open: assumed defaults, parts left out, which
+   * of several models it is. Empty for models of this project.
+   */
+  readonly notes: readonly string[];
   readonly #core: CoreBinding;
   readonly #native: NativeMae;
 
-  private constructor(core: CoreBinding, native: NativeMae) {
+  private constructor(key: typeof made, core: CoreBinding, native: NativeMae) {
+    if ((key as unknown) !== made)
+      throw invalid('MaskedAutoencoder has no public constructor; use MaskedAutoencoder.load.');
     this.#core = core;
     this.#native = native;
     this.precision = native.precision;
-    const {
-      imageHeight,
-      imageWidth,
-      patchSize,
-      encoder,
-      decoder,
-      layerNormEps,
-      normalizedTarget,
-      mean,
-      std,
-    } = native.config;
+    this.notes = frozen(native.notes);
+    const { decoder } = native.config;
+    // For the compiler: the core has refused such a file.
     if (decoder === null)
       throw invalid('The checkpoint has an encoder only; a teacher needs the decoder.');
-    this.config = frozen({
-      imageSize: imageHeight,
-      imageHeight,
-      imageWidth,
-      patchSize,
-      grid: [imageHeight / patchSize, imageWidth / patchSize] as const,
-      encoder,
-      decoder,
-      layerNormEps,
-      normalizedTarget,
-      mean,
-      std,
-    });
+    this.config = publicConfig({ ...native.config, decoder });
   }
 
   /**
-   * Loads a teacher: `'tiny'` (embedded), a `.safetensors` or `.pth` file, or a Hugging Face folder. Names of the official
-   * MAE files, of LTRP's, and of Hugging Face's ViTMAE (hub files and transformers 5) are understood.
+   * Loads a teacher: `'tiny'` (embedded), a safetensors file or one of torch.save, one shard or the index of several, or a
+   * folder with any of these (Hugging Face's, a training run's). Names of the official MAE files, of LTRP's, and of Hugging
+   * Face's ViTMAE (hub files and transformers 5) are understood, below whatever keys and prefixes wrappers add (DDP,
+   * torch.compile, Lightning, DeepSpeed, FSDP, EMA). Nothing in a file is executed.
    *
    * @throws {LtrpError} `ERR_LTRP_FILE_NOT_FOUND`, `ERR_LTRP_CHECKPOINT_FORMAT` (not a valid file),
    *   `ERR_LTRP_CHECKPOINT_CONTENT` (a tensor is missing, unexpected or misshapen; there is no decoder),
-   *   `ERR_LTRP_UNSUPPORTED` (device or precision), or what finding LibTorch reports.
+   *   `ERR_LTRP_UNSUPPORTED` (device, precision or architecture), `ERR_LTRP_OUT_OF_MEMORY`, or an error of finding LibTorch.
    */
-  static async load(source: string, options?: LoadOptions): Promise<MaskedAutoencoder> {
-    const checked = checkOptions(options, loadKeys);
-    checked.signal?.throwIfAborted();
-    const nativeOptions = nativeLoadOptions(checked);
-    const path = resolveModel(source, 'mae');
-    const core = await loadCore(
-      checked.libtorch === undefined ? {} : { libtorch: checked.libtorch },
-    );
-    const native = await runJob(core, { signal: checked.signal }, (job) =>
-      core.loadMae(job, path, nativeOptions),
-    );
-    return new MaskedAutoencoder(core, native);
+  static async load(source: string, options?: TeacherLoadOptions): Promise<MaskedAutoencoder> {
+    const { core, native } = await loadModel('mae', source, options, teacherLoadKeys);
+    return new MaskedAutoencoder(made, core, native);
   }
 
   /**
    * Scores the visible patches of one random (or given) mask: how much the reconstruction of the masked patches changes
-   * when a visible patch is taken away. This is the pseudo-score of "Learning to Rank Patches for Unbiased Image
+   * when a visible patch is removed. This is the pseudo-score of "Learning to Rank Patches for Unbiased Image
    * Redundancy Reduction" (CVPR 2024, arXiv 2404.00680): mean |anchor − prediction without i| over the masked patches and
    * their values, in normalised pixels; larger is denser. `'psnr'` and `'ssim'` compare whole reconstructions and are
-   * rescaled to 1 − (x − min) / (max − min) over the whole batch, so those two depend on what else is in it.
+   * rescaled to 1 − (x − min) / (max − min) over the whole batch (to 0 where all are equal), so those two depend on
+   * the other images.
+   *
+   * With the same `visible` patches an image's scores have the same bits in any batch, at any place in it, with any
+   * `memoryBudget` and number of threads; `'psnr'` and `'ssim'` with any of these but the batch.
    *
    * One mask says little; {@link scoreMap} averages over many. Progress counts variants (n · V).
    *
    * @param images - [n, 3, H, W], any grid of the model's patch size.
    * @returns `scores` and `visible`, both [n, V].
-   * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` (shapes, ranges, pixels that are not finite), `ERR_LTRP_DISPOSED`,
-   *   `ERR_LTRP_OUT_OF_MEMORY`.
+   * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` (shapes, ranges, pixels that are not finite), `ERR_LTRP_NOT_FINITE` (a score
+   *   that is not), `ERR_LTRP_DISPOSED`, `ERR_LTRP_OUT_OF_MEMORY`.
    */
   async scorePatches(
     images: ImageBatch | PixelBatch,
     options?: ScoreOptions,
   ): Promise<PatchScores> {
     const checked = checkOptions(options, scoreKeys);
-    const input = this.#input(images);
-    const native = { ...this.#masking(images, checked), ...scoring(checked) };
-    return runJob(this.#core, checked, (job) => this.#native.scorePatches(job, input, native));
+    const given = readImageBatch(images);
+    return runJob(this.#core, checked, (job) => this.#native.scorePatches(job, given, checked));
   }
 
   /**
-   * Scores every patch: as many random masks as it takes for each patch to be visible in at least `rounds` of them, and
-   * the mean and its standard error over those. The masks depend on the seed and the image's place in the batch.
+   * Scores every patch: the mean over random masks, with its standard error. Every patch is visible in at least `rounds`
+   * masks. They depend on the seed and the image's place in the batch.
    *
-   * Progress counts variants. `'psnr'` and `'ssim'` are rescaled within one image's round of masks, so a map does not
-   * depend on what else is in the batch.
+   * Progress counts variants. `'psnr'` and `'ssim'` are rescaled within one image's round of masks, so a map at the same
+   * place has the same bits in any batch, with any `memoryBudget` and number of threads.
    *
    * @param images - [n, 3, H, W], any grid of the model's patch size.
    * @returns `mean` and `standardError`, both [n, rows, columns].
@@ -179,12 +144,8 @@ export class MaskedAutoencoder {
    */
   async scoreMap(images: ImageBatch | PixelBatch, options?: ScoreMapOptions): Promise<ScoreMap> {
     const checked = checkOptions(options, scoreMapKeys);
-    const input = this.#input(images);
-    const { maskRatio, seed, rounds } = checked;
-    checkInteger('rounds', rounds, 1, 1_000_000);
-    checkMaskRatioAndSeed(checked);
-    const native = { maskRatio, seed, rounds, ...scoring(checked) };
-    return runJob(this.#core, checked, (job) => this.#native.scoreMap(job, input, native));
+    const given = readImageBatch(images);
+    return runJob(this.#core, checked, (job) => this.#native.scoreMap(job, given, checked));
   }
 
   /**
@@ -200,9 +161,8 @@ export class MaskedAutoencoder {
     options?: ReconstructOptions,
   ): Promise<Reconstruction> {
     const checked = checkOptions(options, reconstructKeys);
-    const input = this.#input(images);
-    const native = this.#masking(images, checked);
-    return runJob(this.#core, checked, (job) => this.#native.reconstruct(job, input, native));
+    const given = readImageBatch(images);
+    return runJob(this.#core, checked, (job) => this.#native.reconstruct(job, given, checked));
   }
 
   /**
@@ -214,9 +174,8 @@ export class MaskedAutoencoder {
    */
   async encode(images: ImageBatch | PixelBatch, options?: ReconstructOptions): Promise<Encoding> {
     const checked = checkOptions(options, reconstructKeys);
-    const input = this.#input(images);
-    const native = this.#masking(images, checked);
-    return runJob(this.#core, checked, (job) => this.#native.encode(job, input, native));
+    const given = readImageBatch(images);
+    return runJob(this.#core, checked, (job) => this.#native.encode(job, given, checked));
   }
 
   /** Frees the weights once running calls are done; later calls reject with `ERR_LTRP_DISPOSED`. Calling it again does nothing. */
@@ -225,44 +184,8 @@ export class MaskedAutoencoder {
   }
 
   /** As {@link dispose}, for `await using`. */
-  [asyncDispose](): Promise<void> {
+  [Symbol.asyncDispose](): Promise<void> {
     this.dispose();
     return Promise.resolve();
   }
-
-  #input(images: ImageBatch | PixelBatch): NativeImages {
-    checkBatch(images, this.config.patchSize);
-    return { data: images.data, shape: images.shape } as NativeImages;
-  }
-
-  #masking(images: ImageBatch | PixelBatch, options: MaskingOptions): NativeMasking {
-    const { maskRatio, seed, noise, visible } = options;
-    const { count, height, width } = imageGeometry(images);
-    const patches = (height / this.config.patchSize) * (width / this.config.patchSize);
-    checkMaskRatioAndSeed(options);
-    checkFloats('noise', noise, count * patches);
-    checkIndices('visible', visible);
-    if (visible !== undefined && (visible.length === 0 || visible.length % count !== 0)) {
-      throw invalid(
-        `visible must hold the same number of ids for each of the ${count} images, but it has ${visible.length} values.`,
-      );
-    }
-    return { maskRatio, seed, noise, visible };
-  }
-}
-
-function checkMaskRatioAndSeed({ maskRatio, seed }: { maskRatio?: unknown; seed?: unknown }): void {
-  checkShare('maskRatio', maskRatio, '(0, 1)');
-  checkInteger('seed', seed, 0);
-}
-
-function scoring(
-  options: ScoreOptions | ScoreMapOptions,
-): Omit<NativeScoreOptions, keyof NativeMasking> {
-  const { drop, metric, memoryBudget, tolerance } = options;
-  checkChoice('drop', drop, ['decoder', 'encoder', 'both']);
-  checkChoice('metric', metric, ['l1', 'l2', 'psnr', 'ssim']);
-  checkInteger('memoryBudget', memoryBudget, 1);
-  checkShare('tolerance', tolerance, '[0, 1)');
-  return { drop, metric, memoryBudget, tolerance };
 }

@@ -1,25 +1,37 @@
-/** Where models come from: the embedded ones by name, all others by path. */
+/** Loading models: the embedded ones by name, all others by path. */
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { cut } from './described.js';
 import { LtrpError } from './errors.js';
-import type { NativeLoadOptions } from './native/binding.js';
+import type { CoreBinding, ModelKind, NativeModelConfig, NativeModels } from './native/binding.js';
+import { runJob } from './native/job.js';
+import { loadCore } from './native/loader.js';
 import { packageRoot } from './native/paths.js';
-import { precisions, type Device, type LoadOptions } from './types.js';
-import { checkChoice, checkSource, type OptionKeys } from './validation.js';
+import type { LoadOptions, ModelConfig, TeacherLoadOptions } from './types.js';
+import { checkOptions, checkSource, type OptionKeys } from './validation.js';
 
-/** What a model is for. */
-export type ModelKind = 'mae' | 'ranker';
+export type { ModelKind };
 
 /** Keys of {@link LoadOptions}. */
 export const loadKeys: OptionKeys<LoadOptions> = {
   device: true,
   precision: true,
   libtorch: true,
+  weights: true,
   signal: true,
+};
+
+/** Keys of {@link TeacherLoadOptions}. */
+export const teacherLoadKeys: OptionKeys<TeacherLoadOptions> = {
+  ...loadKeys,
+  normalizedTarget: true,
 };
 
 /** Names that `load` takes instead of a path. */
 export const embeddedModels: readonly string[] = ['tiny'];
+
+/** What there is of each of them. */
+const embeddedKinds: readonly ModelKind[] = ['mae', 'ranker'];
 
 /**
  * The file or folder behind `source`: an embedded model's name, or a path.
@@ -28,7 +40,7 @@ export const embeddedModels: readonly string[] = ['tiny'];
  */
 export function resolveModel(source: string, kind: ModelKind, name = 'source'): string {
   checkSource(name, source);
-  const embedded = embeddedModels.includes(source);
+  const embedded = embeddedModels.includes(source) && embeddedKinds.includes(kind);
   const path = embedded
     ? join(packageRoot(), 'models', `${source}-${kind}.safetensors`)
     : resolve(source);
@@ -37,26 +49,54 @@ export function resolveModel(source: string, kind: ModelKind, name = 'source'): 
       'ERR_LTRP_FILE_NOT_FOUND',
       embedded
         ? `The embedded model '${source}' is missing: there is no file ${path}; install the package again.`
-        : `There is no model ${path}; give a .safetensors or .pth file, a Hugging Face folder, or ` +
-            `${embeddedModels.map((name) => `'${name}'`).join(', ')}.`,
+        : `There is no model ${cut(path)}; ${advice(source, kind)}`,
     );
   }
   return path;
 }
 
-/** Checks the word for a device; whether it can be used is for the core to say. */
-export function deviceWord(device: Device = 'auto'): Device {
-  if (typeof device !== 'string' || !/^(auto|cpu|cuda(:\d+)?)$/.test(device)) {
-    checkChoice('device', device, ['auto', 'cpu', 'cuda', 'cuda:N']);
+/** Advice for a missing model. */
+function advice(source: string, kind: ModelKind): string {
+  if (/^(https?|s3|gs|hf):\/\//i.test(source)) {
+    return 'this is an address, and models are not downloaded: fetch the file and give its path.';
   }
-  return device;
+  if (/^[\w-][\w.-]*\/[\w.-]*\w$/.test(source) && !/\.\w+$/.test(source)) {
+    const folder = source.slice(source.indexOf('/') + 1);
+    return (
+      'this looks like the name of a model on the Hugging Face hub, and models are not downloaded: fetch it with ' +
+      `hf download ${source} --local-dir ${folder} (of the Python package huggingface_hub) and give that folder.`
+    );
+  }
+  if (!embeddedKinds.includes(kind))
+    return 'give a .safetensors or .pth file, or a folder with one (Hugging Face, a training run).';
+  const names = embeddedModels.map((name) => `'${name}'`).join(', ');
+  return `give a .safetensors or .pth file, a folder with one (Hugging Face, a training run), or ${names}.`;
 }
 
-/** Checks the words for a device and a precision. */
-export function nativeLoadOptions(options: LoadOptions): NativeLoadOptions {
-  const { precision = 'float32' } = options;
-  checkChoice('precision', precision, precisions);
-  return { device: deviceWord(options.device), precision };
+/** The core and a model of that kind in it. `keys`: those of the options. */
+export async function loadModel<Kind extends ModelKind>(
+  kind: Kind,
+  source: string,
+  options: TeacherLoadOptions | undefined,
+  keys: OptionKeys<LoadOptions> | OptionKeys<TeacherLoadOptions> = loadKeys,
+): Promise<{ core: CoreBinding; native: NativeModels[Kind] }> {
+  const checked = checkOptions<TeacherLoadOptions>(options, keys as typeof teacherLoadKeys);
+  const { device, precision, weights, normalizedTarget, libtorch, signal } = checked;
+  signal?.throwIfAborted();
+  const path = resolveModel(source, kind);
+  const core = await loadCore({ libtorch });
+  const known = { device, precision, weights, normalizedTarget };
+  const native = await runJob(core, { signal }, (job) => core.loadModel(job, kind, path, known));
+  return { core, native };
+}
+
+/** A model's public configuration: that of its file, with the sizes that follow from it. */
+export function publicConfig<Config extends NativeModelConfig>(
+  native: Config,
+): Readonly<Config & ModelConfig> {
+  const { imageHeight, imageWidth, patchSize } = native;
+  const grid = [imageHeight / patchSize, imageWidth / patchSize] as const;
+  return frozen({ imageSize: imageHeight, grid, ...native });
 }
 
 /** `config` and everything in it, unchangeable: what is computed depends on it. */

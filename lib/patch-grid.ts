@@ -1,4 +1,6 @@
 /** How a whole picture of any aspect is cut into patches, and where those patches are in it. */
+import { described } from './described.js';
+import { checkInteger, checkPresent, invalid, readFields } from './validation.js';
 
 /** How many patches a picture is cut into. */
 export interface PatchGrid {
@@ -33,8 +35,35 @@ export function chooseGrid(width: number, height: number, patches: number): Patc
 /** A rectangle in pixels. */
 export type Box = [left: number, top: number, width: number, height: number];
 
-/** The patches' rectangles on a picture of this size, raster order. They tile it: no gap, no overlap. */
-export function patchBoxes({ rows, columns }: PatchGrid, width: number, height: number): Box[] {
+/** A grid of at most `most` patches, read once. */
+export function readGrid(grid: unknown, most: number): PatchGrid {
+  if (typeof grid !== 'object' || grid === null) {
+    throw invalid(`grid must be { rows, columns }; got ${described(grid)}.`);
+  }
+  const { rows, columns } = readFields(grid, ['rows', 'columns'], 'grid');
+  checkInteger('grid.rows', rows ?? null, 1, most);
+  checkInteger('grid.columns', columns ?? null, 1, most);
+  checkInteger('grid.rows * grid.columns', (rows as number) * (columns as number), 1, most);
+  return { rows, columns } as PatchGrid;
+}
+
+/** Rectangles that {@link patchBoxes} makes at most. */
+const mostBoxes = 2 ** 20;
+
+/**
+ * The patches' rectangles on a picture of this size, raster order. They tile it: no gap, no overlap.
+ *
+ * @param grid - at most 1,048,576 patches.
+ * @param width - in pixels, an integer of at least 1.
+ * @param height - in pixels, an integer of at least 1.
+ * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT`.
+ */
+export function patchBoxes(grid: PatchGrid, width: number, height: number): Box[] {
+  const { rows, columns } = readGrid(grid, mostBoxes);
+  for (const [name, side] of Object.entries({ width, height })) {
+    checkPresent(name, side);
+    checkInteger(name, side, 1, 2 ** 31 - 1);
+  }
   const edge = (index: number, count: number, length: number): number =>
     Math.round((index * length) / count);
   const boxes: Box[] = [];

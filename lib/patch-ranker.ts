@@ -1,8 +1,6 @@
-import { asyncDispose } from './async-dispose.js';
-import { frozen, loadKeys, nativeLoadOptions, resolveModel } from './models.js';
-import type { CoreBinding, NativeImages, NativeRanker } from './native/binding.js';
+import { frozen, loadModel, publicConfig } from './models.js';
+import type { CoreBinding, NativeRanker, NativeSelection } from './native/binding.js';
 import { runJob } from './native/job.js';
-import { loadCore } from './native/loader.js';
 import type {
   ImageBatch,
   JobOptions,
@@ -12,14 +10,7 @@ import type {
   Ranking,
   RankerConfig,
 } from './types.js';
-import {
-  checkIndices,
-  checkBatch,
-  checkOptions,
-  invalid,
-  jobKeys,
-  type OptionKeys,
-} from './validation.js';
+import { checkOptions, invalid, jobKeys, readImageBatch, type OptionKeys } from './validation.js';
 
 /** Options of {@link PatchRanker.rank}. */
 export interface RankOptions extends JobOptions {
@@ -31,6 +22,20 @@ export interface RankOptions extends JobOptions {
 }
 
 const rankKeys: OptionKeys<RankOptions> = { ...jobKeys, visible: true };
+
+/** A token that only this file can pass to the constructor. */
+const made = Symbol('made');
+
+/**
+ * {@link PatchRanker.rank} and `selectPatches` in one call of the core, which gets the bytes once. `undefined` if it is not a
+ * ranker of this copy of the package.
+ */
+export let rankAndSelect: (
+  ranker: Pick<PatchRanker, 'rank'>,
+  images: PixelBatch,
+  select: NativeSelection | undefined,
+  signal: AbortSignal,
+) => ReturnType<NativeRanker['rank']> | undefined;
 
 /**
  * The ranking model: a small vision transformer that gives every patch a logit, larger for patches worth more
@@ -51,73 +56,61 @@ const rankKeys: OptionKeys<RankOptions> = { ...jobKeys, visible: true };
 export class PatchRanker {
   /** Geometry and input normalisation, as the checkpoint has them. */
   readonly config: Readonly<RankerConfig>;
-  /** What rankings are computed in: the precision asked for, or what the processor has instead. */
+  /** Precision of rankings: the one asked for, or the processor's substitute. */
   readonly precision: Precision;
+  /**
+   * Sentences on how the checkpoint was read where it left something open: assumed defaults, parts left out, which
+   * of several models it is. Empty for models of this project.
+   */
+  readonly notes: readonly string[];
   readonly #core: CoreBinding;
   readonly #native: NativeRanker;
 
-  private constructor(core: CoreBinding, native: NativeRanker) {
+  static {
+    rankAndSelect = (ranker, images, select, signal) =>
+      #native in ranker
+        ? runJob(ranker.#core, { signal }, (job) => ranker.#native.rank(job, images, { select }))
+        : undefined;
+  }
+
+  private constructor(key: typeof made, core: CoreBinding, native: NativeRanker) {
+    if ((key as unknown) !== made)
+      throw invalid('PatchRanker has no public constructor; use PatchRanker.load.');
     this.#core = core;
     this.#native = native;
     this.precision = native.precision;
-    const { imageHeight, imageWidth, patchSize, encoder, head, layerNormEps, mean, std } =
-      native.config;
-    this.config = frozen({
-      imageSize: imageHeight,
-      imageHeight,
-      imageWidth,
-      patchSize,
-      grid: [imageHeight / patchSize, imageWidth / patchSize] as const,
-      encoder,
-      head,
-      layerNormEps,
-      mean,
-      std,
-    });
+    this.notes = frozen(native.notes);
+    this.config = publicConfig(native.config);
   }
 
   /**
-   * Loads a ranker: `'tiny'` (embedded), or a `.safetensors` or `.pth` file of this project or of the authors' training.
+   * Loads a ranker: `'tiny'` (embedded), or a file or folder of this project or of the authors' training, as for
+   * {@link MaskedAutoencoder.load}.
    *
    * @throws {LtrpError} `ERR_LTRP_FILE_NOT_FOUND`, `ERR_LTRP_CHECKPOINT_FORMAT` (not a valid file),
    *   `ERR_LTRP_CHECKPOINT_CONTENT` (a tensor is missing, unexpected or misshapen), `ERR_LTRP_UNSUPPORTED` (device or
-   *   precision), or what finding LibTorch reports.
+   *   precision), or an error of finding LibTorch.
    */
   static async load(source: string, options?: LoadOptions): Promise<PatchRanker> {
-    const checked = checkOptions(options, loadKeys);
-    checked.signal?.throwIfAborted();
-    const nativeOptions = nativeLoadOptions(checked);
-    const path = resolveModel(source, 'ranker');
-    const core = await loadCore(
-      checked.libtorch === undefined ? {} : { libtorch: checked.libtorch },
-    );
-    const native = await runJob(core, { signal: checked.signal }, (job) =>
-      core.loadRanker(job, path, nativeOptions),
-    );
-    return new PatchRanker(core, native);
+    const { core, native } = await loadModel('ranker', source, options);
+    return new PatchRanker(made, core, native);
   }
 
   /**
-   * Ranks the patches of each image.
+   * Ranks the patches of each image. An image's logits have the same bits in any batch, at any place in it, and on any number
+   * of threads.
    *
    * @param images - [n, 3, H, W], or bytes [n, H, W, 3]. Heads of type `'token'` take any grid of the model's patch size, `'cls'` their own only.
    * @returns `logits` [n, L] in raster order. With `visible`, patches that did not go in have -Infinity: they rank last, and
    *   {@link selectPatches} never chooses them.
-   * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` (shapes, pixels that are not finite), `ERR_LTRP_DISPOSED`.
+   * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` (shapes, pixels that are not finite), `ERR_LTRP_NOT_FINITE` (a logit that is
+   *   not), `ERR_LTRP_DISPOSED`.
    */
   async rank(images: ImageBatch | PixelBatch, options?: RankOptions): Promise<Ranking> {
     const checked = checkOptions(options, rankKeys);
-    checkBatch(images, this.config.patchSize);
+    const given = readImageBatch(images);
     const { visible } = checked;
-    checkIndices('visible', visible);
-    const [count] = images.shape;
-    if (visible !== undefined && (visible.length === 0 || visible.length % count !== 0)) {
-      throw invalid(
-        `visible must hold the same number of ids for each of the ${count} images, but it has ${visible.length} values.`,
-      );
-    }
-    const input = { data: images.data, shape: images.shape } as NativeImages;
-    return runJob(this.#core, checked, (job) => this.#native.rank(job, input, { visible }));
+    return runJob(this.#core, checked, (job) => this.#native.rank(job, given, { visible }));
   }
 
   /** Frees the weights once running calls are done; later calls reject with `ERR_LTRP_DISPOSED`. Calling it again does nothing. */
@@ -126,7 +119,7 @@ export class PatchRanker {
   }
 
   /** As {@link dispose}, for `await using`. */
-  [asyncDispose](): Promise<void> {
+  [Symbol.asyncDispose](): Promise<void> {
     this.dispose();
     return Promise.resolve();
   }

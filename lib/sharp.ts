@@ -35,27 +35,3 @@ function loadError(cause: unknown): LtrpError {
     { cause },
   );
 }
-
-/**
- * A picture file as models and people are to see it: upright, transparency on white, 8-bit RGB, of animations the first
- * frame. RGB values are taken as stored: profiles are ignored, as Pillow and the published models' training ignore them.
- * CMYK means nothing without its profile (or libvips's own, where it has none).
- *
- * @param space - colour space as sharp's metadata names it.
- */
-export function openUpright(
-  sharp: SharpModule,
-  source: string | Uint8Array,
-  space: string | undefined,
-): Sharp {
-  // 'error' refuses damaged and truncated files but lets harmless warnings (odd metadata) pass.
-  const options = {
-    failOn: 'error',
-    limitInputPixels: false,
-    ignoreIcc: space !== 'cmyk',
-  } as const;
-  return sharp(source, options)
-    .autoOrient()
-    .flatten({ background: '#ffffff' })
-    .toColourspace('srgb');
-}

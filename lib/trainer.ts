@@ -1,24 +1,35 @@
-import { types } from 'node:util';
-import { asyncDispose } from './async-dispose.js';
-import { deviceWord, resolveModel } from './models.js';
-import type {
-  CoreBinding,
-  NativePicture,
-  NativePretrainOptions,
-  NativeRankerTrainingOptions,
-  NativeStepResult,
-  NativeTrainer,
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { described } from './described.js';
+import { LtrpError } from './errors.js';
+import { resolveModel, type ModelKind } from './models.js';
+import {
+  changeKeys,
+  pretrainKeys,
+  rankerKeys,
+  type CoreBinding,
+  type NativeMaeConfig,
+  type NativePicture,
+  type NativePretrainOptions,
+  type NativeRankerConfig,
+  type NativeRankerTrainingOptions,
+  type NativeStepResult,
+  type NativeTrainer,
+  type NativeTrainingChanges,
 } from './native/binding.js';
 import { runJob } from './native/job.js';
 import { loadCore } from './native/loader.js';
-import type { Device, JobOptions } from './types.js';
+import type { Device, JobOptions, StoredType } from './types.js';
 import {
   checkChoice,
   checkOptions,
   checkPresent,
-  checkSource,
+  checkPath,
   invalid,
   jobKeys,
+  readFields,
+  reading,
+  readShort,
   type OptionKeys,
 } from './validation.js';
 
@@ -28,6 +39,7 @@ export type {
   NativePretrainOptions as PretrainOptions,
   NativeRankerTrainingOptions as RankerTrainingOptions,
   NativeStepResult as StepResult,
+  NativeTrainingChanges as TrainingChanges,
 } from './native/binding.js';
 
 /** Held-out figures; null where they do not apply to the kind of training. */
@@ -42,52 +54,30 @@ export interface Evaluation {
   ndcg: number | null;
 }
 
-/** How weights are stored by {@link Trainer.exportModel}. */
-export type StoredType = 'float32' | 'float16' | 'bfloat16';
+export type { StoredType } from './types.js';
 
 /** Options of {@link Trainer.create} and {@link Trainer.resume}. */
 export interface TrainerOptions extends Pick<JobOptions, 'signal'> {
   /**
-   * Where weights, pictures and the optimizer's state are. Default `'auto'`. Not part of a run: what one device saved goes
-   * on on another, with other rounding. A device that cannot be used is refused with `ERR_LTRP_UNSUPPORTED` and the reason.
+   * Where weights, pictures and the optimizer's state are. Default `'auto'`. Not part of a run: a checkpoint of one
+   * device continues on another, with different rounding. A device that cannot be used is refused with `ERR_LTRP_UNSUPPORTED` and the reason.
    */
   device?: Device | undefined;
   /** Folder of the LibTorch to use; it counts for the first load in a process. Default: see `ltrp doctor`. */
   libtorch?: string | undefined;
 }
 
+/** Options of {@link Trainer.resume}. */
+export interface ResumeOptions extends TrainerOptions {
+  /** Changes of the run's options from here on. Default: none. */
+  changes?: NativeTrainingChanges | undefined;
+}
+
 const trainerKeys: OptionKeys<TrainerOptions> = { device: true, libtorch: true, signal: true };
+const resumeKeys: OptionKeys<ResumeOptions> = { ...trainerKeys, changes: true };
 
-const pretrainKeys: OptionKeys<NativePretrainOptions> = {
-  kind: true,
-  model: true,
-  batchSize: true,
-  microBatchSize: true,
-  steps: true,
-  warmupSteps: true,
-  learningRate: true,
-  weightDecay: true,
-  beta1: true,
-  beta2: true,
-  clipGradientNorm: true,
-  precision: true,
-  seed: true,
-  cropScale: true,
-  flip: true,
-  maskRatio: true,
-};
-
-const rankerKeys: OptionKeys<NativeRankerTrainingOptions> = {
-  ...pretrainKeys,
-  teacher: true,
-  loss: true,
-  lossK: true,
-  drop: true,
-  metric: true,
-  input: true,
-  start: true,
-  memoryBudget: true,
-};
+/** A token that only this file can pass to the constructor. */
+const made = Symbol('made');
 
 /**
  * Trains a masked autoencoder (`kind: 'pretrain'`) or a ranker (`kind: 'ranker'`), one optimizer step a call.
@@ -110,43 +100,53 @@ const rankerKeys: OptionKeys<NativeRankerTrainingOptions> = {
 export class Trainer {
   readonly #core: CoreBinding;
   readonly #native: NativeTrainer;
+  readonly #options: NativePretrainOptions | NativeRankerTrainingOptions;
 
-  private constructor(core: CoreBinding, native: NativeTrainer) {
+  private constructor(key: typeof made, core: CoreBinding, native: NativeTrainer) {
+    if ((key as unknown) !== made)
+      throw invalid('Trainer has no public constructor; use Trainer.create or Trainer.resume.');
     this.#core = core;
     this.#native = native;
+    const { model } = native;
+    const { init, ...options } = JSON.parse(native.options) as { init: string };
+    const kind = 'head' in model ? 'ranker' : 'pretrain';
+    this.#options = { kind, ...options, model, ...(init !== '' && { init }) } as never;
   }
 
   /**
-   * A new run with weights drawn from the seed.
+   * A new run with weights drawn from the seed, or those of `init`.
    *
-   * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` naming the option; `ERR_LTRP_UNSUPPORTED` (device); for rankers also what loading the teacher reports.
+   * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` naming the option; `ERR_LTRP_UNSUPPORTED` (device); what loading
+   *   the teacher or `init` reports.
    */
   static async create(
     options: NativePretrainOptions | NativeRankerTrainingOptions,
     trainer?: TrainerOptions,
   ): Promise<Trainer> {
     const { device, libtorch, signal } = checkOptions(trainer, trainerKeys, 'trainer');
-    const run = checkRun(options);
-    const place = { device: deviceWord(device) };
+    const run = { ...readRun(options), device };
     const core = await loadCore({ libtorch });
-    const native = await runJob(core, { signal }, (job) =>
-      core.createTrainer(job, { ...run, ...place }),
-    );
-    return new Trainer(core, native);
+    const native = await runJob(core, { signal }, (job) => core.createTrainer(job, run));
+    return new Trainer(made, core, native);
   }
 
   /**
-   * Goes on from a file that {@link save} wrote: weights, optimizer state, step and options.
+   * Continues from a file that {@link save} wrote: weights, optimizer state, step and options, but for `changes`.
    *
-   * @throws {LtrpError} `ERR_LTRP_FILE_NOT_FOUND`, `ERR_LTRP_CHECKPOINT_FORMAT`, `ERR_LTRP_CHECKPOINT_CONTENT`.
+   * @throws {LtrpError} `ERR_LTRP_FILE_NOT_FOUND`; `ERR_LTRP_CHECKPOINT_FORMAT`, also when the bytes do not match the saved
+   *   checksum; `ERR_LTRP_CHECKPOINT_CONTENT`; `ERR_LTRP_INVALID_ARGUMENT` naming the change.
    */
-  static async resume(path: string, trainer?: TrainerOptions): Promise<Trainer> {
-    const { device, libtorch, signal } = checkOptions(trainer, trainerKeys, 'trainer');
-    checkSource('path', path);
-    const place = { device: deviceWord(device) };
+  static async resume(path: string, trainer?: ResumeOptions): Promise<Trainer> {
+    const { device, libtorch, signal, changes } = checkOptions(trainer, resumeKeys, 'trainer');
+    checkPath('path', path, 'a path');
+    const given = checkOptions(changes, changeKeys, 'trainer.changes');
+    if (given.teacher !== undefined) {
+      given.teacher = resolveModel(given.teacher, 'mae', 'trainer.changes.teacher');
+    }
+    const place = { device, changes: asJson(given, 'trainer.changes') };
     const core = await loadCore({ libtorch });
     const native = await runJob(core, { signal }, (job) => core.resumeTrainer(job, path, place));
-    return new Trainer(core, native);
+    return new Trainer(made, core, native);
   }
 
   /** Optimizer steps done. */
@@ -154,13 +154,15 @@ export class Trainer {
     return this.#native.step;
   }
 
-  /** Those the run was created with, also after {@link resume}. */
+  /** Those the run was created with, also after {@link resume}, but for its changes. */
   get options(): Readonly<NativePretrainOptions | NativeRankerTrainingOptions> {
-    return this.#native.options;
+    return this.#options;
   }
 
   /**
-   * One optimizer step on exactly `batchSize` pictures. A cancelled step leaves weights and optimizer as they were.
+   * One optimizer step on exactly `batchSize` pictures. A cancelled step leaves weights and optimizer as they were, and so does
+   * one whose loss or gradient is not finite: `applied` is false then. When many of these follow each other the run has diverged;
+   * go on from a checkpoint before them with a lower learning rate.
    *
    * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT`; `ERR_LTRP_OUT_OF_MEMORY`; `ERR_LTRP_DISPOSED`.
    */
@@ -169,21 +171,25 @@ export class Trainer {
     options?: JobOptions,
   ): Promise<NativeStepResult> {
     const checked = checkOptions(options, jobKeys);
-    checkPictures(pictures);
-    return runJob(this.#core, checked, (job) => this.#native.trainStep(job, pictures));
+    const given = readPictures(pictures);
+    return runJob(this.#core, checked, (job) => this.#native.trainStep(job, given));
   }
 
   /** Figures on held-out pictures: centre crops, masks fixed by (seed, index of the picture). Changes nothing. */
   async evaluate(pictures: readonly NativePicture[], options?: JobOptions): Promise<Evaluation> {
     const checked = checkOptions(options, jobKeys);
-    checkPictures(pictures);
-    return runJob(this.#core, checked, (job) => this.#native.evaluate(job, pictures));
+    const given = readPictures(pictures);
+    return runJob(this.#core, checked, (job) => this.#native.evaluate(job, given));
   }
 
-  /** Writes everything {@link resume} needs, atomically: what was at `path` stays until the new file is whole. */
+  /**
+   * Writes everything {@link resume} needs, atomically: what was at `path` stays until the new file is whole.
+   *
+   * @throws {LtrpError} `ERR_LTRP_FILE_WRITE`; `ERR_LTRP_DIVERGED` when a weight is not finite: nothing is written.
+   */
   async save(path: string, options?: JobOptions): Promise<void> {
     const checked = checkOptions(options, jobKeys);
-    checkSource('path', path);
+    checkPath('path', path, 'a path');
     return runJob(this.#core, checked, (job) => this.#native.save(job, path));
   }
 
@@ -194,8 +200,7 @@ export class Trainer {
     options?: JobOptions,
   ): Promise<void> {
     const checked = checkOptions(options, jobKeys);
-    checkSource('path', path);
-    checkChoice('type', type, ['float32', 'float16', 'bfloat16']);
+    checkPath('path', path, 'a path');
     return runJob(this.#core, checked, (job) => this.#native.exportModel(job, path, type));
   }
 
@@ -205,39 +210,109 @@ export class Trainer {
   }
 
   /** As {@link dispose}, for `await using`. */
-  [asyncDispose](): Promise<void> {
+  [Symbol.asyncDispose](): Promise<void> {
     this.dispose();
     return Promise.resolve();
   }
 }
 
-/** Options of a new run, the teacher as a path. Values are the core's to check. */
-function checkRun(
-  options: NativePretrainOptions | NativeRankerTrainingOptions,
-): NativePretrainOptions | NativeRankerTrainingOptions {
-  checkPresent('options', options);
-  const { kind } = options;
-  if ((kind as unknown) === undefined)
-    throw invalid("options.kind must be 'pretrain' or 'ranker'.");
+/** A new run as the core takes it, the teacher and what it begins from as paths. */
+function readRun(given: NativePretrainOptions | NativeRankerTrainingOptions) {
+  checkPresent('options', given);
+  const { kind } = readFields(Object(given) as object, ['kind'], 'options');
+  if (kind === undefined) throw invalid("options.kind must be 'pretrain' or 'ranker'.");
   checkChoice('options.kind', kind, ['pretrain', 'ranker']);
-  if (options.kind === 'pretrain') return checkOptions(options, pretrainKeys);
-  checkOptions(options, rankerKeys);
-  return { ...options, teacher: resolveModel(options.teacher, 'mae', 'options.teacher') };
+  const keys = (kind === 'ranker' ? rankerKeys : pretrainKeys) as typeof rankerKeys;
+  const {
+    kind: again,
+    model,
+    ...options
+  } = checkOptions(given as NativeRankerTrainingOptions, keys);
+  checkChoice('options.kind', again, [kind as string]); // it was read again with the others
+  const native = kind === 'ranker' ? 'ranker' : 'mae';
+  options.cropScale = readShort('options.cropScale', options.cropScale) as [number, number];
+  options.init = resolveWeights(options.init, native) ?? '';
+  if (native === 'ranker')
+    options.teacher = resolveModel(options.teacher, 'mae', 'options.teacher');
+  return { kind: native, model: readModel(model), options: asJson(options, 'options') } as const;
 }
 
-function checkPictures(pictures: unknown): asserts pictures is readonly NativePicture[] {
-  if (!Array.isArray(pictures)) throw invalid('pictures must be an array.');
-  for (const [i, picture] of (pictures as readonly (NativePicture | null)[]).entries()) {
-    const { pixels, height, width } = picture ?? {};
-    const good =
-      types.isUint8Array(pixels) &&
-      Number.isSafeInteger(height) &&
-      Number.isSafeInteger(width) &&
-      pixels.length === (height as number) * (width as number) * 3;
-    if (!good) {
-      throw invalid(
-        `pictures[${i}] must be { pixels, height, width } with a Uint8Array of height * width * 3 values.`,
-      );
+/** Options as JSON. Values that JSON cannot hold are refused; the core checks the rest. */
+function asJson(options: object, name: string): string {
+  const isPlain = (value: unknown): boolean =>
+    value === null || ['string', 'boolean'].includes(typeof value) || Number.isFinite(value);
+  for (const [key, value] of Object.entries(options)) {
+    // The only list, which readRun has copied.
+    if (isPlain(value) || (key === 'cropScale' && Array.isArray(value) && value.every(isPlain)))
+      continue;
+    throw invalid(
+      `${name}.${key} must be a number, a string or a boolean; got ${described(value)}.`,
+    );
+  }
+  return JSON.stringify(options);
+}
+
+/** The file behind `init`: the folder of a run stands for the model that is in it. */
+export function resolveWeights(
+  init: string | null | undefined,
+  kind: ModelKind,
+): string | undefined {
+  if (init === undefined || init === null) return undefined;
+  const path = resolveModel(init, kind, 'options.init');
+  if (!existsSync(join(path, 'run.json'))) return path;
+  const model = join(path, 'model.safetensors');
+  if (existsSync(model)) return model;
+  throw new LtrpError(
+    'ERR_LTRP_FILE_NOT_FOUND',
+    `The run in ${path} has no model.safetensors yet; name one of its checkpoints instead of the folder.`,
+  );
+}
+
+const modelFields = [
+  'imageHeight',
+  'imageWidth',
+  'patchSize',
+  'encoder',
+  'decoder',
+  'layerNormEps',
+  'mean',
+  'std',
+  'normalizedTarget',
+  'head',
+] as const;
+
+const stackFields = ['dim', 'depth', 'heads', 'mlpDim'] as const;
+
+/** A geometry as given, read once; the core checks it. */
+function readModel(given: unknown): NativeMaeConfig | NativeRankerConfig {
+  const name = 'options.model';
+  if (typeof given !== 'object' || given === null) {
+    throw invalid(`${name} must be an object; got ${described(given)}.`);
+  }
+  const model = readFields(given, modelFields, name);
+  for (const stack of ['encoder', 'decoder'] as const) {
+    const value = model[stack];
+    if (typeof value === 'object' && value !== null) {
+      model[stack] = readFields(value, stackFields, `${name}.${stack}`);
     }
   }
+  for (const list of ['mean', 'std'] as const)
+    model[list] = readShort(`${name}.${list}`, model[list]);
+  return model as unknown as NativeMaeConfig | NativeRankerConfig;
+}
+
+/** Pictures as they were given, read once. */
+function readPictures(pictures: unknown): NativePicture[] {
+  const list = reading('pictures', () =>
+    Array.isArray(pictures) ? Array.from(pictures as unknown[]) : undefined,
+  );
+  if (list === undefined) throw invalid(`pictures must be an array; got ${described(pictures)}.`);
+  return list.map(
+    (picture, i) =>
+      readFields(
+        Object(picture) as object,
+        ['pixels', 'height', 'width'],
+        `pictures[${i}]`,
+      ) as unknown as NativePicture,
+  );
 }

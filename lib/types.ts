@@ -11,26 +11,51 @@ export type Device = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
 /** Arithmetic of the forward passes, from exact to coarse. */
 export type Precision = 'float32' | 'float16' | 'bfloat16' | 'fp8' | 'int8';
 
-/** Every {@link Precision}. */
-export const precisions: readonly Precision[] = ['float32', 'float16', 'bfloat16', 'fp8', 'int8'];
+/** All words of a union: the compiler compares them with it, test/names.test.ts with those of the core. */
+export function words<Word extends string>(all: Record<Word, true>): readonly Word[] {
+  return Object.keys(all) as Word[];
+}
 
-/** What scores, maps and rankings are computed with. */
+/** Every {@link Precision}. */
+export const precisions = words<Precision>({
+  float32: true,
+  float16: true,
+  bfloat16: true,
+  fp8: true,
+  int8: true,
+});
+
+/** Options of every load. */
 export interface LoadOptions {
   /** Default `'auto'`. A device that cannot be used is refused with `ERR_LTRP_UNSUPPORTED` and the reason. */
   device?: Device | undefined;
   /**
-   * What matrix products are computed in. Default `'float32'`. A teacher scores in the delta form with `'bfloat16'` and
+   * Precision of matrix products. Default `'float32'`. A teacher scores in the delta form with `'bfloat16'` and
    * `'int8'`: several times faster, and exact to about 5e-4 and 2e-3 of a score because only differences are rounded;
-   * reconstructions and encodings stay float32. A ranker rounds what enters each product, two and three times faster:
+   * reconstructions and encodings stay float32. A ranker or classifier rounds what enters each product, two and three times faster:
    * patches whose logits nearly tie may change places (embedded ranker, photographs: Kendall tau against float64 0.998 and
-   * 0.994). `'float16'` and `'fp8'` are for GPUs. Where there are no instructions for a precision, `'fp8'` gives way to
+   * 0.994). `'float16'` and `'fp8'` are for GPUs. Without instructions for a precision, `'fp8'` gives way to
    * `'int8'`, and everything else to the next more exact precision that there is; the model's `precision` says which.
    */
   precision?: Precision | undefined;
   /** Folder of the LibTorch to use; it counts for the first load in a process. Default: see `ltrp doctor`. */
   libtorch?: string | undefined;
+  /**
+   * Which weights to take from a file with several models: a key above them or a part of the names' prefix, such as
+   * `'model_ema'`. Default: the only model, or the weights that are not an average (EMA) of others; `notes` says which.
+   */
+  weights?: string | undefined;
   /** Cancels the load; the promise rejects with the signal's reason. Without it the load cannot be cancelled. */
   signal?: AbortSignal | undefined;
+}
+
+/** Options of {@link MaskedAutoencoder.load}. */
+export interface TeacherLoadOptions extends LoadOptions {
+  /**
+   * Whether the model predicts pixels normalised per patch (`norm_pix_loss`), as mae_pretrain_*_full.pth does. Default: as
+   * the file, its recorded arguments or a config.json beside it say; without any, false, with a note in `notes`.
+   */
+  normalizedTarget?: boolean | undefined;
 }
 
 /** Pictures as the models take them: RGB, normalised by the models' mean and standard deviation, NCHW. */
@@ -42,8 +67,8 @@ export interface ImageBatch {
 }
 
 /**
- * Pictures as decoders leave them: RGB bytes, row by row. Models normalise them with their own mean and standard deviation,
- * where they compute: a quarter of the memory, and of what has to be copied to a GPU.
+ * Decoded pictures: RGB bytes, row by row. Models normalise them on their device, with their own mean and standard deviation.
+ * Bytes take a quarter of the memory, and of the copy to a GPU.
  */
 export interface PixelBatch {
   /** `images * height * width * 3` values. */
@@ -60,7 +85,7 @@ export interface ProgressEvent {
   total: number;
 }
 
-/** What is told how far a call has come. What it throws cancels the call, which rejects with it. */
+/** Receives the progress of a call. If it throws, the call is cancelled and rejects with that error. */
 export type ProgressListener = (event: ProgressEvent) => void;
 
 /** Options of every long call. */
@@ -71,14 +96,29 @@ export interface JobOptions {
   onProgress?: ProgressListener | undefined;
 }
 
-/** What is taken away to score a patch (method: decoder is what the paper uses). */
+/** Where the scored patch is removed (the paper: `decoder`). */
 export type Drop = 'decoder' | 'encoder' | 'both';
 
-/** How two reconstructions are compared. `psnr` and `ssim` are rescaled: by scorePatches over the whole batch, on which they depend; by scoreMap within one image's round. */
+/** Every {@link Drop}. */
+export const drops = words<Drop>({ decoder: true, encoder: true, both: true });
+
+/** How two reconstructions are compared. `psnr` and `ssim` are rescaled: by scorePatches over the whole batch, on which they depend; by scoreMap within one image's round. Where all values are equal the scores are 0. */
 export type Metric = 'l1' | 'l2' | 'psnr' | 'ssim';
+
+/** Every {@link Metric}. */
+export const metrics = words<Metric>({ l1: true, l2: true, psnr: true, ssim: true });
 
 /** Names of the learning-to-rank losses. */
 export type LossName = 'pointWise' | 'listNet' | 'listMle' | 'rankNet' | 'focusedRank';
+
+/** Every {@link LossName}. */
+export const lossNames = words<LossName>({
+  pointWise: true,
+  listNet: true,
+  listMle: true,
+  rankNet: true,
+  focusedRank: true,
+});
 
 /**
  * Which patches stay visible: `visible` wins over `noise`, which wins over `seed`.
@@ -104,13 +144,13 @@ export interface ScoreOptions extends MaskingOptions, JobOptions {
   drop?: Drop | undefined;
   /** Default `'l1'`: mean absolute difference over the masked patches, in normalised pixels. */
   metric?: Metric | undefined;
-  /** Upper bound in bytes for the activations of one chunk of variants. Default 512 MiB. Results do not depend on it. */
+  /** Upper bound in bytes for the activations of one chunk of variants. Default 512 MiB. Results do not depend on it, to the last bit. */
   memoryBudget?: number | undefined;
   /**
    * Below float32 only: the share, in [0, 1), of a difference's squared norm that may be left out before each matrix
    * product by leaving out the tokens with the smallest differences. Default 0: nothing is left out. At 0.001 the order of a
-   * trained teacher keeps a Kendall tau of about 0.98 and its scores come out one to two per cent low; what it saves is in
-   * docs/benchmarks.md.
+   * trained teacher keeps a Kendall tau of about 0.98, and its scores are one to two per cent too low. docs/benchmarks.md
+   * shows the speed.
    */
   tolerance?: number | undefined;
 }
@@ -136,7 +176,7 @@ export interface TransformerConfig {
   mlpDim: number;
 }
 
-/** Geometry that both kinds of model have. */
+/** Geometry that all kinds of models have. */
 export interface ModelConfig {
   /**
    * Side in pixels of the square images the model was made for. A model made for other shapes has its height here and
@@ -153,7 +193,7 @@ export interface ModelConfig {
   grid: readonly [rows: number, columns: number];
   /** Size of the encoder. */
   encoder: Readonly<TransformerConfig>;
-  /** What layer norms add to the variance. */
+  /** Added to the variance in layer norms. */
   layerNormEps: number;
   /** Mean of the input pixels in [0, 1], red, green, blue. */
   mean: readonly [number, number, number];
@@ -175,6 +215,15 @@ export interface RankerConfig extends ModelConfig {
   head: 'cls' | 'token';
 }
 
+/** Every head of a ranker. */
+export const heads = words<RankerConfig['head']>({ cls: true, token: true });
+
+/** How weights are stored. */
+export type StoredType = 'float32' | 'float16' | 'bfloat16';
+
+/** Every {@link StoredType}. */
+export const storedTypes = words<StoredType>({ float32: true, float16: true, bfloat16: true });
+
 /** Scores of the visible patches. */
 export interface PatchScores {
   /** [n, V]; larger means that the reconstruction needs the patch more. */
@@ -195,7 +244,7 @@ export interface ScoreMap {
   shape: readonly [images: number, rows: number, columns: number];
 }
 
-/** What the decoder predicts. */
+/** The decoder's predictions. */
 export interface Reconstruction {
   /** [n, L, p * p * 3] in the model's target space, values ordered (row, column, channel). */
   patches: Float32Array;
@@ -205,7 +254,7 @@ export interface Reconstruction {
   shape: readonly [images: number, patches: number, values: number];
 }
 
-/** What the encoder makes of the visible patches. */
+/** The encoder's output for the visible patches. */
 export interface Encoding {
   /** [n, V + 1, D], the CLS token first, after the final norm. */
   latent: Float32Array;

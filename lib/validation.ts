@@ -1,22 +1,30 @@
-/** Checks of arguments that come from JavaScript, before anything is queued. Each refusal is one sentence. */
+/**
+ * Reads arguments from JavaScript and refuses unknown keys. The binding refuses wrong types and the core wrong values; arguments
+ * that do not reach the core are checked here. Each refusal is one sentence: the argument, what must hold, what came.
+ *
+ * Reading an argument may run the caller's code: getters, proxies, iterators. So it is read once, here, at the call.
+ */
 import { types } from 'node:util';
-import { LtrpError } from './errors.js';
-import { isAbortSignal } from './native/job.js';
+import { described, describedError, lengthOf } from './described.js';
+import { isLtrpError, LtrpError } from './errors.js';
 import type { ImageBatch, JobOptions, PixelBatch } from './types.js';
 
-export function invalid(message: string): LtrpError {
-  return new LtrpError('ERR_LTRP_INVALID_ARGUMENT', message);
+export function invalid(message: string, cause?: unknown): LtrpError {
+  return new LtrpError(
+    'ERR_LTRP_INVALID_ARGUMENT',
+    message,
+    cause === undefined ? undefined : { cause },
+  );
 }
 
-function shown(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value);
-  if (value === null || typeof value !== 'object') return String(value);
-  if (isThenable(value)) return 'a promise (is there an await missing?)';
-  return `a value of type ${Object.prototype.toString.call(value).slice(8, -1)}`;
-}
-
-function isThenable(value: object): boolean {
-  return 'then' in value && typeof value.then === 'function';
+/** Runs code that may be the caller's. If it throws, the argument `name` is refused. */
+export function reading<Value>(name: string, read: () => Value): Value {
+  try {
+    return read();
+  } catch (cause) {
+    if (isLtrpError(cause)) throw cause;
+    throw invalid(`${name} cannot be read: that threw ${describedError(cause)}.`, cause);
+  }
 }
 
 export function checkInteger(
@@ -30,14 +38,14 @@ export function checkInteger(
     const range =
       maximum === Number.MAX_SAFE_INTEGER
         ? `of at least ${minimum}`
-        : `from ${minimum} to ${maximum}`;
-    throw invalid(`${name} must be an integer ${range}, not ${shown(value)}.`);
+        : `in [${minimum}, ${maximum}]`;
+    throw invalid(`${name} must be an integer ${range}; got ${described(value)}.`);
   }
 }
 
 export function checkBoolean(name: string, value: unknown): void {
   if (value === undefined || typeof value === 'boolean') return;
-  throw invalid(`${name} must be true or false, not ${shown(value)}.`);
+  throw invalid(`${name} must be true or false; got ${described(value)}.`);
 }
 
 /** Refuses an argument that was left out; the other checks let `undefined` pass. */
@@ -56,36 +64,56 @@ export function checkShare(
     typeof value === 'number' &&
     (interval.startsWith('[') ? value >= 0 : value > 0) &&
     (interval.endsWith(']') ? value <= 1 : value < 1);
-  if (!inside) throw invalid(`${name} must be a number in ${interval}, not ${shown(value)}.`);
+  if (!inside) throw invalid(`${name} must be in ${interval}; got ${described(value)}.`);
 }
 
 export function checkChoice(name: string, value: unknown, choices: readonly string[]): void {
   if (value === undefined || choices.includes(value as string)) return;
   const list = choices.map((choice) => `'${choice}'`).join(', ');
-  throw invalid(`${name} must be one of ${list}, not ${shown(value)}.`);
+  throw invalid(`${name} must be one of ${list}; got ${described(value)}.`);
 }
 
-export function checkFloats(name: string, value: unknown, length?: number): void {
-  if (value === undefined) return;
-  // Not instanceof: arrays of another realm (node:vm, Jest) serve too.
-  if (!types.isFloat32Array(value)) {
-    throw invalid(`${name} must be a Float32Array, not ${shown(value)}.`);
-  }
-  if (length !== undefined && value.length !== length) {
-    throw invalid(`${name} must have ${length} values, not ${value.length}.`);
-  }
-}
-
-export function checkIndices(name: string, value: unknown): void {
-  if (value === undefined) return;
-  if (!types.isInt32Array(value)) {
-    throw invalid(`${name} must be an Int32Array, not ${shown(value)}.`);
+/** Refuses an array whose memory is gone. */
+export function checkAttached(name: string, array: ArrayBufferView): void {
+  if (lengthOf(array) > 0) return;
+  try {
+    new Uint8Array(array.buffer);
+  } catch {
+    throw invalid(`${name} must have its data; its buffer is detached: it was transferred.`);
   }
 }
 
-export function checkSignal(value: unknown): void {
-  if (value === undefined || isAbortSignal(value)) return;
-  throw invalid('signal must be an AbortSignal.');
+/** Signals of our own for those of another realm or of a polyfill. */
+const counterparts = new WeakMap<object, AbortSignal>();
+
+/** The signal to go by: `value` itself, or one that is aborted with it. */
+function readSignal(value: unknown): AbortSignal | undefined {
+  if (value === undefined) return undefined;
+  if (!types.isProxy(value) && value instanceof AbortSignal) return value;
+  const signal = reading('signal', () => counterpartOf(value));
+  if (signal === undefined)
+    throw invalid(`signal must be an AbortSignal; got ${described(value)}.`);
+  return signal;
+}
+
+/** By the members that are relied on; undefined where these are missing. */
+function counterpartOf(value: unknown): AbortSignal | undefined {
+  if (typeof value !== 'object' || value === null) return undefined;
+  const known = counterparts.get(value);
+  if (known !== undefined) return known;
+  const given = value as Partial<AbortSignal>;
+  const methods = [given.addEventListener, given.removeEventListener];
+  if (typeof given.aborted !== 'boolean' || methods.some((it) => typeof it !== 'function')) {
+    return undefined;
+  }
+  const controller = new AbortController();
+  const abort = (): void => {
+    controller.abort(given.reason);
+  };
+  if (given.aborted) abort();
+  else given.addEventListener?.('abort', abort, { once: true });
+  counterparts.set(value, controller.signal);
+  return controller.signal;
 }
 
 /** All the keys of an options type, which the compiler compares with it. */
@@ -95,8 +123,8 @@ export type OptionKeys<Options> = { readonly [Key in keyof Required<Options>]: t
 export const jobKeys: OptionKeys<JobOptions> = { signal: true, onProgress: true };
 
 /**
- * An options object as callers pass it; `undefined` counts as empty. A key that is none of `known` is refused, because a
- * misspelled option would silently be the default; `signal` and `onProgress` are checked here too.
+ * Copies a caller's options; `undefined` counts as empty. A key that is not in `known` is refused, because a misspelled option
+ * would silently be the default. `signal` and `onProgress` are checked here too.
  */
 export function checkOptions<T extends object>(
   value: T | undefined,
@@ -104,110 +132,84 @@ export function checkOptions<T extends object>(
   name = 'options',
 ): T {
   if (value === undefined) return {} as T;
-  if (typeof value !== 'object' || (value as T | null) === null || isThenable(value)) {
-    throw invalid(`${name} must be an object, not ${shown(value)}.`);
+  if (typeof value !== 'object' || (value as T | null) === null || types.isPromise(value)) {
+    throw invalid(`${name} must be an object; got ${described(value)}.`);
   }
-  const unknown = Object.keys(value).find((key) => !Object.hasOwn(known, key));
+  const unknown = reading(name, () => Object.keys(value)).find((key) => !Object.hasOwn(known, key));
   if (unknown !== undefined) {
     throw invalid(
-      `${name} has no ${shown(unknown)}; what there is: ${Object.keys(known).join(', ')}.`,
+      `${name} has no ${described(unknown)}; what there is: ${Object.keys(known).join(', ')}.`,
     );
   }
-  const { signal, onProgress } = value as { signal?: unknown; onProgress?: unknown };
-  checkSignal(signal);
+  const options = readFields(value, Object.keys(known) as (keyof T & string)[]) as Partial<T>;
+  const { signal, onProgress } = options as { signal?: unknown; onProgress?: unknown };
+  if (signal !== undefined) (options as { signal?: unknown }).signal = readSignal(signal);
   if (onProgress !== undefined && typeof onProgress !== 'function') {
-    throw invalid('onProgress must be a function.');
+    throw invalid(`onProgress must be a function; got ${described(onProgress)}.`);
   }
-  return value;
+  return options as T;
 }
 
-export function checkSource(name: string, value: unknown): asserts value is string {
+/** The fields `keys` of any object, each read once. `of` is the object's name in messages, if it has one. */
+export function readFields<Key extends string>(
+  value: object,
+  keys: readonly Key[],
+  of?: string,
+): Partial<Record<Key, unknown>> {
+  const fields: Partial<Record<Key, unknown>> = {};
+  for (const key of keys) {
+    const field = reading(of === undefined ? key : `${of}.${key}`, () => {
+      return (value as Partial<Record<Key, unknown>>)[key];
+    });
+    if (field !== undefined) fields[key] = field;
+  }
+  return fields;
+}
+
+/** No system takes a longer one. */
+const longestPath = 4096;
+
+/** A string without NUL characters, at which the operating system would cut it. */
+export function checkPath(name: string, value: unknown, what: string): asserts value is string {
   if (typeof value !== 'string' || value === '') {
-    throw invalid(`${name} must be a path or the name of an embedded model, not ${shown(value)}.`);
+    throw invalid(`${name} must be ${what}; got ${described(value)}.`);
+  }
+  if (value.length > longestPath) {
+    throw invalid(`${name} must have at most ${longestPath} characters; got ${value.length}.`);
   }
   if (value.includes('\0')) throw invalid(`${name} must not contain a NUL character.`);
 }
 
-/** `shape` of given rank with positive sizes. */
-export function checkShape(name: string, shape: unknown, rank: number): asserts shape is number[] {
-  const good =
-    Array.isArray(shape) &&
-    shape.length === rank &&
-    shape.every((size) => Number.isSafeInteger(size) && size > 0);
-  if (!good) throw invalid(`${name} must be an array of ${rank} positive integers.`);
+export function checkSource(name: string, value: unknown): asserts value is string {
+  checkPath(name, value, 'a path or the name of an embedded model');
 }
 
-/**
- * Checks a batch and, given a patch size, that its sides are multiples of it. Pixels that are not finite are found by the
- * core, off the JavaScript thread.
- */
-export function checkImages(images: unknown, patchSize?: number): asserts images is ImageBatch {
-  if (typeof images !== 'object' || images === null || isThenable(images)) {
-    throw invalid(
-      `images must be an ImageBatch { data, shape } as readImages returns it, not ${shown(images)}.`,
-    );
-  }
-  const { data, shape } = images as Partial<ImageBatch>;
-  if (!types.isFloat32Array(data)) {
-    throw invalid(`images.data must be a Float32Array, not ${shown(data)}.`);
-  }
-  checkShape('images.shape', shape, 4);
-  const [count, channels, height, width] = shape as unknown as [number, number, number, number];
-  if (channels !== 3) {
-    throw invalid(
-      `images.shape must be [images, 3, height, width], but it has ${channels} channels.`,
-    );
-  }
-  checkPixels(data, [count, channels, height, width], { height, width }, patchSize);
+/** The elements of an array or of a typed array of `length`; undefined for anything else. */
+export function readList(name: string, value: unknown, length: number): unknown[] | undefined {
+  return reading(name, () => {
+    if (!Array.isArray(value) && !types.isTypedArray(value)) return undefined;
+    const list = value as ArrayLike<unknown>;
+    if (list.length !== length) return undefined;
+    return Array.from({ length }, (_, index) => list[index]);
+  });
 }
 
-/** {@link checkImages} for an ImageBatch or a PixelBatch. */
-export function checkBatch(
-  images: unknown,
-  patchSize?: number,
-): asserts images is ImageBatch | PixelBatch {
-  const { data, shape } = (images ?? {}) as Partial<PixelBatch>;
-  if (!types.isUint8Array(data)) {
-    checkImages(images, patchSize);
-    return;
-  }
-  checkShape('images.shape', shape, 4);
-  const [count, height, width, channels] = shape as unknown as [number, number, number, number];
-  if (channels !== 3) {
-    throw invalid(
-      `images.shape of bytes must be [images, height, width, 3], but it has ${channels} channels.`,
-    );
-  }
-  checkPixels(data, [count, height, width, channels], { height, width }, patchSize);
+/** A short array, such as a shape, read once; anything else as it is. */
+export function readShort(name: string, value: unknown): unknown {
+  return reading(name, () => {
+    if (!Array.isArray(value) && !types.isTypedArray(value)) return value;
+    const list = value as ArrayLike<unknown>;
+    return Array.from({ length: Math.min(list.length, 9) }, (_, index) => list[index]);
+  });
 }
 
-function checkPixels(
-  data: Float32Array | Uint8Array,
-  shape: readonly number[],
-  { height, width }: { height: number; width: number },
-  patchSize: number | undefined,
-): void {
-  const length = shape.reduce((product, size) => product * size, 1);
-  if (data.length !== length) {
+/** A batch as given, read once; the core checks it. */
+export function readImageBatch(images: unknown): ImageBatch | PixelBatch {
+  if (typeof images !== 'object' || images === null || types.isPromise(images)) {
     throw invalid(
-      `images.data must have ${length} values for the shape [${shape.join(', ')}], not ${data.length}.`,
+      `images must be an ImageBatch { data, shape } as readImages returns it; got ${described(images)}.`,
     );
   }
-  if (patchSize !== undefined && (height % patchSize !== 0 || width % patchSize !== 0)) {
-    throw invalid(
-      `The images are ${width} x ${height} pixels, but both sides must be multiples of the patch size ${patchSize}.`,
-    );
-  }
-}
-
-/** Number and size of the images of either kind of batch. */
-export function imageGeometry(images: ImageBatch | PixelBatch): {
-  count: number;
-  height: number;
-  width: number;
-} {
-  const [count, first, second, third] = images.shape;
-  return types.isUint8Array(images.data)
-    ? { count, height: first, width: second }
-    : { count, height: second, width: third };
+  const { data, shape } = readFields(images, ['data', 'shape'], 'images');
+  return { data, shape: readShort('images.shape', shape) } as ImageBatch | PixelBatch;
 }

@@ -1,8 +1,9 @@
 /** A picture of any size and aspect, stretched to a grid that covers all of it. */
 import { LtrpError, toLtrpError } from './errors.js';
-import { decodePicture, normalizePictures, sourceName } from './images.js';
+import { decodePicture } from './images.js';
+import { sourceName } from './pictures/bytes.js';
 import { chooseGrid, type PatchGrid } from './patch-grid.js';
-import type { ImageBatch, ModelConfig } from './types.js';
+import type { ModelConfig, PixelBatch } from './types.js';
 
 /** Which grid a picture is to be cut into; neither: as many patches as the model was made for. */
 export interface GridWish {
@@ -24,7 +25,7 @@ export interface DecodedWholePicture {
 
 export interface WholePicture extends DecodedWholePicture {
   /** A batch of one. */
-  images: ImageBatch;
+  images: PixelBatch;
 }
 
 /**
@@ -66,7 +67,7 @@ export async function decodeWholePicture(
   return { pixels, size: [size.height, size.width], grid, ...original };
 }
 
-/** {@link decodeWholePicture}, normalised. */
+/** {@link decodeWholePicture}, as a batch. */
 export async function readWholePicture(
   file: string,
   config: ModelConfig,
@@ -74,6 +75,5 @@ export async function readWholePicture(
   signal: AbortSignal,
 ): Promise<WholePicture> {
   const picture = await decodeWholePicture(file, config, wish, signal);
-  const images = await normalizePictures(picture.pixels, [1, ...picture.size], config, signal);
-  return { ...picture, images };
+  return { ...picture, images: { data: picture.pixels, shape: [1, ...picture.size, 3] } };
 }

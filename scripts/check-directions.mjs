@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * Checks that includes and imports point the way docs/architecture.md says: cli -> lib -> lib/native, binding -> core ->
- * kernels, and so on. Prints every line that points elsewhere; exit status 1 when there is one.
+ * Checks that includes and imports point the way docs/architecture.md says: cli -> lib -> lib/native -> lib/libtorch,
+ * binding -> core -> kernels, and so on. Prints every line that points elsewhere; exit status 1 when there is one.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -11,16 +11,23 @@ const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
 
 /** Layers of native/, by folder: what each may include besides itself. The longest matching folder counts. */
 const native = {
-  // The one door through which CUDA is exchanged for its emulation.
-  kernels: ['test/emulation/cuda.h'],
-  // What the driver says about GPUs is judged above the kernels, and whether one records is asked there.
-  'core/top': ['kernels/cuda/devices.h', 'kernels/replays.h'],
-  'core/model': ['core/top', 'kernels', 'core/checkpoint/checkpoint.h'],
-  'core/engine': ['core/top', 'core/model', 'kernels'],
-  'core/checkpoint': ['core/top', 'core/model'],
-  'core/training': ['core/top', 'core/model', 'core/engine', 'core/checkpoint', 'kernels'],
-  // Turning bytes into pixels needs an operator and no model, and what the processor has is asked where it is known.
-  binding: ['core', 'kernels/pixels.h', 'kernels/simd.h'],
+  kernels: [],
+  'core/top': [],
+  'core/device': ['core/top', 'kernels'],
+  'core/weights': ['core/top'],
+  'core/model': ['core/top', 'core/weights', 'kernels'],
+  'core/engine': ['core/top', 'core/device', 'core/weights', 'core/model', 'kernels'],
+  'core/selectors': ['core/top', 'core/weights'],
+  'core/checkpoint': ['core/top', 'core/weights'],
+  'core/training': [
+    'core/top',
+    'core/weights',
+    'core/model',
+    'core/engine',
+    'core/checkpoint',
+    'kernels',
+  ],
+  binding: ['core', 'kernels'],
   bootstrap: [],
   portable: [],
   test: ['core', 'kernels'],
@@ -37,13 +44,19 @@ const reserved = [
 
 /** Folders of lib/ and scripts: what each may import besides itself and packages. */
 const typescript = {
-  'lib/native': ['lib/errors.ts', 'lib/types.ts'],
-  'lib/onnx': ['lib/errors.ts', 'lib/output-files.ts', 'lib/native'],
-  'lib/data': ['lib/top', 'lib/native'],
-  'lib/stream': ['lib/top', 'lib/data'],
+  'lib/libtorch': ['lib/errors.ts', 'lib/folder-lock.ts'],
+  'lib/native': ['lib/errors.ts', 'lib/types.ts', 'lib/validation.ts', 'lib/libtorch'],
+  'lib/onnx': ['lib/errors.ts', 'lib/folder-lock.ts', 'lib/output-files.ts', 'lib/native'],
+  'lib/prune': ['lib/errors.ts', 'lib/onnx'],
+  'lib/pictures': ['lib/top'],
+  'lib/data': ['lib/top', 'lib/native', 'lib/pictures'],
+  'lib/stream': ['lib/top', 'lib/data', 'lib/pictures'],
   'lib/training': ['lib/top', 'lib/native', 'lib/data'],
-  'lib/cli': ['lib/top', 'lib/native', 'lib/data', 'lib/stream', 'lib/training'],
-  'lib/top': ['lib/native', 'lib/onnx', 'lib/stream'],
+  'lib/cli': [
+    ...['lib/top', 'lib/native', 'lib/libtorch'],
+    ...['lib/data', 'lib/pictures', 'lib/stream', 'lib/training'],
+  ],
+  'lib/top': ['lib/native', 'lib/onnx', 'lib/pictures', 'lib/prune', 'lib/stream'],
 };
 
 const problems = [];

@@ -8,12 +8,9 @@ import { MaskedAutoencoder, PatchRanker, rankAgreement, selectPatches } from 'lt
 import { alignedRows } from '../dist/cli/numbers.js';
 import { OutputFolder } from '../dist/cli/output-folder.js';
 import { ReportPages } from '../dist/cli/report/pages.js';
-import {
-  heatMapPicture,
-  keptPicture,
-  pageImage,
-  readForDisplay,
-} from '../dist/cli/report/pictures.js';
+import { heatMapPicture, keptPicture } from '../dist/cli/report/pictures.js';
+import { drawn } from '../dist/cli/results.js';
+import { sourceId } from '../dist/output-mark.js';
 import { readWholePicture } from '../dist/whole-picture.js';
 
 const root = fileURLToPath(new URL('../', import.meta.url));
@@ -93,20 +90,19 @@ for (const name of photos) {
     time(selectTime),
     time(teacherTime),
   ]);
-  const shown = await readForDisplay(file);
-  const stem = name.replace(/\.jpg$/, '');
-  await out.write(`${stem}-heat.png`, await heatMapPicture(shown, grid, logits));
-  await out.write(`${stem}-kept.png`, await keptPicture(shown, grid, indices));
-  await pages.add({
-    name,
-    width,
-    height,
-    source: await pageImage(shown),
-    maps: [
-      { label: 'Ranker', ...grid, scores: logits, selected: indices },
-      { label: 'Teacher', ...grid, scores: map.mean, standardErrors: map.standardError },
-    ],
-  });
+  const output = { name: name.replace(/\.jpg$/, ''), id: sourceId(file) };
+  const image = await drawn(
+    { file, output, signal },
+    { width, height },
+    out,
+    {
+      '-heat.png': (shown) => heatMapPicture(shown, grid, logits),
+      '-kept.png': (shown) => keptPicture(shown, grid, indices),
+    },
+    { label: 'Ranker', ...grid, scores: logits, selected: indices },
+    { label: 'Teacher', ...grid, scores: map.mean, standardErrors: map.standardError },
+  );
+  await pages.add({ ...image, name });
 }
 ranker.dispose();
 teacher.dispose();
@@ -118,4 +114,4 @@ console.log(
 console.log(
   `mean tau ${(taus.reduce((a, b) => a + b, 0) / taus.length).toFixed(2)}; kept: share ${keepRatio}.`,
 );
-console.log(`\nOpen ${await pages.finish()}`);
+console.log(`\nOpen ${(await pages.finish()).page}`);

@@ -16,7 +16,8 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
 const require = createRequire(import.meta.url);
-const forced = ['1', 'true', 'yes'].includes(process.env.LTRP_BUILD_FROM_SOURCE ?? '');
+const off = ['', '0', 'false', 'no', 'off'];
+const forced = !off.includes((process.env.LTRP_BUILD_FROM_SOURCE ?? '').trim().toLowerCase());
 
 function say(text) {
   process.stderr.write(`ltrp: ${text}\n`);
@@ -45,7 +46,7 @@ async function compile() {
   if (!has('cmake')) missing.push('CMake 3.25 or newer (cmake)');
   if (!has('ninja')) missing.push('Ninja (ninja)');
   if (!has(process.env.CXX || 'c++')) missing.push('a C++20 compiler (c++)');
-  const search = await compiled('native/libtorch.js');
+  const search = await compiled('libtorch/find.js');
   const accept = search.buildable.filter(({ variant }) => variant === 'cpu');
   const { chosen, error } = await search.decideLibtorch({ accept, needHeaders: true });
   if (error?.code === 'ERR_LTRP_LIBTORCH_UNSUPPORTED') throw Object.assign(error, { final: true });

@@ -1,16 +1,24 @@
 #!/usr/bin/env node
 /**
  * Brings whatever a command of the project needs, then runs it: npm packages, TypeScript, LibTorch, the native addon.
- * Plain Node without dependencies, because it is what installs them. Every step looks first whether there is work.
+ * Plain Node without dependencies, because it installs them. Every step first checks whether there is work.
  *
  *   node scripts/setup.mjs build [--cuda [--arch 90,100 | native | all] [--build-only]]
  *   node scripts/setup.mjs package [--cuda [--arch ...]]
- *   node scripts/setup.mjs ts | native | demo | test | test-native | test-sanitize | test-cuda | test-install | test-hosts
- *                          | cuda-tools | cuda-resources | bench | bench-native | bench-start | soak | docs | lint | format
+ *   node scripts/setup.mjs ts | native | demo | test | test-native | test-sanitize | test-processors | test-cuda | test-install | test-hosts
+ *                          | cuda-tools | cuda-resources | bench | bench-native | bench-start | soak | evaluate | docs | lint | format
  *                          | release-check
  */
-import { bench, benchStart, soak } from './setup/bench.mjs';
-import { demo, format, lint, test, testNative, testSanitize } from './setup/commands.mjs';
+import { bench, benchStart, evaluate, soak } from './setup/bench.mjs';
+import {
+  demo,
+  format,
+  lint,
+  test,
+  testNative,
+  testOtherProcessors,
+  testSanitize,
+} from './setup/commands.mjs';
 import { printResources, testCuda } from './setup/cuda-tests.mjs';
 import { ensureCudaTools } from './setup/cuda-tools.mjs';
 import { ensureCuda, parseBuildOptions } from './setup/cuda.mjs';
@@ -19,7 +27,6 @@ import { testHosts } from './setup/hosts.mjs';
 import { buildBenchHelper, ensureNative } from './setup/native.mjs';
 import { testInstall } from './setup/install-tests.mjs';
 import { makePackages } from './setup/package.mjs';
-import { ensurePackages } from './setup/packages.mjs';
 import { releaseCheck } from './setup/release.mjs';
 import { fail, SetupError } from './setup/say.mjs';
 import { buildTypeScript } from './setup/typescript.mjs';
@@ -27,25 +34,17 @@ import { buildTypeScript } from './setup/typescript.mjs';
 const commands = {
   build: async (args) => {
     const options = parseBuildOptions(args);
-    await ensurePackages();
-    await buildTypeScript();
     if (options.cuda) await ensureCuda(options);
     else await ensureNative();
   },
-  ts: async () => {
-    await ensurePackages();
-    await buildTypeScript();
-  },
-  native: async () => {
-    await ensurePackages();
-    await buildTypeScript();
-    await ensureNative();
-  },
+  ts: buildTypeScript,
+  native: ensureNative,
   package: makePackages,
   demo,
   test,
   'test-native': testNative,
   'test-sanitize': testSanitize,
+  'test-processors': testOtherProcessors,
   'test-cuda': testCuda,
   'test-hosts': testHosts,
   'test-install': testInstall,
@@ -54,11 +53,8 @@ const commands = {
   bench,
   'bench-start': benchStart,
   soak,
-  'bench-native': async () => {
-    await ensurePackages();
-    await buildTypeScript();
-    await buildBenchHelper();
-  },
+  evaluate,
+  'bench-native': buildBenchHelper,
   docs: makeDocs,
   'release-check': releaseCheck,
   lint,

@@ -1,5 +1,5 @@
 // Makes the embedded models, from nothing: photographs, scenes, teacher, ranker, models/. Hours on two cores; stop it with
-// Ctrl-C whenever you like (or lose the machine): the same command goes on from the last checkpoint.
+// Press Ctrl-C at any time (or lose the machine): the same command continues from the last checkpoint.
 //   npm run train:embedded
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync } from 'node:fs';
@@ -32,27 +32,9 @@ function train(command, out, args) {
 
 run('scripts/photos/fetch.mjs', ['--extra']);
 run('scripts/photos/prepare.mjs', []);
-run('scripts/photos/scenes.mjs', [
-  '--split',
-  'train',
-  '--size',
-  '256',
-  '--count',
-  '8000',
-  '--seed',
-  '1',
-  '--extra',
-]);
-run('scripts/photos/scenes.mjs', [
-  '--split',
-  'val',
-  '--size',
-  '224',
-  '--count',
-  '200',
-  '--seed',
-  '2',
-]);
+const scenes = (args) => run('scripts/photos/scenes.mjs', args.split(' '));
+scenes('--split train --size 256 --count 8000 --seed 1 --extra');
+scenes('--split val --size 224 --count 200 --seed 2');
 
 const data = [
   join(cacheRoot(), 'photos-train@0.3'),
@@ -70,31 +52,23 @@ const shared = [
   '--precision',
   'bfloat16',
 ];
+const words = (text) => text.trim().split(/\s+/);
 
 train('pretrain', join(runs, 'tiny-mae'), [
   ...shared,
-  ...['--model', 'tiny', '--steps', '2000', '--batch-size', '64', '--micro-batch-size', '64'],
-  ...['--learning-rate', '0.001', '--warmup', '100', '--crop-scale', '0.3,1'],
-  ...['--val-every', '250', '--val-count', '128', '--checkpoint-every', '5m'],
+  ...words(`
+    --model tiny --steps 2000 --batch-size 64 --micro-batch-size 64
+    --learning-rate 0.001 --warmup 100 --crop-scale 0.3,1
+    --val-every 250 --val-count 128 --checkpoint-every 5m`),
 ]);
 train('train', join(runs, 'tiny-ranker'), [
   ...shared,
   ...['--teacher', join(runs, 'tiny-mae', 'model.safetensors')],
-  ...[
-    '--model',
-    'tiny',
-    '--start',
-    'teacher',
-    '--input',
-    'full',
-    '--loss',
-    'listMle',
-    '--mask-ratio',
-    '0.75',
-  ],
-  ...['--steps', '600', '--batch-size', '16', '--micro-batch-size', '16'],
-  ...['--learning-rate', '0.0005', '--warmup', '50', '--crop-scale', '0.3,1'],
-  ...['--val-every', '100', '--val-count', '32', '--checkpoint-every', '2m'],
+  ...words(`
+    --model tiny --start teacher --input full --loss listMle --mask-ratio 0.75
+    --steps 600 --batch-size 16 --micro-batch-size 16
+    --learning-rate 0.0005 --warmup 50 --crop-scale 0.3,1
+    --val-every 100 --val-count 32 --checkpoint-every 2m`),
 ]);
 
 for (const kind of ['mae', 'ranker']) {

@@ -11,13 +11,13 @@ import { expandImages } from '../lib/cli/image-arguments.js';
 import type { RankResult } from '../lib/cli/rank.js';
 import type { ReconstructResult } from '../lib/cli/reconstruct.js';
 import type { ScoreResult } from '../lib/cli/score.js';
-import { resolveSource } from '../lib/data/sources.js';
 import { rankFiles, type LtrpError } from '../lib/index.js';
 import { chooseGrid, patchBoxes } from '../lib/patch-grid.js';
 import { jsonLines, ltrp, startLtrp } from './support/command.js';
 import { smallMae, writeRanker } from './support/models.js';
 import { temporaryFolder } from './support/paths.js';
-import { picture } from './support/pictures.js';
+import { picture, resolveSource } from './support/pictures.js';
+import { until } from './support/runs.js';
 
 const test = anyTest as TestFn<{ folder: string; token: string; cls: string; photos: string }>;
 
@@ -161,7 +161,7 @@ test('CLS heads rank any picture on their own grid', async (t) => {
   checkTiling(t, result!.boxes, 120, 400);
 });
 
-test('a grid that a CLS head does not have is refused, in the words of the library', async (t) => {
+test('a grid that a CLS head does not have is refused: the library names its options, the command its own', async (t) => {
   const { photos, cls } = t.context;
   const image = join(photos, 'wide.jpg');
   for (const [wish, args] of [
@@ -174,7 +174,9 @@ test('a grid that a CLS head does not have is refused, in the words of the libra
     const { code, stdout, stderr } = await ltrp(['rank', image, '--model', cls, '--json', ...args]);
     t.is(code, 2);
     t.is(stdout, '');
-    t.is(stderr, `ltrp: ${error.message} [${error.code}]\n`);
+    const message = error.message.replace('patches and grid', '--patches and --grid');
+    t.not(message, error.message);
+    t.is(stderr, `ltrp: ${message} [${error.code}]\n`);
   }
 });
 
@@ -197,7 +199,7 @@ test('ranking and training take the same files of a folder for pictures', async 
   t.deepEqual((await resolveSource(folder)).names, taken);
   const { files } = await expandImages([folder]);
   t.deepEqual(
-    files.map((file) => file.slice(folder.length + 1)),
+    files.map(({ path }) => path.slice(folder.length + 1)),
     taken,
   );
 });
@@ -349,6 +351,7 @@ test('help teaches: every command has a description and examples', async (t) => 
     'pretrain',
     'train',
     'convert',
+    'prune',
     'doctor',
     'libtorch',
   ];
@@ -409,7 +412,8 @@ test('Ctrl-C ends a long job with 130', async (t) => {
   const out = await temporaryFolder(t);
   const many = ['score', photos, '--model', smallMae, '--rounds', '100000', '--out', out];
   const { child, outcome } = startLtrp(many);
-  await sleep(4000);
+  await until(() => existsSync(join(out, '.ltrp-lock'))); // it takes the folder when it begins
+  await sleep(1000);
   child.kill('SIGINT');
   const { code, stdout, stderr } = await outcome;
   t.is(code, 130, stderr);

@@ -8,18 +8,16 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { cacheFolder } from '../lib/native/paths.js';
-import { claims } from '../scripts/cuda/claims.js';
+import { cacheFolder } from '../lib/libtorch/folders.js';
 import {
   allArchitectures,
-  checkInstructions,
   compile,
   compileAll,
   cudaSources,
-  disassemble,
   type CompiledFile,
 } from '../scripts/cuda/compile.js';
 import { resourceProblems, resourceTable } from '../scripts/cuda/limits.js';
+import { checkInstructions, claims, disassemble } from './support/machine-code.js';
 
 const nvcc = [process.env['CUDACXX'], 'nvcc', '/usr/local/cuda/bin/nvcc'].find(
   (command) =>

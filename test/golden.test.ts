@@ -161,15 +161,12 @@ for (const set of sets) {
       const predicted = expected.f32('loss_pred');
       const target = expected.f32('loss_true');
       const shape = predicted.shape as [number, number];
-      const value = expected.f32(`loss_${name}`).data[0]!;
-      if (loss === 'focusedRank' && shape[1] <= 10) {
-        // The authors' code gives NaN when the focus holds the whole list; a k beyond the list is refused here.
-        t.is(value, NaN);
-        await t.throwsAsync(rankingLoss(loss, predicted.data, target.data, shape, { k: 10 }), {
-          code: 'ERR_LTRP_INVALID_ARGUMENT',
-        });
-        return;
-      }
+      // The authors' code gives NaN when the focus holds the whole list: its pairs have a mean over nothing. Without that term
+      // the loss is listMle, whose golden is held against it then.
+      const whole = loss === 'focusedRank' && shape[1] <= 10;
+      if (whole) t.is(expected.f32(`loss_${name}`).data[0]!, NaN);
+      const reference = whole ? 'loss_list_mle' : `loss_${name}`;
+      const value = expected.f32(reference).data[0]!;
       const options = {
         k: k === 'all' ? shape[1] : k,
         noise:
@@ -180,7 +177,7 @@ for (const set of sets) {
       const result = await rankingLoss(loss, predicted.data, target.data, shape, options);
       const tolerance = { absolute: 1e-5 * Math.max(1, Math.abs(value)) };
       isWithin(t, [result.loss], [value], tolerance, name);
-      const gradient = expected.f32(`loss_${name}_grad`).data;
+      const gradient = expected.f32(`${reference}_grad`).data;
       isWithin(t, result.gradient, gradient, { absolute: 1e-5 }, `${name}_grad`);
     });
   }

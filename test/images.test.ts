@@ -201,15 +201,16 @@ test('sizes that make no sense are refused before anything is decoded', async (t
     sharp({ create: { width, height, channels: 3, background: 'red' } })
       .png()
       .toBuffer();
+  await works(await make(16, 16)); // sharp and LibTorch are loaded
   const started = performance.now();
   for (const fit of ['crop', 'stretch'] as const) {
     await refused(t, await make(1, 1), 'ERR_LTRP_IMAGE_SIZE', { fit }, /1 x 1/);
     await refused(t, await make(30000, 2), 'ERR_LTRP_IMAGE_SIZE', { fit }, /30000 x 2/);
     await refused(t, await make(30000, 20), 'ERR_LTRP_IMAGE_SIZE', { fit }, /30000 x 20/);
   }
+  t.true(performance.now() - started < 5000);
   const huge = '<svg xmlns="http://www.w3.org/2000/svg" width="20000" height="20000"/>';
   await refused(t, Buffer.from(huge), 'ERR_LTRP_IMAGE_SIZE', {}, /20000 x 20000/);
-  t.true(performance.now() - started < 5000);
   t.deepEqual((await works(await make(16, 1600))).shape, [1, 3, 64, 64]);
 });
 

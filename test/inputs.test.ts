@@ -38,6 +38,14 @@ const program = `
       const options = { k: 5, noise: drawn };
       return { given, promise: ltrp.rankingLoss('listMle', predicted, target, [2, 10], options) };
     },
+    asymmetricLoss: () => {
+      const given = [noise(20), new Float32Array(20)];
+      return { given, promise: ltrp.asymmetricLoss(given[0], given[1], [2, 10]) };
+    },
+    meanAveragePrecision: () => {
+      const given = [noise(20), new Uint8Array(20).fill(1, 10)];
+      return { given, promise: ltrp.meanAveragePrecision(given[0], given[1], [20, 1]) };
+    },
   };
   if (state === 'warm') await ltrp.rankAgreement(noise(4), noise(4), [1, 4]);
   const { given, promise } = calls[name]();
@@ -46,7 +54,8 @@ const program = `
   console.log(isDeepStrictEqual(spoiled, await calls[name]().promise) ? 'equal' : 'different');
 `;
 
-for (const name of ['selectPatches', 'selectPatchesOfBytes', 'rankAgreement', 'rankingLoss']) {
+const names = ['selectPatches', 'selectPatchesOfBytes', 'rankAgreement', 'rankingLoss'];
+for (const name of [...names, 'asymmetricLoss', 'meanAveragePrecision']) {
   for (const state of ['cold', 'warm']) {
     test(`${name}, ${state}: what it was given may be changed and transferred at once`, async (t) => {
       const args = ['--input-type=module', '--eval', program, name, state];

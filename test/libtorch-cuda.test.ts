@@ -19,14 +19,15 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import anyTest, { type TestFn } from 'ava';
 import { acceleratorLine } from '../lib/cli/doctor.js';
-import { readDynamicSection } from '../lib/native/elf.js';
-import { librariesOf, missingLibraries } from '../lib/native/libraries.js';
-import { libraryName } from '../lib/native/libtorch-inspect.js';
-import { installLibtorch } from '../lib/native/libtorch-install.js';
-import { releaseFor } from '../lib/native/libtorch-releases.js';
-import { decideLibtorch, findLibtorch } from '../lib/native/libtorch.js';
-import { nvidiaPackageOf, nvidiaPackages } from '../lib/native/nvidia-packages.js';
-import { coreFiles, libtorchCacheFolder, packageRoot } from '../lib/native/paths.js';
+
+import { librariesOf, missingLibraries, readDynamicSection } from '../lib/libtorch/libraries.js';
+import { libraryName } from '../lib/libtorch/inspect.js';
+import { installLibtorch } from '../lib/libtorch/install.js';
+import { releaseFor } from '../lib/libtorch/releases.js';
+import { decideLibtorch, findLibtorch } from '../lib/libtorch/find.js';
+import { nvidiaPackageOf, nvidiaPackages } from '../lib/libtorch/nvidia-packages.js';
+import { libtorchCacheFolder } from '../lib/libtorch/folders.js';
+import { coreFiles, packageRoot } from '../lib/native/paths.js';
 
 const test = anyTest as TestFn<{ folder: string; env: Record<string, string | undefined> }>;
 const run = promisify(execFile);
@@ -210,7 +211,7 @@ test('the dynamic section agrees with what the system says of the core', async (
       error.message,
       /libcublas\.so\.99 \(nvidia-cublas\), libcudnn\.so\.99 \(nvidia-cudnn-cu13\)/,
     );
-    t.regex(error.message, /`ltrp libtorch install --cuda` fetches them/);
+    t.regex(error.message, /`npx ltrp libtorch install --cuda` fetches them/);
     t.false(error.message.includes('libcudart'));
 
     const alone = await t.throwsAsync(findLibtorch(search), {
@@ -276,7 +277,7 @@ test('every NVIDIA package is pinned, and libraries are found in them whatever t
   t.is(nvidiaPackageOf('libstdc++.so.6'), null);
   t.is(
     missingLibraries(['libnccl.so.2']),
-    "NVIDIA's libraries are missing: libnccl.so.2 (nvidia-nccl-cu13); `ltrp libtorch install --cuda` fetches them",
+    "NVIDIA's libraries are missing: libnccl.so.2 (nvidia-nccl-cu13); `npx ltrp libtorch install --cuda` fetches them",
   );
 });
 
@@ -298,6 +299,7 @@ async function fakePip(folder: string, wheels: string): Promise<string> {
   const bin = path.join(folder, 'bin');
   await mkdir(bin);
   const script = `#!/bin/sh
+case "$*" in *--version) echo pip 1; exit;; esac
 while [ $# -gt 0 ]; do
   if [ "$1" = --dest ]; then dest=$2; fi
   last=$1
@@ -482,7 +484,7 @@ async function realCuda(t: {
   t.log(
     accepted.length === 0
       ? 'skipped: there is no CUDA core; `npm run build -- --cuda` makes one'
-      : 'skipped: there is no complete CUDA LibTorch in the cache; `ltrp libtorch install --cuda` fetches it',
+      : 'skipped: there is no complete CUDA LibTorch in the cache; `npx ltrp libtorch install --cuda` fetches it',
   );
   t.pass();
   return null;

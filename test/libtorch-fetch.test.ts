@@ -11,14 +11,15 @@ import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
-import { download } from '../lib/native/download.js';
-import { inspectLibtorch } from '../lib/native/libtorch-inspect.js';
-import { installLibtorch, removeLibtorch } from '../lib/native/libtorch-install.js';
-import type { LibtorchRelease } from '../lib/native/libtorch-releases.js';
-import { releaseFor } from '../lib/native/libtorch-releases.js';
+import { download } from '../lib/libtorch/download.js';
+import { inspectLibtorch } from '../lib/libtorch/inspect.js';
+import { installLibtorch, removeLibtorch } from '../lib/libtorch/install.js';
+import type { LibtorchRelease } from '../lib/libtorch/releases.js';
+import { releaseFor } from '../lib/libtorch/releases.js';
 import { packageRoot } from '../lib/native/paths.js';
-import { unpackLibtorch } from '../lib/native/unpack.js';
-import { configuredIndexes, findWheel } from '../lib/native/wheel-index.js';
+import { unpackLibtorch } from '../lib/libtorch/unpack.js';
+import { configuredIndexes } from '../lib/libtorch/pip.js';
+import { findWheel } from '../lib/libtorch/wheel-index.js';
 import { listen, makeArchive, release } from './support/made-libtorch.js';
 
 const test = anyTest as TestFn<{ folder: string; env: Record<string, string | undefined> }>;
@@ -138,7 +139,7 @@ function startInstall(
   env: Record<string, string | undefined>,
 ): { child: ChildProcess; says: (text: string) => Promise<void>; ended: Promise<string> } {
   const script = `
-    import { installLibtorch } from ${JSON.stringify(new URL('../dist/native/libtorch-install.js', import.meta.url).href)};
+    import { installLibtorch } from ${JSON.stringify(new URL('../dist/libtorch/install.js', import.meta.url).href)};
     const log = (line) => console.log(line);
     try {
       const { installed } = await installLibtorch({ release: ${JSON.stringify(release)}, unverified: true, log });
@@ -231,7 +232,7 @@ test('an install that lost its lock while it was stopped puts nothing into place
   t.deepEqual(await readdir(path.dirname(targetOf(folder))), ['2.13.0-cpu.lock']);
 });
 
-test('a wheel of an index: found in both forms of the page, continued, verified by the hash of the index', async (t) => {
+test('a wheel of an index: found in both forms of the page; without a pin, by word of the user, it has the hash of the index', async (t) => {
   const { folder, env } = t.context;
   const content = await archiveBytes(t);
   if (content === null) return;
@@ -244,6 +245,7 @@ test('a wheel of an index: found in both forms of the page, continued, verified 
     const result = await installLibtorch({
       env: { ...env, PIP_NO_INDEX: '0', PIP_INDEX_URL: `${server.url}/simple` },
       release: { ...release, pip },
+      unverified: true,
       force: true,
       log: (line) => lines.push(line),
     });
@@ -259,6 +261,7 @@ test('a wheel of an index: found in both forms of the page, continued, verified 
     installLibtorch({
       env: { ...env, PIP_NO_INDEX: '0', PIP_INDEX_URL: `${wrong.url}/simple` },
       release: { ...release, pip },
+      unverified: true,
       force: true,
     }),
     { code: 'ERR_LTRP_LIBTORCH_CHECKSUM' },
@@ -280,7 +283,10 @@ test('the indexes that pip is configured with, and one that has no such project'
     ['https://a.example/simple', 'https://b.example/simple'],
   );
   const server = await site(t, {});
-  t.is(await findWheel(`${server.url}/simple/`, 'absent', () => true, undefined), null);
+  await t.throwsAsync(findWheel(`${server.url}/simple/`, 'absent', 'absent.whl', undefined), {
+    code: 'ERR_LTRP_DOWNLOAD',
+    message: /\/simple\/absent\/ answered 404 Not Found$/,
+  });
 });
 
 test('a server that ignores ranges, or whose file has changed, starts again and is not glued together', async (t) => {
@@ -430,7 +436,10 @@ test('the command: Ctrl-C in the middle ends with 130, keeps the part, leaves no
   const again = await ltrp(['libtorch', 'install', '--from', 'pip'], own);
   t.is(again.status, 1);
   t.regex(server.ranges[1] ?? '', /^bytes=[1-9]\d*-$/);
-  t.regex(again.stderr, /has SHA-256 [0-9a-f]{64}, expected [0-9a-f]{64}\. It was removed/);
+  t.regex(
+    again.stderr,
+    /has SHA-256 [0-9a-f]{64}, expected [0-9a-f]{64}; it is text that begins "wheel .*"\. It was removed/,
+  );
   t.deepEqual(await readdir(downloads), []);
   t.deepEqual(await readdir(path.dirname(targetOf(folder))), []);
 });

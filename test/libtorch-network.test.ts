@@ -10,11 +10,11 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
-import { download } from '../lib/native/download.js';
-import { installLibtorch } from '../lib/native/libtorch-install.js';
-import { obstacle, proxyOf } from '../lib/native/proxy.js';
-import { unpackLibtorch } from '../lib/native/unpack.js';
-import { findWheel } from '../lib/native/wheel-index.js';
+import { download } from '../lib/libtorch/download.js';
+import { installLibtorch } from '../lib/libtorch/install.js';
+import { obstacle, proxyOf } from '../lib/libtorch/proxy.js';
+import { unpackLibtorch } from '../lib/libtorch/unpack.js';
+import { findWheel } from '../lib/libtorch/wheel-index.js';
 import { listen, makeArchive, release } from './support/made-libtorch.js';
 
 const test = anyTest as TestFn<{ folder: string; file: string }>;
@@ -119,9 +119,9 @@ test('http goes through the proxy, the index as well as the file; not where no_p
   const index = `http://index.invalid:${port}/simple`;
   for (const env of [{ http_proxy: url }, { npm_config_proxy: url }]) {
     seen.length = 0;
-    const wheel = await findWheel(index, 'torch', () => true, undefined, env);
-    t.is(wheel?.url, `http://index.invalid:${port}/files/torch.whl`);
-    await download(wheel?.url ?? '', file, { env });
+    const wheel = await findWheel(index, 'torch', 'torch.whl', undefined, env);
+    t.is(wheel.url, `http://index.invalid:${port}/files/torch.whl`);
+    await download(wheel.url, file, { env });
     t.true((await readFile(file)).equals(content));
     t.deepEqual(seen, [
       `GET http://index.invalid:${port}/simple/torch/`,
@@ -164,7 +164,7 @@ test('https goes through a tunnel of the proxy', async (t) => {
   const { url, seen } = await proxy(t);
   // Certificates are read when a process starts.
   const script = `
-    import { download } from ${JSON.stringify(new URL('../dist/native/download.js', import.meta.url).href)};
+    import { download } from ${JSON.stringify(new URL('../dist/libtorch/download.js', import.meta.url).href)};
     await download('https://files.invalid:${port}/f', ${JSON.stringify(file)}, { attempts: 1 });`;
   const env = { NODE_EXTRA_CA_CERTS: cert, npm_config_https_proxy: url };
   const { stderr } = await run(process.execPath, ['--input-type=module', '-e', script], { env });

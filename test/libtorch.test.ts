@@ -1,27 +1,16 @@
 /** Which LibTorch is used: the search order on made-up folders, the refusals, the fetch, and `ltrp doctor`. */
 import { execFile } from 'node:child_process';
 import { createServer } from 'node:http';
-import {
-  chmod,
-  mkdir,
-  mkdtemp,
-  readFile,
-  readdir,
-  rm,
-  symlink,
-  writeFile,
-  utimes,
-} from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import anyTest, { type TestFn } from 'ava';
-import { download } from '../lib/native/download.js';
-import { withLock } from '../lib/native/folder-lock.js';
-import { inspectLibtorch, libraryName } from '../lib/native/libtorch-inspect.js';
-import { installLibtorch } from '../lib/native/libtorch-install.js';
-import { decideLibtorch, findLibtorch, type LibtorchSearch } from '../lib/native/libtorch.js';
+import { download } from '../lib/libtorch/download.js';
+import { inspectLibtorch, libraryName } from '../lib/libtorch/inspect.js';
+import { installLibtorch } from '../lib/libtorch/install.js';
+import { decideLibtorch, findLibtorch, type LibtorchSearch } from '../lib/libtorch/find.js';
 import { coreFiles, packageRoot } from '../lib/native/paths.js';
 import { listen, makeArchive, makeLibtorch, release, serve } from './support/made-libtorch.js';
 
@@ -126,7 +115,7 @@ test('explicit and wrong is an error that says why', async (t) => {
 
   const cases: [libtorch: string, reason: RegExp][] = [
     [path.join(folder, 'nowhere'), /does not exist/],
-    [path.join(folder, 'empty'), /neither there nor in lib/],
+    [path.join(folder, 'empty'), /no libtorch_cpu\.\w+ there or in lib/],
     [old, /LibTorch 2\.6\.0 \(cpu\).*core for 2\.13-cpu/],
     [cuda, /LibTorch 2\.13\.0 \(cu130\).*core for 2\.13-cpu/],
     [unversioned, /version cannot be read/],
@@ -270,16 +259,6 @@ test('install: wrong checksum, wrong version and a truncated archive are refused
   t.true(existsSync(archive), "the user's own file stays");
 });
 
-test('a lock left by a process that is gone is taken over', async (t) => {
-  const file = path.join(t.context.folder, 'a.lock');
-  const child = await run(process.execPath, ['-p', 'process.pid']);
-  await writeFile(file, JSON.stringify({ pid: Number(child.stdout), host: os.hostname() }));
-  const past = new Date(Date.now() - 20_000);
-  await utimes(file, past, past);
-  t.is(await withLock(file, () => Promise.resolve(5)), 5);
-  t.false(existsSync(file));
-});
-
 const main = path.join(packageRoot(), 'dist', 'cli', 'main.js');
 
 interface Outcome {
@@ -369,15 +348,15 @@ test('one process, one LibTorch: another one asked for later, or opened before b
   const { folder } = t.context;
   const script = path.join(folder, 'two.mjs');
   const url = (name: string): string =>
-    JSON.stringify(new URL(`../dist/native/${name}.js`, import.meta.url).href);
+    JSON.stringify(new URL(`../dist/${name}.js`, import.meta.url).href);
   await writeFile(
     script,
     `
     import { copyFileSync } from 'node:fs';
-    import { loadBootstrap, loadCore, loadedCore } from ${url('loader')};
-    import { findLibtorch } from ${url('libtorch')};
-    import { libraryName } from ${url('libtorch-inspect')};
-    import { coreFiles } from ${url('paths')};
+    import { loadBootstrap, loadCore, loadedCore } from ${url('native/loader')};
+    import { findLibtorch } from ${url('libtorch/find')};
+    import { libraryName } from ${url('libtorch/inspect')};
+    import { coreFiles } from ${url('native/paths')};
     const codes = [];
     const attempt = async (work) => {
       try { await work(); codes.push('loaded'); } catch (error) { codes.push(error.code); }

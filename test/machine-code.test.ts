@@ -2,10 +2,8 @@
 import test from 'ava';
 import {
   allArchitectures,
-  checkInstructions,
   launchBounds,
   parsePtxas,
-  parseSass,
   type CompiledFile,
   type KernelResources,
 } from '../scripts/cuda/compile.js';
@@ -15,6 +13,7 @@ import {
   resourceProblems,
   resourceTable,
 } from '../scripts/cuda/limits.js';
+import { checkInstructions, parseSass } from './support/machine-code.js';
 
 const ptxas = `ptxas info    : 0 bytes gmem
 ptxas info    : Compiling entry function '_Z5roundPKfPa' for 'sm_90'

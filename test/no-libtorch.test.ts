@@ -5,7 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import anyTest, { type TestFn } from 'ava';
-import { decideLibtorch, findLibtorch } from '../lib/native/libtorch.js';
+import { decideLibtorch, findLibtorch } from '../lib/libtorch/find.js';
 import { bootstrapFile, coreFiles } from '../lib/native/paths.js';
 import { makeLibtorch } from './support/made-libtorch.js';
 import { repository } from './support/paths.js';
@@ -43,7 +43,7 @@ test('import works, and so does everything that needs no tensor', async (t) => {
       try { await call(); codes.push('worked'); } catch (error) { codes.push(error.code ?? error); }
     };
     await attempt(() => ltrp.PatchRanker.load('tiny', { signal: AbortSignal.abort('reason') }));
-    await attempt(() => ltrp.PatchRanker.load('tiny', { device: 7 }));
+    await attempt(() => ltrp.PatchRanker.load('tiny', { devise: 'cpu' }));
     await attempt(() => ltrp.PatchRanker.load('nonesuch'));
     await attempt(() => ltrp.readImages([], { size: 224 }));
     await attempt(() => { throw new ltrp.LtrpError('ERR_LTRP_OWN', 'own'); });
@@ -81,6 +81,8 @@ test('each first call that needs LibTorch rejects with what was tried and the co
       selectPatches: () => ltrp.selectPatches(images, logits, { keepRatio: 0.5 }),
       rankAgreement: () => ltrp.rankAgreement(logits, logits, [1, 16]),
       rankingLoss: () => ltrp.rankingLoss('listMle', logits, logits, [1, 16]),
+      asymmetricLoss: () => ltrp.asymmetricLoss(logits, logits, [1, 16]),
+      meanAveragePrecision: () => ltrp.meanAveragePrecision(logits, logits, [1, 16]),
       convert: () => ltrp.convertCheckpoint('models/tiny-ranker.safetensors', '/nowhere/x.safetensors', { kind: 'ranker' }),
     };
     const results = {};
@@ -95,7 +97,7 @@ test('each first call that needs LibTorch rejects with what was tried and the co
   const results = Object.entries(
     result as Record<string, { name: string; code: string; message: string }>,
   );
-  t.is(results.length, 8);
+  t.is(results.length, 10);
   for (const [name, error] of results) {
     t.is(error.name, 'LtrpError', `${name}: ${JSON.stringify(error)}`);
     t.is(error.code, 'ERR_LTRP_LIBTORCH_NOT_FOUND', name);

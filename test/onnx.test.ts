@@ -316,7 +316,7 @@ test('files that are there are replaced only on request', async (t) => {
     await writeFile(file, 'mine');
     await t.throwsAsync(convertCheckpoint(smallMae, file, { kind: 'mae' }), {
       code: 'ERR_LTRP_FILE_EXISTS',
-      message: /there already.*--force/,
+      message: /exists already.*overwrite: true/,
     });
     t.is(await readFile(file, 'utf8'), 'mine');
     await convertCheckpoint(smallMae, file, { kind: 'mae', overwrite: true });

@@ -1,13 +1,18 @@
 /** Where python3 keeps torch: its answer is remembered, and asked for again whenever it could be another one. */
 import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import test from 'ava';
-import { torchOfPython3 } from '../lib/native/python-torch.js';
+import { askPython3 } from '../lib/libtorch/python-torch.js';
 
 const run = promisify(execFile);
+
+async function foldersOf(env: Parameters<typeof askPython3>[0]): Promise<string[]> {
+  const { torch } = await askPython3(env);
+  return torch === null ? [] : [torch];
+}
 
 async function makePackage(folder: string): Promise<string> {
   const torch = path.join(folder, 'torch');
@@ -47,7 +52,7 @@ test("python3's answer is remembered until something changes that it rests on", 
   let expected = 0;
   const check = async (what: string, folders: string[], asked: boolean): Promise<void> => {
     for (const again of [false, true]) {
-      const found = await torchOfPython3({ ...env, ...vars });
+      const found = await foldersOf({ ...env, ...vars });
       if (asked && !again) expected += 1;
       t.deepEqual(found, folders, what);
       t.is((await readFile(starts, 'utf8')).length, expected, `${what}: starts of Python`);
@@ -76,7 +81,7 @@ test("python3's answer is remembered until something changes that it rests on", 
   const loop = path.join(folder, 'loop');
   await symlink(loop, loop);
   const odd = `:${executable}:${loop}:/root:${bin}`;
-  t.deepEqual(await torchOfPython3({ ...env, ...vars, PATH: odd }), []);
+  t.deepEqual(await foldersOf({ ...env, ...vars, PATH: odd }), []);
   t.is((await readFile(starts, 'utf8')).length, expected);
 
   // A .pth file leads elsewhere; its content changes, its folder does not.
@@ -109,7 +114,7 @@ test("python3's answer is remembered until something changes that it rests on", 
   await rm(path.dirname(stored), { recursive: true });
   await writeFile(path.dirname(stored), 'a file where the folder should be');
   for (let i = 0; i < 2; i += 1) {
-    t.deepEqual(await torchOfPython3({ ...env, ...vars }), [elsewhere]);
+    t.deepEqual(await foldersOf({ ...env, ...vars }), [elsewhere]);
     expected += 1;
   }
   t.is((await readFile(starts, 'utf8')).length, expected);
@@ -134,8 +139,50 @@ test("python3's answer is remembered until something changes that it rests on", 
   await rm(link);
   await writeFile(link, shim, { mode: 0o755 });
   for (let i = 0; i < 2; i += 1) {
-    t.deepEqual(await torchOfPython3({ ...env, ...vars }), [elsewhere]);
+    t.deepEqual(await foldersOf({ ...env, ...vars }), [elsewhere]);
     expected += 1;
   }
   t.is((await readFile(starts, 'utf8')).length, expected);
+});
+
+test('a python3 that gives no answer: what it did instead is said, within a time', async (t) => {
+  const folder = await mkdtemp(path.join(os.tmpdir(), 'ltrp-python-'));
+  t.teardown(() => rm(folder, { recursive: true, force: true }));
+  const python3 = path.join(folder, 'python3');
+  const env = { HOME: folder, PATH: folder };
+  const path3 = `${python3} `;
+  const cases: [script: string, reason: string][] = [
+    ['echo hello', 'did not answer where torch is, but text that begins "hello"'],
+    ['', 'did not answer where torch is, but nothing (0 bytes)'],
+    ["echo '[1, 2]'", 'did not answer where torch is, but JSON that begins "[1, 2]"'],
+    ['echo no >&2; exit 3', 'ended with 3 and said "no"'],
+    ['kill -9 $$', 'ended with SIGKILL'],
+    ['echo warning; echo \'{"torch": "", "watched": []}\'', 'has no torch installed'],
+    [
+      `printf '%0.sx' $(seq 1 999)`,
+      `did not answer where torch is, but text that begins "${'x'.repeat(199)}…"`,
+    ],
+    // It does not end when it is asked to, and its child keeps its output open.
+    [`trap '' TERM; ${'/bin/sleep 60 & wait; '.repeat(2)}`, 'gave no answer within 10 s'],
+  ];
+  for (const [script, reason] of cases) {
+    await writeFile(python3, `#!/bin/sh\nPATH=/usr/bin:/bin\n${script}\n`, { mode: 0o755 });
+    const start = performance.now();
+    t.deepEqual(await askPython3(env), { torch: null, reason: path3 + reason });
+    t.true(performance.now() - start < 25_000);
+  }
+  const absent = { torch: null, reason: 'python3 is not on the PATH' };
+  await chmod(python3, 0o644);
+  t.deepEqual(await askPython3(env), absent);
+  await rm(python3);
+  await mkdir(python3);
+  t.deepEqual(await askPython3(env), absent);
+  await rm(python3, { recursive: true });
+  for (const PATH of ['', ':', `${folder}/none`, '\u0001']) {
+    t.deepEqual(await askPython3({ ...env, PATH }), absent);
+  }
+  await writeFile(python3, '#!/no/such/interpreter\n', { mode: 0o755 });
+  t.is((await askPython3(env)).reason, `${python3} ended with ENOENT`);
+  await writeFile(python3, 'neither a script nor a program', { mode: 0o755 });
+  t.regex((await askPython3(env)).reason, /python3 (ended with|did not answer)/);
 });

@@ -14,13 +14,7 @@ test('the ten lines of the README work when pasted', async (t) => {
   t.is(code, 0, stderr);
   t.regex(stdout, /^keep 98 of 196 patches: \d+( \d+){97}\n$/);
   t.true(programs[0]!.code.trim().split('\n').length <= 10);
-});
-
-test('so does the stream of pictures', async (t) => {
-  t.is(programs.length, 2, 'every program of the README is run here');
-  const { code, stdout, stderr } = await runBlock(await workplace(t), programs[1]!);
-  t.is(code, 0, stderr);
-  t.regex(stdout, /^photo\.jpg keeps (\d+) of (\d+)\nThere is no image missing\.jpg\.\n$/);
+  t.is(programs.length, 1, 'every program of the README is run here');
 });
 
 test('it begins with the installation from npm', async (t) => {

@@ -23,6 +23,20 @@ const checks: Record<string, Check[]> = {
       t.is(stderr, '');
     },
   ],
+  'Batches and lists with the command': [
+    async (t, _outcome, folder) => {
+      const text = await readFile(join(folder, 'ranked', 'rank.jsonl'), 'utf8');
+      const lines = text.trim().split('\n').map(json);
+      t.deepEqual(
+        lines.map(({ image }) => image).sort(),
+        ['astronaut', 'cat', 'chelsea', 'coffee', 'tiger'].map((name) => `photos/${name}.jpg`),
+      );
+      t.deepEqual(
+        lines.map(({ keepRatio }) => keepRatio),
+        [0.5, 0.5, 0.5, 0.25, 0.25],
+      );
+    },
+  ],
   'Keep-lists for a ViT': [
     async (t, { stdout }, folder) => {
       t.is(stdout, '[ 98, 98 ]\n');

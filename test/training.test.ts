@@ -2,59 +2,15 @@
  * Training through the command: pre-training reduces its loss, the ranker learns its teacher's order, and a run that was
  * killed and resumed has the curve of one that was not.
  */
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import sharp from 'sharp';
-
-const command = fileURLToPath(new URL('../lib/cli/main.ts', import.meta.url));
-
-interface Outcome {
-  code: number | null;
-  stdout: string;
-  stderr: string;
-}
-
-interface Entry {
-  step: number;
-  loss?: number;
-  learningRate?: number;
-  gradientNorm?: number;
-  dataWait?: number;
-  validation?: {
-    reconstructionError: number | null;
-    kendallTau: number | null;
-    ndcg: number | null;
-  };
-}
-
-function start(args: readonly string[]): { child: ChildProcess; outcome: Promise<Outcome> } {
-  const child = spawn(process.execPath, ['--import=tsx', command, ...args]);
-  let [stdout, stderr] = ['', ''];
-  child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
-  child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
-  const outcome = new Promise<Outcome>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', (code) => {
-      resolve({ code, stdout, stderr });
-    });
-  });
-  return { child, outcome };
-}
-
-const ltrp = (...args: string[]): Promise<Outcome> => start(args).outcome;
-
-function readLog(folder: string): Entry[] {
-  const file = join(folder, 'log.jsonl');
-  if (!existsSync(file)) return [];
-  return readFileSync(file, 'utf8')
-    .split('\n')
-    .flatMap((line) => (line.endsWith('}') ? [JSON.parse(line) as Entry] : []));
-}
+import { built, ltrp, startLtrp as start } from './support/command.js';
+import { readLog, until } from './support/runs.js';
 
 /** What must be the same bit for bit; times may differ. */
 const curve = (folder: string): unknown[] =>
@@ -67,19 +23,11 @@ const curve = (folder: string): unknown[] =>
   }));
 
 const losses = (folder: string): number[] =>
-  readLog(folder).flatMap(({ loss }) => (loss === undefined ? [] : [loss]));
+  readLog(folder).flatMap(({ loss }) => (typeof loss === 'number' ? [loss] : []));
 const validations = (folder: string) =>
   readLog(folder).flatMap(({ step, validation }) => (validation ? [{ step, ...validation }] : []));
 const mean = (values: readonly number[]): number =>
   values.reduce((sum, value) => sum + value, 0) / values.length;
-
-async function until(condition: () => boolean, seconds: number): Promise<void> {
-  const end = performance.now() + seconds * 1000;
-  while (!condition()) {
-    if (performance.now() > end) throw new Error('waited in vain');
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
 
 /** Numbers in [0, 1) from a seed (a linear congruential generator is random enough for pictures). */
 function numbers(seed: number): () => number {
@@ -139,7 +87,7 @@ const PRETRAIN_STEPS = 60;
 test.serial('pre-training reduces loss and held-out error, logs, and exports', async (t) => {
   t.timeout(180_000);
   const out = join(root, 'teacher');
-  const { code, stdout, stderr } = await ltrp(...pretrainOptions(out, PRETRAIN_STEPS), '--json');
+  const { code, stdout, stderr } = await ltrp([...pretrainOptions(out, PRETRAIN_STEPS), '--json']);
   t.is(code, 0, stderr);
   const result = JSON.parse(stdout) as {
     status: string;
@@ -195,7 +143,7 @@ test.serial(
       'the interrupted step is saved',
     );
 
-    const last = await ltrp(...args, '--resume');
+    const last = await ltrp([...args, '--resume']);
     t.is(last.code, 0, last.stderr);
     t.regex(last.stderr, new RegExp(`continuing after step ${stoppedAt}`));
     t.deepEqual(curve(out), curve(join(root, 'teacher')));
@@ -244,14 +192,14 @@ test.serial(
     const out = join(root, 'teacher');
     const before = readFileSync(join(out, 'log.jsonl'));
     const refused = async (pattern: RegExp, ...args: string[]): Promise<void> => {
-      const { code, stderr } = await ltrp(...args);
+      const { code, stderr } = await ltrp(args);
       t.not(code, 0);
       t.regex(stderr, pattern);
     };
     await refused(/holds a run already.*--resume/, ...pretrainOptions(out, PRETRAIN_STEPS));
     await refused(
-      /--depth \(9; in the run it is 3\), --learning-rate \(0\.1; in the run it is 0\.002\)/,
-      ...['pretrain', '--out', out, '--resume', '--learning-rate', '0.1', '--depth', '9'],
+      /--depth \(9; in the run it is 3\), because the weights have that shape; --seed \(8; in the run it is 7\)/,
+      ...['pretrain', '--out', out, '--resume', '--seed', '8', '--depth', '9'],
     );
     const elsewhere = ['--device', 'cuda:99'];
     const unavailable = /device 'cuda:99' is not available/;
@@ -276,7 +224,7 @@ test.serial(
       ...geometry,
     );
     t.deepEqual(readFileSync(join(out, 'log.jsonl')), before);
-    const done = await ltrp('pretrain', '--out', out, '--resume', '--json', '--device', 'cpu');
+    const done = await ltrp(['pretrain', '--out', out, '--resume', '--json', '--device', 'cpu']);
     t.is(done.code, 0, done.stderr);
     t.is((JSON.parse(done.stdout) as { steps: number }).steps, 0);
   },
@@ -296,15 +244,8 @@ test.serial(
 
     // A limit on the size of files stands in for a full disk: writes fail half-way through the checkpoint.
     const limited = `ulimit -f ${Math.floor(before.length / 2 / 1024)}; exec "$@"`;
-    const resume = [command, 'pretrain', '--out', out, '--resume', '--threads', '1'];
-    const child = spawn('bash', [
-      '-c',
-      limited,
-      'bash',
-      process.execPath,
-      '--import=tsx',
-      ...resume,
-    ]);
+    const resume = [built, 'pretrain', '--out', out, '--resume', '--threads', '1'];
+    const child = spawn('bash', ['-c', limited, 'bash', process.execPath, ...resume]);
     let stderr = '';
     child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
     t.is(await new Promise((resolve) => child.once('close', resolve)), 1, stderr);
@@ -316,7 +257,7 @@ test.serial(
       ['checkpoint-000000010.safetensors'],
     );
 
-    const { code, stderr: rest } = await ltrp('pretrain', '--out', out, '--resume');
+    const { code, stderr: rest } = await ltrp(['pretrain', '--out', out, '--resume']);
     t.is(code, 0, rest);
   },
 );
@@ -324,12 +265,12 @@ test.serial(
 test.serial("the ranker's agreement with its teacher rises on held-out pictures", async (t) => {
   t.timeout(240_000);
   const out = join(root, 'ranker');
-  const { code, stderr } = await ltrp(
+  const { code, stderr } = await ltrp([
     ...['train', '--data', photos, '--val', heldOut, '--out', out, '--steps', '50'],
     ...['--teacher', join(root, 'teacher', 'model.safetensors'), ...geometry],
     ...['--batch-size', '16', '--learning-rate', '2e-3', '--seed', '7', '--max-unreadable', '0.02'],
     ...['--val-every', '25', '--export-type', 'float32'],
-  );
+  ]);
   t.is(code, 0, stderr);
   const all = losses(out);
   t.true(mean(all.slice(-10)) < mean(all.slice(0, 5)), all.join(' '));

@@ -2,8 +2,8 @@
  * docs/troubleshooting.md quotes error messages: here every one of them is provoked and compared, and every code that the
  * sources know has its section. `LTRP_UPDATE_DOCS=1` writes the messages into the page instead.
  */
-import { cp, mkdir, readFile, readdir, symlink, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
+import { cp, mkdir, readFile, readdir, rename, symlink, writeFile } from 'node:fs/promises';
+import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -19,16 +19,18 @@ import {
   readImages,
   selectPatches,
 } from '../lib/index.js';
-import { download } from '../lib/native/download.js';
+import { download } from '../lib/libtorch/download.js';
 import { loadFailure } from '../lib/native/load-failure.js';
-import { installLibtorch } from '../lib/native/libtorch-install.js';
-import { releaseFor, type LibtorchRelease } from '../lib/native/libtorch-releases.js';
-import { decideLibtorch } from '../lib/native/libtorch.js';
+import { installLibtorch } from '../lib/libtorch/install.js';
+import { releaseFor, type LibtorchRelease } from '../lib/libtorch/releases.js';
+import { decideLibtorch } from '../lib/libtorch/find.js';
 import { loadBootstrap, loadCore } from '../lib/native/loader.js';
 import { readDocument } from './support/documents.js';
 import { repository, temporaryFolder } from './support/paths.js';
+import { heicOf, smallWebp, tiff } from './support/picture-files.js';
 import { picture } from './support/pictures.js';
 import { packageWithoutSharpsBinary } from './support/without-sharp.js';
+import { writeTensors } from './support/weights.js';
 
 const page = 'docs/troubleshooting.md';
 const models = join(repository, 'models');
@@ -63,8 +65,11 @@ async function command(
 }
 
 const pretrain = async (place: Place, ...more: string[]): Promise<unknown> => {
-  const options = '--out run --steps 1 --batch-size 1 --depth 1 --dim 48 --heads 1'.split(' ');
-  return command(place, ['pretrain', '--data', 'photos', ...options, ...more]).catch(
+  const usual = ['--out run', '--steps 1', '--batch-size 1', '--depth 1', '--dim 48', '--heads 1'];
+  const options = usual
+    .map((each) => each.split(' '))
+    .filter(([name = '']) => !more.includes(name));
+  return command(place, ['pretrain', '--data', 'photos', ...options.flat(), ...more]).catch(
     (error: unknown) => error,
   );
 };
@@ -106,6 +111,30 @@ const bare = ({ folder }: Place): Record<string, string> => ({
   PATH: folder,
 });
 
+async function downloadFrom(
+  { folder, t }: Place,
+  answer: (response: ServerResponse) => void,
+): Promise<void> {
+  const server = createServer((_request, response) => {
+    answer(response);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => server.close());
+  const { port } = server.address() as AddressInfo;
+  return download(`http://127.0.0.1:${port}/libtorch.zip`, join(folder, 'libtorch.zip'));
+}
+
+/** Decodes the bytes as a picture of a stream that is called photo.jpg. */
+async function decoded(picture: Uint8Array): Promise<void> {
+  for await (const result of rankFiles([{ picture, name: 'photo.jpg' }])) {
+    if (!result.ok) throw result.error;
+  }
+}
+
+const photo = async (): Promise<Buffer> => picture(200, 150).jpeg().toBuffer();
+
+const greyTiff = { width: 32, height: 32, channels: 1, bits: 8, format: 1 } as const;
+
 const provocations: Record<string, Provoke[]> = {
   ERR_LTRP_LIBTORCH_NOT_FOUND: [(place) => command(place, ['libtorch', 'where'], bare(place))],
   ERR_LTRP_LIBTORCH_INVALID: [
@@ -137,18 +166,19 @@ const provocations: Record<string, Provoke[]> = {
       const pinned = { ...release, wheelSha256: { 'libtorch.zip': '0'.repeat(64) } };
       return installLibtorch({ env: bare(place), release: pinned, from });
     },
+    async (place) => command(place, ['libtorch', 'install', '--from', 'archive'], bare(place)),
   ],
   ERR_LTRP_LIBTORCH_LOAD: [
     ({ folder }) => loadBootstrap().preload([join(folder, 'libtorch', 'lib', 'libc10.so')]),
   ],
   ERR_LTRP_DOWNLOAD: [
-    async ({ folder, t }) => {
-      const server = createServer((_request, response) => response.writeHead(404).end());
-      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-      t.teardown(() => server.close());
-      const { port } = server.address() as AddressInfo;
-      return download(`http://127.0.0.1:${port}/libtorch.zip`, join(folder, 'libtorch.zip'));
-    },
+    (place) => downloadFrom(place, (response) => response.writeHead(404).end()),
+    (place) =>
+      downloadFrom(place, (response) =>
+        response
+          .writeHead(200, { 'content-type': 'text/html' })
+          .end('<!DOCTYPE html><html><title>Welcome to our network</title>'),
+      ),
   ],
   ERR_LTRP_NOT_BUILT: [
     async (place) => {
@@ -160,6 +190,7 @@ const provocations: Record<string, Provoke[]> = {
       await symlink(models, join(root, 'models'));
       return command(place, ['rank', 'photo.jpg'], {}, join(root, 'dist', 'cli', 'main.js'));
     },
+    (place) => command(place, ['rank', 'photo.jpg'], { LTRP_BINARIES: join(place.folder, 'b') }),
   ],
   ERR_LTRP_CORE_LOAD: [
     async (place) => {
@@ -199,26 +230,62 @@ const provocations: Record<string, Provoke[]> = {
       return null;
     },
   ],
-  ERR_LTRP_IMAGE_NOT_FOUND: [() => readImages(['photo.jpg'], { size: 224 })],
-  ERR_LTRP_IMAGE_DECODE: [
+  ERR_LTRP_IMAGE_NOT_FOUND: [
+    () => readImages(['photo.jpg'], { size: 224 }),
     async (place) => {
-      const bytes = await readFile(await junk(place, 'photo.jpg'));
-      for await (const result of rankFiles([{ picture: bytes, name: 'photo.jpg' }])) {
-        if (!result.ok) throw result.error;
-      }
+      await photos(place);
+      await writeFile(join(place.folder, 'list.txt'), 'photos/a.png\nphotos/b.png\n');
+      return command(place, ['rank', 'list.txt', '--grid', '2x2']);
     },
+    async (place) => {
+      await photos(place);
+      await symlink('moved.png', join(place.folder, 'photos', 'b.png'));
+      return command(place, ['rank', 'photos', '--grid', '2x2']);
+    },
+    async (place) => {
+      await junk(place, 'photo.jpg');
+      const name = Buffer.from(`${place.folder}/caf\xe9.jpg`, 'latin1');
+      await rename(join(place.folder, 'photo.jpg'), name);
+      return command(place, ['rank', '.', '--json']);
+    },
+  ],
+  ERR_LTRP_IMAGE_DECODE: [
+    async (place) => decoded(await readFile(await junk(place, 'photo.jpg'))),
+    () => decoded(Buffer.from('<!DOCTYPE html><title>Not found</title>')),
+    () => decoded(Buffer.from('version https://git-lfs.github.com/spec/v1')),
+    () => decoded(heicOf(320, 208)),
+    () => decoded(Buffer.from('8BPS')),
+    () => decoded(tiff(greyTiff, new Uint8Array(1024), [[50706, 4, [1]]])),
+    async () => decoded((await photo()).subarray(0, 1000)),
+    async () => decoded(Buffer.concat([(await photo()).subarray(0, 100), Buffer.alloc(2000)])),
+    () => decoded(tiff({ ...greyTiff, bits: 32, format: 3 }, new Uint8Array(4096))),
+    () => decoded(new Uint8Array(0)),
     ({ folder }) => readImages([join(folder)], { size: 224 }),
+    () => readImages(['/dev/null'], { size: 224 }),
   ],
   ERR_LTRP_IMAGE_SIZE: [
     async (place) => readImages([await png(place, 8, 8)], { size: 224 }),
     async (place) => readImages([await png(place, 300, 200)], { size: 224, fit: 'none' }),
   ],
-  ERR_LTRP_FILE_NOT_FOUND: [({ folder }) => PatchRanker.load(join(folder, 'ranker.pth'))],
+  ERR_LTRP_FILE_NOT_FOUND: [
+    ({ folder }) => PatchRanker.load(join(folder, 'ranker.pth')),
+    async (place) => {
+      await writeFile(join(place.folder, 'notes.txt'), 'Taken in June.\nAt the lake.\n');
+      return command(place, ['rank', 'notes.txt']);
+    },
+    () => MaskedAutoencoder.load('facebook/vit-mae-base'),
+  ],
   ERR_LTRP_FILE_EXISTS: [
     async (place) =>
       convertCheckpoint(join(models, 'tiny-ranker.safetensors'), await junk(place, 'ranker.onnx'), {
         kind: 'ranker',
       }),
+    async (place) => {
+      await photos(place);
+      await mkdir(join(place.folder, 'site'));
+      await writeFile(join(place.folder, 'site', 'index.html'), '<html></html>');
+      return command(place, ['rank', 'photos', '--out', 'site']);
+    },
   ],
   ERR_LTRP_FILE_READ: [() => PatchRanker.load('/dev/null')],
   ERR_LTRP_FILE_WRITE: [
@@ -227,12 +294,34 @@ const provocations: Record<string, Provoke[]> = {
       await photos(place);
       return command(place, ['rank', 'photos/a.png', '--out', 'notes.txt/ranked']);
     },
+    async (place) => {
+      await photos(place);
+      return command(place, ['rank', 'photos', '--out', 'photos/a.png']);
+    },
+    async (place) => {
+      await photos(place);
+      await mkdir(join(place.folder, 'ranked', 'rank.jsonl'), { recursive: true });
+      return command(place, ['rank', 'photos', '--out', 'ranked']);
+    },
   ],
   ERR_LTRP_CHECKPOINT_FORMAT: [
     async (place) => PatchRanker.load(await junk(place, 'ranker.safetensors')),
+    async ({ folder }) => {
+      const pointer = join(folder, 'mae.pth');
+      await writeFile(
+        pointer,
+        'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n',
+      );
+      return MaskedAutoencoder.load(pointer);
+    },
   ],
   ERR_LTRP_CHECKPOINT_CONTENT: [
     () => MaskedAutoencoder.load(join(models, 'tiny-ranker.safetensors')),
+    async ({ folder }) => {
+      const path = join(folder, 'language.safetensors');
+      await writeTensors(path, { 'lm_head.weight': { data: new Float32Array(2), shape: [2] } });
+      return MaskedAutoencoder.load(path);
+    },
   ],
   ERR_LTRP_INVALID_ARGUMENT: [
     async () => {
@@ -243,6 +332,21 @@ const provocations: Record<string, Provoke[]> = {
       return selectPatches(images, new Float32Array(15), { keepRatio: 0.5 });
     },
     () => rankFiles('photo.jpg' as never),
+    async (place) =>
+      command(place, ['rank', await png(place, 64, 64)], { LTRP_CPU_LEVEL: 'fastest' }),
+    async (place) => {
+      await photos(place);
+      throw await pretrain(place, '--data', 'photos@50');
+    },
+  ],
+  ERR_LTRP_NOT_FINITE: [
+    async () => {
+      const ranker = await PatchRanker.load('tiny');
+      const data = new Float32Array(3 * 224 * 224).fill(3e38);
+      return ranker.rank({ data, shape: [1, 3, 224, 224] }).finally(() => {
+        ranker.dispose();
+      });
+    },
   ],
   ERR_LTRP_DISPOSED: [
     async () => {
@@ -253,6 +357,7 @@ const provocations: Record<string, Provoke[]> = {
     },
   ],
   ERR_LTRP_OUT_OF_MEMORY: [
+    () => decoded(smallWebp(16383)),
     () => readImages(Array<string>(100_000).fill('photo.jpg'), { size: 16384 }),
   ],
   ERR_LTRP_CANCELLED: [
@@ -260,7 +365,11 @@ const provocations: Record<string, Provoke[]> = {
       const core = await loadCore();
       const job = new core.Job();
       job.cancel();
-      return core.normalizeImages(job, new Uint8Array(3), [1, 1, 1], [0, 0, 0], [1, 1, 1]);
+      return core.normalizeImages(
+        job,
+        { data: new Uint8Array(3), shape: [1, 1, 1, 3] },
+        { mean: [0, 0, 0], std: [1, 1, 1] },
+      );
     },
   ],
   ERR_LTRP_DATA_EMPTY: [
@@ -268,12 +377,23 @@ const provocations: Record<string, Provoke[]> = {
       await mkdir(join(place.folder, 'photos'));
       throw await pretrain(place);
     },
+    async (place) => {
+      await mkdir(join(place.folder, 'photos'));
+      for (const name of ['a.bmp', 'b.BMP', 'c.psd', 'notes.md', 'd.bmp'])
+        await junk(place, join('photos', name));
+      return command(place, ['rank', 'photos']);
+    },
+    (place) => command(place, ['rank', 'photos/*.png']),
+    async (place) => {
+      await writeFile(join(place.folder, 'list.txt'), '# nothing yet\n');
+      return command(place, ['rank', 'list.txt']);
+    },
   ],
   ERR_LTRP_DATA_UNREADABLE: [
     async (place) => {
       await photos(place);
       await junk(place, 'photos/b.png');
-      throw await pretrain(place, '--batch-size', '2');
+      throw await pretrain(place, '--batch-size', '2', '--max-unreadable', '0');
     },
   ],
   ERR_LTRP_RUN_EXISTS: [
@@ -293,6 +413,13 @@ const provocations: Record<string, Provoke[]> = {
       await run(place);
       await writeFile(join(place.folder, 'run', 'run.json'), '{}');
       throw await pretrain(place, '--resume');
+    },
+  ],
+  ERR_LTRP_DIVERGED: [
+    async (place) => {
+      await photos(place);
+      const wild = '--steps 20 --warmup 0 --learning-rate 1e6 --image-size 32'.split(' ');
+      throw await pretrain(place, ...wild);
     },
   ],
 };
@@ -321,8 +448,8 @@ function sections(markdown: string): Section[] {
     .slice(1)
     .map((text) => ({
       code: /^\w+/.exec(text)?.[0] ?? '',
-      messages: [...text.matchAll(/^```text\n([\s\S]*?)\n```$/gm)].map(
-        ([, message = '']) => message,
+      messages: [...text.matchAll(/^```text\n([\s\S]*?)\n```$/gm)].flatMap(([, block = '']) =>
+        block.split('\n\n'),
       ),
     }));
 }
@@ -369,7 +496,7 @@ test('every code of the sources has a section', async (t) => {
 for (const [code, list] of Object.entries(provocations)) {
   test.serial(`${code}: the page quotes what is said`, async (t) => {
     const messages = sections(await readDocument(page)).find((section) => section.code === code);
-    t.is(messages?.messages.length, list.length, `${code}: one block of text for each provocation`);
+    t.is(messages?.messages.length, list.length, `${code}: one paragraph for each provocation`);
     for (const [index, provoke] of list.entries()) {
       const folder = await temporaryFolder(t);
       const error = await t.throwsAsync<LtrpError>(async () => {
@@ -387,8 +514,11 @@ for (const [code, list] of Object.entries(provocations)) {
         let at = -1;
         const section = text
           .slice(start, end < 0 ? undefined : end)
-          .replace(/^```text\n[\s\S]*?\n```$/gm, (block) =>
-            ++at === index ? `\`\`\`text\n${message}\n\`\`\`` : block,
+          .replace(/(?<=^```text\n)[\s\S]*?(?=\n```$)/gm, (block) =>
+            block
+              .split('\n\n')
+              .map((old) => (++at === index ? message : old))
+              .join('\n\n'),
           );
         const rest = end < 0 ? '' : text.slice(end);
         await writeFile(join(repository, page), text.slice(0, start) + section + rest);

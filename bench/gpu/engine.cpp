@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "authors_loop.h"
+#include "core/device/precision.h"
 #include "core/engine/agreement.h"
 #include "core/engine/leave_one_out.h"
 #include "core/engine/masking.h"

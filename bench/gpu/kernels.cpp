@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "kernels/cuda/launchers.h"
-#include "kernels/cuda/pixels_launchers.h"
 #include "timing.h"
 
 namespace ltrp::bench::gpu {

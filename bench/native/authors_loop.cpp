@@ -72,7 +72,7 @@ at::Tensor AuthorsLoop::decode(at::Tensor tokens, const at::Tensor& removed) con
   for (const TransformerBlock& block : model_.decoder().blocks) {
     tokens = block.finish(tokens, explicit_attention(block, tokens, hidden));
   }
-  return model_.predict(model_.decoder().norm(tokens)).slice(1, 1).to(at::kFloat);
+  return model_.decoder_pred()(model_.decoder().norm(tokens)).slice(1, 1).to(at::kFloat);
 }
 
 at::Tensor AuthorsLoop::scores(const at::Tensor& images, const at::Tensor& visible, int64_t variants,

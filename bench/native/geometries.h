@@ -3,7 +3,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "core/model/config.h"
+#include "core/model/mae.h"
+#include "core/model/ranker.h"
 
 namespace ltrp::bench {
 

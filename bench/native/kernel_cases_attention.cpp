@@ -80,9 +80,9 @@ KernelCase of_attention_difference(Precision precision) {
     return std::vector{difference(given, attend(given.qkv + moved, given.key_mask))};
   };
   result.flops = kFlops;
-  result.ours_bytes = kValues * (3 * product_bytes(precision) + 4);
+  result.ours_bytes = kValues * (3 * traffic(precision).product + 4);
   // The sum of q, k and v; attention; heads joined; mask; difference.
-  result.plain_bytes = kValues * (3 * (plain_product_bytes(precision) + 8) + 16 + 8 + 8 + 8);
+  result.plain_bytes = kValues * (3 * (traffic(precision).plain_product + 8) + 16 + 8 + 8 + 8);
   return result;
 }
 

@@ -35,8 +35,8 @@ at::Tensor weight_of(int64_t inputs, int64_t outputs) {
 KernelCase of_rounded_linear(Precision precision, int64_t inputs, int64_t outputs) {
   const at::Tensor weight = weight_of(inputs, outputs);
   const RoundedRows x = plain_rounded(normal_values({kRows, inputs}, 81), precision);
-  const RoundedLinear linear(weight, precision);
-  KernelCase result = described("RoundedLinear", precision_name(precision), inputs, outputs);
+  const LowPrecisionLinear linear(weight, precision);
+  KernelCase result = described("LowPrecisionLinear", precision_name(precision), inputs, outputs);
   result.ours = [=] { return std::vector{linear(x).values}; };
   // LibTorch has no plain product of bytes: it gets the same integers as bfloat16, which holds them exactly.
   const at::Tensor plain_x =
@@ -52,7 +52,8 @@ KernelCase of_rounded_linear(Precision precision, int64_t inputs, int64_t output
     const at::Tensor y = at::linear(plain_x, plain_weight);
     return std::vector{scale.defined() ? (y * scale).to(at::kBFloat16) : y};
   };
-  result.ours_bytes = product_traffic(inputs, outputs, rounded_bytes(precision), 2, rounded_bytes(precision));
+  result.ours_bytes =
+      product_traffic(inputs, outputs, traffic(precision).rounded, 2, traffic(precision).rounded);
   result.plain_bytes = product_traffic(inputs, outputs, 2, 2, 2);
   result.tolerance = 1.0 / 64;  // bfloat16 results, rounded once or twice
   return result;

@@ -17,7 +17,7 @@ KernelCase named(const char* name, Precision precision, int64_t width) {
   result.name = name;
   result.precision = precision_name(precision);
   result.shape = {kRows, width};
-  result.tolerance = rounding_tolerance(precision);
+  result.tolerance = traffic(precision).tolerance;
   return result;
 }
 
@@ -42,10 +42,10 @@ KernelCase of_layer_norm_difference(Precision precision) {
     return tensors_of(plain_rounded(change.view({kRows, kWidth}), precision));
   };
   const double values = static_cast<double>(kRows * kWidth);
-  result.ours_bytes = values * (4 + 4 + product_bytes(precision) + rounded_bytes(precision));
+  result.ours_bytes = values * (4 + 4 + traffic(precision).product + traffic(precision).rounded);
   // The sum in place, the sum with the anchor, the norm, the difference.
   result.plain_bytes =
-      values * (plain_product_bytes(precision) + 12 + 8 + 8 + 8 + plain_rounded_bytes(precision));
+      values * (traffic(precision).plain_product + 12 + 8 + 8 + 8 + traffic(precision).plain_rounded);
   return result;
 }
 
@@ -62,8 +62,9 @@ KernelCase of_gelu_difference(Precision precision) {
     return tensors_of(plain_rounded(change.view({kRows, kWidth}), precision));
   };
   const double values = static_cast<double>(kRows * kWidth);
-  result.ours_bytes = values * (product_bytes(precision) + rounded_bytes(precision));
-  result.plain_bytes = values * (plain_product_bytes(precision) + 8 + 8 + 8 + plain_rounded_bytes(precision));
+  result.ours_bytes = values * (traffic(precision).product + traffic(precision).rounded);
+  result.plain_bytes =
+      values * (traffic(precision).plain_product + 8 + 8 + 8 + traffic(precision).plain_rounded);
   return result;
 }
 
@@ -74,8 +75,8 @@ KernelCase of_round_rows(Precision precision) {
   result.ours = [=] { return tensors_of(round_rows(all_rows(), x, precision)); };
   result.plain = [=] { return tensors_of(plain_rounded(x, precision)); };
   const double values = static_cast<double>(kRows * kWidth);
-  result.ours_bytes = values * (4 + rounded_bytes(precision));
-  result.plain_bytes = values * plain_rounded_bytes(precision);
+  result.ours_bytes = values * (4 + traffic(precision).rounded);
+  result.plain_bytes = values * traffic(precision).plain_rounded;
   return result;
 }
 
@@ -93,8 +94,8 @@ KernelCase of_add_rows(Precision precision) {
     return std::vector{plain_x};
   };
   const double values = static_cast<double>(kRows * kWidth);
-  result.ours_bytes = values * (8 + product_bytes(precision));
-  result.plain_bytes = values * (plain_product_bytes(precision) + 12);
+  result.ours_bytes = values * (8 + traffic(precision).product);
+  result.plain_bytes = values * (traffic(precision).plain_product + 12);
   result.tolerance = 1e-6;
   return result;
 }
@@ -106,8 +107,8 @@ KernelCase of_row_sums(Precision precision) {
   result.ours = [=] { return std::vector{row_sums(x, false)}; };
   result.plain = [=] { return std::vector{plain_product(x).abs().sum(1)}; };
   const double values = static_cast<double>(kRows * kWidth);
-  result.ours_bytes = values * product_bytes(precision);
-  result.plain_bytes = values * (plain_product_bytes(precision) + 8 + 4);
+  result.ours_bytes = values * traffic(precision).product;
+  result.plain_bytes = values * (traffic(precision).plain_product + 8 + 4);
   result.tolerance = 1e-5;
   return result;
 }

@@ -44,50 +44,15 @@ std::vector<at::Tensor> tensors_of(const RoundedRows& rows) {
   return rows.scale.defined() ? std::vector{rows.values, rows.scale} : std::vector{rows.values};
 }
 
-double rounding_tolerance(Precision precision) {
+Traffic traffic(Precision precision) {
   switch (precision) {
     case Precision::kFloat32:
-      return 1e-4;  // plain LibTorch cancels digits here, ours does not
+      return {1e-4, 4, 4, 0, 0};  // plain LibTorch cancels digits here, ours does not
     case Precision::kBfloat16:
-      return 1.0 / 128;
-    default:
-      return 1.01 / 255;
-  }
-}
-
-double product_bytes(Precision precision) { return precision == Precision::kFloat32 ? 4 : 2; }
-
-double rounded_bytes(Precision precision) {
-  switch (precision) {
-    case Precision::kFloat32:
-      return 4;
-    case Precision::kBfloat16:
-      return 2;
-    default:
-      return 1;
-  }
-}
-
-double plain_product_bytes(Precision precision) {
-  switch (precision) {
-    case Precision::kFloat32:
-      return 0;
-    case Precision::kBfloat16:
-      return 2 + 4;
-    default:
-      return 2 + 4 + 8;
-  }
-}
-
-double plain_rounded_bytes(Precision precision) {
-  switch (precision) {
-    case Precision::kFloat32:
-      return 0;
-    case Precision::kBfloat16:
-      return 4 + 2;
+      return {1.0 / 128, 2, 2, 2 + 4, 4 + 2};
     // int8: magnitude, largest, quotient, nearest, shift, conversion.
     default:
-      return 8 + 4 + 8 + 8 + 8 + 5;
+      return {1.01 / 255, 2, 1, 2 + 4 + 8, 8 + 4 + 8 + 8 + 8 + 5};
   }
 }
 

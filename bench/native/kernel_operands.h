@@ -26,16 +26,15 @@ RoundedRows plain_rounded(const at::Tensor& x, Precision precision);
 
 std::vector<at::Tensor> tensors_of(const RoundedRows& rows);
 
-// Largest admissible error of rounded rows relative to the largest value: one on the edge between two steps
-// may be rounded either way.
-double rounding_tolerance(Precision precision);
-
-// Bytes of one value: in a product, in rounded rows, and what plain_product() and plain_rounded() move for
-// it.
-double product_bytes(Precision precision);
-double rounded_bytes(Precision precision);
-double plain_product_bytes(Precision precision);
-double plain_rounded_bytes(Precision precision);
+// Of one value of a precision.
+struct Traffic {
+  // Largest admissible error of rounded rows relative to the largest value: one on the edge between two steps
+  // may be rounded either way.
+  double tolerance;
+  // Bytes: in a product, in rounded rows, and what plain_product() and plain_rounded() move for it.
+  double product, rounded, plain_product, plain_rounded;
+};
+Traffic traffic(Precision precision);
 
 // Rows [T, width] of the anchor, and those of its variants [V * T, width], to be added to one another.
 at::Tensor per_variant(const at::Tensor& anchor);

@@ -5,6 +5,7 @@
 
 #include <optional>
 
+#include "core/error.h"
 #include "kernels/linear.h"
 #include "machine.h"
 
@@ -82,7 +83,7 @@ std::vector<LibraryLinear> half_linears(const at::Tensor& x, const at::Tensor& w
   std::vector<LibraryLinear> found;
   add_onednn(found, half_x, half_weight, exact(half_x, half_weight), tolerance);
   if (type == at::kBFloat16 && has_fast_products(Precision::kBfloat16)) {
-    const RoundedLinear linear(half_weight.to(at::kFloat), Precision::kBfloat16);
+    const LowPrecisionLinear linear(half_weight.to(at::kFloat), Precision::kBfloat16);
     found.push_back({kOurs,
                      [linear, half_x] {
                        return linear({half_x, {}}).values;
@@ -115,7 +116,7 @@ std::vector<LibraryLinear> int8_linears(const at::Tensor& x, const at::Tensor& w
                                     expected, 1e-5}};
   if (has_fast_products(Precision::kInt8)) {
     // Rounded to bfloat16, the rows' scale still to come.
-    const RoundedLinear ours(weight, Precision::kInt8);
+    const LowPrecisionLinear ours(weight, Precision::kInt8);
     const RoundedRows rows{shifted, at::ones({x.size(0)}), kZeroPoint};
     found.push_back({kOurs, [ours, rows] { return ours(rows).values; }, expected / scale, 1.0 / 256});
   }
@@ -124,40 +125,20 @@ std::vector<LibraryLinear> int8_linears(const at::Tensor& x, const at::Tensor& w
 
 }  // namespace
 
-const char* name_of(Product product) {
-  switch (product) {
-    case Product::kFloat64:
-      return "float64";
-    case Product::kFloat32:
-      return "float32";
-    case Product::kFloat16:
-      return "float16";
-    case Product::kBFloat16:
-      return "bfloat16";
-    case Product::kInt8:
-      return "int8";
-  }
-  return "";
-}
-
-std::vector<LibraryLinear> library_linears(Product product, int64_t rows, int64_t inputs, int64_t outputs) {
-  const at::Tensor x = at::randn({rows, inputs});
-  const at::Tensor weight = at::randn({outputs, inputs});
-  switch (product) {
-    case Product::kFloat64:
-      return float64_linears(x.to(at::kDouble), weight.to(at::kDouble));
-    case Product::kFloat32:
-      return float32_linears(x, weight);
+std::vector<LibraryLinear> library_linears(const std::string& precision, int64_t rows, int64_t inputs,
+                                           int64_t outputs) {
+  const at::Tensor x = at::randn({rows, inputs}), weight = at::randn({outputs, inputs});
+  if (precision == "float64") return float64_linears(x.to(at::kDouble), weight.to(at::kDouble));
+  if (precision == "float32") return float32_linears(x, weight);
+  if (precision == "float16") {
     // oneDNN multiplies float16 only where the CPU does.
-    case Product::kFloat16:
-      return has_feature("avx512_fp16") ? half_linears(x, weight, at::kHalf, 1.0 / 2048)
-                                        : std::vector<LibraryLinear>{};
-    case Product::kBFloat16:
-      return half_linears(x, weight, at::kBFloat16, 1.0 / 256);
-    case Product::kInt8:
-      return int8_linears(x, weight);
+    if (!has_feature("avx512_fp16")) return {};
+    return half_linears(x, weight, at::kHalf, 1.0 / 2048);
   }
-  return {};
+  if (precision == "bfloat16") return half_linears(x, weight, at::kBFloat16, 1.0 / 256);
+  if (precision == "int8") return int8_linears(x, weight);
+  throw Error(codes::kInvalidArgument,
+              "'precision' must be float64, float32, float16, bfloat16 or int8, not '" + precision + "'.");
 }
 
 }  // namespace ltrp::bench

@@ -9,9 +9,6 @@
 
 namespace ltrp::bench {
 
-enum class Product { kFloat64, kFloat32, kFloat16, kBFloat16, kInt8 };
-const char* name_of(Product product);
-
 // One way of multiplying x [M, K] by the transpose of a fixed weight [N, K].
 struct LibraryLinear {
   std::string library;                  // "mkl", "mkl-packed", "onednn-packed", "ltrp"
@@ -20,7 +17,9 @@ struct LibraryLinear {
   double tolerance = 0;                 // largest admissible |product - expected| / max |expected|
 };
 
-// Every road to the product of random operands of this shape; none where the CPU or this LibTorch lacks it.
-std::vector<LibraryLinear> library_linears(Product product, int64_t rows, int64_t inputs, int64_t outputs);
+// Every road to the product of random operands of this shape, in float64, float32, float16, bfloat16 or int8;
+// none where the CPU or this LibTorch lacks it. Error(kInvalidArgument) for another name.
+std::vector<LibraryLinear> library_linears(const std::string& precision, int64_t rows, int64_t inputs,
+                                           int64_t outputs);
 
 }  // namespace ltrp::bench

@@ -75,11 +75,11 @@ Json load(Session& session, const Json& request) {
   const at::NoGradGuard no_grad;
   if (has(request, "mae")) {
     session.loop.reset();
-    session.mae = std::make_unique<MaskedAutoencoder>(load_mae_checkpoint(request["mae"]));
+    session.mae = std::make_unique<MaskedAutoencoder>(load_checkpoint<MaeConfig>(request["mae"]));
     session.loop = std::make_unique<AuthorsLoop>(*session.mae);
   }
   if (has(request, "ranker")) {
-    session.ranker = std::make_unique<PatchRanker>(load_ranker_checkpoint(request["ranker"]));
+    session.ranker = std::make_unique<PatchRanker>(load_checkpoint<RankerConfig>(request["ranker"]));
     keep_conversions(session.ranker->tensors());
   }
   if (has(request, "images")) session.images = read_tensor(request["images"]);
@@ -96,13 +96,12 @@ Json generate(Session&, const Json& request) {
   if (has(request, "mae")) {
     const MaskedAutoencoder model = MaskedAutoencoder::initialized(mae_geometry(request["mae"]), seed);
     perturb(model.tensors(), seed);
-    save_mae_checkpoint(request["mae"].at("path"), model.config(), model.tensors(), StoredType::kFloat32);
+    save_checkpoint(request["mae"].at("path"), model.config(), model.tensors(), StoredType::kFloat32);
   }
   if (has(request, "ranker")) {
     const PatchRanker model = PatchRanker::initialized(ranker_geometry(request["ranker"]), seed);
     perturb(model.tensors(), seed);
-    save_ranker_checkpoint(request["ranker"].at("path"), model.config(), model.tensors(),
-                           StoredType::kFloat32);
+    save_checkpoint(request["ranker"].at("path"), model.config(), model.tensors(), StoredType::kFloat32);
   }
   if (has(request, "images")) {
     const Json& images = request["images"];

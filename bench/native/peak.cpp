@@ -27,15 +27,6 @@ constexpr std::array<Shape, 6> kShapes{{{2048, 2048, 2048},
                                         {3920, 512, 2048},
                                         {3920, 2048, 512}}};
 
-Product parse_product(const std::string& name) {
-  for (const Product product :
-       {Product::kFloat64, Product::kFloat32, Product::kFloat16, Product::kBFloat16, Product::kInt8}) {
-    if (name == name_of(product)) return product;
-  }
-  throw Error(codes::kInvalidArgument,
-              "'precision' must be float64, float32, float16, bfloat16 or int8, not '" + name + "'.");
-}
-
 std::vector<Shape> shapes_of(const Json& request) {
   const auto asked = request.find("shapes");
   if (asked == request.end()) return {kShapes.begin(), kShapes.end()};
@@ -61,14 +52,14 @@ void check_agreement(const LibraryLinear& linear, const at::Tensor& product) {
 
 Json peak(Session&, const Json& request) {
   const at::NoGradGuard no_grad;
-  const Product product = parse_product(request.at("precision").get<std::string>());
+  const std::string precision = request.at("precision");
   const std::vector<Shape> shapes = shapes_of(request);
   const double seconds = number(request, "seconds", 1.0, 0.01, 600.0);
   Json all = Json::array();
   Json best;
   for (const Shape& shape : shapes) {
     const auto [rows, inputs, outputs] = shape;
-    const std::vector<LibraryLinear> linears = library_linears(product, rows, inputs, outputs);
+    const std::vector<LibraryLinear> linears = library_linears(precision, rows, inputs, outputs);
     for (const LibraryLinear& linear : linears) {
       check_agreement(linear, linear.product());
       const double budget = seconds / static_cast<double>(shapes.size() * linears.size());
@@ -81,8 +72,7 @@ Json peak(Session&, const Json& request) {
     }
   }
   if (best.is_null()) {
-    throw Error(codes::kUnsupported,
-                std::string("This LibTorch has no ") + name_of(product) + " matrix product for this CPU.");
+    throw Error(codes::kUnsupported, "This LibTorch has no " + precision + " matrix product for this CPU.");
   }
   best["all"] = std::move(all);
   best["threads"] = at::get_num_threads();

@@ -29,7 +29,8 @@ Operation find_operation(const std::string& name) {
   static const std::map<std::string, Operation> table{
       {"hello", hello}, {"load", load},           {"generate", generate}, {"scores", scores},
       {"rank", rank},   {"reference", reference}, {"tokens", tokens},     {"check", check},
-      {"peak", peak},   {"bandwidth", bandwidth}, {"kernels", kernels}};
+      {"peak", peak},   {"bandwidth", bandwidth}, {"kernels", kernels},   {"training", training},
+      {"steps", steps}};
   const auto found = table.find(name);
   return found == table.end() ? nullptr : found->second;
 }

@@ -7,11 +7,13 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "authors_loop.h"
 #include "core/error.h"
 #include "core/model/mae.h"
 #include "core/model/ranker.h"
+#include "core/training/trainer.h"
 
 namespace ltrp::bench {
 
@@ -23,6 +25,8 @@ struct Session {
   std::unique_ptr<PatchRanker> ranker;
   at::Tensor images;   // [n, 3, H, W] normalised
   at::Tensor visible;  // [n, V] int64
+  std::unique_ptr<Trainer> trainer;
+  std::vector<at::Tensor> pictures;  // [H, W, 3] bytes, what it is trained on
 
   // The loaded thing, or Error(kInvalidArgument) saying that it was not loaded.
   const MaskedAutoencoder& loaded_mae() const;
@@ -50,6 +54,8 @@ Json check(Session&, const Json&);
 Json peak(Session&, const Json&);
 Json bandwidth(Session&, const Json&);
 Json kernels(Session&, const Json&);
+Json training(Session&, const Json&);
+Json steps(Session&, const Json&);
 
 // A number of the request, or `fallback` when it is absent. Error(kInvalidArgument) naming the field unless
 // it is within [low, high].

@@ -9,14 +9,12 @@ import contextlib
 import json
 import math
 import struct
-import sys
 import time
 
 import torch
 import torch.nn.functional as F
 
-replies = sys.stdout
-sys.stdout = sys.stderr
+from serve import serve
 
 
 def read_safetensors(path):
@@ -149,15 +147,4 @@ class Session:
         return {"ms": 1e3 * (time.perf_counter() - start), "scores": scores}
 
 
-def main():
-    session = Session()
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            reply = {"ok": True, **getattr(session, request["op"])(request)}
-        except Exception as error:  # reported, and the next request may still be answered
-            reply = {"ok": False, "code": "ERR_BENCH_FAILED", "message": f"{type(error).__name__}: {error}"}
-        print(json.dumps({"id": request["id"], **reply}), file=replies, flush=True)
-
-
-main()
+serve(Session())

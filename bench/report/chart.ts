@@ -55,17 +55,11 @@ export function chart(results: Results): Spec {
       resolve: { scale: { color: 'shared' } },
       hconcat: [speed(comparison.title, comparison.rows), exactness(comparison.rows)],
     }));
-  if (results.curves.length > 0) {
+  for (const panels of [results.curves.map(curvePanel), results.tolerance.map(tolerancePanel)]) {
+    if (panels.length === 0) continue;
     rows.push({
       resolve: { scale: { color: 'shared', x: 'independent', y: 'independent' } },
-      concat: results.curves.map(curvePanel),
-      columns: 2,
-    });
-  }
-  if (results.tolerance.length > 0) {
-    rows.push({
-      resolve: { scale: { color: 'shared', x: 'independent', y: 'independent' } },
-      concat: results.tolerance.map(tolerancePanel),
+      concat: panels,
       columns: 2,
     });
   }
@@ -118,141 +112,105 @@ function logarithmic(field: string, title: string, ticks: readonly number[], for
   return { field, type: 'quantitative', scale, title, axis: { values: ticks, format } };
 }
 
-/** Dots with quartiles, one line for each contender. */
-function speed(title: string, rows: readonly TimedRow[]): Spec {
-  const shown = values(rows);
-  const ticks = decades(shown.flatMap(({ slow, fast }) => [slow as number, fast as number]));
-  const y = {
+/** A line for each contender. */
+function lines(axis: Spec): Spec {
+  return {
     field: 'label',
     type: 'nominal',
     sort: null,
     title: null,
-    axis: { labelLimit: 0, grid: true },
+    axis: { ...axis, grid: true },
   };
+}
+
+const height = { step: 20 };
+const dots = { type: 'point', filled: true, size: 70, opacity: 1 };
+
+/** Dots with quartiles. */
+function speed(title: string, rows: readonly TimedRow[]): Spec {
+  const shown = values(rows);
+  const ticks = decades(shown.flatMap(({ slow, fast }) => [slow as number, fast as number]));
+  const y = lines({ labelLimit: 0 });
+  const x = logarithmic('rate', 'images per second (quartiles)', ticks, '~g');
+  const range = { x: { field: 'slow', type: 'quantitative' }, x2: { field: 'fast' } };
   return {
     title,
     data: { values: shown },
     width: 340,
-    height: { step: 20 },
+    height,
     layer: [
-      {
-        mark: { type: 'point', filled: true, size: 70, opacity: 1 },
-        encoding: {
-          y,
-          x: logarithmic('rate', 'images per second (quartiles)', ticks, '~g'),
-          color: groupColour,
-        },
-      },
-      {
-        mark: 'rule',
-        encoding: {
-          y,
-          x: { field: 'slow', type: 'quantitative' },
-          x2: { field: 'fast' },
-          color: groupColour,
-        },
-      },
+      { mark: dots, encoding: { y, x, color: groupColour } },
+      { mark: 'rule', encoding: { y, ...range, color: groupColour } },
     ],
   };
 }
 
 /** The same lines, without repeating their names: how far each is from float64. */
 function exactness(rows: readonly TimedRow[]): Spec {
-  const shown = values(rows);
+  const shown = values(rows).map((value) => ({
+    ...value,
+    error: value['error'] === 0 ? null : value['error'],
+  }));
   const ticks = decades(shown.map(({ error }) => (error as number | null) ?? 0));
+  const y = lines({ labels: false, ticks: false });
+  const x = logarithmic('error', 'relative error (left is better)', ticks, '.0e');
   return {
     title: 'Error against float64',
-    data: {
-      values: shown.map((value) => ({
-        ...value,
-        error: value['error'] === 0 ? null : value['error'],
-      })),
-    },
+    data: { values: shown },
     width: 260,
-    height: { step: 20 },
-    mark: { type: 'point', filled: true, size: 70, opacity: 1 },
+    height,
+    mark: dots,
+    encoding: { y, x, color: groupColour },
+  };
+}
+
+/** `shown` joined by a line for each label of `points`, shown or not: a label has the same colour everywhere. */
+function panel(
+  title: string,
+  points: readonly { label: string }[],
+  shown: readonly object[],
+  encoding: Spec,
+  range: readonly string[],
+): Spec {
+  const domain = [...new Set(points.map(({ label }) => label))];
+  const legend = { orient: 'bottom', labelLimit: 0 };
+  const scale = { domain, range };
+  return {
+    title,
+    data: { values: shown },
+    width: 300,
+    height: 200,
+    mark: { type: 'line', point: true },
     encoding: {
-      y: {
-        field: 'label',
-        type: 'nominal',
-        sort: null,
-        title: null,
-        axis: { labels: false, ticks: false, grid: true },
-      },
-      x: logarithmic('error', 'relative error (left is better)', ticks, '.0e'),
-      color: groupColour,
+      ...encoding,
+      color: { field: 'label', type: 'nominal', title: null, scale, legend },
     },
   };
 }
 
 /** Speed against order, a line for each precision from tolerance 0 on. */
 function tolerancePanel({ model, points }: ToleranceCurve): Spec {
-  const quantitative = { type: 'quantitative', scale: { zero: false, nice: true } };
-  return {
-    title: `Sparse deltas: ${model}`,
-    data: {
-      values: points.map(({ label, tolerance, speedUp, kendallTau }) => ({
-        label,
-        tolerance,
-        speedUp,
-        kendallTau,
-      })),
-    },
-    width: 300,
-    height: 200,
-    mark: { type: 'line', point: true },
-    encoding: {
-      x: { ...quantitative, field: 'speedUp', title: 'speed against tolerance 0' },
-      y: { ...quantitative, field: 'kendallTau', title: 'Kendall tau against float32' },
-      order: { field: 'tolerance', type: 'quantitative' },
-      color: {
-        field: 'label',
-        type: 'nominal',
-        title: null,
-        scale: {
-          domain: [...new Set(points.map(({ label }) => label))],
-          range: curveColours.slice(2),
-        },
-        legend: { orient: 'bottom', labelLimit: 0 },
-      },
-    },
+  const shown = points.map(({ label, tolerance, speedUp, kendallTau }) => ({
+    ...{ label, tolerance, speedUp, kendallTau },
+  }));
+  const axis = { type: 'quantitative', scale: { zero: false, nice: true } };
+  const encoding = {
+    x: { ...axis, field: 'speedUp', title: 'speed against tolerance 0' },
+    y: { ...axis, field: 'kendallTau', title: 'Kendall tau against float32' },
+    order: { field: 'tolerance', type: 'quantitative' },
   };
+  return panel(`Sparse deltas: ${model}`, points, shown, encoding, curveColours.slice(2));
 }
 
 function curvePanel({ title, points }: Curve): Spec {
-  const scale = { type: 'log', nice: false, padding: 12 };
-  return {
-    title,
-    data: {
-      values: points.flatMap(({ label, x, imagesPerSecond }) =>
-        imagesPerSecond === null ? [] : [{ label, x, rate: imagesPerSecond.median }],
-      ),
-    },
-    width: 300,
-    height: 200,
-    mark: { type: 'line', point: true },
-    encoding: {
-      x: {
-        field: 'x',
-        type: 'quantitative',
-        scale,
-        title: title.toLowerCase(),
-        axis: { values: [...new Set(points.map(({ x }) => x))] },
-      },
-      y: {
-        field: 'rate',
-        type: 'quantitative',
-        scale,
-        title: 'images per second',
-        axis: { tickCount: 4 },
-      },
-      color: {
-        field: 'label',
-        type: 'nominal',
-        title: null,
-        scale: { domain: [...new Set(points.map(({ label }) => label))], range: curveColours },
-        legend: { orient: 'bottom', labelLimit: 0 },
-      },
-    },
+  const shown = points.flatMap(({ label, x, imagesPerSecond }) =>
+    imagesPerSecond === null ? [] : [{ label, x, rate: imagesPerSecond.median }],
+  );
+  const axis = { type: 'quantitative', scale: { type: 'log', nice: false, padding: 12 } };
+  const ticks = [...new Set(points.map(({ x }) => x))];
+  const encoding = {
+    x: { ...axis, field: 'x', title: title.toLowerCase(), axis: { values: ticks } },
+    y: { ...axis, field: 'rate', title: 'images per second', axis: { tickCount: 4 } },
   };
+  return panel(title, points, shown, encoding, curveColours);
 }

@@ -1,29 +1,40 @@
 /** The report's sections about our own engine: sparse deltas, memory, and where the time goes. */
-import type { MemoryRow, Profile, ProfilePart, Results, ToleranceCurve } from '../results.js';
-import { digits, fixed, percent, table, times, tiny } from './tables.js';
+import type {
+  MemoryRow,
+  MetricRow,
+  Profile,
+  ProfilePart,
+  Results,
+  ToleranceCurve,
+  TrainingRow,
+} from '../results.js';
+import { digits, fixed, percent, rateSpread, table, times, tiny } from './tables.js';
 
 export function tolerance(curves: readonly ToleranceCurve[]): string {
   if (curves.length === 0) return '';
   const parts = curves.map((curve) => {
-    const body = curve.points.map((point) => [
-      point.label,
-      point.tolerance === 0 ? '0' : tiny(point.tolerance),
-      milliseconds(point.msPerImage),
-      times(point.speedUp),
-      fixed(point.kendallTau, 3),
-      fixed(point.lowestTau, 3),
-      tiny(point.error),
+    const labels = [...new Set(curve.points.map(({ label }) => label))];
+    const cells = (tolerance: number, label: string): string[] =>
+      curve.points
+        .filter((point) => point.tolerance === tolerance && point.label === label)
+        .flatMap((point) => [
+          tolerance === 0 ? `${milliseconds(point.msPerImage)} ms/image` : times(point.speedUp),
+          `${fixed(point.kendallTau, 3)} (${fixed(point.lowestTau, 3)})`,
+          tiny(point.error),
+        ]);
+    const body = [...new Set(curve.points.map((point) => point.tolerance))].map((tolerance) => [
+      tolerance === 0 ? '0' : tiny(tolerance),
+      ...labels.flatMap((label) => cells(tolerance, label)),
     ]);
-    const head = ['', 'tolerance', 'ms/image (quartiles)', 'against tolerance 0'];
-    const order = ['mean Kendall tau', 'lowest', 'mean relative error'];
+    const head = labels.flatMap((label) => [`${label}: speed`, 'tau (lowest)', 'error']);
     return `### ${curve.model}
 ${curve.lists} lists of ${curve.visible} scores (${curve.patches} patches); ${verdict(curve)}
 
-${table([...head, ...order], body)}`;
+${table(['tolerance', ...head], body)}`;
   });
   return `## Sparse deltas
-\`tolerance\` leaves tokens out of the products whose differences hold at most that share of a variant's squared norm. Speed is that of the rounds' ratios,
-order and error are against the float32 scores with the same masks.
+\`tolerance\` is the share of a variant's squared norm that its products may leave out. Kendall tau and relative error are means over lists,
+against float32 scores under the same masks.
 
 ${parts.join('\n\n')}`;
 }
@@ -47,6 +58,22 @@ function milliseconds(spread: ToleranceCurve['points'][number]['msPerImage']): s
   return count < 2 ? digits(median) : `${digits(median)} (${digits(low)} to ${digits(high)})`;
 }
 
+export function metrics(rows: readonly MetricRow[]): string {
+  if (rows.length === 0) return '';
+  const body = rows.map((row) => [
+    row.model,
+    row.label,
+    row.metric,
+    milliseconds(row.msPerImage),
+    times(row.againstL1),
+  ]);
+  return `## Metrics
+The same images and masks by every metric in turns; the last column is the median of the rounds' times over those of l1. psnr and ssim predict
+every patch, l1 and l2 the masked ones.
+
+${table(['teacher', 'contender', 'metric', 'ms/image', 'of l1'], body)}`;
+}
+
 /** What is asked of ViT-B at any batch size, beyond its weights, and what larger teachers must run in. */
 const limits = { beyondWeights: 1.5e9, whole: 24 * 2 ** 30 };
 
@@ -59,23 +86,17 @@ export function memory(rows: readonly MemoryRow[]): string {
     String(row.images),
     milliseconds(row.msPerImage),
     mega(row.weights),
-    mega(row.beforeLoad),
     mega(row.loadPeak),
-    mega(row.afterLoad),
     mega(row.peak),
-    mega(row.peak - row.afterLoad),
     `${mega(beyondWeights(row))}${aboveLimit(row) ? ' **too much**' : ''}`,
-    percent(Math.max(row.peak, row.loadPeak) / limits.whole),
   ]);
   const head = ['teacher', '', 'images in a call', 'ms/image (quartiles)', 'weights, float32'];
-  const resident = ['before load', 'peak of load', 'after load', 'peak of scoring'];
-  const relative = ['beyond load', 'beyond the weights', 'of 24 GiB'];
+  const resident = ['peak of load', 'peak of scoring', 'beyond the weights'];
   return `## Memory
-Resident size of the process that scores, in MB of 10^6 bytes. Before load: Node and LibTorch. Beyond load is the peak of scoring less the size after load, which may
-have freed memory in it that scoring takes again; beyond the weights is the peak less the size before load and less the weights in float32, so that packed copies
-and the input images count. The limits: 1,500 MB beyond the weights for ViT-B at any number of images, 24 GiB in all for the larger teachers.
+Resident size of the scoring process, in MB of 10^6 bytes. "Beyond the weights" is the peak of scoring less Node, LibTorch and the float32 weights.
+Limits: 1,500 MB beyond the weights for ViT-B, 24 GiB in all for larger teachers.
 
-${table([...head, ...resident, ...relative], body)}`;
+${table([...head, ...resident], body)}`;
 }
 
 /** The stricter of the two readings. */
@@ -87,6 +108,23 @@ function aboveLimit(row: MemoryRow): boolean {
   return row.model.startsWith('ViT-B')
     ? Math.max(beyondWeights(row), row.peak - row.afterLoad) > limits.beyondWeights
     : Math.max(row.peak, row.loadPeak) > limits.whole;
+}
+
+export function training(rows: readonly TrainingRow[]): string {
+  if (rows.length === 0) return '';
+  const body = rows.map((row) => [
+    row.title,
+    row.label,
+    rateSpread(row.imagesPerSecond),
+    percent(row.peakShare),
+    row.memory === null ? '–' : digits(row.memory / 1e6),
+  ]);
+  return `## Training
+Optimizer steps of 64 crops of 224 px, 32 at a time, without decoding and augmentation; mask ratio 0.75; a ranker's without its teacher's scores. Of
+peak: matrix products of the forward and backward pass over the faster of the float32 and the precision's own peak. Where the processor
+has no bfloat16 products, ltrp trains in float32. "LibTorch autograd" is the same program with LibTorch's operators in the blocks.
+
+${table(['what', 'contender', 'images/s', 'of peak', 'peak memory, MB'], body)}`;
 }
 
 const partNames: Record<ProfilePart, string> = {
@@ -108,88 +146,64 @@ const partNames: Record<ProfilePart, string> = {
   node: 'Node (JavaScript thread)',
 };
 
-type Texts = Record<Exclude<ProfilePart, 'products' | 'logits' | 'values'>, string>;
-
-/** Why a part is not smaller, in the delta form. */
-const deltaTexts: Texts = {
-  softmax: 'An exponential for every query, key, head and block; a small difference saves none.',
-  operands:
-    "Every operand once: the differences are added to the anchor's q, k and v, k is transposed, the anchor's output subtracted.",
-  removal: "One pass over the anchor's attention for all variants of an image.",
-  norm: "The anchor's in float32; of the variants one pass that adds the update, normalises, finds the largest value and rounds.",
-  gelu: "An error function and a rounding for every value of the MLP's inside, four times as many as in a layer norm.",
-  rounding:
-    "A row's scale is known only when all of its heads are done, so it is a pass of its own.",
-  heads: 'A copy, so that attention reads its operands as streams.',
-  core: 'Sums of the scores, choice and scheduling of the tasks.',
-  library:
-    'Encoder and anchor outside their products; dispatch of every product, the same for short and long ones.',
-  allocation: 'Every product has a new tensor for its result; pictures are copied in.',
-  waiting: "In the encoder's and the anchor's products, and at the end of a group of images.",
-  kernel: 'Pages of freshly allocated tensors; switching threads, the more the busier the machine.',
-  node: "The event loop and the benchmark's own protocol.",
+/** Why a part is not smaller. */
+const reasons: Record<ProfilePart, string> = {
+  products: 'Every token of every variant passes every linear.',
+  logits: 'Float32 always: a difference would need two products. Heads are narrow (32).',
+  values: 'The same.',
+  softmax: 'One exponential for every query, key, head and block.',
+  operands: 'Reads and writes every operand once.',
+  removal: "One pass over the anchor's attention.",
+  norm: 'One fused pass before each pair of products.',
+  gelu: 'The MLP is four times as wide. Float32 applies GELU inside the product.',
+  rounding: "A row's scale needs all of its heads.",
+  heads: 'A copy that lets attention stream its operands.',
+  core: 'Sums of scores and scheduling.',
+  library: 'Float32: gathering rows. Otherwise: encoder and anchor.',
+  allocation: 'Every product allocates its result.',
+  waiting: 'Encoder, anchor, end of a group.',
+  kernel: 'New pages and thread switches.',
+  node: "Event loop and the benchmark's protocol.",
 };
-
-/** The same, in the direct form. */
-const directTexts: Texts = {
-  ...deltaTexts,
-  operands:
-    'Every operand once: k is transposed, queries are scaled, outputs divided by their sums.',
-  norm: 'One pass over the rows before every pair of products.',
-  gelu: 'Where the product does not apply it to its own result.',
-  library:
-    "Rows of each variant gathered without the dropped token's, and of the last block for masked tokens alone; differences of predictions.",
-  waiting: "In the encoder's and the anchor's products, and at the end of a group of images.",
-};
-
-function explanation(part: ProfilePart, profile: Profile): string {
-  const { precision, productFlops, productsOfPeak, attentionFlops, attentionOfPeak } = profile;
-  const direct = precision === 'float32';
-  if (part === 'products') {
-    const giga = (flops: number): string => `${digits(flops / 1e9)} GFLOP`;
-    const counted = direct
-      ? giga(productFlops.float32)
-      : `${giga(productFlops.own)} in ${precision} and ${giga(productFlops.float32)} in float32 (encoder, anchor)`;
-    return (
-      `${counted} at ${percent(productsOfPeak)} of the peaks of this run: all tokens of all variants go through every linear, ` +
-      'some hundred rows at a time, which keeps the rows in the cache and reads the weights again for each.'
-    );
-  }
-  if (part === 'logits' || part === 'values') {
-    const other = part === 'logits' ? 'p v' : 'q kᵀ';
-    const why = direct
-      ? ''
-      : ' Float32 in every precision: as a difference it would be two products instead of one.';
-    return (
-      `Together with ${other} ${digits(attentionFlops / 1e9)} GFLOP at ${percent(attentionOfPeak)} of the float32 peak; ` +
-      `heads are narrow (32 in ViT-B's decoder).${why}`
-    );
-  }
-  return (direct ? directTexts : deltaTexts)[part];
-}
 
 export function profile({ profiles, profileProblem }: Results): string {
   const title = '## Where the time goes';
-  if (profiles.length === 0) {
+  const [first] = profiles;
+  if (first === undefined) {
     return profileProblem === null ? '' : `${title}\nNot measured: ${profileProblem}`;
   }
-  const parts = profiles.map((found) => {
-    const body = found.parts.map(({ part, share }) => [
-      partNames[part],
-      share < 0.0995 ? `${(100 * share).toFixed(1)}%` : percent(share),
-      digits(share * found.cpuMsPerImage),
-      explanation(part, found),
-    ]);
-    return `### ${found.label}, ${found.model}
-${found.calls} calls of ${found.images} images, ${digits(found.msPerImage.median)} ms an image (perf running); ${found.threads} threads had a processor ${percent(found.busy)} of the
-time, ${digits(found.cpuMsPerImage)} ms of processor time an image.
-
-${table(['part', 'share', 'ms of processor time', 'why it is not smaller'], body)}`;
-  });
+  const giga = (flops: number): string => digits(flops / 1e9);
+  const summary = (name: string, cell: (found: Profile) => string): string[] => [
+    name,
+    ...profiles.map(cell),
+    '',
+  ];
+  const cell = (part: ProfilePart, { parts }: Profile): string => {
+    const share = parts.find((found) => found.part === part)?.share;
+    if (share === undefined) return '–';
+    return share < 0.0995 ? `${(100 * share).toFixed(1)}%` : percent(share);
+  };
+  const body = [
+    summary('calls x images', ({ calls, images }) => `${calls} x ${images}`),
+    summary('ms an image', ({ msPerImage }) => digits(msPerImage.median)),
+    summary('processor ms an image', ({ cpuMsPerImage }) => digits(cpuMsPerImage)),
+    summary('threads on a processor', ({ busy }) => percent(busy)),
+    summary('products, GFLOP in float32', ({ productFlops }) => giga(productFlops.float32)),
+    summary('products, GFLOP in the precision', ({ productFlops }) => giga(productFlops.own)),
+    summary('products, of peak', ({ productsOfPeak }) => percent(productsOfPeak)),
+    summary('attention, GFLOP', ({ attentionFlops }) => giga(attentionFlops)),
+    summary('attention, of peak', ({ attentionOfPeak }) => percent(attentionOfPeak)),
+    ...(Object.keys(partNames) as ProfilePart[])
+      .filter((part) => profiles.some(({ parts }) => parts.some((found) => found.part === part)))
+      .map((part) => [
+        partNames[part],
+        ...profiles.map((found) => cell(part, found)),
+        reasons[part],
+      ]),
+  ];
   return `${title}
-Samples of Linux \`perf\` (event cpu-clock) while images are scored, after a call to warm up, all threads together. Generated code is oneDNN's and counts as products; other code
-is told apart by its functions' names. A share is of the processor time, so a thread that sleeps or has no processor counts for nothing. Peaks are by the
-clock: beside other programs they come out too low, and shares of them too high.
+Linux \`perf\` (cpu-clock) samples all ${first.threads} threads while ${first.model} scores: shares of processor time. Generated code (oneDNN's)
+counts as products. On a busy machine peaks come out too low and shares of them too high.
 
-${parts.join('\n\n')}`;
+${table(['', ...profiles.map(({ label }) => label), 'why it is not smaller'], body)}`;
 }

@@ -1,24 +1,26 @@
 /** The report for people. */
 import { vitBaseFlops } from '../flops.js';
 import type { Comparison, Curve, Results, Row } from '../results.js';
-import { memory, profile, tolerance } from './engine.js';
+import { memory, metrics, profile, tolerance, training } from './engine.js';
 import { counting, procedure } from './prose.js';
 import { digits, fixed, percent, ratePerSecond, rateSpread, table, times, tiny } from './tables.js';
 
 export function markdown(results: Results): string {
   const parts = [
     '# Benchmarks',
-    `Written by \`npm run bench${results.mode === 'quick' ? ' -- --quick' : ''}\`; the same numbers for programs are in ` +
-      '[benchmarks.json](benchmarks.json). Nothing here is written by hand.',
+    `Written by \`npm run bench${results.mode === 'quick' ? ' -- --quick' : ''}\`. ` +
+      '[benchmarks.json](benchmarks.json) has the same numbers and more.',
     '![Speed and error of every contender, and the scaling curves](benchmarks.svg)',
     machine(results),
     peaks(results),
-    ...results.comparisons.map(comparison),
+    ...groups(results.comparisons).map(comparison),
     files(results),
     curves(results.curves),
     tolerance(results.tolerance),
+    metrics(results.metrics),
     memory(results.memory),
     kernels(results),
+    training(results.training),
     profile(results),
     procedure(),
     counting(),
@@ -35,7 +37,7 @@ function machine({ machine: found, ...results }: Results): string {
     `- ${found.system}; Node ${found.node}; ${versions.join('; ')}`,
     `- ltrp ${results.ltrp}${results.commit === null ? '' : `, commit ${results.commit}`}; ${results.date}; ` +
       `${results.threads} threads; the run took ${(results.seconds / 60).toFixed(1)} minutes`,
-    ...results.notes.map((note) => `- ${note}`),
+    ...[...new Set(results.notes)].map((note) => `- ${note}`),
     ...results.failures.map((failure) => `- **Broke off:** ${failure}`),
   ];
   return `## The machine\n${lines.join('\n')}`;
@@ -45,7 +47,7 @@ function peaks({ peaks: found, bandwidth }: Results): string {
   const body = found.map(({ precision, gflops, shape, how }) => [
     precision,
     gflops === null ? 'none' : digits(gflops),
-    shape.join(' x '),
+    shape.join('×'),
     how,
   ]);
   const memory =
@@ -53,65 +55,94 @@ function peaks({ peaks: found, bandwidth }: Results): string {
       ? ''
       : `\n\nMemory bandwidth: ${digits(bandwidth.gbPerSecond)} GB/s (${bandwidth.how}).`;
   return `## What the machine can do
-The fastest matrix products found in this run, by LibTorch's own libraries or by ours, at shapes of their liking.
+The fastest matrix product of this run, at any shape.
 
-${table(['precision', 'GFLOP/s', 'M x N x K', 'how'], body)}${memory}`;
+${table(['precision', 'GFLOP/s', 'M×N×K', 'how'], body)}${memory}`;
 }
 
-function baselineMs({ rows, baseline }: Comparison): number | null {
-  return rows.find(({ contender }) => contender === baseline)?.msPerImage?.median ?? null;
+/** Rankers of one model stand in one table, whatever their batch. */
+function groups(comparisons: readonly Comparison[]): Comparison[][] {
+  const found = new Map<string, Comparison[]>();
+  for (const each of comparisons) {
+    const key = `${each.kind} ${each.model}`;
+    found.set(key, [...(found.get(key) ?? []), each]);
+  }
+  return [...found.values()];
 }
 
-function ratio(comparison: Comparison, row: Row): number | null {
-  const base = baselineMs(comparison);
-  return base === null || row.msPerImage === null ? null : base / row.msPerImage.median;
+function ratio({ rows, baseline }: Comparison, row: Row): number | null {
+  const base = rows.find(({ contender }) => contender === baseline)?.msPerImage ?? null;
+  return base === null || row.msPerImage === null ? null : base.median / row.msPerImage.median;
 }
 
-function comparison(found: Comparison): string {
-  const scores = found.kind === 'scores';
-  const timed = found.rows.filter(({ status }) => status === 'timed');
+function comparison(group: readonly Comparison[]): string {
+  const [first] = group as [Comparison];
+  const scores = first.kind === 'scores';
+  const several = group.length > 1;
+  const against = scores ? "against the authors' loop" : 'against onnxruntime-node';
+  const speeds = ['images/s (quartiles)', against, 'of peak', ...(scores ? ['own, of peak'] : [])];
+  const place = ({ batch }: Comparison): string => (several ? `${batch ?? 0} at a time: ` : '');
   const head = [
     'contender',
-    'images/s (quartiles)',
-    scores ? "against the authors' loop" : 'against onnxruntime-node',
-    'GFLOP/s',
-    'of peak',
-    'own GFLOP/s',
-    'own, of peak',
-    scores ? 'relative error' : 'error',
+    ...group.flatMap((each) =>
+      speeds.map((name, index) => (index === 0 ? place(each) : '') + name),
+    ),
+    'error',
     'Kendall tau',
     'peak memory, MB (beyond weights)',
     'event loop, ms',
-    ...(scores ? ['variants run'] : []),
   ];
-  const body = timed.map((row) => [
-    row.label,
+  const speed = (found: Comparison, row: Row): string[] => [
     ratePerSecond(row.msPerImage),
     times(ratio(found, row)),
-    row.gflops === null ? '–' : digits(row.gflops),
     percent(row.loopPeakShare),
-    row.ownGflops === null ? '–' : digits(row.ownGflops),
-    percent(row.peakShare),
-    tiny(row.error),
-    fixed(row.kendallTau, 3),
-    row.memory === null
-      ? '–'
-      : `${row.memory.beyondProcess.toFixed(0)} (${row.memory.beyondLoad.toFixed(0)})`,
-    fixed(row.eventLoopWorst, 1),
-    ...(scores ? [`${row.variants ?? 0} of ${found.visible ?? 0}, ${row.images} images`] : []),
-  ]);
-  const left = found.rows
-    .filter(({ status }) => status !== 'timed')
-    .map(
-      ({ label, status, reason }) =>
-        `- ${label}: ${status === 'failed' ? '**failed**' : 'not available'}: ${reason ?? ''}`,
-    );
+    ...(scores ? [percent(row.peakShare)] : []),
+  ];
+  const body = first.rows.flatMap(({ contender, label }) => {
+    const rows = group.map((each) => each.rows.find((row) => row.contender === contender));
+    const last = rows.filter((row) => row?.status === 'timed').at(-1);
+    if (last === undefined) return [];
+    const { error, kendallTau, memory: used, eventLoopWorst } = last;
+    return [
+      [
+        label,
+        ...rows.flatMap((row, index) =>
+          row?.status === 'timed' ? speed(group[index] as Comparison, row) : speeds.map(() => '–'),
+        ),
+        tiny(error),
+        fixed(kendallTau, 3),
+        used === null ? '–' : `${used.beyondProcess.toFixed(0)} (${used.beyondLoad.toFixed(0)})`,
+        fixed(eventLoopWorst, 1),
+      ],
+    ];
+  });
+  const remarks = group.flatMap((each) =>
+    each.rows.flatMap((row) => remark(each, row, place(each))),
+  );
   const about = scores
-    ? `${found.patches} patches, ${found.visible ?? 0} visible; ${digits(found.gflopPerImage)} GFLOP an image. ${found.rounds} rounds.`
-    : `${digits(found.gflopPerImage)} GFLOP an image, ${percent((found.gflopPerImage * 1e9) / vitBaseFlops())} of a ViT-B/16 classifier's ` +
-      `${digits(vitBaseFlops() / 1e9)}. ${found.rounds} rounds.`;
-  const missing = left.length === 0 ? '' : `\n\nNot timed:\n${left.join('\n')}`;
-  return `## ${found.title}\n${about}\n\n${table(head, body)}${missing}`;
+    ? `${first.patches} patches, ${first.visible ?? 0} visible; ${digits(first.gflopPerImage)} GFLOP an image.`
+    : `${digits(first.gflopPerImage)} GFLOP an image, ${percent((first.gflopPerImage * 1e9) / vitBaseFlops())} of a ViT-B/16 classifier's ` +
+      `${digits(vitBaseFlops() / 1e9)}.`;
+  const rounds = [...new Set(group.map((each) => each.rounds))].join(' and ');
+  const larger = several ? ' The last four columns are of the larger batch timed.' : '';
+  const title = several ? `Ranking: ${first.model}` : first.title;
+  return `## ${title}\n${about} Rounds: ${rounds}.${larger}\n\n${table(head, body)}${
+    remarks.length === 0 ? '' : `\n\n${remarks.join('\n')}`
+  }`;
+}
+
+/** What the table cannot say of a contender. */
+function remark(found: Comparison, row: Row, place: string): string[] {
+  const { label, status, reason, variants } = row;
+  if (status !== 'timed') {
+    return [
+      `- ${place}${label}: ${status === 'failed' ? '**failed**' : 'not available'}: ${reason ?? ''}`,
+    ];
+  }
+  const wanted = found.visible ?? 0;
+  return (variants ?? wanted) < wanted
+    ? [`- ${label} ran ${variants ?? 0} of ${wanted} variants.`]
+    : [];
 }
 
 function files({ files: rows }: Results): string {
@@ -125,8 +156,7 @@ function files({ files: rows }: Results): string {
   ]);
   const [first] = rows;
   return `## From files to kept patches
-${first?.images ?? 0} JPEG files (the project's own photographs, in turn; in the page cache), ${first?.batch ?? 0} at a time: read, decoded, resized,
-normalised, ranked, and half of the patches selected. While a batch is ranked the next is decoded.
+${first?.images ?? 0} JPEG files in the page cache, ${first?.batch ?? 0} at a time: read, decode, resize, normalise, rank, select half of the patches.
 
 ${table(['contender', 'ranker', 'images/s', 'decoding alone, images/s', 'event loop, ms'], body)}`;
 }
@@ -158,20 +188,17 @@ function kernels({ kernels: found, bandwidth }: Results): string {
     bandwidth === null ? '–' : percent(bytes / (ms * 1e6) / bandwidth.gbPerSecond);
   const body = found.map((kernel) => [
     kernel.name,
-    kernel.shape.join(' x '),
+    kernel.shape.join('×'),
     kernel.precision,
     digits(kernel.oursMs),
-    digits(kernel.plainMs),
     times(kernel.plainMs / kernel.oursMs),
-    digits(kernel.oursBytes / 1e6),
-    digits(kernel.plainBytes / 1e6),
     share(kernel.oursBytes, kernel.oursMs),
     kernel.flops === 0 ? '–' : digits(kernel.flops / (kernel.oursMs * 1e6)),
     tiny(kernel.disagreement),
   ]);
   return `## Kernels
-Each kernel of ours beside the LibTorch calls that it replaces, on the same data. Bytes are those that have to move at least; small shapes stay in
-the caches, which is why a share of the memory's bandwidth can be above 100%. The difference is the largest one between the two, over the largest value.
+Each kernel against the LibTorch calls that it replaces. "Of bandwidth" counts the bytes that must move; shapes that fit the caches can exceed 100%.
+The difference is the largest one, over the largest value.
 
-${table(['kernel', 'shape', 'precision', 'ours, ms', 'LibTorch, ms', 'faster by', 'ours, MB', 'LibTorch, MB', 'of bandwidth', 'GFLOP/s', 'difference'], body)}`;
+${table(['kernel', 'shape', 'precision', 'ms', 'faster by', 'of bandwidth', 'GFLOP/s', 'difference'], body)}`;
 }

@@ -6,8 +6,7 @@ import { format, resolveConfig } from 'prettier';
 const order = ['start', 'soak'] as const;
 const title = `# Start, size and memory over time
 
-How long a program waits for its first result, what an installation takes on disk, and whether memory stays level. Every figure
-is written by the command that its section names; run it on your machine.
+Run the command of a section to measure your machine.
 `;
 
 export async function writeSection(

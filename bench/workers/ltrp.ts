@@ -3,10 +3,11 @@ import {
   MaskedAutoencoder,
   PatchRanker,
   rankAgreement,
+  rankFiles,
   readImages,
-  selectPatches,
   version,
   type ImageBatch,
+  type Metric,
   type Precision,
 } from '../../lib/index.js';
 import { loadCore } from '../../lib/native/loader.js';
@@ -69,10 +70,11 @@ await serve({
     const count = integer(request, 'images');
     const variants = integer(request, 'variants');
     const tolerance = request['tolerance'] as number | undefined;
+    const metric = request['metric'] as Metric | undefined;
     const ids = Int32Array.from(visible.slice(0, count).flat());
     const batch = first(count);
     const { result, ...times } = await timed(() =>
-      loaded(mae).scorePatches(batch, { visible: ids, tolerance }),
+      loaded(mae).scorePatches(batch, { visible: ids, tolerance, metric }),
     );
     // The API scores all visible patches; who asks for fewer still gets, and is told the time of, all of them.
     const scores = rows(result.scores, result.shape[1]).map((row) => row.slice(0, variants));
@@ -105,23 +107,18 @@ await serve({
     const keepRatio = request['keepRatio'] as number;
     const decodeOnly = request['decodeOnly'] === true;
     const model = loaded(ranker);
-    const { imageHeight, imageWidth, patchSize, mean, std } = model.config;
+    const { imageHeight, imageWidth, mean, std } = model.config;
     const options = { size: [imageHeight, imageWidth] as const, mean, std };
-    const groups = Array.from({ length: Math.ceil(paths.length / batch) }, (_, group) =>
-      paths.slice(group * batch, (group + 1) * batch),
-    );
     const { result, ...times } = await timed(async () => {
       let kept = 0;
-      let next = readImages(groups[0] ?? [], options);
-      for (let group = 0; group < groups.length; group++) {
-        const current = await next;
-        if (group + 1 < groups.length) {
-          next = readImages(groups[group + 1] ?? [], options);
-          next.catch(() => undefined); // thrown where it is awaited
-        }
-        if (decodeOnly) continue;
-        const { logits } = await model.rank(current);
-        kept += (await selectPatches(current, logits, { keepRatio, patchSize })).indices.length;
+      if (decodeOnly) {
+        await readImages(paths, options);
+        return kept;
+      }
+      const given = { ranker: model, fit: 'crop', keepRatio, batchSize: batch } as const;
+      for await (const ranked of rankFiles(paths, given)) {
+        if (!ranked.ok) throw ranked.error;
+        kept += ranked.kept.length;
       }
       return kept;
     });

@@ -1,6 +1,43 @@
 /** The decoder and the ranker in TensorFlow.js operations, for both of its backends. */
+import { readFileSync } from 'node:fs';
 import type { TransformerConfig } from '../../lib/index.js';
-import type { Checkpoint, Tensor } from './tensors.js';
+import { modelType } from '../../lib/onnx/schema.js';
+import { floats, type Tensor } from './tensors.js';
+
+/** What one of our ONNX models carries besides its nodes, which this library cannot run. */
+export interface Checkpoint {
+  config: {
+    imageHeight: number;
+    imageWidth: number;
+    patchSize: number;
+    layerNormEps: number;
+    encoder: TransformerConfig;
+    decoder?: TransformerConfig;
+    head?: 'cls' | 'token';
+  };
+  /** By their canonical names. */
+  tensors: ReadonlyMap<string, Tensor>;
+}
+
+export function readGraph(path: string): Checkpoint {
+  const { graph, metadata_props: properties } = modelType.toObject(
+    modelType.decode(readFileSync(path)),
+    { longs: Number },
+  ) as {
+    graph: { initializer: { name: string; dims?: number[]; raw_data: Uint8Array }[] };
+    metadata_props: { key: string; value: string }[];
+  };
+  const config = properties.find(({ key }) => key === 'ltrp.config')?.value ?? '{}';
+  return {
+    config: JSON.parse(config) as Checkpoint['config'],
+    tensors: new Map(
+      graph.initializer.map(({ name, dims = [], raw_data: bytes }) => [
+        name,
+        { data: floats(bytes), shape: dims },
+      ]),
+    ),
+  };
+}
 
 /** Handle of a tensor in the library. */
 export interface TfTensor {
@@ -74,7 +111,7 @@ class Transformer {
   constructor(weights: Weights, config: TransformerConfig, prefix: string, norm: string) {
     this.#tf = weights.tf;
     this.#config = config;
-    this.#eps = weights.tf.scalar(weights.checkpoint.layerNormEps);
+    this.#eps = weights.tf.scalar(weights.checkpoint.config.layerNormEps);
     this.#half = weights.tf.scalar(0.5);
     this.#one = weights.tf.scalar(1);
     this.#rootHalf = weights.tf.scalar(Math.SQRT1_2);
@@ -206,19 +243,20 @@ class Weights {
 
   #stored(name: string): Tensor {
     const tensor = this.checkpoint.tensors.get(name);
-    if (tensor === undefined) throw new Error(`The checkpoint lacks ${name}.`);
+    if (tensor === undefined) throw new Error(`The model lacks ${name}.`);
     return tensor;
   }
 }
 
-/** The decoder of a checkpoint: tokens [m, T, E] to predictions [m, T − 1, values]. */
+/** The decoder of a model: tokens [m, T, E] to predictions [m, T − 1, values]. */
 export function decoderOf(
   tf: TensorFlow,
   checkpoint: Checkpoint,
 ): (tokens: Tensor) => Promise<Tensor> {
-  if (checkpoint.decoder === null) throw new Error('The checkpoint has no decoder.');
+  const { decoder } = checkpoint.config;
+  if (!decoder) throw new Error('The model has no decoder.');
   const weights = new Weights(tf, checkpoint);
-  const blocks = new Transformer(weights, checkpoint.decoder, 'decoder_blocks', 'decoder_norm');
+  const blocks = new Transformer(weights, decoder, 'decoder_blocks', 'decoder_norm');
   const prediction = weights.linear('decoder_pred');
   return (tokens) =>
     fetched(() => {
@@ -233,19 +271,19 @@ export function decoderOf(
     }, tf);
 }
 
-/** The ranker of a checkpoint: images [n, 3, H, W] to logits [n, L]. */
+/** A ranker: images [n, 3, H, W] to logits [n, L]. */
 export function rankerOf(
   tf: TensorFlow,
   checkpoint: Checkpoint,
 ): (images: Tensor) => Promise<Tensor> {
   const weights = new Weights(tf, checkpoint);
-  const blocks = new Transformer(weights, checkpoint.encoder, 'blocks', 'norm');
+  const { encoder, patchSize: side, imageHeight, imageWidth, head: kind } = checkpoint.config;
+  const blocks = new Transformer(weights, encoder, 'blocks', 'norm');
   const embedding = weights.linear('patch_embed.proj');
   const head = weights.linear('head');
-  const { dim } = checkpoint.encoder;
-  const side = checkpoint.patchSize;
-  const patches = (checkpoint.imageHeight / side) * (checkpoint.imageWidth / side);
-  const table = weights.tensor('pos_embed');
+  const { dim } = encoder;
+  const patches = (imageHeight / side) * (imageWidth / side);
+  const table = tf.reshape(weights.tensor('pos_embed'), [1, 1 + patches, dim]);
   const cls = tf.add(weights.tensor('cls_token'), tf.slice(table, [0, 0, 0], [1, 1, dim]));
   const positions = tf.slice(table, [0, 1, 0], [1, patches, dim]);
   return (images) =>
@@ -257,7 +295,7 @@ export function rankerOf(
       const tokens = tf.concat([tf.tile(cls, [count, 1, 1]), tf.add(embedded, positions)], 1);
       const flat = tf.reshape(tokens, [count * (patches + 1), dim]);
       const normed = tf.reshape(blocks.forward(flat, patches + 1), [count, patches + 1, dim]);
-      if (checkpoint.head === 'cls') {
+      if (kind === 'cls') {
         return linear(
           tf,
           tf.reshape(tf.slice(normed, [0, 0, 0], [count, 1, dim]), [count, dim]),

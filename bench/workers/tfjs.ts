@@ -1,25 +1,14 @@
 /** @tensorflow/tfjs on its pure JavaScript backend (`cpu`) or with @tensorflow/tfjs-backend-wasm (`wasm`). */
-import { scoreWith, type Decode, type Inputs } from './decoding.js';
-import { integer, rows, serve, timed } from './serve.js';
-import { decoderOf, rankerOf, type TensorFlow } from './tfjs-model.js';
-import { readCheckpoint, readTensor, type Tensor, type TensorFile } from './tensors.js';
+import { servePeer } from './peer.js';
+import { decoderOf, rankerOf, readGraph, type TensorFlow } from './tfjs-model.js';
 
 const backend = process.argv[2] === 'wasm' ? 'wasm' : 'cpu';
-const packages = { core: '@tensorflow/tfjs', wasm: '@tensorflow/tfjs-backend-wasm' };
-let tf: TensorFlow | undefined;
-let decode: Decode | undefined;
-let rank: Decode | undefined;
-let inputs: Inputs | undefined;
-let images: Tensor | undefined;
+const packages = { cpu: '@tensorflow/tfjs', wasm: '@tensorflow/tfjs-backend-wasm' };
+let tf: TensorFlow;
 
-function library(): TensorFlow {
-  if (tf === undefined) throw new Error('The library is not loaded.');
-  return tf;
-}
-
-await serve({
+await servePeer({
   async hello() {
-    const core = (await import(packages.core)) as { default?: TensorFlow } & TensorFlow;
+    const core = (await import(packages.cpu)) as { default?: TensorFlow } & TensorFlow;
     tf = core.default ?? core;
     if (backend === 'wasm') await import(packages.wasm);
     await tf.setBackend(backend);
@@ -31,59 +20,12 @@ await serve({
         if ((await tf.env().getAsync(flag)) === true) features.push(flag);
       }
     }
-    return {
-      name: `tfjs ${backend}`,
-      versions: {
-        [packages[backend === 'wasm' ? 'wasm' : 'core']]: tf.version['tfjs'] ?? 'unknown',
-      },
-      features,
-    };
+    const versions = { [packages[backend]]: tf.version['tfjs'] ?? 'unknown' };
+    return { name: `tfjs ${backend}`, versions, features };
   },
 
-  load(request) {
-    if (typeof request['mae'] === 'string') {
-      decode = decoderOf(library(), readCheckpoint(request['mae']));
-    }
-    if (typeof request['ranker'] === 'string') {
-      rank = rankerOf(library(), readCheckpoint(request['ranker']));
-    }
-    if (request['tokens'] !== undefined) {
-      inputs = {
-        tokens: readTensor(request['tokens'] as TensorFile),
-        visible: request['visible'] as number[][],
-      };
-    }
-    if (request['images'] !== undefined) images = readTensor(request['images'] as TensorFile);
-    return Promise.resolve({});
-  },
-
-  async scores(request) {
-    const [decoder, given] = [decode, inputs];
-    if (decoder === undefined || given === undefined) throw new Error('No decoder is loaded.');
-    const size = { images: integer(request, 'images'), variants: integer(request, 'variants') };
-    const { result, ...times } = await timed(() =>
-      scoreWith(decoder, given, { ...size, batch: integer(request, 'decoderBatch') }),
-    );
-    return { ...times, scores: result };
-  },
-
-  async rank(request) {
-    const ranker = rank;
-    const given = images;
-    if (ranker === undefined || given === undefined) throw new Error('No ranker is loaded.');
-    const [count, batch] = [integer(request, 'images'), integer(request, 'batch')];
-    const [, channels = 0, height = 0, width = 0] = given.shape;
-    const length = channels * height * width;
-    const { result, ...times } = await timed(async () => {
-      const logits: number[][] = [];
-      for (let from = 0; from < count; from += batch) {
-        const size = Math.min(batch, count - from);
-        const part = given.data.slice(from * length, (from + size) * length);
-        const output = await ranker({ data: part, shape: [size, channels, height, width] });
-        logits.push(...rows(output.data, output.shape[1] as number));
-      }
-      return logits;
-    });
-    return { ...times, logits: result };
+  load(kind, path) {
+    const model = { decoder: decoderOf, ranker: rankerOf }[kind];
+    return Promise.resolve(model(tf, readGraph(path)));
   },
 });

@@ -2,16 +2,22 @@
 import { stat } from 'node:fs/promises';
 import { Option, type Command } from 'commander';
 import { convertCheckpoint, type ConversionFormat, type MaePart } from '../convert.js';
+import { LtrpError } from '../errors.js';
+import { modelKinds, type ModelKind } from '../native/binding.js';
 import { shortPath } from './image-arguments.js';
 import { interruptSignal } from './interrupt.js';
+import { inConvertOptions, sayNotes } from './notes.js';
+import { storedTypes, type StoredType } from '../types.js';
 import { libtorchOption } from './options.js';
 
 interface ConvertSettings {
-  kind: 'mae' | 'ranker';
+  kind: ModelKind;
   to?: ConversionFormat;
-  type: 'float32' | 'float16' | 'bfloat16';
+  type: StoredType;
   part?: MaePart;
   externalData?: true;
+  weights?: string;
+  normalizedTarget?: boolean;
   force?: true;
   json?: true;
   libtorch?: string;
@@ -32,17 +38,18 @@ export function register(program: Command): void {
     .command('convert')
     .summary('convert a checkpoint to safetensors or to an ONNX model')
     .description(
-      `Converts a checkpoint to safetensors with a header that says architecture, eps and normalisation, or to an ONNX model.
+      `Converts a checkpoint to safetensors, with architecture, eps and normalisation in its header, or to an ONNX model.
 
-Read are .safetensors and .pth files and Hugging Face folders, with the names of the official MAE files, of LTRP's
-training, and of Hugging Face's ViTMAE (hub files and transformers 5). Missing, unexpected and misshapen tensors are
-errors that name them. Nothing in a .pth file is executed.`,
+It reads safetensors and torch.save files, whole or in shards, and folders with them (Hugging Face, training runs of ltrp). \
+It knows the names of the official MAE files, of LTRP's training, of Hugging Face's ViTMAE (hub files and transformers 5) and \
+of timm, also wrapped by DDP, torch.compile, Lightning, DeepSpeed or FSDP. A missing, unexpected or misshapen tensor is an \
+error that names it. Nothing in a file is executed.`,
     )
-    .argument('<input>', "checkpoint file, Hugging Face folder or 'tiny' (embedded)")
+    .argument('<input>', "checkpoint, a shard or index of one, a folder or 'tiny' (embedded)")
     .argument('<output>', 'the .safetensors or .onnx file to write')
     .addOption(
-      new Option('--kind <kind>', 'the model in it: masked autoencoder or ranker')
-        .choices(['mae', 'ranker'])
+      new Option('--kind <kind>', 'kind of model: masked autoencoder, ranker or classifier')
+        .choices(modelKinds)
         .makeOptionMandatory(),
     )
     .addOption(
@@ -53,21 +60,30 @@ errors that name them. Nothing in a .pth file is executed.`,
     )
     .addOption(
       new Option('--type <type>', 'how weights are stored in safetensors')
-        .choices(['float32', 'float16', 'bfloat16'])
+        .choices(storedTypes)
         .default('float32'),
     )
     .addOption(
       new Option(
         '--part <part>',
-        'the part of an autoencoder in ONNX (default: reconstruct)',
+        'part of an autoencoder to write as ONNX (default: reconstruct)',
       ).choices(['reconstruct', 'encoder', 'decoder']),
     )
     .option(
       '--external-data',
       'ONNX: weights in OUTPUT.data beside the model (default: only above 1 GiB)',
     )
-    .option('--force', 'replace files that are there')
-    .option('--json', 'print the outcome as JSON on standard output')
+    .option(
+      '--weights <name>',
+      "of several models in a file, take the one below this key or prefix, such as 'model_ema'",
+    )
+    .option(
+      '--normalized-target',
+      'the autoencoder predicts pixels normalised per patch (norm_pix_loss), whatever the file says',
+    )
+    .option('--no-normalized-target', 'it predicts plain pixels, whatever the file says')
+    .option('--force', 'replace existing files')
+    .option('--json', 'print the result as JSON on standard output')
     .addOption(libtorchOption())
     .addHelpText(
       'after',
@@ -82,6 +98,8 @@ Examples:
   ltrp convert mae_visualize_vit_base.pth vit-base.safetensors --kind mae
   ltrp convert facebook-vit-mae-base/ vit-base.safetensors --kind mae --type float16
   ltrp convert checkpoint-399.pth ranker.safetensors --kind ranker
+  ltrp convert mae_pretrain_vit_base_full.pth vit-base.safetensors --kind mae --normalized-target
+  ltrp convert runs/teacher teacher.safetensors --kind mae   # a run that was stopped: its newest checkpoint
   ltrp convert tiny ranker.onnx --kind ranker
   ltrp convert vit-base.safetensors decoder.onnx --kind mae --part decoder
 
@@ -93,28 +111,40 @@ Exit codes:
     )
     .action(async (input: string, output: string, settings: ConvertSettings) => {
       const { kind, to, type, part, externalData, force, libtorch } = settings;
+      const { weights, normalizedTarget } = settings;
       const conversion = await convertCheckpoint(input, output, {
         kind,
         to,
         type,
         part,
         externalDataAbove: externalData === true ? 0 : undefined,
+        weights,
+        normalizedTarget,
         overwrite: force === true,
         libtorch,
         signal: interruptSignal(),
+      }).catch((error: unknown) => {
+        if (!(error instanceof LtrpError)) throw error;
+        throw new LtrpError(error.code, inConvertOptions(error.message), { cause: error });
       });
+      const notes = conversion.notes.map((note) => inConvertOptions(note));
       const sizes = await Promise.all(
         conversion.files.map(async (file) => (await stat(file)).size),
       );
       const bytes = sizes.reduce((sum, size) => sum + size, 0);
       if (settings.json === true) {
         process.stdout.write(
-          `${JSON.stringify({ input, output, kind, type, bytes, ...conversion })}\n`,
+          `${JSON.stringify({ input, output, kind, type, bytes, ...conversion, notes })}\n`,
         );
         return;
       }
+      sayNotes(notes, '');
+      const alone =
+        'decoder' in conversion.config && conversion.config.decoder === null
+          ? 'an encoder alone, '
+          : '';
       process.stdout.write(
-        `${String(conversion.tensors)} tensors of ${shortPath(input)} (names of ${namings[conversion.naming] ?? conversion.naming}) ` +
+        `${String(conversion.tensors)} tensors of ${shortPath(input)} (${alone}names of ${namings[conversion.naming] ?? conversion.naming}) ` +
           `written to ${conversion.files.map(shortPath).join(' and ')} as ${type} (${(bytes / 2 ** 20).toFixed(1)} MiB)\n`,
       );
     });

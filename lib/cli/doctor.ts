@@ -1,12 +1,15 @@
 /** `ltrp doctor`: what would be used here and why, for people and for bug reports. */
 import os from 'node:os';
 import type { Command } from 'commander';
+import { isNonGlibcLinuxSync, versionSync } from 'detect-libc';
 import { toLtrpError } from '../errors.js';
 import type { CoreInfo } from '../native/binding.js';
-import { decideLibtorch, type Libtorch, type LibtorchCandidate } from '../native/libtorch.js';
+import { decideLibtorch, type Libtorch, type LibtorchCandidate } from '../libtorch/find.js';
 import { loadCore, loadedCore } from '../native/loader.js';
-import { bootstrapFile, coreFiles, libtorchCacheFolder, packageVersion } from '../native/paths.js';
+import { libtorchCacheFolder } from '../libtorch/folders.js';
+import { bootstrapFile, coreFiles, packageVersion } from '../native/paths.js';
 import { exitCodes } from './exit-codes.js';
+import { processorLine } from './processor.js';
 
 export interface DoctorReport {
   readonly ok: boolean;
@@ -21,6 +24,8 @@ export interface DoctorReport {
   readonly core: string | null;
   readonly libtorch: Libtorch | null;
   readonly candidates: readonly LibtorchCandidate[];
+  /** What the processor offers and what a better one would; null if the core could not be loaded. */
+  readonly processor: string | null;
   /** null when the core could not be loaded. */
   readonly info: CoreInfo | null;
   readonly device: string | null;
@@ -58,6 +63,7 @@ export async function examine(
     core: loadedCore()?.corePath ?? null,
     libtorch: decision.chosen,
     candidates: decision.candidates,
+    processor: info === null ? null : processorLine(info),
     info,
     device: info?.autoDevice ?? null,
     error,
@@ -66,11 +72,7 @@ export async function examine(
 
 function libc(): string | null {
   if (process.platform !== 'linux') return null;
-  const report = process.report.getReport() as unknown as {
-    header?: { glibcVersionRuntime?: string };
-  };
-  const version = report.header?.glibcVersionRuntime;
-  return version === undefined ? 'not glibc' : `glibc ${version}`;
+  return isNonGlibcLinuxSync() ? 'not glibc' : `glibc ${versionSync() ?? 'unknown'}`;
 }
 
 /** One candidate on one line: mark, step of the search, folder, reason. */
@@ -114,7 +116,7 @@ function print(report: DoctorReport): string {
     ['ltrp', report.ltrp],
     ['Node', `${report.node}, ${report.platform}${report.libc === null ? '' : `, ${report.libc}`}`],
     [
-      'Processor',
+      'Machine',
       `${report.cpu.model}, ${String(report.cpu.logicalCores)} logical cores, ${(report.cpu.memory / 2 ** 30).toFixed(1)} GiB memory`,
     ],
     ['Bootstrap', report.bootstrap ?? 'not built'],
@@ -129,6 +131,7 @@ function print(report: DoctorReport): string {
     const { version, variant, libFolder, source } = report.libtorch;
     rows.push(['LibTorch', `${version} (${variant}), ${libFolder}, from: ${source}`]);
   }
+  if (report.processor !== null) rows.push(['Processor', report.processor]);
   if (info !== null) {
     rows.push(
       ['Core', `${info.coreVersion} (${info.variant}), ${report.core ?? ''}`],
@@ -167,18 +170,18 @@ export function register(program: Command): void {
   program
     .command('doctor')
     .description('say which LibTorch, processor features, device and threads are used, and why')
-    .option('--libtorch <folder>', 'examine with this LibTorch instead of searching')
+    .option('--libtorch <folder>', 'examine this LibTorch instead of searching')
     .option('--json', 'print the report as JSON')
     .addHelpText(
       'after',
       `
-Prints where LibTorch was looked for, which copy was chosen and why every other one was refused,
-the versions, the processor's capabilities, the device and the number of threads.
+Prints where it searched for LibTorch, which copy it chose and why it refused the others, the versions,
+the processor's capabilities, the device and the number of threads.
 The cache of \`ltrp libtorch install\` is ${libtorchCacheFolder()}.
 
 Exit codes:
   0  the core loads
-  1  it does not; the last lines say what to do`,
+  1  it does not load; the last lines say what to do`,
     )
     .action(async (options: { libtorch?: string; json?: true }) => {
       const report = await examine(options);

@@ -1,64 +1,79 @@
-/** From the command's IMAGES to files: paths as they are, folders recursively, globs expanded. */
-import { stat } from 'node:fs/promises';
-import { basename, extname, join, relative } from 'node:path';
-import { glob, isDynamicPattern } from 'tinyglobby';
-import { imageExtensions } from '../image-extensions.js';
-
-async function isFolder(path: string): Promise<boolean | undefined> {
-  try {
-    return (await stat(path)).isDirectory();
-  } catch {
-    return undefined;
-  }
-}
+/** From the command's IMAGES to files, and from those to the names of what is written for them. */
+import { basename, extname, relative } from 'node:path';
+import { PictureFinder, type PictureFile } from '../data/picture-files.js';
+import { nothingFound } from '../data/sources.js';
+import { LtrpError, toLtrpError } from '../errors.js';
 
 const byName = new Intl.Collator('en', { numeric: true });
 
-/**
- * Expands paths, folders and globs, in the order given, each file once. A path that does not exist and is no glob is kept:
- * the command then reports it by name. A glob or folder without images is listed in `empty`.
- */
-export async function expandImages(
-  patterns: readonly string[],
-): Promise<{ files: string[]; empty: string[] }> {
-  const files = new Set<string>();
-  const empty: string[] = [];
-  const options = { expandDirectories: false, onlyFiles: true, caseSensitiveMatch: false } as const;
-  for (const pattern of patterns) {
-    const folder = await isFolder(pattern);
-    let found: string[];
-    if (folder === true) {
-      const names = await glob([`**/*.{${imageExtensions.join(',')}}`], {
-        ...options,
-        cwd: pattern,
-      });
-      found = names.map((name) => join(pattern, name)).sort(byName.compare);
-    } else if (folder === undefined && isDynamicPattern(pattern)) {
-      const names = await glob([pattern], { ...options, absolute: pattern.startsWith('/') });
-      found = names.sort(byName.compare);
-    } else {
-      found = [pattern];
-    }
-    if (found.length === 0) empty.push(pattern);
-    for (const file of found) files.add(file);
-  }
-  return { files: [...files], empty };
+/** Shown under the help of the commands that take pictures. */
+export const imagesHelp = `
+Images:
+  a file        of any name
+  a folder      its pictures, recursively, without hidden files; unreadable kinds are counted and named
+  a .txt list   one path a line, relative to the list; empty lines and lines that begin with # are skipped
+  a glob        in quotes, such as 'photos/**/*.png', in upper or lower case; an existing file of that name comes first
+A picture with several names is taken once. Pictures that ltrp wrote are taken only if you name them.`;
+
+/** The pictures that the command's arguments stand for. */
+export interface ExpandedImages {
+  /** In the order given, each once. A path that does not exist is kept: reading it says so. */
+  files: PictureFile[];
+  /** Problems of arguments that gave no picture. */
+  problems: LtrpError[];
+  /** Skipped files, as sentences. */
+  passedOver: string[];
 }
 
-/** A name for each file's outputs: its own without the extension, numbered where two would be the same. */
-export function outputNames(files: readonly string[]): string[] {
-  const taken = new Set<string>();
-  return files.map((file) => {
-    const stem = basename(file, extname(file)).replace(/[^\p{L}\p{N}._-]+/gu, '_') || 'image';
-    let name = stem;
-    for (let number = 2; taken.has(name.toLowerCase()); number++) name = `${stem}-${number}`;
-    taken.add(name.toLowerCase());
-    return name;
-  });
+/** Expands files, folders, lists and globs, as {@link PictureFinder} takes them. */
+export async function expandImages(names: readonly string[]): Promise<ExpandedImages> {
+  const finder = new PictureFinder(byName.compare);
+  const expanded: ExpandedImages = { files: [], problems: [], passedOver: [] };
+  for (const name of names) {
+    try {
+      const found = await finder.find(name);
+      expanded.files.push(...found.files);
+      if (found.files.length === 0 && found.repeated === 0) {
+        const text = nothingFound(name, found, finder);
+        expanded.problems.push(new LtrpError('ERR_LTRP_DATA_EMPTY', text));
+      }
+    } catch (error) {
+      expanded.problems.push(toLtrpError(error));
+    }
+  }
+  expanded.passedOver = finder.passedOver.sentences;
+  return expanded;
+}
+
+/** Bytes of an output's name before its suffix: file systems take 255, some with encryption 143. */
+const longestStem = 100;
+
+/** Base name of a file's outputs: its own name without the extension, safe in any shell, URL and file system. */
+export function outputStem(file: string): string {
+  const stem = basename(file, extname(file))
+    // One form for accents: decomposed ones look the same and are other bytes.
+    .normalize('NFC')
+    .replace(/[^\p{L}\p{M}\p{N}\p{So}._-]+/gu, '_')
+    .replace(/^[.-]+/, '_');
+  let short = '';
+  for (const character of stem) {
+    if (Buffer.byteLength(short + character) > longestStem) break;
+    short += character;
+  }
+  return short === '' ? 'image' : short;
 }
 
 /** A path as people read it: relative to the current folder where that is shorter. */
 export function shortPath(path: string): string {
   const short = relative(process.cwd(), path);
   return short !== '' && short.length < path.length ? short : path;
+}
+
+/** A text as one line of a terminal: control characters, line breaks among them, as escapes. */
+export function printable(text: string): string {
+  return text.replace(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, (character) =>
+    character === '\n'
+      ? '\\n'
+      : `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`,
+  );
 }

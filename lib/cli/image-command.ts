@@ -1,16 +1,18 @@
-/** What the commands that work on images share: finding them, going on after failures, progress, exit codes. */
+/** Shared by the commands that work on images: finding them, continuing after failures, progress, exit codes. */
 import { SingleBar } from 'cli-progress';
-import { LtrpError, toLtrpError } from '../errors.js';
+import { toLtrpError, type LtrpError } from '../errors.js';
 import { exitCodes } from './exit-codes.js';
-import { expandImages, outputNames } from './image-arguments.js';
-import { interruption, interruptSignal, isInterruption } from './interrupt.js';
+import { expandImages, printable, type ExpandedImages } from './image-arguments.js';
+import { interruption, isInterruption } from './interrupt.js';
+import { inOptions } from './option-names.js';
+import type { OutputName } from './output-folder.js';
 import { mapOrdered, settled } from '../stream/ordered.js';
 
 /** One image of a command's run. */
 export interface ImageTask {
   file: string;
-  /** Stem of the files written for it; differs from those of all other images of the run. */
-  outputName: string;
+  /** Of the files written for it. */
+  output: OutputName;
   signal: AbortSignal;
   /** Share of this image's work that is done, 0 to 1. */
   onProgress: (share: number) => void;
@@ -21,15 +23,25 @@ export function complain(message: string): void {
   process.stderr.write(`ltrp: ${message}\n`);
 }
 
-/** What was thrown, as one line: the sentence and, for programs that read along, its code. */
+/** An error as one line: its sentence in the command's words, and its code for programs. */
 export function errorLine(error: unknown): string {
   const { code, message } = toLtrpError(error);
-  return `${message} [${code}]`;
+  return `${inOptions(message)} [${code}]`;
+}
+
+/** The images that `names` stand for; reports skipped files and names without images. */
+export async function findImages(names: readonly string[]): Promise<ExpandedImages> {
+  const images = await expandImages(names);
+  if (images.files.length > 0) {
+    for (const sentence of images.passedOver) complain(printable(sentence));
+  }
+  for (const problem of images.problems) complain(printable(errorLine(problem)));
+  return images;
 }
 
 class Progress {
   #bar: SingleBar | undefined;
-  /** Of the images that are begun and not done. */
+  /** Of the images in progress. */
   readonly #shares = new Map<number, number>();
   #done = 0;
   readonly #pending: string[] = [];
@@ -84,7 +96,7 @@ export type ImageRun<Result> = (
   signal: AbortSignal,
 ) => AsyncIterable<PromiseSettledResult<Result>>;
 
-/** The run that does `work` on each image by itself, `concurrency` at a time: one computes while others are read and written. */
+/** Runs `work` on each image separately, `concurrency` at a time: one computes while others are read and written. */
 export function eachImage<Result>(
   concurrency: number,
   work: (task: ImageTask) => Promise<Result>,
@@ -93,30 +105,29 @@ export function eachImage<Result>(
 }
 
 /**
- * Runs a command on the images that `patterns` name and hands the results to `onResult` in order. Images that fail are named
- * on standard error and the others go on. Ctrl-C and SIGTERM end it after the results that are there.
+ * Runs a command on `images` and hands the results to `onResult` in order. Images that fail are named on standard error and the
+ * others go on. Ctrl-C and SIGTERM end it after the results that are there.
  *
  * @returns how many images were done, and the exit code.
  */
 export async function runOnImages<Result>(
-  patterns: readonly string[],
+  { files, problems }: ExpandedImages,
   options: {
     label: string;
     /** No progress bar: standard output is for a program, and may be the same terminal. */
     quiet: boolean;
+    /** One for each file; none if no files are written. */
+    outputs: readonly OutputName[];
+    signal: AbortSignal;
     run: ImageRun<Result>;
-    onResult: (result: Result) => Promise<void>;
+    onResult: (result: Result, task: ImageTask) => Promise<void>;
   },
 ): Promise<{ done: number; exitCode: number }> {
-  const signal = interruptSignal();
-  const { files, empty } = await expandImages(patterns);
-  for (const pattern of empty) complain(`No image matches ${pattern}.`);
-  if (files.length === 0) return { done: 0, exitCode: exitCodes.usage };
-  const names = outputNames(files);
+  const { outputs, signal } = options;
   const progress = new Progress(options.label, files.length, options.quiet);
-  const tasks = files.map((file, index) => ({
-    file,
-    outputName: names[index] as string,
+  const tasks = files.map(({ path }, index) => ({
+    file: path,
+    output: outputs[index] ?? nowhere,
     signal,
     onProgress: (share: number) => {
       progress.update(index, Math.min(share, 0.999));
@@ -124,19 +135,21 @@ export async function runOnImages<Result>(
   }));
   let index = 0;
   let done = 0;
-  let failed = empty.length;
+  let failed = problems.length;
   try {
     for await (const outcome of options.run(tasks, signal)) {
-      const file = files[index] as string;
+      const task = tasks[index] as ImageTask;
       if (outcome.status === 'fulfilled') {
-        await options.onResult(outcome.value);
+        await options.onResult(outcome.value, task);
         done++;
       } else {
         failed++;
-        const error = toLtrpError(outcome.reason);
+        const known = files[index]?.problem;
+        const error = known ?? toLtrpError(outcome.reason);
         const line = errorLine(error);
-        progress.complain(line.includes(file) ? line : `${file}: ${line}`);
-        // Nothing about the other images would be different.
+        const named = line.includes(task.file) || known !== undefined;
+        progress.complain(printable(named ? line : `${task.file}: ${line}`));
+        // The other images would fail in the same way.
         if (isFatal(error)) break;
       }
       progress.finished(index++);
@@ -154,7 +167,15 @@ export async function runOnImages<Result>(
   return { done, exitCode: failed > 0 ? exitCodes.failed : exitCodes.ok };
 }
 
+const nowhere: OutputName = { name: '', id: '', again: false };
+
+/** Errors of writing that are one file's own. */
+const oneFile = ['ENAMETOOLONG', 'EISDIR', 'EINVAL', 'EILSEQ', 'EEXIST', 'ENOTEMPTY', undefined];
+
 /** A full disk, a disposed model, no decoder: going on would only repeat the message. */
-function isFatal(error: LtrpError): boolean {
-  return ['ERR_LTRP_DISPOSED', 'ERR_LTRP_FILE_WRITE', 'ERR_LTRP_SHARP_LOAD'].includes(error.code);
+function isFatal({ code, cause }: LtrpError): boolean {
+  if (code === 'ERR_LTRP_FILE_WRITE') {
+    return !oneFile.includes((cause as NodeJS.ErrnoException | undefined)?.code);
+  }
+  return code === 'ERR_LTRP_DISPOSED' || code === 'ERR_LTRP_SHARP_LOAD';
 }

@@ -1,24 +1,29 @@
-/** Ctrl-C and SIGTERM as one AbortSignal: a command that asks for it ends in order, with what is done kept. */
+/** Ctrl-C, SIGTERM and a terminal that is closed as one AbortSignal: a command that asks for it ends in order, with what is done kept. */
 import { LtrpError } from '../errors.js';
 import { exitCodes } from './exit-codes.js';
 
-const codes = { SIGINT: exitCodes.interrupted, SIGTERM: exitCodes.terminated } as const;
+const signals = {
+  SIGINT: { exitCode: exitCodes.interrupted, word: 'Interrupted' },
+  SIGTERM: { exitCode: exitCodes.terminated, word: 'Terminated' },
+  SIGHUP: { exitCode: exitCodes.hungUp, word: 'Hung up' },
+} as const;
+type Name = keyof typeof signals;
 
-/** `timeout` and npm send a signal to the process and to its group: what comes within this time is one request. */
+/** `timeout` and npm send a signal to the process and to its group: signals within this time are one request. */
 const sameRequest = 500; // milliseconds
 
 let controller: AbortController | undefined;
-let received: { name: keyof typeof codes; at: number } | undefined;
+let received: { name: Name; at: number } | undefined;
 
-/** The signal that Ctrl-C and SIGTERM abort. The second of them ends the process at once. */
+/** The signal that these abort. The second of them ends the process at once. */
 export function interruptSignal(): AbortSignal {
   if (controller === undefined) {
     const created = new AbortController();
     controller = created;
-    for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    for (const name of Object.keys(signals) as Name[]) {
       process.on(name, () => {
         if (received !== undefined) {
-          if (performance.now() - received.at > sameRequest) process.exit(codes[name]);
+          if (performance.now() - received.at > sameRequest) process.exit(signals[name].exitCode);
           return;
         }
         received = { name, at: performance.now() };
@@ -29,16 +34,12 @@ export function interruptSignal(): AbortSignal {
   return controller.signal;
 }
 
-/** After Ctrl-C or SIGTERM: the exit code, and the word for it that begins a sentence. */
+/** After one of them: the exit code, and the word for it that begins a sentence. */
 export function interruption(): { exitCode: number; word: string } | undefined {
-  if (received === undefined) return undefined;
-  return {
-    exitCode: codes[received.name],
-    word: received.name === 'SIGINT' ? 'Interrupted' : 'Terminated',
-  };
+  return received && signals[received.name];
 }
 
-/** Whether `error` only says that the command was interrupted. What could not be written then is news all the same. */
+/** Whether `error` only says that the command was interrupted. A failed write is still reported. */
 export function isInterruption(error: unknown): boolean {
   return (
     received !== undefined && !(error instanceof LtrpError && error.code === 'ERR_LTRP_FILE_WRITE')

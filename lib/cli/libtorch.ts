@@ -1,13 +1,19 @@
 /** `ltrp libtorch install | where | use | remove`: the LibTorch in the user's cache and the choice of another one. */
 import { existsSync } from 'node:fs';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { Option, type Command } from 'commander';
 import { LtrpError } from '../errors.js';
-import { inspectLibtorch } from '../native/libtorch-inspect.js';
-import { installLibtorch, removeLibtorch } from '../native/libtorch-install.js';
-import { buildable, decideLibtorch, selectedLibtorch, selectionFile } from '../native/libtorch.js';
-import { coreCommand, coreFiles, libtorchCacheFolder } from '../native/paths.js';
+import { inspectLibtorch } from '../libtorch/inspect.js';
+import {
+  installLibtorch,
+  removeLibtorch,
+  type InstallOptions,
+  type InstallResult,
+} from '../libtorch/install.js';
+import { buildable, decideLibtorch, selectedLibtorch, selectionFile } from '../libtorch/find.js';
+import { libtorchCacheFolder } from '../libtorch/folders.js';
+import { coreCommand, coreFiles } from '../native/paths.js';
 import { candidateLine } from './doctor.js';
 import { exitCodes } from './exit-codes.js';
 import { interruptSignal } from './interrupt.js';
@@ -19,7 +25,7 @@ export function register(program: Command): void {
     .addHelpText(
       'after',
       `
-LibTorch is searched for in this order: the libtorch option; the variables LIBTORCH_LIB and LIBTORCH;
+ltrp searches for LibTorch in this order: the libtorch option; the variables LIBTORCH_LIB and LIBTORCH;
 the folder set by \`ltrp libtorch use\`; Python's torch (VIRTUAL_ENV, CONDA_PREFIX, python3; required
 with LIBTORCH_USE_PYTORCH=1); system folders; the cache that \`ltrp libtorch install\` fills:
 ${libtorchCacheFolder()}`,
@@ -60,52 +66,36 @@ function registerInstall(command: Command): void {
     .addOption(
       new Option(
         '--build-only',
-        "with --cuda: leave out NVIDIA's libraries, which only running needs",
+        "with --cuda: leave out NVIDIA's libraries, which a build does not need",
       ),
     )
     .addOption(
       new Option(
         '--from <source>',
-        "'pip', 'archive', or a wheel or LibTorch archive that is here already (default: the package indexes, then the archive)",
+        "'pip', 'archive', or a local wheel or LibTorch archive (default: the package indexes, then the archive)",
       ),
     )
-    .option('--force', 'fetch again although it is there')
-    .option(
-      '--unverified',
-      'take what is fetched although no SHA-256 of it is known to compare with',
-    )
+    .option('--force', 'fetch it again')
+    .option('--unverified', 'accept a download whose SHA-256 is not known')
     .addHelpText(
       'after',
       `
-The wheel is taken from the package index that pip is configured with, then from PyTorch's own (Python
-is not needed for that, but pip is asked where an index cannot be read: one with a password, say); then,
-with --unverified, the official archive. Proxies are those of http_proxy, https_proxy and no_proxy, or npm's. Run it again after an interruption: it continues where it was.
-The CPU build and the one for GPUs lie side by side; which one is used is said by \`ltrp doctor\`.`,
+The wheel comes from pip's package index, then from PyTorch's, then (with --unverified) from the official
+archive. Python is not needed, but pip is asked if an index cannot be read, for example one with a password.
+Proxies are those of http_proxy, https_proxy and no_proxy, or npm's. After an interruption, run it again: it
+continues where it was. The CPU build and the GPU build lie side by side; \`ltrp doctor\` says which one is used.`,
     )
     .action(async (options: InstallCommandOptions) => {
       if (options.buildOnly === true && options.cuda !== true) {
         throw new LtrpError('ERR_LTRP_INVALID_ARGUMENT', '--build-only goes with --cuda.');
       }
-      const progress = progressLine();
-      const result = await installLibtorch({
-        from: options.from,
-        force: options.force,
-        unverified: options.unverified,
-        device: options.cuda === true ? 'cuda' : 'cpu',
-        buildOnly: options.buildOnly,
-        log: progress.log,
-        onProgress: progress.update,
-        signal: interruptSignal(),
-      });
-      progress.end();
-      const what = result.installed ? 'is installed in' : 'is there already:';
-      process.stdout.write(
-        `LibTorch ${result.version} (${result.variant}) ${what} ${result.path}\n`,
-      );
+      const { cuda, ...given } = options;
+      const result = await fetchLibtorch({ ...given, device: cuda === true ? 'cuda' : 'cpu' });
+      process.stdout.write(`${result.said}\n`);
       const selected = selectedLibtorch(process.env);
       if (selected !== null && path.relative(result.path, selected).startsWith('..')) {
         process.stderr.write(
-          `It is not used: ${selected} was chosen by \`ltrp libtorch use\`; \`ltrp libtorch use auto\` forgets that.\n`,
+          `It is not used: ${selected} was chosen by \`ltrp libtorch use\`; \`npx ltrp libtorch use auto\` forgets that.\n`,
         );
       }
       if (options.cuda === true && !coreFiles().some((core) => core.variant === result.variant)) {
@@ -114,6 +104,19 @@ The CPU build and the one for GPUs lie side by side; which one is used is said b
         );
       }
     });
+}
+
+/** {@link installLibtorch} with its progress on standard error; `said` is how it ended. */
+export async function fetchLibtorch(
+  options: InstallOptions,
+): Promise<InstallResult & { readonly said: string }> {
+  const progress = progressLine();
+  const { log, update: onProgress } = progress;
+  const result = await installLibtorch({ ...options, log, onProgress, signal: interruptSignal() });
+  progress.end();
+  const what = result.installed ? 'is installed in' : 'is there already:';
+  const said = `LibTorch ${result.version} (${result.variant}) ${what} ${result.path}`;
+  return { ...result, said };
 }
 
 function registerWhere(command: Command): void {
@@ -147,13 +150,16 @@ function registerUse(command: Command): void {
     .command('use')
     .argument('<folder>', "a LibTorch folder, or 'auto' to search again")
     .description('use this LibTorch from now on')
-    .option('--force', 'even one that this installation has no core for yet')
+    .option('--force', 'accept one for which this installation has no core yet')
     .action(async (folder: string, options: { force?: true }) => {
       const file = selectionFile();
       if (folder === 'auto' && !existsSync(folder)) {
         await rm(file, { force: true });
         process.stdout.write('LibTorch is searched for in the usual places again.\n');
         return;
+      }
+      if (folder === '') {
+        throw new LtrpError('ERR_LTRP_INVALID_ARGUMENT', "use takes a folder or 'auto'; got ''.");
       }
       const root = path.resolve(folder);
       const inspection = inspectLibtorch(root);
@@ -178,11 +184,12 @@ function registerUse(command: Command): void {
         const there = cores.map((core) => `${core.minor} (${core.variant})`).join(', ');
         throw new LtrpError(
           'ERR_LTRP_LIBTORCH_INVALID',
-          `${root} is LibTorch ${version} (${variant}), which this installation has no core for (it has ${there === '' ? 'none' : there}). Where ${brings}, do that first; --force chooses it all the same.`,
+          `${root} is LibTorch ${version} (${variant}), for which this installation has no core (it has ${there === '' ? 'none' : there}). If ${brings}, do that first; --force chooses it anyway.`,
         );
       }
       await mkdir(path.dirname(file), { recursive: true });
-      await writeFile(file, `${JSON.stringify({ path: root }, null, 2)}\n`);
+      const { default: writeFileAtomic } = await import('write-file-atomic');
+      await writeFileAtomic(file, `${JSON.stringify({ path: root }, null, 2)}\n`);
       process.stdout.write(`LibTorch ${version} in ${root} is used from now on (${file}).\n`);
       if (!hasCore) {
         process.stdout.write(
@@ -198,13 +205,13 @@ function progressLine(): {
   update: (what: 'download' | 'unpack', done: number, total: number | null) => void;
   end: () => void;
 } {
+  const { isTTY } = process.stderr;
+  const step = isTTY ? 1 : 10;
   let open = false;
-  let last = -1;
-  let lastWhat = '';
+  let shown = '';
   const end = (): void => {
     if (open) process.stderr.write('\n');
     open = false;
-    if (process.stderr.isTTY) last = -1;
   };
   return {
     log: (line) => {
@@ -213,21 +220,13 @@ function progressLine(): {
     },
     update: (what, done, total) => {
       if (total === null) return;
-      const percent = Math.floor((100 * done) / total);
-      if (!process.stderr.isTTY) {
-        const step = 10 * Math.floor(percent / 10);
-        // That it begins was said; a second file of the same kind begins anew.
-        if (what !== lastWhat || step < last) last = 0;
-        lastWhat = what;
-        if (step <= last) return;
-        last = step;
-        process.stderr.write(`  ${what} ${String(step)}%\n`);
-        return;
-      }
-      if (percent === last) return;
-      last = percent;
-      open = true;
-      process.stderr.write(`\r  ${what} ${String(percent)}%`);
+      const percent = step * Math.floor((100 * done) / total / step);
+      const text = `  ${what} ${String(percent)}%`;
+      if (text === shown) return;
+      shown = text;
+      open = isTTY;
+      if (isTTY) process.stderr.write(`\r${text}`);
+      else if (percent > 0) process.stderr.write(`${text}\n`);
       if (done >= total) end();
     },
     end,

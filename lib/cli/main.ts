@@ -1,79 +1,47 @@
 #!/usr/bin/env node
 /** The `ltrp` command. */
-import { Command, CommanderError } from 'commander';
+import { CommanderError } from 'commander';
 import { LtrpError } from '../errors.js';
-import { packageVersion } from '../native/paths.js';
-import { register as registerConvert } from './convert.js';
-import { register as registerDoctor } from './doctor.js';
 import { exitCodes } from './exit-codes.js';
 import { complain, errorLine } from './image-command.js';
 import { interruption, isInterruption } from './interrupt.js';
-import { register as registerLibtorch } from './libtorch.js';
-import { register as registerPretrain } from './pretrain.js';
-import { register as registerRank } from './rank.js';
-import { register as registerReconstruct } from './reconstruct.js';
-import { register as registerScore } from './score.js';
-import { register as registerTrain } from './train.js';
-
-function buildProgram(): Command {
-  const program = new Command('ltrp')
-    .description(
-      `Which patches of a picture matter, learned without labels: a masked autoencoder scores what each patch is worth, a small
-ranker has learned the order. Method: "Learning to Rank Patches for Unbiased Image Redundancy Reduction" (CVPR 2024).`,
-    )
-    .version(packageVersion(), '-V, --version', 'print the version')
-    .helpOption('-h, --help', 'print help')
-    .helpCommand('help [command]', 'print help of a command')
-    .configureHelp({ sortSubcommands: false })
-    .showSuggestionAfterError()
-    .exitOverride();
-  const commands = [
-    registerRank,
-    registerScore,
-    registerReconstruct,
-    registerPretrain,
-    registerTrain,
-    registerConvert,
-    registerDoctor,
-    registerLibtorch,
-  ];
-  for (const register of commands) register(program);
-  for (const command of program.commands)
-    command.exitOverride().showHelpAfterError(`(ltrp ${command.name()} --help says more)`);
-  program.addHelpText(
-    'after',
-    `
-Examples:
-  ltrp rank photos/ --keep 0.25      rank pictures, keep a quarter of their patches, make a page to look at
-  ltrp score cat.jpg --rounds 16     ask the teacher itself
-  ltrp doctor                        see what is used to compute, and why`,
-  );
-  return program;
-}
+import { broughtLibtorch } from './offer.js';
+import { buildProgram, fileAsOption } from './program.js';
+import { ReaderLeft, watchStandardStreams } from './standard-output.js';
 
 async function main(): Promise<void> {
-  // A reader that has seen enough (| head) closes the pipe; that is no error of ours.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(interruption()?.exitCode ?? exitCodes.ok);
-    throw error;
-  });
-  const program = buildProgram();
+  watchStandardStreams();
   try {
     if (process.argv.length <= 2) {
-      program.outputHelp({ error: true });
+      buildProgram().outputHelp({ error: true });
       process.exitCode = exitCodes.usage;
       return;
     }
-    await program.parseAsync();
+    await run();
   } catch (error) {
     process.exitCode = exitCodeOf(error);
   }
 }
 
+/** Once more where LibTorch was what it lacked and was fetched. */
+async function run(): Promise<void> {
+  try {
+    await buildProgram().parseAsync();
+  } catch (error) {
+    if (!(await broughtLibtorch(error))) throw error;
+    await buildProgram().parseAsync();
+  }
+}
+
 /** Says what went wrong, where commander has not yet, and returns the exit code. */
 function exitCodeOf(error: unknown): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+  if (error instanceof CommanderError) {
+    const hint = fileAsOption(error);
+    if (hint !== undefined) complain(hint);
+    return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+  }
   const stopped = interruption();
+  if (error instanceof ReaderLeft) return stopped?.exitCode ?? exitCodes.ok;
   if (stopped !== undefined && isInterruption(error)) {
     complain(`${stopped.word}.`);
     return stopped.exitCode;
@@ -83,7 +51,7 @@ function exitCodeOf(error: unknown): number {
   if (error instanceof LtrpError && error.code === 'ERR_LTRP_INVALID_ARGUMENT')
     return exitCodes.usage;
   if (!(error instanceof LtrpError) && error instanceof Error && error.stack !== undefined) {
-    // Not one of ours: whoever reports it will need this.
+    // Not one of ours: a bug report needs this.
     process.stderr.write(`${error.stack}\n`);
   }
   return exitCodes.failed;

@@ -1,6 +1,6 @@
 /** Numbers for JSON and for tables. */
 
-/** The shortest decimal that reads back as the same float32; null where there is no finite number. */
+/** The shortest decimal that reads back as the same float32; null if the number is not finite. */
 function shortest(value: number): number | null {
   if (!Number.isFinite(value)) return null;
   for (let digits = 6; digits < 9; digits++) {

@@ -1,6 +1,10 @@
 /** Parsers of option values; each refuses with one sentence, which commander prints with the option's name. */
-import { InvalidArgumentError, Option } from 'commander';
-import { precisions } from '../types.js';
+import { Argument, InvalidArgumentError, Option, type Command } from 'commander';
+import { shareOf, shareProblem, type Interval } from '../share.js';
+import { precisions, type LoadOptions } from '../types.js';
+import type { GridWish } from '../whole-picture.js';
+import { exitCodesHelp } from './exit-codes.js';
+import { imagesHelp } from './image-arguments.js';
 
 export function parseInteger(minimum: number, maximum = Number.MAX_SAFE_INTEGER) {
   return (text: string): number => {
@@ -9,23 +13,26 @@ export function parseInteger(minimum: number, maximum = Number.MAX_SAFE_INTEGER)
       throw new InvalidArgumentError(
         maximum === Number.MAX_SAFE_INTEGER
           ? `It must be an integer of at least ${minimum}.`
-          : `It must be an integer from ${minimum} to ${maximum}.`,
+          : `It must be an integer in [${minimum}, ${maximum}].`,
       );
     }
     return value;
   };
 }
 
-/** A share in (0, 1], or (0, 1) when `open`; `50%` is understood as 0.5. */
-export function parseShare(interval: '(0, 1)' | '(0, 1]') {
+/** A share; `50%` is understood as 0.5. */
+export function parseShare(interval: Interval) {
   return (text: string): number => {
-    const match = /^(\d*\.?\d+(?:e-?\d+)?)(%?)$/i.exec(text.trim());
-    const value = match === null ? NaN : Number(match[1]) / (match[2] === '%' ? 100 : 1);
-    if (!(value > 0 && (interval === '(0, 1]' ? value <= 1 : value < 1))) {
-      throw new InvalidArgumentError(`It must be a number in ${interval}, for example 0.5 or 50%.`);
-    }
-    return value;
+    const problem = shareProblem(text, interval);
+    if (problem !== undefined) throw new InvalidArgumentError(problem);
+    return shareOf(text);
   };
+}
+
+/** A path or a name, which an empty variable of a shell is not. */
+export function parseName(text: string): string {
+  if (text === '') throw new InvalidArgumentError('It is empty; is a variable not set?');
+  return text;
 }
 
 /** Rows and columns of patches, for example `14x14`. */
@@ -34,21 +41,23 @@ export function parseGrid(text: string): { rows: number; columns: number } {
   const rows = Number(match?.[1]);
   const columns = Number(match?.[2]);
   if (!(rows > 0 && columns > 0 && rows * columns <= 65536)) {
-    throw new InvalidArgumentError('It must be ROWSxCOLUMNS, for example 14x14 or 10x20.');
+    throw new InvalidArgumentError(
+      'It must be ROWSxCOLUMNS, for example 14x14 or 10x20, both at least 1 and 65536 patches at most.',
+    );
   }
   return { rows, columns };
 }
 
-export const gridOption = (): Option =>
+const gridOption = (): Option =>
   new Option(
     '--grid <rowsxcolumns>',
     'cut every image into this many rows and columns of patches',
   ).argParser(parseGrid);
 
-export const patchesOption = (): Option =>
+const patchesOption = (): Option =>
   new Option(
     '--patches <count>',
-    'cut every image into about this many patches, whatever its aspect (default: as many as the model was made for)',
+    'cut every image into about this many patches (default: as many as the model was made for)',
   )
     .argParser(parseInteger(2, 65536))
     .conflicts('grid');
@@ -56,16 +65,73 @@ export const patchesOption = (): Option =>
 export const seedOption = (): Option =>
   new Option('--seed <integer>', 'seed of everything random').argParser(parseInteger(0)).default(0);
 
-export const precisionOption = (): Option =>
+const precisionOption = (): Option =>
   new Option(
     '--precision <type>',
-    'of matrix products; below float32 they are faster and a little less exact (docs/benchmarks.md)',
+    'precision of matrix products; below float32 they are faster and a little less exact (docs/benchmarks.md)',
   )
     .choices(precisions)
     .default('float32');
 
 export const deviceOption = (): Option =>
-  new Option('--device <device>', "where to compute: 'auto', 'cpu' or 'cuda'").default('auto');
+  new Option('--device <device>', "'auto', 'cpu' or 'cuda'").argParser(parseName).default('auto');
 
 export const libtorchOption = (): Option =>
-  new Option('--libtorch <folder>', 'the LibTorch to use (default: see ltrp doctor)');
+  new Option('--libtorch <folder>', 'the LibTorch to use (default: see ltrp doctor)').argParser(
+    parseName,
+  );
+
+const modelOption = (files: string): Option =>
+  new Option('--model <model>', `'tiny' (embedded), ${files}`).argParser(parseName).default('tiny');
+
+/** The pictures that a command works on; see {@link imagesHelp}. */
+const imagesArgument = (): Argument =>
+  new Argument('<images...>', 'files, folders, .txt lists or globs (in quotes)').argParser(
+    (text: string, before: string[] | undefined) => [...(before ?? []), parseName(text)],
+  );
+
+/** Values of what {@link addImageOptions} adds. */
+export interface ImageSettings extends GridWish {
+  model: string;
+  out?: string;
+  json?: true;
+  seed: number;
+  device: NonNullable<LoadOptions['device']>;
+  precision?: NonNullable<LoadOptions['precision']>;
+  libtorch?: string;
+}
+
+/** Adds what all commands on images share: the argument, the options after their own, the end of the help. */
+export function addImageOptions(
+  command: Command,
+  text: {
+    /** What `--model` takes besides 'tiny'. */
+    model: string;
+    /** What goes to the folder of `--out`. */
+    out: string;
+    /** Where there is no `--out` and no `--json`; none: the command decides. */
+    defaultOut?: string;
+    /** Whether models can be loaded in other precisions. */
+    precision: boolean;
+    help: string;
+  },
+): void {
+  command
+    .addArgument(imagesArgument())
+    .addOption(modelOption(text.model))
+    .addOption(new Option('--out <folder>', text.out).argParser(parseName).default(text.defaultOut))
+    .option('--json', 'print one JSON object per image on standard output, and nothing else')
+    .addOption(gridOption())
+    .addOption(patchesOption())
+    .addOption(seedOption());
+  if (text.precision) command.addOption(precisionOption());
+  command
+    .addOption(deviceOption())
+    .addOption(libtorchOption())
+    .addHelpText(
+      'after',
+      `${text.help}
+${imagesHelp}
+${exitCodesHelp}`,
+    );
+}

@@ -1,11 +1,13 @@
 /** `ltrp pretrain`: trains a masked autoencoder, the teacher. */
+import { resolve } from 'node:path';
 import { Option, type Command } from 'commander';
-import type { PretrainOptions } from '../trainer.js';
+import { resolveWeights, type PretrainOptions } from '../trainer.js';
 import { maePresets } from '../training/presets.js';
 import { imageNetMean, imageNetStd } from '../images.js';
 import { trainingExitCodesHelp } from './exit-codes.js';
 import { parseInteger } from './options.js';
-import { trainingCommand } from './training-command.js';
+import { checkGeometry, encoderOptions, modelConfig } from './starting-weights.js';
+import { trainingCommand, type Beginning } from './training-command.js';
 import {
   addTrainingOptions,
   parseImageSize,
@@ -17,7 +19,8 @@ interface PretrainSettings extends TrainingSettings {
   decoderDim?: number;
   decoderDepth?: number;
   decoderHeads?: number;
-  target: 'raw' | 'normalized';
+  target?: 'raw' | 'normalized';
+  start?: string;
 }
 
 export function register(program: Command): void {
@@ -27,9 +30,9 @@ export function register(program: Command): void {
     .description(
       `Trains a masked autoencoder, the teacher that scores patches, on pictures without labels.
 
-The --out folder gets run.json (what defines the run), log.jsonl (a line for every step and validation), the two
-newest checkpoints, and at the end model.safetensors. Ctrl-C or SIGTERM finishes the step and saves; after that,
-or after a crash, the same command with --resume continues to the same curve.`,
+The --out folder gets run.json (the options of the run), log.jsonl (a line for every step and validation), the two newest \
+checkpoints, and model.safetensors. Ctrl-C or SIGTERM finishes the step and saves. After that, or after a crash, --resume \
+continues on the same curve. You may then change the length, the learning rate, the clipping or the place of the pictures.`,
     );
   addTrainingOptions(command, { learningRate: 1e-3, weightDecay: 0.05, maskRatio: 0.75 });
   const integer = parseInteger(1);
@@ -37,13 +40,17 @@ or after a crash, the same command with --resume continues to the same curve.`,
     new Option('--decoder-dim <width>', 'width of the decoder').argParser(integer),
     new Option('--decoder-depth <blocks>', 'blocks of the decoder').argParser(integer),
     new Option('--decoder-heads <count>', 'attention heads of the decoder').argParser(integer),
-    new Option('--image-size <pixels>', 'of the crops: a number or HEIGHTxWIDTH')
-      .argParser(parseImageSize)
-      .default({ height: 224, width: 224 }, '224'),
-    new Option('--patch-size <pixels>', 'side of a patch').argParser(integer).default(16),
-    new Option('--target <space>', 'what is predicted: pixels, or pixels normalised in every patch')
-      .choices(['raw', 'normalized'])
-      .default('raw'),
+    new Option(
+      '--image-size <pixels>',
+      'of the crops: a number or HEIGHTxWIDTH (default: 224)',
+    ).argParser(parseImageSize),
+    new Option('--patch-size <pixels>', 'side of a patch (default: 16)').argParser(integer),
+    new Option(
+      '--target <space>',
+      'what is predicted: pixels, or pixels normalised in every patch (default: raw)',
+    ).choices(['raw', 'normalized']),
+    // Under the name that `ltrp train` has for where weights begin.
+    new Option('--start <model>').argParser((text: string) => resolve(text)).hideHelp(),
   ];
   for (const option of options) command.addOption(option);
   command.addHelpText(
@@ -53,43 +60,69 @@ Examples:
   ltrp pretrain --data photos --out runs/teacher --epochs 100
   ltrp pretrain --data photos scenes@0.5 --val held-out --out runs/teacher --steps 20000 --batch-size 128
   ltrp pretrain --out runs/teacher --resume
+  ltrp pretrain --out runs/teacher --resume --epochs 200
+  ltrp pretrain --data photos --init mae_visualize_vit_base.pth --out runs/finetuned --learning-rate 1e-4
 ${trainingExitCodesHelp}`,
   );
-  command.action(() =>
-    trainingCommand<PretrainSettings>(command, (settings, images) =>
-      Promise.resolve(buildOptions(settings, images)),
-    ),
-  );
+  command.action(() => trainingCommand<PretrainSettings>(command, buildOptions));
 }
 
-function buildOptions(settings: PretrainSettings, images: number): PretrainOptions {
+async function buildOptions({
+  settings,
+  pictures,
+  core,
+  given,
+  signal,
+}: Beginning<PretrainSettings>): Promise<PretrainOptions> {
+  const init = resolveWeights(settings.init ?? settings.start, 'mae');
+  const from = init === undefined ? null : await modelConfig(core, init, 'mae', signal);
   const preset = maePresets[settings.model];
   const dim = settings.dim ?? preset.encoder.dim;
   const decoderDim = settings.decoderDim ?? preset.decoder.dim;
-  const { height, width } = settings.imageSize ?? { height: 224, width: 224 };
+  const encoder = {
+    dim,
+    depth: settings.depth ?? preset.encoder.depth,
+    heads: settings.heads ?? preset.encoder.heads,
+    mlpDim: settings.mlpDim ?? 4 * dim,
+  };
+  const decoder = {
+    dim: decoderDim,
+    depth: settings.decoderDepth ?? preset.decoder.depth,
+    heads: settings.decoderHeads ?? preset.decoder.heads,
+    mlpDim: 4 * decoderDim,
+  };
+  if (from !== null) {
+    checkGeometry(settings, given, {
+      ...encoderOptions(from),
+      ...(from.decoder && {
+        decoderDim: from.decoder.dim,
+        decoderDepth: from.decoder.depth,
+        decoderHeads: from.decoder.heads,
+      }),
+    });
+    if (from.decoder === null) {
+      process.stderr.write(`${init} is an encoder alone; the decoder begins at random.\n`);
+    }
+  }
+  const { imageHeight, imageWidth } = from ?? { imageHeight: 224, imageWidth: 224 };
+  const { height, width } = settings.imageSize ?? { height: imageHeight, width: imageWidth };
   return {
     kind: 'pretrain',
-    ...trainingOptions(settings, images),
+    ...trainingOptions(settings, pictures),
     model: {
       imageHeight: height,
       imageWidth: width,
-      patchSize: settings.patchSize ?? 16,
-      encoder: {
-        dim,
-        depth: settings.depth ?? preset.encoder.depth,
-        heads: settings.heads ?? preset.encoder.heads,
-        mlpDim: settings.mlpDim ?? 4 * dim,
-      },
-      decoder: {
-        dim: decoderDim,
-        depth: settings.decoderDepth ?? preset.decoder.depth,
-        heads: settings.decoderHeads ?? preset.decoder.heads,
-        mlpDim: 4 * decoderDim,
-      },
-      layerNormEps: 1e-6,
-      normalizedTarget: settings.target === 'normalized',
-      mean: [...imageNetMean],
-      std: [...imageNetStd],
+      patchSize: from?.patchSize ?? settings.patchSize ?? 16,
+      encoder: from?.encoder ?? encoder,
+      decoder: from?.decoder ?? decoder,
+      layerNormEps: from?.layerNormEps ?? 1e-6,
+      normalizedTarget:
+        settings.target === undefined
+          ? (from?.normalizedTarget ?? false)
+          : settings.target === 'normalized',
+      mean: [...(from?.mean ?? imageNetMean)],
+      std: [...(from?.std ?? imageNetStd)],
     },
+    init,
   };
 }

@@ -1,38 +1,28 @@
 /** `ltrp rank`: which patches of pictures matter. */
-import { InvalidArgumentError, Option, type Command } from 'commander';
+import { Option, type Command } from 'commander';
 import { PatchRanker } from '../patch-ranker.js';
-import { exitCodesHelp } from './exit-codes.js';
-import { shortPath } from './image-arguments.js';
 import type { ImageTask } from './image-command.js';
+import { withNotes } from './notes.js';
 import { jsonNumbers } from './numbers.js';
-import {
-  deviceOption,
-  precisionOption,
-  gridOption,
-  libtorchOption,
-  parseShare,
-  patchesOption,
-  seedOption,
-} from './options.js';
+import { addImageOptions, parseShare, type ImageSettings } from './options.js';
+import { outputSuffixes } from '../output-mark.js';
 import type { OutputFolder } from './output-folder.js';
 import { patchBoxes, type Box, type PatchGrid } from '../patch-grid.js';
-import { heatMapPicture, keptPicture, pageImage, readForDisplay } from './report/pictures.js';
-import { commonCells, loadOptions, resultFolder, showResults, type Shown } from './results.js';
+import { heatMapPicture, keptPicture, type ShownPicture } from './report/pictures.js';
+import {
+  commonCells,
+  drawn,
+  loadOptions,
+  resultFolder,
+  showResults,
+  type Shown,
+} from './results.js';
 import { mapOrdered } from '../stream/ordered.js';
 import { rankFiles, type RankedFile, type RankFilesResult } from '../stream/rank-files.js';
-import type { LoadOptions } from '../types.js';
-import type { GridWish } from '../whole-picture.js';
 
-interface RankSettings extends GridWish {
+interface RankSettings extends ImageSettings {
   keep: number;
   scoreShare: number;
-  model: string;
-  out?: string;
-  json?: true;
-  seed: number;
-  device: NonNullable<LoadOptions['device']>;
-  precision: NonNullable<LoadOptions['precision']>;
-  libtorch?: string;
 }
 
 /** One line of the command's JSON. */
@@ -52,28 +42,17 @@ export interface RankResult {
   boxes: Box[];
 }
 
-/** A share in [0, 1]. */
-function parseScoreShare(text: string): number {
-  const value = /^\d*\.?\d+$/.test(text) ? Number(text) : NaN;
-  if (!(value >= 0 && value <= 1)) {
-    throw new InvalidArgumentError('It must be a number from 0 to 1.');
-  }
-  return value;
-}
-
 export function register(program: Command): void {
-  program
+  const command = program
     .command('rank')
     .summary('rank the patches of pictures and choose which to keep')
     .description(
       `Ranks the patches of pictures with a trained ranker and chooses which to keep.
 
-The whole picture is covered, whatever its size and aspect: it is cut into about as many patches as the model was made
-for, in the arrangement that distorts them least (rankers with a CLS head have one grid, to which it is stretched; they
-take neither --grid nor --patches).
+The whole picture is covered. It is cut into about as many patches as the model was made for, in the grid that distorts \
+them least. A ranker with a CLS head has one grid: the picture is stretched to it, and --grid and --patches are refused. \
 Boxes are in pixels of the original, after its EXIF rotation.`,
     )
-    .argument('<images...>', 'files, folders (searched recursively) or globs (in quotes)')
     .addOption(
       new Option('--keep <share>', 'share of the patches to keep, for example 0.5 or 50%')
         .argParser(parseShare('(0, 1]'))
@@ -82,66 +61,52 @@ Boxes are in pixels of the original, after its EXIF rotation.`,
     .addOption(
       new Option(
         '--score-share <share>',
-        'of the kept patches, the share that goes by score alone; the rest is for diversity',
+        'share of the kept patches that score alone chooses; the rest adds diversity',
       )
-        .argParser(parseScoreShare)
-        .default(0.7),
+        .argParser(parseShare('[0, 1]'))
+        .default(1),
     )
-    .option('--model <model>', "'tiny' (embedded), or a .safetensors or .pth file", 'tiny')
-    .option(
-      '--out <folder>',
-      'where JSON, pictures and the page go (default: ltrp-out; with --json: nowhere)',
-    )
-    .option('--json', 'print one JSON object per image on standard output, and nothing else')
-    .addOption(gridOption())
-    .addOption(patchesOption())
-    .addOption(seedOption())
-    .addOption(precisionOption())
-    .addOption(deviceOption())
-    .addOption(libtorchOption())
-    .addHelpText(
-      'after',
-      `
-Written to the folder: rank.jsonl (what --json prints), NAME-heat.png, NAME-kept.png, and index.html, a page
-with a slider for the share kept that works offline.
+    .action(async (patterns: string[], settings: RankSettings) => {
+      process.exitCode = await rank(patterns, settings);
+    });
+  addImageOptions(command, {
+    model: 'or a .safetensors or .pth file',
+    out: 'where JSON, pictures and the page go (default: ltrp-out; with --json: nowhere)',
+    precision: true,
+    help: `
+Files in the folder: rank.jsonl (what --json prints), NAME-heat.png, NAME-kept.png, and index.html, an offline
+page with a slider for the share kept. Earlier results stay; ranking a picture again replaces its result.
 
 Examples:
   ltrp rank cat.jpg                           rank one picture, look at ltrp-out/index.html
   ltrp rank photos/ --keep 0.25 --out ranked  a folder, a quarter of the patches kept
   ltrp rank 'photos/**/*.png' --patches 400   finer patches
-  ltrp rank cat.jpg --json | jq .kept         for programs
-${exitCodesHelp}`,
-    )
-    .action(async (patterns: string[], settings: RankSettings) => {
-      process.exitCode = await rank(patterns, settings);
-    });
+  ltrp rank cat.jpg --json | jq .kept         for programs`,
+  });
 }
 
 async function rank(patterns: readonly string[], settings: RankSettings): Promise<number> {
   const { json = false, model } = settings;
   const out = resultFolder(settings);
-  const ranker = await PatchRanker.load(model, loadOptions(settings));
-  try {
-    return await showResults<RankResult>(patterns, {
-      label: 'Ranking',
-      json,
-      out,
-      lines: 'rank.jsonl',
-      page: {
-        title: 'Ranked patches',
-        description: `Every patch was given a place by the ranker “${model}”, without labels.`,
-        keepRatio: settings.keep,
-      },
-      header: ['image', 'pixels', 'patches', 'kept'],
-      row: ({ image, width, height, grid, scores, kept }) => [
-        ...commonCells(image, width, height, grid),
-        `${String(kept.length)} of ${String(scores.length)}`,
-      ],
-      run: (tasks, signal) => rankAll(ranker, tasks, settings, out, signal),
-    });
-  } finally {
-    ranker.dispose();
-  }
+  return showResults<RankResult, PatchRanker>(patterns, {
+    label: 'Ranking',
+    json,
+    out,
+    suffixes: [outputSuffixes.heat, outputSuffixes.kept],
+    lines: 'rank.jsonl',
+    page: {
+      title: 'Ranked patches',
+      description: `Every patch was given a place by the ranker “${model}”, without labels.`,
+      keepRatio: settings.keep,
+    },
+    header: ['image', 'pixels', 'patches', 'kept'],
+    row: ({ image, width, height, grid, scores, kept }) => [
+      ...commonCells(image, width, height, grid),
+      `${String(kept.length)} of ${String(scores.length)}`,
+    ],
+    load: () => withNotes(PatchRanker.load(model, loadOptions(settings))),
+    run: (ranker) => (tasks, signal) => rankAll(ranker, tasks, settings, out, signal),
+  });
 }
 
 type Ranked = RankedFile<NamedTask>;
@@ -153,7 +118,7 @@ interface NamedTask {
 }
 
 /** Pictures for the page are large: so many are drawn at a time, while the next ones are ranked. */
-const drawn = 8;
+const drawnAhead = 8;
 
 function rankAll(
   ranker: PatchRanker,
@@ -167,7 +132,9 @@ function rankAll(
     tasks.map((task): NamedTask => ({ picture: task.file, task })),
     { ranker, grid, patches, keepRatio, scoreShare, seed, signal },
   );
-  return mapOrdered(ranked, { ahead: drawn, signal }, (result) => outcomeOf(result, settings, out));
+  return mapOrdered(ranked, { ahead: drawnAhead, signal }, (result) =>
+    outcomeOf(result, settings, out),
+  );
 }
 
 async function outcomeOf(
@@ -188,7 +155,7 @@ async function write(
   settings: RankSettings,
   out: OutputFolder | undefined,
 ): Promise<Shown<RankResult>> {
-  const { file, outputName, signal } = from.task;
+  const { file } = from.task;
   const result: RankResult = {
     image: file,
     width,
@@ -201,15 +168,10 @@ async function write(
     boxes: patchBoxes(grid, width, height),
   };
   if (out === undefined) return { result };
-  const shown = await readForDisplay(file);
-  const [heat, kept, source] = await Promise.all([
-    heatMapPicture(shown, grid, logits),
-    keptPicture(shown, grid, indices),
-    pageImage(shown),
-  ]);
-  signal.throwIfAborted();
-  await out.write(`${outputName}-heat.png`, heat);
-  await out.write(`${outputName}-kept.png`, kept);
+  const pictures = {
+    [outputSuffixes.heat]: (shown: ShownPicture) => heatMapPicture(shown, grid, logits),
+    [outputSuffixes.kept]: (shown: ShownPicture) => keptPicture(shown, grid, indices),
+  };
   const map = { label: 'Ranker', ...grid, scores: logits, selected: indices };
-  return { result, image: { name: shortPath(file), width, height, source, maps: [map] } };
+  return { result, image: await drawn(from.task, result, out, pictures, map) };
 }

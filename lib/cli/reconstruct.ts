@@ -1,32 +1,21 @@
 /** `ltrp reconstruct`: what the masked autoencoder makes of hidden patches. */
 import { Option, type Command } from 'commander';
+import { normalizePixels } from '../images.js';
 import { MaskedAutoencoder } from '../masked-autoencoder.js';
-import type { LoadOptions } from '../types.js';
-import { exitCodesHelp } from './exit-codes.js';
 import { shortPath } from './image-arguments.js';
 import { eachImage, type ImageTask } from './image-command.js';
-import {
-  deviceOption,
-  gridOption,
-  libtorchOption,
-  parseShare,
-  patchesOption,
-  seedOption,
-} from './options.js';
+import { withNotes } from './notes.js';
+import { addImageOptions, parseShare, type ImageSettings } from './options.js';
+import { markPng, outputSuffixes } from '../output-mark.js';
 import { OutputFolder } from './output-folder.js';
 import type { PatchGrid } from '../patch-grid.js';
 import { reconstructionPicture } from './report/pictures.js';
 import { gridCell, loadOptions, showResults } from './results.js';
-import { readWholePicture, type GridWish } from '../whole-picture.js';
+import { readWholePicture } from '../whole-picture.js';
 
-interface ReconstructSettings extends GridWish {
+interface ReconstructSettings extends ImageSettings {
   maskRatio: number;
-  model: string;
   out: string;
-  json?: true;
-  seed: number;
-  device: NonNullable<LoadOptions['device']>;
-  libtorch?: string;
 }
 
 /** One line of the command's JSON. */
@@ -48,42 +37,31 @@ export interface ReconstructResult {
 }
 
 export function register(program: Command): void {
-  program
+  const command = program
     .command('reconstruct')
     .summary('show what the teacher makes of hidden patches')
     .description(
-      `Hides most patches of pictures and lets a masked autoencoder fill them in. For every image it writes NAME-reconstruction.png,
-three panels: what the model saw, its reconstruction (visible patches as they are), the original.`,
+      `Hides most patches of pictures and lets a masked autoencoder fill them in. NAME-reconstruction.png shows three panels: \
+what the model saw, its reconstruction (visible patches unchanged), the original.`,
     )
-    .argument('<images...>', 'files, folders (searched recursively) or globs (in quotes)')
     .addOption(
-      new Option('--mask-ratio <share>', 'share of the patches that is hidden')
+      new Option('--mask-ratio <share>', 'share of the patches to hide')
         .argParser(parseShare('(0, 1)'))
         .default(0.75),
-    )
-    .option(
-      '--model <model>',
-      "'tiny' (embedded), a .safetensors or .pth file, or a Hugging Face folder",
-      'tiny',
-    )
-    .option('--out <folder>', 'where the pictures go', 'ltrp-out')
-    .option('--json', 'print one JSON object per image on standard output, and nothing else')
-    .addOption(gridOption())
-    .addOption(patchesOption())
-    .addOption(seedOption())
-    .addOption(deviceOption())
-    .addOption(libtorchOption())
-    .addHelpText(
-      'after',
-      `
-Examples:
-  ltrp reconstruct cat.jpg
-  ltrp reconstruct photos/ --mask-ratio 0.9 --seed 7 --out reconstructed
-${exitCodesHelp}`,
     )
     .action(async (patterns: string[], settings: ReconstructSettings) => {
       process.exitCode = await reconstruct(patterns, settings);
     });
+  addImageOptions(command, {
+    model: 'a .safetensors or .pth file, or a Hugging Face folder',
+    out: 'where the pictures go',
+    defaultOut: 'ltrp-out',
+    precision: false,
+    help: `
+Examples:
+  ltrp reconstruct cat.jpg
+  ltrp reconstruct photos/ --mask-ratio 0.9 --seed 7 --out reconstructed`,
+  });
 }
 
 async function reconstruct(
@@ -91,31 +69,27 @@ async function reconstruct(
   settings: ReconstructSettings,
 ): Promise<number> {
   const out = new OutputFolder(settings.out);
-  const mae = await MaskedAutoencoder.load(settings.model, loadOptions(settings));
-  try {
-    return await showResults<ReconstructResult>(patterns, {
-      label: 'Reconstructing',
-      json: settings.json === true,
-      out,
-      header: ['image', 'patches', 'squared error', 'picture'],
-      row: ({ image, grid, meanSquaredError, picture }) => [
-        shortPath(image),
-        gridCell(grid),
-        meanSquaredError.toPrecision(3),
-        shortPath(picture),
-      ],
-      run: eachImage(3, async (task) => ({
-        result: await reconstructOne(mae, task, settings, out),
-      })),
-    });
-  } finally {
-    mae.dispose();
-  }
+  return showResults<ReconstructResult, MaskedAutoencoder>(patterns, {
+    label: 'Reconstructing',
+    json: settings.json === true,
+    out,
+    suffixes: [outputSuffixes.reconstruction],
+    header: ['image', 'patches', 'squared error', 'picture'],
+    row: ({ image, grid, meanSquaredError, picture }) => [
+      shortPath(image),
+      gridCell(grid),
+      meanSquaredError.toPrecision(3),
+      shortPath(picture),
+    ],
+    load: () => withNotes(MaskedAutoencoder.load(settings.model, loadOptions(settings))),
+    run: (mae) =>
+      eachImage(3, async (task) => ({ result: await reconstructOne(mae, task, settings, out) })),
+  });
 }
 
 async function reconstructOne(
   mae: MaskedAutoencoder,
-  { file, outputName, signal }: ImageTask,
+  { file, output, signal }: ImageTask,
   settings: ReconstructSettings,
   out: OutputFolder,
 ): Promise<ReconstructResult> {
@@ -124,8 +98,9 @@ async function reconstructOne(
   const { maskRatio, seed } = settings;
   const { patches, visible } = await mae.reconstruct(images, { maskRatio, seed, signal });
   const { patchSize, mean, std, normalizedTarget } = mae.config;
+  const { data: pixels } = await normalizePixels(images, mae.config, signal);
   const { png, error } = await reconstructionPicture(
-    { pixels: images.data, patches, visible, grid, patchSize, mean, std, normalizedTarget },
+    { pixels, patches, visible, grid, patchSize, mean, std, normalizedTarget },
     { width, height },
   );
   signal.throwIfAborted();
@@ -139,6 +114,9 @@ async function reconstructOne(
     seed,
     visible: Array.from(visible),
     meanSquaredError: error,
-    picture: await out.write(`${outputName}-reconstruction.png`, png),
+    picture: await out.write(
+      `${output.name}${outputSuffixes.reconstruction}`,
+      markPng(png, output.id),
+    ),
   };
 }

@@ -1,39 +1,30 @@
 /** `ltrp score`: the teacher's opinion of every patch. */
 import { Option, type Command } from 'commander';
 import { MaskedAutoencoder } from '../masked-autoencoder.js';
-import type { Drop, LoadOptions, Metric } from '../types.js';
-import { exitCodesHelp } from './exit-codes.js';
-import { shortPath } from './image-arguments.js';
+import { drops, metrics, type Drop, type Metric } from '../types.js';
 import { eachImage, type ImageTask } from './image-command.js';
+import { withNotes } from './notes.js';
 import { jsonNumbers } from './numbers.js';
-import {
-  deviceOption,
-  precisionOption,
-  gridOption,
-  libtorchOption,
-  parseInteger,
-  parseShare,
-  patchesOption,
-  seedOption,
-} from './options.js';
+import { addImageOptions, parseInteger, parseShare, type ImageSettings } from './options.js';
+import { outputSuffixes } from '../output-mark.js';
 import type { OutputFolder } from './output-folder.js';
 import { patchBoxes, type Box, type PatchGrid } from '../patch-grid.js';
-import { heatMapPicture, pageImage, readForDisplay } from './report/pictures.js';
-import { commonCells, loadOptions, resultFolder, showResults, type Shown } from './results.js';
-import { readWholePicture, type GridWish } from '../whole-picture.js';
+import { heatMapPicture, type ShownPicture } from './report/pictures.js';
+import {
+  commonCells,
+  drawn,
+  loadOptions,
+  resultFolder,
+  showResults,
+  type Shown,
+} from './results.js';
+import { readWholePicture } from '../whole-picture.js';
 
-interface ScoreSettings extends GridWish {
+interface ScoreSettings extends ImageSettings {
   rounds: number;
   maskRatio: number;
   drop: Drop;
   metric: Metric;
-  model: string;
-  out?: string;
-  json?: true;
-  seed: number;
-  device: NonNullable<LoadOptions['device']>;
-  precision: NonNullable<LoadOptions['precision']>;
-  libtorch?: string;
 }
 
 /** One line of the command's JSON. */
@@ -58,101 +49,81 @@ export interface ScoreResult {
 }
 
 export function register(program: Command): void {
-  program
+  const command = program
     .command('score')
     .summary("map what each patch is worth to the teacher's reconstruction")
     .description(
-      `Scores every patch of pictures with a masked autoencoder: how much its reconstruction of hidden patches changes when a
-visible one is taken away, averaged over random masks, with the standard error of that mean.
+      `Scores every patch of pictures with a masked autoencoder: how much does its reconstruction of hidden patches change \
+without this patch? The score is a mean over random masks, with its standard error.
 
-The whole picture is covered, as with ltrp rank. This costs hundreds of times what ranking costs; it is what rankers
-are trained with, and how one is checked.`,
+The whole picture is covered, as with ltrp rank. Scoring costs hundreds of times what ranking costs. Rankers are trained \
+on such scores.`,
     )
-    .argument('<images...>', 'files, folders (searched recursively) or globs (in quotes)')
     .addOption(
       new Option('--rounds <count>', 'every patch is visible in at least this many masks')
         .argParser(parseInteger(1, 1_000_000))
         .default(4),
     )
     .addOption(
-      new Option('--mask-ratio <share>', 'share of the patches that is hidden')
+      new Option('--mask-ratio <share>', 'share of the patches to hide')
         .argParser(parseShare('(0, 1)'))
         .default(0.9),
     )
     .addOption(
-      new Option('--drop <part>', 'where the patch is taken away')
-        .choices(['decoder', 'encoder', 'both'])
-        .default('decoder'),
+      new Option('--drop <part>', 'where the patch is removed').choices(drops).default('decoder'),
     )
     .addOption(
       new Option(
         '--metric <metric>',
         'how reconstructions are compared; psnr and ssim are rescaled within each image',
       )
-        .choices(['l1', 'l2', 'psnr', 'ssim'])
+        .choices(metrics)
         .default('l1'),
     )
-    .option(
-      '--model <model>',
-      "'tiny' (embedded), a .safetensors or .pth file, or a Hugging Face folder",
-      'tiny',
-    )
-    .option(
-      '--out <folder>',
-      'where JSON, heat maps and the page go (default: ltrp-out; with --json: nowhere)',
-    )
-    .option('--json', 'print one JSON object per image on standard output, and nothing else')
-    .addOption(gridOption())
-    .addOption(patchesOption())
-    .addOption(seedOption())
-    .addOption(precisionOption())
-    .addOption(deviceOption())
-    .addOption(libtorchOption())
-    .addHelpText(
-      'after',
-      `
-Written to the folder: score.jsonl (what --json prints), NAME-score.png (a heat map), and index.html.
+    .action(async (patterns: string[], settings: ScoreSettings) => {
+      process.exitCode = await score(patterns, settings);
+    });
+  addImageOptions(command, {
+    model: 'a .safetensors or .pth file, or a Hugging Face folder',
+    out: 'where JSON, heat maps and the page go (default: ltrp-out; with --json: nowhere)',
+    precision: true,
+    help: `
+Files in the folder: score.jsonl (what --json prints), NAME-score.png (a heat map), and index.html.
+Earlier results stay; scoring a picture again replaces its result.
 
 Examples:
   ltrp score cat.jpg                          a quick look, 4 rounds
   ltrp score photos/ --rounds 16 --out maps   smaller standard errors
   ltrp score cat.jpg --mask-ratio 0.75        more context for each reconstruction
-  ltrp score cat.jpg --json | jq '.scores'    for programs
-${exitCodesHelp}`,
-    )
-    .action(async (patterns: string[], settings: ScoreSettings) => {
-      process.exitCode = await score(patterns, settings);
-    });
+  ltrp score cat.jpg --json | jq '.scores'    for programs`,
+  });
 }
 
 async function score(patterns: readonly string[], settings: ScoreSettings): Promise<number> {
   const { json = false, model } = settings;
   const out = resultFolder(settings);
-  const mae = await MaskedAutoencoder.load(model, loadOptions(settings));
-  try {
-    return await showResults<ScoreResult>(patterns, {
-      label: 'Scoring',
-      json,
-      out,
-      lines: 'score.jsonl',
-      page: {
-        title: 'Scored patches',
-        description:
-          `What each patch is worth to the reconstruction of the masked autoencoder “${model}”, averaged over random ` +
-          `masks in which it was visible at least ${String(settings.rounds)} times.`,
-        keepRatio: 0.5,
-      },
-      header: ['image', 'pixels', 'patches', 'mean score', 'mean standard error'],
-      row: ({ image, width, height, grid, scores, standardErrors }) => [
-        ...commonCells(image, width, height, grid),
-        mean(scores),
-        mean(standardErrors),
-      ],
-      run: eachImage(2, (task) => scoreOne(mae, task, settings, out)),
-    });
-  } finally {
-    mae.dispose();
-  }
+  return showResults<ScoreResult, MaskedAutoencoder>(patterns, {
+    label: 'Scoring',
+    json,
+    out,
+    suffixes: [outputSuffixes.score],
+    lines: 'score.jsonl',
+    page: {
+      title: 'Scored patches',
+      description:
+        `What each patch is worth to the reconstruction of the masked autoencoder “${model}”, averaged over random ` +
+        `masks in which it was visible at least ${String(settings.rounds)} times.`,
+      keepRatio: 0.5,
+    },
+    header: ['image', 'pixels', 'patches', 'mean score', 'mean standard error'],
+    row: ({ image, width, height, grid, scores, standardErrors }) => [
+      ...commonCells(image, width, height, grid),
+      mean(scores),
+      mean(standardErrors),
+    ],
+    load: () => withNotes(MaskedAutoencoder.load(model, loadOptions(settings))),
+    run: (mae) => eachImage(2, (task) => scoreOne(mae, task, settings, out)),
+  });
 }
 
 function mean(values: readonly (number | null)[]): string {
@@ -163,10 +134,11 @@ function mean(values: readonly (number | null)[]): string {
 
 async function scoreOne(
   mae: MaskedAutoencoder,
-  { file, outputName, signal, onProgress }: ImageTask,
+  task: ImageTask,
   settings: ScoreSettings,
   out: OutputFolder | undefined,
 ): Promise<Shown<ScoreResult>> {
+  const { file, signal, onProgress } = task;
   const picture = await readWholePicture(file, mae.config, settings, signal);
   const { images, grid, width, height } = picture;
   const { rounds, maskRatio, drop, metric, seed } = settings;
@@ -197,14 +169,10 @@ async function scoreOne(
     boxes: patchBoxes(grid, width, height),
   };
   if (out === undefined) return { result };
-  const shown = await readForDisplay(file);
-  const [heat, source] = await Promise.all([
-    heatMapPicture(shown, grid, map.mean),
-    pageImage(shown),
-  ]);
-  signal.throwIfAborted();
-  await out.write(`${outputName}-score.png`, heat);
+  const pictures = {
+    [outputSuffixes.score]: (shown: ShownPicture) => heatMapPicture(shown, grid, map.mean),
+  };
   const { mean: scores, standardError: standardErrors } = map;
   const shownMap = { label: 'Teacher', ...grid, scores, standardErrors };
-  return { result, image: { name: shortPath(file), width, height, source, maps: [shownMap] } };
+  return { result, image: await drawn(task, result, out, pictures, shownMap) };
 }

@@ -1,15 +1,16 @@
 /** `ltrp train`: trains a ranker on a teacher's scores. */
 import { resolve } from 'node:path';
 import { Option, type Command } from 'commander';
-import { MaskedAutoencoder } from '../masked-autoencoder.js';
 import { embeddedModels, resolveModel } from '../models.js';
-import type { RankerTrainingOptions } from '../trainer.js';
+import { rankerInputs, rankerStarts } from '../native/binding.js';
+import { resolveWeights, type RankerTrainingOptions } from '../trainer.js';
 import { rankerPresets } from '../training/presets.js';
-import type { Drop, LossName, Metric } from '../types.js';
+import { drops, heads, lossNames, metrics } from '../types.js';
 import { invalid } from '../validation.js';
 import { trainingExitCodesHelp } from './exit-codes.js';
 import { parseInteger } from './options.js';
-import { trainingCommand } from './training-command.js';
+import { checkGeometry, encoderOptions, modelConfig } from './starting-weights.js';
+import { trainingCommand, type Beginning } from './training-command.js';
 import {
   addTrainingOptions,
   parseImageSize,
@@ -17,16 +18,13 @@ import {
   type TrainingSettings,
 } from './training-options.js';
 
-interface TrainSettings extends TrainingSettings {
+interface TrainSettings
+  extends
+    TrainingSettings,
+    Pick<RankerTrainingOptions, 'loss' | 'drop' | 'metric' | 'input' | 'start' | 'memoryBudget'> {
   teacher?: string;
-  head: 'cls' | 'token';
-  loss: LossName;
+  head?: RankerTrainingOptions['model']['head'];
   lossK?: number;
-  drop: Drop;
-  metric: Metric;
-  input: 'visible' | 'full';
-  start: 'random' | 'teacher';
-  memoryBudget: number;
 }
 
 export function register(program: Command): void {
@@ -34,10 +32,11 @@ export function register(program: Command): void {
     .command('train')
     .summary("train a ranker on a teacher's scores")
     .description(
-      `Trains a ranker to order patches as a frozen teacher's leave-one-out scores do. No labels are needed.
+      `Trains a ranker to order patches as a frozen teacher scores them. No labels are needed.
 
-Image size, patch size and normalisation are the teacher's. The --out folder gets run.json, log.jsonl, the two newest
-checkpoints, and at the end model.safetensors. Ctrl-C or SIGTERM finishes the step and saves; --resume continues.`,
+Image size, patch size and normalisation are the teacher's. The --out folder gets run.json, log.jsonl, the two newest \
+checkpoints, and model.safetensors. Ctrl-C or SIGTERM finishes the step and saves; --resume continues, also with another \
+length, learning rate or clipping.`,
     );
   addTrainingOptions(command, { learningRate: 1e-3, weightDecay: 0.06, maskRatio: 0.75 });
   const options = [
@@ -49,34 +48,30 @@ checkpoints, and at the end model.safetensors. Ctrl-C or SIGTERM finishes the st
     ),
     new Option(
       '--head <kind>',
-      "'token': a logit from every patch, any grid; 'cls': the paper's, one grid",
-    )
-      .choices(['token', 'cls'])
-      .default('token'),
-    new Option('--loss <name>', 'learning-to-rank loss')
-      .choices(['listMle', 'listNet', 'rankNet', 'focusedRank', 'pointWise'])
-      .default('listMle'),
+      "'token': a logit from every patch, any grid; 'cls': the paper's, one grid (default: token)",
+    ).choices(heads),
+    new Option('--loss <name>', 'learning-to-rank loss').choices(lossNames).default('listMle'),
     new Option(
       '--loss-k <items>',
       'items of listMle and focusedRank (default: the whole list)',
     ).argParser(parseInteger(1)),
-    new Option('--drop <where>', 'what the teacher is deprived of to score a patch')
-      .choices(['decoder', 'encoder', 'both'])
+    new Option('--drop <where>', 'where the teacher goes without the scored patch')
+      .choices(drops)
       .default('decoder'),
     new Option('--metric <name>', 'how reconstructions are compared')
-      .choices(['l1', 'l2', 'psnr', 'ssim'])
+      .choices(metrics)
       .default('l1'),
     new Option(
       '--input <patches>',
       "what the ranker sees in training: the teacher's visible patches or all",
     )
-      .choices(['visible', 'full'])
+      .choices(rankerInputs)
       .default('visible'),
     new Option(
       '--start <weights>',
       "random, or the first blocks of the teacher's encoder (of the same width)",
     )
-      .choices(['random', 'teacher'])
+      .choices(rankerStarts)
       .default('random'),
     new Option('--memory-budget <MiB>', "for the teacher's activations")
       .argParser(parseInteger(16))
@@ -95,43 +90,44 @@ ${trainingExitCodesHelp}`,
   command.action(() => trainingCommand<TrainSettings>(command, buildOptions));
 }
 
-async function buildOptions(
-  settings: TrainSettings,
-  images: number,
-): Promise<RankerTrainingOptions> {
+async function buildOptions({
+  settings,
+  pictures,
+  core,
+  given,
+  signal,
+}: Beginning<TrainSettings>): Promise<RankerTrainingOptions> {
   if (settings.teacher === undefined) throw invalid('Name the teacher with --teacher.');
-  const teacher = resolveModel(settings.teacher, 'mae');
-  const model = await MaskedAutoencoder.load(teacher);
-  const { imageHeight, imageWidth, patchSize, mean, std } = model.config;
-  model.dispose();
+  const teacher = resolveModel(settings.teacher, 'mae', '--teacher');
+  const ofTeacher = await modelConfig(core, teacher, 'mae', signal);
+  const init = resolveWeights(settings.init, 'ranker');
+  const from = init === undefined ? null : await modelConfig(core, init, 'ranker', signal);
+  if (from !== null) checkGeometry(settings, given, { ...encoderOptions(from), head: from.head });
   const preset = rankerPresets[settings.model];
   const dim = settings.dim ?? preset.dim;
+  const { imageHeight, imageWidth, patchSize, mean, std } = from ?? ofTeacher;
   const { height, width } = settings.imageSize ?? { height: imageHeight, width: imageWidth };
+  const { loss, lossK = null, drop, metric, input, start } = settings;
   return {
     kind: 'ranker',
-    ...trainingOptions(settings, images),
+    ...trainingOptions(settings, pictures),
     model: {
       imageHeight: height,
       imageWidth: width,
       patchSize,
-      encoder: {
+      encoder: from?.encoder ?? {
         dim,
         depth: settings.depth ?? preset.depth,
         heads: settings.heads ?? preset.heads,
         mlpDim: settings.mlpDim ?? 4 * dim,
       },
-      head: settings.head,
-      layerNormEps: 1e-5,
+      head: from?.head ?? settings.head ?? 'token',
+      layerNormEps: from?.layerNormEps ?? 1e-5,
       mean: [...mean],
       std: [...std],
     },
-    teacher,
-    loss: settings.loss,
-    lossK: settings.lossK ?? null,
-    drop: settings.drop,
-    metric: settings.metric,
-    input: settings.input,
-    start: settings.start,
+    ...{ teacher, loss, lossK, drop, metric, input, start },
     memoryBudget: settings.memoryBudget * 1024 ** 2,
+    init,
   };
 }

@@ -5,36 +5,46 @@ import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { Dataset } from '../data/dataset.js';
-import { LtrpError, toLtrpError } from '../errors.js';
+import { LtrpError, toLtrpError, type LtrpErrorCode } from '../errors.js';
+import type { CoreBinding } from '../native/binding.js';
 import { loadCore } from '../native/loader.js';
 import { packageVersion } from '../native/paths.js';
-import { Trainer, type PretrainOptions, type RankerTrainingOptions } from '../trainer.js';
+import { Trainer } from '../trainer.js';
+import { lastGoodStep } from '../training/divergence.js';
 import { decodeValidation, runTraining, type LoopResult } from '../training/loop.js';
-import { RunFolder } from '../training/run-folder.js';
+import { finiteOrWord, RunFolder, type LogEntry } from '../training/run-folder.js';
+import { lockRun, type RunLock } from '../training/run-lock.js';
 import type { Device } from '../types.js';
 import { invalid } from '../validation.js';
 import { exitCodes } from './exit-codes.js';
 import { complain, errorLine } from './image-command.js';
 import { interruption, interruptSignal } from './interrupt.js';
-import { freeOptions, type TrainingSettings } from './training-options.js';
+import { inOptions } from './option-names.js';
+import {
+  absolutePaths,
+  changedConfig,
+  changesOf,
+  resumedOptions,
+  resumedSettings,
+} from './resumed-settings.js';
+import { damaged, readRunConfig, type NativeOptions, type RunConfig } from './run-config.js';
+import type { TrainingSettings } from './training-options.js';
 import { duration, TrainingProgress } from './training-progress.js';
 
-type NativeOptions = PretrainOptions | RankerTrainingOptions;
-
-/** What run.json holds. */
-interface RunConfig {
-  format: 'ltrp-run-1';
-  command: string;
-  version: string;
-  /** The command's options as they were understood; paths are absolute. */
-  settings: Record<string, unknown>;
-  options: NativeOptions;
-  data: { digest: string; images: number };
-  /** SHA-256 of the teacher's file; null for pre-training and for folders. */
-  teacher: string | null;
+/** The sources of a new run's options. */
+export interface Beginning<Settings> {
+  settings: Settings;
+  /** Number of them. */
+  pictures: number;
+  core: CoreBinding;
+  /** Whether an option was given on the command line, by its name in the settings. */
+  given: (name: keyof Settings & string) => boolean;
+  signal: AbortSignal;
 }
 
-/** Runs a training command to its end, to Ctrl-C or to SIGTERM; sets the exit code. */
+type Build<Settings> = (beginning: Beginning<Settings>) => Promise<NativeOptions>;
+
+/** Runs a training command to its end or to a signal; sets the exit code. */
 export async function trainingCommand<Settings extends TrainingSettings>(
   command: Command,
   build: Build<Settings>,
@@ -58,8 +68,6 @@ export async function trainingCommand<Settings extends TrainingSettings>(
   }
 }
 
-type Build<Settings> = (settings: Settings, images: number) => Promise<NativeOptions>;
-
 async function train<Settings extends TrainingSettings>(
   command: Command,
   build: Build<Settings>,
@@ -67,67 +75,109 @@ async function train<Settings extends TrainingSettings>(
 ): Promise<void> {
   const given = absolutePaths(command.opts<Settings>());
   const folder = new RunFolder(resolve(given.out));
-  if (folder.exists() && !given.resume) {
-    throw new LtrpError(
-      'ERR_LTRP_RUN_EXISTS',
-      `${folder.path} holds a run already; continue it with --resume or choose another --out.`,
-    );
-  }
-  const stored = folder.exists() ? readConfig(folder, command.name()) : null;
+  if (folder.exists() && !given.resume) throw existing(folder);
+  const stored = folder.exists() ? readRunConfig(folder, command) : null;
   if (given.resume && stored === null) say(`${folder.path} holds no run yet; a new one begins.`);
-  const settings = stored === null ? given : mergeSettings(command, given, stored);
+  const resumed = stored && resumedSettings(command, given, stored, folder.path);
+  const settings = resumed?.settings ?? given;
   if (settings.data === undefined) throw invalid('Name the training pictures with --data.');
 
   const core = await loadCore({ libtorch: settings.libtorch });
   if (settings.threads !== undefined) core.setThreads(settings.threads);
   stop.throwIfAborted();
-  const dataset = await Dataset.open(settings.data);
-  stop.throwIfAborted();
-  if (stored !== null) checkData(dataset, stored);
-  const options = stored?.options ?? (await build(settings, dataset.size));
-  const teacher = options.kind === 'ranker' ? await fileDigest(options.teacher) : null;
-  if (stored !== null && stored.teacher !== teacher) {
-    throw new LtrpError(
-      'ERR_LTRP_RUN_CONFLICT',
-      `The teacher of the run in ${folder.path} has changed since it began; its curve cannot be continued.`,
+  let lock: RunLock | undefined;
+  let trainer: Trainer | undefined;
+  try {
+    if (stored !== null) lock = await lockRun(folder.path, stop);
+    // Naming the pictures again, be it by the same name, says that those that are there now are meant.
+    const remembered = stored !== null && command.getOptionValueSource('data') !== 'cli';
+    const dataset = await openDataset(
+      settings.data,
+      remembered && 'If the pictures have moved, name their new place with --data.',
     );
+    stop.throwIfAborted();
+    if (remembered) checkData(dataset, stored);
+    const options =
+      stored === null || resumed === null
+        ? await build({
+            settings,
+            pictures: dataset.size,
+            core,
+            given: (name) => command.getOptionValueSource(name) === 'cli',
+            signal: stop,
+          })
+        : resumedOptions(resumed, stored, dataset.size);
+    const teacher = options.kind === 'ranker' ? await fileDigest(options.teacher) : null;
+    if (stored !== null && stored.teacher !== teacher) throw otherTeacher(folder);
+    const place = { device: settings.device, signal: stop };
+    trainer =
+      stored === null
+        ? await Trainer.create(options, place)
+        : await openTrainer(folder, options, place).catch((error: unknown) => {
+            // A typed value is the command line's fault, a value read from a file the file's.
+            const typed = (resumed?.changed.size ?? 0) > 0;
+            const { code, message } = toLtrpError(error);
+            if (code !== 'ERR_LTRP_INVALID_ARGUMENT' || typed) throw error;
+            throw damaged(folder, `cannot be used: ${inOptions(message)}`);
+          });
+    const data = { digest: dataset.digest, images: dataset.size };
+    if (stored === null) {
+      await folder.create();
+      lock = await lockRun(folder.path, stop);
+      if (folder.exists()) throw existing(folder); // somebody was faster
+      await folder.writeConfig(newConfig(command, settings, options, data, teacher));
+    } else if (resumed !== null) {
+      const now = { options, data, step: trainer.step };
+      const config = changedConfig(command, stored, resumed, now);
+      if (JSON.stringify(config) !== JSON.stringify(stored)) await folder.writeConfig(config);
+      if (data.digest !== stored.data.digest) {
+        say(
+          `Other pictures from step ${trainer.step} on: ${stored.data.images} before, ${data.images} now; only with both can the run be repeated.`,
+        );
+      }
+    }
+    if (lock === undefined) throw new LtrpError('ERR_LTRP_INTERNAL', 'The run has no lock.');
+    await folder.tidy();
+    await trainIn({ folder, lock, trainer, dataset, settings, stop });
+  } finally {
+    trainer?.dispose();
+    await lock?.release();
   }
-  const trainer = await openTrainer(folder, options, settings.device, stop);
-  await folder.create();
-  if (stored === null) {
-    const config: RunConfig = {
-      format: 'ltrp-run-1',
-      command: command.name(),
-      version: packageVersion(),
-      settings: {
-        ...(settings as object),
-        // Defaults that depend on others, so that naming them when resuming is no conflict.
-        ...(settings.epochs === undefined && { steps: options.steps }),
-        warmup: options.warmupSteps,
-        microBatchSize: options.microBatchSize,
-      },
-      options,
-      data: { digest: dataset.digest, images: dataset.size },
-      teacher,
-    };
-    await folder.writeConfig(config);
-  }
+}
 
+/** The run itself, when all is open. */
+async function trainIn(run: {
+  folder: RunFolder;
+  lock: RunLock;
+  trainer: Trainer;
+  dataset: Dataset;
+  settings: TrainingSettings;
+  stop: AbortSignal;
+}): Promise<void> {
+  const { folder, lock, trainer, dataset, settings, stop } = run;
+  const { options } = trainer;
   const { imageHeight, imageWidth } = options.model;
   const side = Math.max(imageHeight, imageWidth);
-  const unreadable = (path: string, error: LtrpError): void => {
-    const text = error.message.includes(path) ? error.message : `${path}: ${error.message}`;
-    if (progress) progress.say(`skipped: ${text}`);
-    else say(`skipped: ${text}`);
-  };
   let progress: TrainingProgress | undefined;
+  let held: Dataset | undefined;
+  const tell = (sentence: string): void => {
+    if (progress) progress.say(sentence);
+    else say(sentence);
+  };
+  const unreadable = (path: string, error: LtrpError): void => {
+    const known = dataset.problemOf(path) ?? held?.problemOf(path);
+    const plain = error.message.includes(path) ? error.message : `${path}: ${error.message}`;
+    tell(`skipped: ${known?.message ?? plain}`);
+  };
   // Said only once there are steps: while things are prepared, a stop is one at once.
   const stopping = (): void => {
     say('\nstopping after this step; Ctrl-C again ends at once');
   };
   try {
-    const validation = settings.val
-      ? await decodeValidation(await Dataset.open(settings.val), {
+    held =
+      settings.val && (await openDataset(settings.val, 'Name the held-out pictures with --val.'));
+    const validation = held
+      ? await decodeValidation(held, {
           limit: settings.valCount,
           shortSide: Math.ceil((side * 8) / 7),
           concurrency: settings.decodeThreads,
@@ -151,6 +201,7 @@ async function train<Settings extends TrainingSettings>(
     const result = await runTraining({
       trainer,
       folder,
+      lock,
       dataset,
       validation,
       validateEvery: settings.valEvery ?? Math.ceil(options.steps / 20),
@@ -166,13 +217,13 @@ async function train<Settings extends TrainingSettings>(
         view.show(entry);
       },
       onUnreadable: unreadable,
+      onNotice: tell,
     });
     progress.stop();
     report(result, settings.json);
   } finally {
     stop.removeEventListener('abort', stopping);
     progress?.stop();
-    trainer.dispose();
   }
 }
 
@@ -180,93 +231,116 @@ function say(message: string): void {
   process.stderr.write(`${message}\n`);
 }
 
-function absolutePaths<Settings extends TrainingSettings>(settings: Settings): Settings {
-  const absolute = (sources: string[] | undefined) => sources?.map((source) => resolve(source));
+function existing(folder: RunFolder): LtrpError {
+  return new LtrpError(
+    'ERR_LTRP_RUN_EXISTS',
+    `${folder.path} holds a run already; continue it with --resume or choose another --out.`,
+  );
+}
+
+function newConfig(
+  command: Command,
+  settings: TrainingSettings,
+  options: NativeOptions,
+  data: RunConfig['data'],
+  teacher: string | null,
+): RunConfig {
   return {
-    ...settings,
-    ...(settings.data && { data: absolute(settings.data) }),
-    ...(settings.val && { val: absolute(settings.val) }),
+    format: 'ltrp-run-1',
+    command: command.name(),
+    version: packageVersion(),
+    settings: {
+      ...settings,
+      // Defaults that depend on other options, so that naming them when resuming is not a change.
+      ...(settings.epochs === undefined && { steps: options.steps }),
+      warmup: options.warmupSteps,
+      microBatchSize: options.microBatchSize,
+    },
+    options,
+    data,
+    teacher,
   };
 }
 
-function readConfig(folder: RunFolder, command: string): RunConfig {
-  const config = folder.readConfig() as Partial<RunConfig>;
-  if (config.format !== 'ltrp-run-1' || !config.options || !config.settings || !config.data) {
-    throw new LtrpError(
-      'ERR_LTRP_RUN_DAMAGED',
-      `${folder.configPath} is not the description of a run; begin anew in another folder.`,
-    );
+/** `hint`: what helps when there is nothing. */
+async function openDataset(sources: readonly string[], hint: string | false): Promise<Dataset> {
+  try {
+    const dataset = await Dataset.open(sources);
+    for (const sentence of dataset.passedOver) say(sentence);
+    return dataset;
+  } catch (cause) {
+    const { code, message } = toLtrpError(cause);
+    const nothing: readonly LtrpErrorCode[] = ['ERR_LTRP_FILE_NOT_FOUND', 'ERR_LTRP_DATA_EMPTY'];
+    if (hint === false || !nothing.includes(code)) throw cause;
+    throw new LtrpError(code, `${message} ${hint}`, { cause });
   }
-  if (config.command !== command) {
-    throw new LtrpError(
-      'ERR_LTRP_RUN_CONFLICT',
-      `The run in ${folder.path} was begun with ltrp ${config.command}; continue it with that command.`,
-    );
-  }
-  return config as RunConfig;
-}
-
-/** The run's own settings; what was given on the command line must agree with them or be free to change. */
-function mergeSettings<Settings extends TrainingSettings>(
-  command: Command,
-  given: Settings,
-  stored: RunConfig,
-): Settings {
-  const conflicts: string[] = [];
-  const values = { ...given } as unknown as Record<string, unknown>;
-  const merged: Record<string, unknown> = { ...stored.settings };
-  for (const option of command.options) {
-    const name = option.attributeName();
-    if (command.getOptionValueSource(name) !== 'cli') continue;
-    const value = values[name];
-    if (freeOptions.includes(name)) {
-      merged[name] = value;
-    } else if (JSON.stringify(value) !== JSON.stringify(stored.settings[name])) {
-      const before = stored.settings[name];
-      const was = before === undefined ? 'was not given' : `is ${JSON.stringify(before)}`;
-      conflicts.push(`${option.long ?? name} (${JSON.stringify(value)}; in the run it ${was})`);
-    }
-  }
-  if (conflicts.length > 0) {
-    throw new LtrpError(
-      'ERR_LTRP_RUN_CONFLICT',
-      `A resumed run keeps its options, but these differ: ${conflicts.join(', ')}. Leave them out, or begin a new run in another folder.`,
-    );
-  }
-  return merged as unknown as Settings;
 }
 
 function checkData(dataset: Dataset, stored: RunConfig): void {
   if (dataset.digest === stored.data.digest) return;
   throw new LtrpError(
     'ERR_LTRP_RUN_CONFLICT',
-    `The images are not the ones the run was begun with (${stored.data.images} then, ${dataset.size} now, or other names), ` +
-      'so its curve cannot be continued; put them back, or begin a new run in another folder.',
+    `The images are not those of the run (${stored.data.images} then, ${dataset.size} now, or other names). ` +
+      'Put them back, or continue with the present ones by naming them again with --data.',
   );
 }
 
-/** From the newest checkpoint that can be read; from the beginning where there is none. */
+function otherTeacher(folder: RunFolder): LtrpError {
+  return new LtrpError(
+    'ERR_LTRP_RUN_CONFLICT',
+    `The teacher is not the one that the run in ${folder.path} had. Name that one with --teacher, or start a new run in another ` +
+      `folder from the weights of this one: --init ${folder.path}.`,
+  );
+}
+
+/** From the newest good checkpoint; from the beginning without one. */
 async function openTrainer(
   folder: RunFolder,
   options: NativeOptions,
-  device: Device | undefined,
-  signal: AbortSignal,
+  place: { device: Device | undefined; signal: AbortSignal },
 ): Promise<Trainer> {
+  let last: LogEntry | undefined;
+  for await (const entry of folder.readLog({ lines: 0 })) last = entry;
+  const good = lastGoodStep(last);
   const checkpoints = folder.checkpoints();
-  let failure: unknown;
-  for (const { path } of checkpoints) {
+  let failure: LtrpError | undefined;
+  for (const { step, path } of checkpoints) {
+    if (step > good) {
+      say(`passing over ${path}: the run diverged after it`);
+      continue;
+    }
+    if (step > options.steps) {
+      throw invalid(
+        `--steps must be at least the ${step} steps that are done; got ${options.steps}.`,
+      );
+    }
     try {
-      return await Trainer.resume(path, { device, signal });
-    } catch (error) {
-      signal.throwIfAborted();
-      // The device's fault, not the checkpoint's.
-      if (toLtrpError(error).code === 'ERR_LTRP_UNSUPPORTED') throw error;
+      return await Trainer.resume(path, { ...place, changes: changesOf(options) });
+    } catch (cause) {
+      place.signal.throwIfAborted();
+      const error = toLtrpError(cause);
+      // Of the checkpoint itself; anything else would befall the next one too.
+      const own = [
+        'ERR_LTRP_CHECKPOINT_FORMAT',
+        'ERR_LTRP_CHECKPOINT_CONTENT',
+        'ERR_LTRP_FILE_READ',
+      ];
+      if (!own.includes(error.code)) throw cause;
       failure ??= error;
-      say(`${path} cannot be used: ${toLtrpError(error).message}`);
+      say(`passing over ${path}: ${error.message}`);
     }
   }
-  if (checkpoints.length > 0) throw failure;
-  return Trainer.create(options, { device, signal });
+  if (failure !== undefined) {
+    throw new LtrpError(
+      'ERR_LTRP_RUN_DAMAGED',
+      `No checkpoint in ${folder.path} can be used: ${failure.message} Remove them to begin this run again from its first step, or ` +
+        'begin a new one in another folder.',
+      { cause: failure },
+    );
+  }
+  if (checkpoints.length > 0)
+    say('no checkpoint is left: the run begins again from its first step');
+  return Trainer.create(options, place);
 }
 
 /** SHA-256 of a file; null for a folder. */
@@ -284,15 +358,17 @@ function report(result: LoopResult, json: boolean): void {
   const stopped = result.status === 'stopped';
   if (stopped) process.exitCode = interruption()?.exitCode ?? exitCodes.interrupted;
   if (json) {
-    process.stdout.write(`${JSON.stringify(result, null, 2)}\n`);
+    process.stdout.write(`${JSON.stringify(result, finiteOrWord, 2)}\n`);
     return;
   }
   const wait = `data wait: ${(100 * result.dataWait).toFixed(1)}%`;
-  const skipped = result.unreadable > 0 ? `, ${result.unreadable} unreadable images` : '';
+  const unreadable = result.unreadable > 0 ? `, ${result.unreadable} unreadable images` : '';
+  const skipped =
+    result.skipped > 0 ? `, ${result.skipped} steps not applied (log.jsonl says why)` : '';
   process.stdout.write(
-    `${result.steps} steps in ${duration(result.seconds)}, ${wait}${skipped}\n` +
+    `${result.steps} steps in ${duration(result.seconds)}, ${wait}${unreadable}${skipped}\n` +
       (stopped
-        ? `stopped after step ${result.step}; continue with --resume (${result.checkpoint})\n`
+        ? `stopped after step ${result.step}; continue with --resume (${result.checkpoint})\nmodel so far: ${result.model}\n`
         : `model: ${result.model}\n`),
   );
 }

@@ -1,21 +1,34 @@
 /** Options that `pretrain` and `train` share, and their parsers. */
 import { availableParallelism } from 'node:os';
+import { resolve } from 'node:path';
 import { InvalidArgumentError, Option, type Command } from 'commander';
-import type { NativeTrainingOptions } from '../native/binding.js';
-import type { StoredType } from '../trainer.js';
+import { embeddedModels } from '../models.js';
+import { trainingPrecisions, type NativeTrainingOptions } from '../native/binding.js';
 import type { Interval } from '../training/loop.js';
 import { presetNames, type PresetName } from '../training/presets.js';
-import type { Device } from '../types.js';
-import { deviceOption, libtorchOption, parseInteger, parseShare, seedOption } from './options.js';
+import { shareOf } from '../share.js';
+import { storedTypes, type Device, type StoredType } from '../types.js';
+import {
+  deviceOption,
+  libtorchOption,
+  parseInteger,
+  parseName,
+  parseShare,
+  seedOption,
+} from './options.js';
 
 /** Values of the shared options, after commander. */
-export interface TrainingSettings {
+export interface TrainingSettings extends Omit<
+  NativeTrainingOptions,
+  'microBatchSize' | 'steps' | 'warmupSteps' | 'clipGradientNorm'
+> {
   data?: string[];
   val?: string[];
   valEvery?: number;
   valCount: number;
   out: string;
   resume: boolean;
+  init?: string;
   model: PresetName;
   dim?: number;
   depth?: number;
@@ -25,19 +38,9 @@ export interface TrainingSettings {
   patchSize?: number;
   steps?: number;
   epochs?: number;
-  batchSize: number;
   microBatchSize?: number;
-  learningRate: number;
   warmup?: number;
-  weightDecay: number;
-  beta1: number;
-  beta2: number;
   clipGradientNorm?: number;
-  precision: 'float32' | 'bfloat16';
-  seed: number;
-  cropScale: [number, number];
-  flip: boolean;
-  maskRatio: number;
   checkpointEvery: Interval;
   exportType: StoredType;
   decodeSize?: number;
@@ -51,7 +54,7 @@ export interface TrainingSettings {
   json: boolean;
 }
 
-/** Options that do not change the curve: a resumed run may have others. The rest defines the run. */
+/** Options that do not change the curve: a resumed run may have others at will. Of the rest: resumed-settings.ts. */
 export const freeOptions: readonly string[] = [
   'out',
   'resume',
@@ -93,10 +96,19 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
       'steps between validations (default: a twentieth of the run)',
       integer,
     ),
-    option('--val-count <images>', 'at most so many held-out pictures', integer).default(256),
-    option('--out <folder>', 'where log, checkpoints and model go').makeOptionMandatory(),
+    option('--val-count <images>', 'held-out pictures to use, at most', integer).default(256),
+    option(
+      '--out <folder>',
+      'where log, checkpoints and model go',
+      parseName,
+    ).makeOptionMandatory(),
     option('--resume', 'continue the run in the --out folder from its newest checkpoint').default(
       false,
+    ),
+    option(
+      '--init <model>',
+      "weights to start from: 'tiny', a model file or the folder of a run; they decide the geometry",
+      (text) => (embeddedModels.includes(text) ? text : resolve(text)),
     ),
     option('--model <size>', 'size of the model').choices(presetNames).default('tiny'),
     option('--dim <width>', "width of the encoder, in place of the size's", integer),
@@ -104,47 +116,56 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
     option('--heads <count>', 'attention heads of the encoder', integer),
     option('--mlp-dim <width>', 'hidden width of its MLPs (default: 4 * dim)', integer),
     option('--steps <count>', 'length of the run in optimizer steps (default: 10000)', integer),
-    option('--epochs <count>', 'or in passes through the data', parsePositive).conflicts('steps'),
+    option(
+      '--epochs <count>',
+      'length of the run in passes through the data',
+      parsePositive,
+    ).conflicts('steps'),
     option('--batch-size <images>', 'images in an optimizer step', integer).default(64),
     option(
       '--micro-batch-size <images>',
       'images in memory at a time (default: up to 32)',
       integer,
     ),
-    option('--learning-rate <rate>', 'its peak', parsePositive).default(defaults.learningRate),
-    option('--warmup <steps>', 'linear warm-up (default: a twentieth of the run)', parseInteger(0)),
-    option('--weight-decay <factor>', 'none on biases and norms', parseNonNegative).default(
-      defaults.weightDecay,
+    option('--learning-rate <rate>', 'peak learning rate', parsePositive).default(
+      defaults.learningRate,
     ),
+    option('--warmup <steps>', 'linear warm-up (default: a twentieth of the run)', parseInteger(0)),
+    option(
+      '--weight-decay <factor>',
+      'of AdamW; biases and norms have none',
+      parseNonNegative,
+    ).default(defaults.weightDecay),
     option('--beta1 <factor>', 'of AdamW', parseNonNegative).default(0.9),
     option('--beta2 <factor>', 'of AdamW', parseNonNegative).default(0.95),
     option(
       '--clip-gradient-norm <limit>',
-      'limit of the global norm (default: none)',
+      'largest global norm of a gradient (default: none)',
       parsePositive,
     ),
-    option('--precision <type>', 'of matrix products in training; scores are always float32')
-      .choices(['float32', 'bfloat16'])
+    option(
+      '--precision <type>',
+      'of matrix products in training, bfloat16 where the device has them; scores are always float32',
+    )
+      .choices(trainingPrecisions)
       .default('float32'),
     seedOption(),
     option(
       '--crop-scale <min,max>',
-      "share of a picture's area that random crops have",
+      "range of a random crop's share of the picture",
       parseRange,
     ).default([0.2, 1], '0.2,1'),
     option('--no-flip', 'no random mirroring'),
-    option(
-      '--mask-ratio <share>',
-      'share of patches that are hidden',
-      parseShare('(0, 1)'),
-    ).default(defaults.maskRatio),
+    option('--mask-ratio <share>', 'share of the patches to hide', parseShare('(0, 1)')).default(
+      defaults.maskRatio,
+    ),
     option(
       '--checkpoint-every <interval>',
       'steps (500) or time (90s, 10m, 1h) between checkpoints',
       parseInterval,
     ).default({ seconds: 600 }, '10m'),
     option('--export-type <type>', "how the finished model's weights are stored")
-      .choices(['float16', 'float32', 'bfloat16'])
+      .choices(storedTypes)
       .default('float16'),
     option(
       '--decode-size <pixels>',
@@ -162,16 +183,25 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
     ).default(2 * 1024 ** 3, '2GiB'),
     option(
       '--max-unreadable <share>',
-      'share of the images that may be unreadable',
-      parseClosedShare,
-    ).default(0.01),
+      'share of unreadable pictures that ends the run; up to it they are named and skipped',
+      parseShare('[0, 1]'),
+    ).default(0.5),
     option('--threads <count>', 'threads of the compute thread (default: all cores)', integer),
     deviceOption(),
     libtorchOption(),
-    option('--json', 'print the outcome as JSON on standard output').default(false),
+    option('--json', 'print the result as JSON on standard output').default(false),
   ];
   for (const each of options) command.addOption(each);
   return command;
+}
+
+/** Length of a run on so many pictures. */
+export function stepsOf(
+  { epochs, steps, batchSize }: Pick<TrainingSettings, 'epochs' | 'steps' | 'batchSize'>,
+  pictures: number,
+): number {
+  if (epochs === undefined) return steps ?? 10000;
+  return Math.max(1, Math.ceil((epochs * pictures) / batchSize));
 }
 
 /** The options of the native trainers that both kinds share. */
@@ -179,26 +209,14 @@ export function trainingOptions(
   settings: TrainingSettings,
   pictures: number,
 ): NativeTrainingOptions {
-  const { batchSize } = settings;
-  const steps =
-    settings.epochs !== undefined
-      ? Math.max(1, Math.ceil((settings.epochs * pictures) / batchSize))
-      : (settings.steps ?? 10000);
+  const { batchSize, learningRate, weightDecay, beta1, beta2, clipGradientNorm = null } = settings;
+  const { precision, seed, cropScale, flip, maskRatio } = settings;
+  const steps = stepsOf(settings, pictures);
   return {
-    batchSize,
+    ...{ batchSize, steps, learningRate, weightDecay, beta1, beta2, clipGradientNorm },
+    ...{ precision, seed, cropScale, flip, maskRatio },
     microBatchSize: Math.min(settings.microBatchSize ?? 32, batchSize),
-    steps,
     warmupSteps: Math.min(settings.warmup ?? Math.ceil(steps / 20), steps),
-    learningRate: settings.learningRate,
-    weightDecay: settings.weightDecay,
-    beta1: settings.beta1,
-    beta2: settings.beta2,
-    clipGradientNorm: settings.clipGradientNorm ?? null,
-    precision: settings.precision,
-    seed: settings.seed,
-    cropScale: settings.cropScale,
-    flip: settings.flip,
-    maskRatio: settings.maskRatio,
   };
 }
 
@@ -220,15 +238,8 @@ function parseNonNegative(text: string): number {
   return value;
 }
 
-function parseClosedShare(text: string): number {
-  const value = parseNumber(text);
-  if (!(value >= 0 && value <= 1))
-    throw new InvalidArgumentError('It must be a number from 0 to 1.');
-  return value;
-}
-
 function parseRange(text: string): [number, number] {
-  const [low, high, ...rest] = text.split(',').map(parseNumber);
+  const [low, high, ...rest] = text.split(',').map(shareOf);
   if (
     low === undefined ||
     high === undefined ||

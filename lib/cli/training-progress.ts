@@ -37,14 +37,17 @@ export class TrainingProgress {
       this.say(`validation after step ${entry.step}: ${figures.join(', ')}`);
       return;
     }
+    const skipped = entry['skipped'] as string | undefined;
+    if (skipped !== undefined) this.say(`step ${entry.step} is not applied: ${skipped}`);
     const loss = entry['loss'] as number;
     // A single batch's loss jumps about; a moving average is what people read a curve with.
-    this.#loss = this.#loss === undefined ? loss : 0.9 * this.#loss + 0.1 * loss;
+    if (skipped === undefined)
+      this.#loss = this.#loss === undefined ? loss : 0.9 * this.#loss + 0.1 * loss;
     this.#durations.push(entry['seconds'] as number);
     if (this.#durations.length > WINDOW) this.#durations.shift();
     const perStep = this.#durations.reduce((sum, value) => sum + value, 0) / this.#durations.length;
     const figures =
-      `loss ${this.#loss.toFixed(4)}, ${(this.#batchSize / perStep).toFixed(1)} images/s, ` +
+      `loss ${(this.#loss ?? loss).toFixed(4)}, ${(this.#batchSize / perStep).toFixed(1)} images/s, ` +
       `${duration((this.#steps - entry.step) * perStep)} left`;
     if (this.#bar) {
       this.#bar.update(entry.step, { figures });
@@ -54,7 +57,7 @@ export class TrainingProgress {
     }
   }
 
-  /** A line of its own; the bar is drawn again below it. */
+  /** Prints a line; the bar is drawn again below it. */
   say(message: string): void {
     process.stderr.write(this.#bar ? `\r\x1b[K${message}\n` : `${message}\n`);
   }

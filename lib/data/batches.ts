@@ -29,6 +29,8 @@ export class BatchStream {
   readonly #abort = new AbortController();
   readonly #ready: Promise<NativePicture[]>[] = [];
   readonly #unreadable = new Map<string, LtrpError>();
+  /** Ends every batch to come, whichever of the pictures decoded side by side was the one too many. */
+  #tooMany: LtrpError | undefined;
   #next: number;
   #waitedSeconds = 0;
 
@@ -83,7 +85,7 @@ export class BatchStream {
 
   async #pictureAt(position: number): Promise<NativePicture> {
     const { dataset, decoder, seed } = this.#options;
-    for (let ahead = 0; ahead < 2 * dataset.size; ahead++) {
+    for (let ahead = 0; ahead < 2 * dataset.size && this.#tooMany === undefined; ahead++) {
       const path = dataset.files[dataset.at(position + ahead, seed)] as string;
       if (this.#unreadable.has(path)) continue;
       try {
@@ -93,9 +95,9 @@ export class BatchStream {
         this.#refuse(path, toLtrpError(error));
       }
     }
-    throw new LtrpError(
-      'ERR_LTRP_DATA_UNREADABLE',
-      `None of the ${dataset.size} images can be read.`,
+    throw (
+      this.#tooMany ??
+      new LtrpError('ERR_LTRP_DATA_UNREADABLE', `None of the ${dataset.size} images can be read.`)
     );
   }
 
@@ -105,9 +107,9 @@ export class BatchStream {
     this.#unreadable.set(path, error);
     onUnreadable?.(path, error);
     const count = this.#unreadable.size;
-    if (count > maxUnreadable * dataset.size) {
+    if (count > maxUnreadable * dataset.size && this.#tooMany === undefined) {
       const named = [...this.#unreadable.keys()].slice(0, 5).join(', ');
-      throw new LtrpError(
+      this.#tooMany = new LtrpError(
         'ERR_LTRP_DATA_UNREADABLE',
         `${count} of ${dataset.size} images cannot be read, more than the allowed share of ${maxUnreadable}: ` +
           `${named}${count > 5 ? ', …' : ''}; repair or remove them, or allow more.`,

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { LtrpError } from '../errors.js';
 import { invalid } from '../validation.js';
 import { permutation, shuffle } from './shuffle.js';
-import { resolveSource, type Source } from './sources.js';
+import { resolveSources, type Source } from './sources.js';
 
 interface Part {
   /** Index of the source's first file in `files`. */
@@ -14,22 +14,29 @@ interface Part {
 }
 
 /**
- * Pictures of one or more sources and, for a seed, an endless sequence of them: epoch after epoch, each in an order of its
- * own. The sequence is a pure function of (seed, position), so a resumed run continues exactly where it stood.
+ * Pictures of one or more sources and, for a seed, an endless sequence of them: epochs, each in another order. The sequence is
+ * a pure function of (seed, position), so a resumed run continues exactly where it stood.
  *
- * An epoch has as many pictures as there are files. Without shares it has every file once. With shares each source gives
- * its part of the epoch, going through its own files in shuffled rounds, so that none comes up twice before all came up once.
+ * An epoch has as many pictures as there are files. Without shares it has every file once. With shares each source gives its
+ * part of the epoch in shuffled rounds: no file occurs twice before all of the source occurred once.
  */
 export class Dataset {
   readonly files: readonly string[];
   /** Identifies the files and their order by their names within the sources, not by where the sources lie. */
   readonly digest: string;
+  /** Files skipped when the sources were searched, as sentences. */
+  readonly passedOver: readonly string[];
+  readonly #problems = new Map<string, LtrpError>();
   readonly #parts: readonly Part[];
   readonly #orders = new Map<string, Uint32Array>();
 
-  constructor(sources: readonly Source[]) {
+  constructor(sources: readonly Source[], passedOver: readonly string[] = []) {
     if (sources.length === 0) throw invalid('There must be at least one source of images.');
     this.files = sources.flatMap((source) => source.files);
+    this.passedOver = passedOver;
+    for (const { problems } of sources) {
+      for (const [path, problem] of problems) this.#problems.set(path, problem);
+    }
     const hash = createHash('sha256');
     for (const source of sources) {
       hash.update(`${source.share ?? 'all'}\0${source.names.join('\0')}\0\0`);
@@ -38,9 +45,15 @@ export class Dataset {
     this.#parts = divide(sources, this.files.length);
   }
 
-  /** @throws {LtrpError} as {@link resolveSource}. */
-  static async open(sources: readonly string[]): Promise<Dataset> {
-    return new Dataset(await Promise.all(sources.map((source) => resolveSource(source))));
+  /** @throws {LtrpError} as {@link resolveSources}. */
+  static async open(names: readonly string[]): Promise<Dataset> {
+    const { sources, passedOver } = await resolveSources(names);
+    return new Dataset(sources, passedOver);
+  }
+
+  /** A problem found when the sources were searched. It says more than that the file is missing. */
+  problemOf(path: string): LtrpError | undefined {
+    return this.#problems.get(path);
   }
 
   /** Number of files, and of pictures in an epoch. */

@@ -1,10 +1,11 @@
 /** Where training pictures come from: folders, lists, globs and single files. */
-import { readFile, stat } from 'node:fs/promises';
-import { basename, dirname, extname, relative, resolve } from 'node:path';
-import { glob, isDynamicPattern } from 'tinyglobby';
+import { stat } from 'node:fs/promises';
+import { relative, resolve } from 'node:path';
 import { LtrpError } from '../errors.js';
 import { imageExtensions } from '../image-extensions.js';
+import { shareOf, shareProblem } from '../share.js';
 import { invalid } from '../validation.js';
+import { PictureFinder, type FoundPictures } from './picture-files.js';
 
 /** One `--data` argument, resolved. */
 export interface Source {
@@ -12,67 +13,83 @@ export interface Source {
   name: string;
   /** Share of every epoch that is drawn from this source, or null: in proportion to its size. */
   share: number | null;
-  /** Absolute paths, sorted by code unit, none twice (lists keep their order and their repetitions). */
+  /** Absolute paths, sorted by code unit (lists keep their order), none twice. */
   files: string[];
   /** The same files as they are named within the source: what identifies the data when a run is resumed. */
   names: string[];
+  /** Known problems of files, by path: missing files named in a list, dangling links. */
+  problems: Map<string, LtrpError>;
 }
 
-const byCodeUnit = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
+/** Sources, and what was passed over on the way, as sentences. */
+export interface ResolvedSources {
+  sources: Source[];
+  passedOver: string[];
+}
 
 /**
- * Resolves `PATH` or `PATH@SHARE`: a folder (searched recursively for {@link imageExtensions}), a `.txt` list (one path a
- * line, relative to the list; empty lines and lines that begin with `#` are skipped), a glob, or one image file.
+ * Resolves `PATH` or `PATH@SHARE`, where the path is what {@link PictureFinder} takes. A picture that several sources give
+ * belongs to the first of them; but a source with a share has all of its pictures, because that share says how often they come.
  *
- * @throws {LtrpError} `ERR_LTRP_FILE_NOT_FOUND`; `ERR_LTRP_DATA_EMPTY` when there is no image in it;
- *   `ERR_LTRP_INVALID_ARGUMENT` for a share outside (0, 1].
+ * @throws {LtrpError} `ERR_LTRP_FILE_NOT_FOUND`; `ERR_LTRP_DATA_EMPTY` when there is no image in one;
+ *   `ERR_LTRP_INVALID_ARGUMENT` for a share outside (0, 1]; as {@link PictureFinder.find}.
  */
-export async function resolveSource(argument: string): Promise<Source> {
-  const { name, share } = await splitShare(argument);
-  const info = await stat(name).catch(() => null);
-  let root: string;
-  let files: string[];
-  if (info?.isDirectory()) {
-    root = resolve(name);
-    const pattern = `**/*.{${imageExtensions.join(',')}}`;
-    files = await glob(pattern, { cwd: root, absolute: true, caseSensitiveMatch: false });
-    files.sort(byCodeUnit);
-  } else if (info !== null && extname(name).toLowerCase() === '.txt') {
-    root = dirname(resolve(name));
-    const lines = (await readFile(name, 'utf8')).split(/\r?\n/).map((line) => line.trim());
-    files = lines
-      .filter((line) => line !== '' && !line.startsWith('#'))
-      .map((line) => resolve(root, line));
-  } else if (info !== null) {
-    root = dirname(resolve(name));
-    files = [resolve(name)];
-  } else if (isDynamicPattern(name)) {
-    root = process.cwd();
-    files = await glob(name, { absolute: true });
-    files.sort(byCodeUnit);
-  } else {
-    throw new LtrpError('ERR_LTRP_FILE_NOT_FOUND', `There is no folder, list or image ${name}.`);
+export async function resolveSources(names: readonly string[]): Promise<ResolvedSources> {
+  const together = new PictureFinder();
+  const sources: Source[] = [];
+  const passedOver: string[] = [];
+  for (const argument of names) {
+    const { name, share } = await splitShare(argument);
+    const finder = share === null ? together : new PictureFinder();
+    const found = await finder.find(name);
+    if (found.kind === 'missing') {
+      throw new LtrpError('ERR_LTRP_FILE_NOT_FOUND', `There is no folder, list or image ${name}.`);
+    }
+    if (found.files.length === 0 && found.repeated === 0) {
+      throw new LtrpError('ERR_LTRP_DATA_EMPTY', nothingFound(name, found, finder));
+    }
+    if (share !== null) passedOver.push(...finder.passedOver.sentences);
+    if (found.files.length > 0) sources.push(sourceOf(name, share, found));
   }
-  if (files.length === 0) {
-    throw new LtrpError(
-      'ERR_LTRP_DATA_EMPTY',
-      `${name} has no images; folders are searched for ${imageExtensions.join(', ')}.`,
-    );
-  }
-  files = files.map((file) => resolve(file)); // one spelling
-  return { name, share, files, names: files.map((file) => relative(root, file)) };
+  passedOver.unshift(...together.passedOver.sentences);
+  return { sources, passedOver: [...new Set(passedOver)] };
+}
+
+/** An error that says why there are no pictures, and what there is instead. */
+export function nothingFound(
+  name: string,
+  { kind }: Pick<FoundPictures, 'kind'>,
+  { passedOver }: PictureFinder,
+): string {
+  if (kind === 'list') return `${name} names no images; a list has one path a line.`;
+  const there = passedOver.text === '' ? '' : `; what is there: ${passedOver.text}`;
+  if (kind !== 'folder') return `No image matches ${name}${there}.`;
+  return `${name} has no images${there}; folders are searched for ${imageExtensions.join(', ')}.`;
+}
+
+function sourceOf(name: string, share: number | null, found: FoundPictures): Source {
+  const root = resolve(found.root);
+  const files = found.files.map(({ path }) => resolve(path));
+  const problems = found.files.flatMap(({ problem }, index) =>
+    problem === undefined ? [] : [[files[index] as string, problem] as const],
+  );
+  return {
+    name,
+    share,
+    files,
+    names: files.map((file) => relative(root, file)),
+    problems: new Map(problems),
+  };
 }
 
 /** `PATH@SHARE`, where a file or folder that is really called so wins. */
 async function splitShare(argument: string): Promise<{ name: string; share: number | null }> {
-  const match = /^(.+)@(\d*\.?\d+)$/.exec(argument);
+  const match = /^(.+)@([\d.]+%?)$/.exec(argument);
   if (match === null || (await stat(argument).catch(() => null)) !== null) {
     return { name: argument, share: null };
   }
   const [, name = '', text = ''] = match;
-  const share = Number(text);
-  if (!(share > 0 && share <= 1)) {
-    throw invalid(`The share of ${basename(name)} must be a number in (0, 1], not ${text}.`);
-  }
-  return { name, share };
+  const problem = shareProblem(text, '(0, 1]');
+  if (problem !== undefined) throw invalid(`The share in ${argument} is wrong: ${problem}`);
+  return { name, share: shareOf(text) };
 }

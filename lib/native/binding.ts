@@ -1,5 +1,5 @@
 /**
- * The typed face of the two native binaries. Everything native that TypeScript calls is declared here and nowhere else.
+ * Types of the two native binaries: every native function that TypeScript calls.
  *
  * Conventions: every asynchronous method takes a {@link NativeJob} first, copies its typed-array inputs before it returns
  * (callers may then detach them), runs on the environment's one compute thread in first-in-first-out order, and rejects
@@ -8,12 +8,18 @@
  * Shapes: n images, L patches in raster order, V visible patches.
  */
 
-import type {
-  Drop,
-  LossName,
-  Metric,
-  TransformerConfig as NativeTransformerConfig,
+import {
+  words,
+  type Drop,
+  type ImageBatch,
+  type LossName,
+  type Metric,
+  type PixelBatch,
+  type Precision,
+  type StoredType,
+  type TransformerConfig as NativeTransformerConfig,
 } from '../types.js';
+import type { OptionKeys } from '../validation.js';
 
 export type { Drop, LossName, Metric, NativeTransformerConfig };
 
@@ -33,7 +39,7 @@ export interface NativeJob {
   cancel(): void;
 }
 
-/** Geometry that the files of both kinds of model carry. */
+/** Geometry that the files of all kinds of models carry. */
 export interface NativeModelConfig {
   /** Pixels. */
   imageHeight: number;
@@ -65,22 +71,35 @@ export interface NativeRankerConfig extends NativeModelConfig {
   head: 'cls' | 'token';
 }
 
-/**
- * Normalised pixels, NCHW float32: data.length === n * 3 * height * width. Models take bytes too, row by row, RGB, and
- * normalise them with their own mean and standard deviation.
- */
-export type NativeImages =
-  | {
-      data: Float32Array;
-      shape: readonly [images: number, channels: 3, height: number, width: number];
-    }
-  | {
-      data: Uint8Array;
-      shape: readonly [images: number, height: number, width: number, channels: 3];
-    };
+/** Geometry of a classifier's file. */
+export interface NativeClassifierConfig extends NativeModelConfig {
+  /** Outputs of the head; 0 where the file has none. */
+  classes: number;
+  /**
+   * What the head reads. `'cls'`: the CLS token after the norm. `'mean'`: the norm of the patch tokens' mean, as MAE's
+   * fine-tuned files. `'normed-mean'`: the mean of the normed patch tokens, as timm's with `global_pool: 'avg'` and no `fc_norm`.
+   */
+  pooling: 'cls' | 'mean' | 'normed-mean';
+}
+
+/** Every pooling. */
+export const poolings = words<NativeClassifierConfig['pooling']>({
+  cls: true,
+  mean: true,
+  'normed-mean': true,
+});
+
+/** Normalised pixels, or bytes, which models normalise with their own mean and standard deviation. */
+export type NativeImages = ImageBatch | PixelBatch;
+
+/** Of pixels in [0, 1], red, green, blue. */
+export interface NativeNormalization {
+  mean: readonly number[];
+  std: readonly number[];
+}
 
 /** What matrix products are computed in. Scores take the delta form below float32. */
-export type NativePrecision = 'float32' | 'float16' | 'bfloat16' | 'fp8' | 'int8';
+export type NativePrecision = Precision;
 
 /** How visible patches are chosen: `visible` ids [n * V] win over `noise` [n * L] (smaller is visible), which wins over `seed`. */
 export interface NativeMasking {
@@ -101,6 +120,7 @@ export interface NativeScoreOptions extends NativeMasking {
 
 export interface NativeMae {
   readonly config: NativeMaeConfig;
+  readonly notes: string[];
   /** What the processor's instructions made of the precision asked for. */
   readonly precision: NativePrecision;
   scorePatches(
@@ -129,18 +149,80 @@ export interface NativeMae {
   dispose(): void;
 }
 
+/** Which patches are kept; see docs/method.md, 5. Those whose logit is -Infinity are not chosen. One of `keep` and `keepRatio`. */
+export interface NativeSelection {
+  keep?: number | undefined;
+  keepRatio?: number | undefined;
+  scoreShare?: number | undefined; // default 1, 'compat': 0.7
+  seed?: number | undefined; // default 0
+  mode?: 'default' | 'compat' | undefined;
+  device?: string | undefined; // default 'cpu'
+  densityNoise?: Float32Array | undefined; // [n * L]
+  memberNoise?: Float32Array | undefined; // [n * L]
+}
+
 export interface NativeRanker {
   readonly config: NativeRankerConfig;
+  readonly notes: string[];
   /** What the processor's instructions made of the precision asked for. */
   readonly precision: NativePrecision;
-  /** Without `visible`: all L patches go in. With it ([n * V], ascending per image): only those go in (training's asymmetric input). Logits [n, L]; patches that did not go in have -Infinity. */
+  /**
+   * Without `visible`: all L patches go in. With it ([n * V], ascending per image): only those go in (training's asymmetric input).
+   * Logits [n, L]; patches that did not go in have -Infinity. With `select`: `indices` [n, keep] of the patches to keep, too.
+   */
   rank(
     job: NativeJob,
     images: NativeImages,
-    options: { visible?: Int32Array | undefined },
-  ): Promise<{ logits: Float32Array; shape: [number, number] }>;
+    options: { visible?: Int32Array | undefined; select?: NativeSelection | undefined },
+  ): Promise<{ logits: Float32Array; indices?: Int32Array; shape: [number, number] }>;
   dispose(): void;
 }
+
+/** Which patches go in: all of them, unless one of `keep` and `keepRatio` is given. */
+export interface NativeKeep {
+  /** [n * K], distinct for each image, in any order. */
+  keep?: Int32Array | undefined;
+  /** Those that `selector` (default 'grid') ranks highest, with `seed` (default 0). */
+  keepRatio?: number | undefined;
+  selector?: string | undefined;
+  seed?: number | undefined;
+}
+
+export interface NativeClassifier {
+  readonly config: NativeClassifierConfig;
+  readonly notes: string[];
+  /** What the processor's instructions made of the precision asked for. */
+  readonly precision: NativePrecision;
+  /** Logits [n, classes]. With `topK`: `top` [n, topK], the classes of the largest, the largest first. */
+  classify(
+    job: NativeJob,
+    images: NativeImages,
+    options: NativeKeep & { topK?: number | undefined },
+  ): Promise<{ logits: Float32Array; top?: Int32Array; shape: [number, number] }>;
+  /** What the head reads, [n, D]. */
+  embed(
+    job: NativeJob,
+    images: NativeImages,
+    options: NativeKeep,
+  ): Promise<{ embeddings: Float32Array; shape: [number, number] }>;
+  dispose(): void;
+}
+
+/** The kinds of models and what `loadModel` makes of their files. */
+export interface NativeModels {
+  classifier: NativeClassifier;
+  mae: NativeMae;
+  ranker: NativeRanker;
+}
+
+/** What a model is for. */
+export type ModelKind = 'classifier' | 'mae' | 'ranker';
+
+/** Geometry of a model's file. */
+export type NativeFileConfig = NativeClassifierConfig | NativeMaeConfig | NativeRankerConfig;
+
+/** Every {@link ModelKind}. */
+export const modelKinds = words<ModelKind>({ classifier: true, mae: true, ranker: true });
 
 /** RGB bytes of one decoded picture. */
 export interface NativePicture {
@@ -150,11 +232,6 @@ export interface NativePicture {
   height: number;
   /** Pixels. */
   width: number;
-}
-
-/** Where a trainer computes. Not part of a run: `options` does not name it, and a checkpoint goes on anywhere. */
-export interface NativeTrainingPlace {
-  device: string;
 }
 
 /** Options shared by both trainers. All are required; `ltrp pretrain --help` and `ltrp train --help` list sensible values. */
@@ -177,7 +254,10 @@ export interface NativeTrainingOptions {
   beta2: number;
   /** Limit of the global gradient norm, above 0; null: no clipping (the norm is reported all the same). */
   clipGradientNorm: number | null;
-  /** What matrix products of the trained model are computed in; weights, optimizer and the teacher's scores are float32. */
+  /**
+   * What matrix products of the trained model are computed in; weights, optimizer and the teacher's scores are float32. A
+   * processor without bfloat16 products computes them in float32.
+   */
   precision: 'float32' | 'bfloat16';
   /** Integer in [0, 2^53) that weights, crops, flips and masks are drawn from. */
   seed: number;
@@ -195,6 +275,12 @@ export interface NativePretrainOptions extends NativeTrainingOptions {
   kind: 'pretrain';
   /** Geometry of the model; `decoder` must be given. */
   model: NativeMaeConfig;
+  /**
+   * Weights to begin from instead of those drawn from `seed`: `'tiny'` (embedded), the path of a checkpoint, or the folder of
+   * a run. Their geometry must be the model's, but for the image size: position tables are interpolated. Of an encoder alone the
+   * decoder begins at random. Default: none.
+   */
+  init?: string | null | undefined;
 }
 
 /** Everything that defines a training run of a ranker but the pictures. */
@@ -205,11 +291,11 @@ export interface NativeRankerTrainingOptions extends NativeTrainingOptions {
   model: NativeRankerConfig;
   /** Frozen teacher: `'tiny'` (embedded), or the path of its checkpoint. */
   teacher: string;
-  /** What the ranker learns from the teacher's scores; see `rankingLoss`. */
+  /** The loss on the teacher's scores; see `rankingLoss`. */
   loss: LossName;
   /** For `'listMle'` and `'focusedRank'`: items, at least 1; null: the whole list. */
   lossK: number | null;
-  /** What is taken away to score a patch, as in `scorePatches`. */
+  /** Where the scored patch is removed, as in `scorePatches`. */
   drop: Drop;
   /** How the teacher compares reconstructions, as in `scorePatches`. */
   metric: Metric;
@@ -217,14 +303,113 @@ export interface NativeRankerTrainingOptions extends NativeTrainingOptions {
   input: 'visible' | 'full';
   /** `'teacher'`: patch projection, CLS token and blocks start as the first ones of the teacher's encoder; the widths must agree. */
   start: 'random' | 'teacher';
+  /**
+   * Weights to begin from instead: a ranker, named as the teacher is, or the folder of a run. Geometry and head must be the
+   * model's; with the head `'token'` the image size may be another one. Default: none.
+   */
+  init?: string | null | undefined;
   /** Upper bound in bytes for the activations of the teacher's scores, above 0. Results do not depend on it. */
   memoryBudget: number;
 }
+
+const commonKeys: OptionKeys<NativeTrainingOptions> = {
+  batchSize: true,
+  microBatchSize: true,
+  steps: true,
+  warmupSteps: true,
+  learningRate: true,
+  weightDecay: true,
+  beta1: true,
+  beta2: true,
+  clipGradientNorm: true,
+  precision: true,
+  seed: true,
+  cropScale: true,
+  flip: true,
+  maskRatio: true,
+};
+
+/** Keys of {@link NativePretrainOptions}. */
+export const pretrainKeys: OptionKeys<NativePretrainOptions> = {
+  ...commonKeys,
+  kind: true,
+  model: true,
+  init: true,
+};
+
+/** Keys of {@link NativeRankerTrainingOptions}. */
+export const rankerKeys: OptionKeys<NativeRankerTrainingOptions> = {
+  ...pretrainKeys,
+  teacher: true,
+  loss: true,
+  lossK: true,
+  drop: true,
+  metric: true,
+  input: true,
+  start: true,
+  memoryBudget: true,
+};
+
+/**
+ * Changes of a resumed run, each as in the options of a new run; options not named stay. `steps`:
+ * not below those that are done; the learning rate's schedule is that of the new length at once. `microBatchSize`: another
+ * one rounds otherwise. `teacher`: where the same one lies now; it and `memoryBudget` are a ranker's.
+ */
+export type NativeTrainingChanges = {
+  [
+    Key in
+      | 'steps'
+      | 'warmupSteps'
+      | 'microBatchSize'
+      | 'learningRate'
+      | 'weightDecay'
+      | 'beta1'
+      | 'beta2'
+      | 'clipGradientNorm'
+      | 'precision'
+      | 'teacher'
+      | 'memoryBudget'
+  ]?: NativeRankerTrainingOptions[Key] | undefined;
+};
+
+/** Keys of {@link NativeTrainingChanges}. */
+export const changeKeys: OptionKeys<NativeTrainingChanges> = {
+  steps: true,
+  warmupSteps: true,
+  microBatchSize: true,
+  learningRate: true,
+  weightDecay: true,
+  beta1: true,
+  beta2: true,
+  clipGradientNorm: true,
+  precision: true,
+  teacher: true,
+  memoryBudget: true,
+};
+
+/** Words of options of training. */
+export const trainingPrecisions = words<NativeTrainingOptions['precision']>({
+  float32: true,
+  bfloat16: true,
+});
+export const rankerInputs = words<NativeRankerTrainingOptions['input']>({
+  visible: true,
+  full: true,
+});
+export const rankerStarts = words<NativeRankerTrainingOptions['start']>({
+  random: true,
+  teacher: true,
+});
 
 /** What one optimizer step was like. */
 export interface NativeStepResult {
   /** Optimizer steps done after this one. */
   step: number;
+  /**
+   * Whether weights and optimizer were updated. `false`: `loss` or `gradientNorm` is NaN or infinite; weights and optimizer are
+   * as they were, and the step counts, so that the next one has other pictures.
+   */
+  applied: boolean;
   /** The training loss of its pictures. */
   loss: number;
   /** The learning rate it was made with. */
@@ -241,7 +426,9 @@ export interface NativeStepResult {
 
 export interface NativeTrainer {
   readonly step: number;
-  readonly options: NativePretrainOptions | NativeRankerTrainingOptions;
+  /** All options as JSON, as a checkpoint has them. */
+  readonly options: string;
+  readonly model: NativeMaeConfig | NativeRankerConfig;
   /** One optimizer step on exactly batchSize pictures. Crops, flips and masks are drawn from (seed, step, slot). */
   trainStep(job: NativeJob, pictures: readonly NativePicture[]): Promise<NativeStepResult>;
   /** Held-out figures on centre crops with masks fixed by (seed, picture index). pretrain: reconstructionError = mean squared
@@ -258,11 +445,7 @@ export interface NativeTrainer {
   /** Everything needed to continue exactly: weights, optimizer state, step, options. Atomic. */
   save(job: NativeJob, path: string): Promise<void>;
   /** The model alone, in our safetensors layout. */
-  exportModel(
-    job: NativeJob,
-    path: string,
-    type: 'float32' | 'float16' | 'bfloat16',
-  ): Promise<void>;
+  exportModel(job: NativeJob, path: string, type: StoredType): Promise<void>;
   dispose(): void;
 }
 
@@ -271,24 +454,40 @@ export interface NativeTensor {
   shape: number[];
 }
 
+/** The caller's overrides of a checkpoint. */
+export interface NativeCheckpointOptions {
+  weights?: string | undefined;
+  normalizedTarget?: boolean | undefined;
+}
+
 export interface NativeWeights {
   naming: string;
-  config: NativeMaeConfig | NativeRankerConfig;
+  config: NativeFileConfig;
+  /** Sentences on assumptions, parts left out and choices made. */
+  notes: string[];
   tensors: Record<string, NativeTensor>;
 }
+
+/** As native/kernels/simd.h names them, weakest first. */
+export type CpuLevel =
+  'plain' | 'avx2' | 'avx-vnni' | 'avx512' | 'avx512-vnni' | 'avx512-bf16' | 'amx';
 
 export interface CoreInfo {
   coreVersion: string; // of package.json
   torchVersion: string; // compiled against
   torchRuntimeVersion: string; // of the libraries that are loaded
   cpuCapability: string; // at::get_cpu_capability: DEFAULT, AVX2, AVX512
-  cpuFeatures: string[]; // of: avx2, avx512f, avx512_vnni, avx512_bf16, amx_bf16, amx_int8
+  cpuFeatures: string[]; // of: avx2, avx_vnni, avx512f, avx512_vnni, avx512_bf16, amx_bf16, amx_int8
   mkl: boolean;
   onednn: boolean;
   threads: number; // intra-op threads of the compute thread
-  simd: 'plain' | 'avx2' | 'avx512'; // of our own vector kernels
-  /** What a model computes in when it is loaded for a precision. */
+  simd: CpuLevel; // of our own kernels
+  simdOfProcessor: CpuLevel; // what simd would be without LTRP_CPU_LEVEL
+  emulatedPrecisions: boolean; // LTRP_EMULATE_PRECISIONS=1
+  /** For each precision asked for, the one a model computes in. */
   precisions: Record<NativePrecision, NativePrecision>;
+  /** The words of every enumeration that crosses the border, as the core's tables have them. */
+  names: Record<string, string[]>;
   variant: string; // which core this is: 'cpu', or 'cu' and a CUDA version
   devices: string[]; // those that can be used: 'cpu', 'cuda:0', …
   accelerators: NativeAccelerator[]; // those that the driver reports, usable or not
@@ -306,9 +505,9 @@ export interface NativeAccelerator {
   problem: string | null; // why it cannot be used
 }
 
-export interface NativeLoadOptions {
-  device: string;
-  precision: NativePrecision;
+export interface NativeLoadOptions extends NativeCheckpointOptions {
+  device?: string | undefined; // default 'auto'
+  precision?: NativePrecision | undefined; // default 'float32'
 }
 
 /** `native/binding`: one per LibTorch minor and variant. */
@@ -320,32 +519,36 @@ export interface CoreBinding {
   /** Cancels all jobs and joins the compute thread. Called once from process 'exit'; workers use a cleanup hook. Idempotent. */
   shutdown(): void;
 
-  /** Bytes RGB [n, height, width, 3] to normalised NCHW float32: (x / 255 - mean) / std. */
+  /** Bytes to normalised pixels: (x / 255 - mean) / std. */
   normalizeImages(
     job: NativeJob,
-    pixels: Uint8Array,
-    shape: readonly [images: number, height: number, width: number],
-    mean: readonly number[],
-    std: readonly number[],
-  ): Promise<Float32Array>;
-  loadMae(job: NativeJob, path: string, options: NativeLoadOptions): Promise<NativeMae>;
-  loadRanker(job: NativeJob, path: string, options: NativeLoadOptions): Promise<NativeRanker>;
-  /** Indices [n, keep]. Patches whose logit is -Infinity are not chosen. See method section 5. */
+    images: PixelBatch,
+    options: NativeNormalization,
+  ): Promise<ImageBatch>;
+  loadModel<Kind extends ModelKind>(
+    job: NativeJob,
+    kind: Kind,
+    path: string,
+    options: NativeLoadOptions,
+  ): Promise<NativeModels[Kind]>;
+  /** Indices [n, keep]. `mean` and `std` are for bytes. Without `patchSize`: the one that gives a patch for every logit. */
   selectPatches(
     job: NativeJob,
     images: NativeImages,
     logits: Float32Array,
-    options: {
-      keep: number;
-      patchSize: number;
-      scoreShare: number;
-      seed: number;
-      mode: 'default' | 'compat';
-      device?: string | undefined; // default 'cpu'
-      densityNoise?: Float32Array | undefined; // [n * L]
-      memberNoise?: Float32Array | undefined; // [n * L]
-    },
+    options: NativeSelection & NativeNormalization & { patchSize?: number | undefined },
   ): Promise<{ indices: Int32Array; shape: [number, number] }>;
+  /** Scores [n, L]; `keep` (0: nobody says) is how many will be kept, `mean` and `std` are those of normalised images. */
+  scoreBySelector(
+    job: NativeJob,
+    selector: string,
+    images: NativeImages,
+    options: NativeNormalization & {
+      patchSize: number;
+      keep?: number | undefined;
+      seed?: number | undefined;
+    },
+  ): Promise<{ scores: Float32Array; shape: [number, number] }>;
   rankingLoss(
     job: NativeJob,
     name: LossName,
@@ -365,21 +568,53 @@ export interface CoreBinding {
     target: Float32Array,
     shape: readonly [lists: number, items: number],
   ): Promise<{ kendallTau: Float64Array; ndcg: Float64Array }>;
+  asymmetricLoss(
+    job: NativeJob,
+    logits: Float32Array,
+    targets: Float32Array | Uint8Array,
+    shape: readonly [images: number, classes: number],
+    options: {
+      gammaNegative?: number | undefined;
+      gammaPositive?: number | undefined;
+      margin?: number | undefined;
+    },
+  ): Promise<{ loss: number; gradient: Float32Array }>;
+  averagePrecision(
+    job: NativeJob,
+    scores: Float32Array,
+    targets: Float32Array | Uint8Array,
+    shape: readonly [images: number, classes: number],
+  ): Promise<{ mean: number; perClass: Float64Array; withoutPositive: number }>;
   convertCheckpoint(
     job: NativeJob,
     input: string,
     output: string,
-    options: { kind: 'mae' | 'ranker'; type: 'float32' | 'float16' | 'bfloat16' },
-  ): Promise<{ naming: string; tensors: number; config: NativeMaeConfig | NativeRankerConfig }>;
+    options: NativeCheckpointOptions & {
+      kind: ModelKind;
+      type: StoredType;
+      /** Whether a file that is there may be replaced. */
+      overwrite: boolean;
+    },
+  ): Promise<Omit<NativeWeights, 'tensors'> & { tensors: number }>;
   /** A checkpoint of any naming, whole: tensors by canonical name (core/checkpoint/checkpoint.h), float32. */
   readWeights(
     job: NativeJob,
     path: string,
-    options: { kind: 'mae' | 'ranker' },
+    options: NativeCheckpointOptions & { kind: ModelKind },
   ): Promise<NativeWeights>;
+  /** `options` and `changes` as JSON. The device is not part of a run: a checkpoint continues on any. */
   createTrainer(
     job: NativeJob,
-    options: (NativePretrainOptions | NativeRankerTrainingOptions) & NativeTrainingPlace,
+    run: {
+      kind: 'mae' | 'ranker';
+      model: NativeMaeConfig | NativeRankerConfig;
+      options: string;
+      device?: string | undefined;
+    },
   ): Promise<NativeTrainer>;
-  resumeTrainer(job: NativeJob, path: string, place: NativeTrainingPlace): Promise<NativeTrainer>;
+  resumeTrainer(
+    job: NativeJob,
+    path: string,
+    options: { changes: string; device?: string | undefined },
+  ): Promise<NativeTrainer>;
 }

@@ -1,5 +1,7 @@
 /** Calls of the core itself, of no loaded model. */
+import { types } from 'node:util';
 import type { JobOptions } from '../types.js';
+import { reading } from '../validation.js';
 import type { CoreBinding, NativeJob } from './binding.js';
 import { runJob } from './job.js';
 import { currentCore, loadCore } from './loader.js';
@@ -23,8 +25,16 @@ export async function callCore<Given extends Inputs, Result>(
   return runJob(loaded, options, (job) => start(loaded, job, copies));
 }
 
-/** Copies of arrays, under the same names. */
-export function copied<Given extends Inputs>(inputs: Given): Given {
-  const entries = Object.entries(inputs).map(([name, values]) => [name, values?.slice()]);
+/** Copies of arrays, under the same names; what is none is the core's to refuse. */
+function copied<Given extends Inputs>(inputs: Given): Given {
+  // Not slice(), which asks the array's class for a new one.
+  const copy = (values: unknown): unknown => {
+    if (types.isFloat32Array(values)) return new Float32Array(values);
+    return types.isUint8Array(values) ? new Uint8Array(values) : values;
+  };
+  const entries = Object.entries(inputs).map(([name, values]) => [
+    name,
+    reading(name, () => copy(values)),
+  ]);
   return Object.fromEntries(entries) as Given;
 }

@@ -1,6 +1,6 @@
 /**
- * The dynamic loader opens one shared library at a time, and who asks for another meanwhile stands still. What is opened on the
- * JavaScript thread (sharp) and what a thread of the pool opens (LibTorch) take turns, so that the event loop never stands still.
+ * The dynamic loader opens one shared library at a time and blocks a thread that asks for another meanwhile. So sharp, opened on
+ * the JavaScript thread, and LibTorch, opened on a thread of the pool, take turns, and the event loop is never blocked.
  */
 let last: Promise<unknown> = Promise.resolve();
 

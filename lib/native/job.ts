@@ -1,5 +1,5 @@
 /** From one call with `signal` and `onProgress` to a native job and back. */
-import { LtrpError, toLtrpError } from '../errors.js';
+import { toLtrpError } from '../errors.js';
 import type { JobOptions } from '../types.js';
 import type { CoreBinding, NativeJob } from './binding.js';
 
@@ -8,7 +8,7 @@ import type { CoreBinding, NativeJob } from './binding.js';
  *
  * - An aborted signal: throws its reason before anything is made.
  * - An abort while the call waits or runs: the native job is cancelled, and as soon as it says so the promise rejects with
- *   `signal.reason`, also when the result came at the same moment. A job that waits behind others answers at once.
+ *   `signal.reason`, even if the result arrives at the same moment. A queued job answers at once.
  * - `onProgress` gets the newest event only, none after an abort and none after the promise is settled. What it throws
  *   cancels the call and is what the promise rejects with.
  * - Native errors become {@link LtrpError}s with their code.
@@ -19,12 +19,6 @@ export async function runJob<T>(
   start: (job: NativeJob) => Promise<T>,
 ): Promise<T> {
   const { signal, onProgress } = options;
-  if (signal !== undefined && !isAbortSignal(signal)) {
-    throw new LtrpError('ERR_LTRP_INVALID_ARGUMENT', 'signal must be an AbortSignal.');
-  }
-  if (onProgress !== undefined && typeof onProgress !== 'function') {
-    throw new LtrpError('ERR_LTRP_INVALID_ARGUMENT', 'onProgress must be a function.');
-  }
   signal?.throwIfAborted();
 
   // Each entry is a reason to reject with, in the order of arrival: what onProgress threw, or the signal's reason.
@@ -43,8 +37,8 @@ export async function runJob<T>(
     reasons.push(signal?.reason);
     job.cancel();
   };
-  signal?.addEventListener('abort', cancel, { once: true });
   try {
+    signal?.addEventListener('abort', cancel, { once: true });
     const result = await start(job);
     // The native side may finish in the very moment of the abort; the caller has been promised a rejection.
     if (reasons.length > 0) throw reasons[0];
@@ -55,17 +49,4 @@ export async function runJob<T>(
   } finally {
     signal?.removeEventListener('abort', cancel);
   }
-}
-
-/** By the members that are relied on, so that a signal of another realm or of a polyfill serves too. */
-export function isAbortSignal(value: unknown): value is AbortSignal {
-  if (typeof value !== 'object' || value === null) return false;
-  const { aborted, throwIfAborted, addEventListener, removeEventListener } =
-    value as Partial<AbortSignal>;
-  return (
-    typeof aborted === 'boolean' &&
-    [throwIfAborted, addEventListener, removeEventListener].every(
-      (member) => typeof member === 'function',
-    )
-  );
 }

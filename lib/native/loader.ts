@@ -1,15 +1,16 @@
 /** Loads the two binaries: `ltrp.node`, then, with the chosen LibTorch opened, the core. Once per environment (also in workers). */
-import { realpathSync } from 'node:fs';
+import { readdirSync, realpathSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
 import { LtrpError } from '../errors.js';
+import { checkPath } from '../validation.js';
 import type { BootstrapBinding, CoreBinding } from './binding.js';
 import { inTurn } from './in-turn.js';
-import { isCudaVariant, librariesOf } from './libraries.js';
+import { isCudaVariant, librariesOf } from '../libtorch/libraries.js';
 import { loadFailure } from './load-failure.js';
-import { inspectLibtorch, libraryName } from './libtorch-inspect.js';
-import { findLibtorch, supportedMinors, type Libtorch } from './libtorch.js';
+import { inspectLibtorch, libraryName } from '../libtorch/inspect.js';
+import { findLibtorch, supportedMinors, type Libtorch } from '../libtorch/find.js';
 import { binaryFolders, bootstrapFile, coreCommand, coreFiles } from './paths.js';
 
 interface LoadedCore {
@@ -36,6 +37,7 @@ export async function loadCore(
   options: { libtorch?: string | undefined } = {},
 ): Promise<CoreBinding> {
   const explicit = options.libtorch;
+  if (explicit !== undefined) checkPath('libtorch', explicit, 'the path of a folder');
   while (loaded === undefined) {
     if (loading === undefined) {
       loading = { explicit, result: load(explicit) };
@@ -68,6 +70,7 @@ export function loadedCore(): { libtorch: Libtorch; corePath: string } | null {
 }
 
 async function load(explicit: string | undefined): Promise<LoadedCore> {
+  checkOwnBinaries();
   const bootstrap = loadBootstrap();
   const cores = coreFiles();
   if (cores.length === 0) throw notBuilt('libltrp_core-<minor>-<variant>.so');
@@ -91,7 +94,7 @@ async function load(explicit: string | undefined): Promise<LoadedCore> {
   } catch (error) {
     throw loadFailure(
       `LibTorch ${libtorch.version} in ${libtorch.root} (from: ${libtorch.source})`,
-      'Name another one with LIBTORCH=<folder>, or fetch one with `ltrp libtorch install`.',
+      'Name another one with LIBTORCH=<folder>, or fetch one with `npx ltrp libtorch install`.',
       error,
     );
   }
@@ -102,6 +105,24 @@ async function load(explicit: string | undefined): Promise<LoadedCore> {
     binding.shutdown();
   });
   return { binding, libtorch, corePath: core.path };
+}
+
+/** What somebody names and is wrong is an error: other binaries would be used without a word. */
+function checkOwnBinaries(): void {
+  const folder = process.env['LTRP_BINARIES'] ?? '';
+  if (folder === '') return;
+  let found: string;
+  try {
+    const names = readdirSync(path.resolve(folder));
+    if (names.some((name) => /^(ltrp\.node$|libltrp_core-)/.test(name))) return;
+    found = 'has no binaries of ltrp';
+  } catch (error) {
+    found = `cannot be read (${(error as NodeJS.ErrnoException).code ?? String(error)})`;
+  }
+  throw new LtrpError(
+    'ERR_LTRP_NOT_BUILT',
+    `LTRP_BINARIES names ${path.resolve(folder)}, which ${found}. Correct it, or unset it to use the binaries of the package.`,
+  );
 }
 
 export function loadBootstrap(): BootstrapBinding {

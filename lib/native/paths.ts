@@ -1,12 +1,10 @@
-/** Where the package, its two binaries and the user's folders are. */
+/** Where the package and its two binaries are. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { homedir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { LtrpError } from '../errors.js';
-
-export type Environment = Readonly<Record<string, string | undefined>>;
+import type { Environment } from '../libtorch/folders.js';
 
 /** A bundler that makes CommonJS leaves no address. */
 const here = import.meta.url as string | undefined;
@@ -64,14 +62,14 @@ export function coreCommand(variant: string): string {
 export function rebuildCommand(): string {
   const commands = {
     npm: 'npm rebuild ltrp --foreground-scripts',
-    // `pnpm rebuild` passes over packages whose scripts nobody approved, without a word.
+    // `pnpm rebuild` silently skips packages whose scripts are not approved.
     pnpm: 'node node_modules/ltrp/scripts/install.mjs',
     yarn: 'yarn rebuild ltrp',
   };
   return commands[packageManager()];
 }
 
-/** Who laid out this installation, as far as its layout tells; else who runs this process. */
+/** The package manager of this installation, by its layout; else the one that runs this process. */
 function packageManager(): 'npm' | 'pnpm' | 'yarn' {
   if (process.versions['pnp'] !== undefined) return 'yarn';
   if (packageRoot().split(path.sep).includes('.pnpm')) return 'pnpm';
@@ -107,34 +105,6 @@ function readManifest(file: string): { name: string; version: string } | null {
 
 export function packageVersion(): string {
   return readManifest(path.join(packageRoot(), 'package.json'))?.version ?? 'unknown';
-}
-
-/** An XDG folder; the specification says that a relative value is to be ignored. */
-function xdgFolder(env: Environment, variable: string, fallback: string): string {
-  const value = env[variable];
-  const base =
-    value !== undefined && path.isAbsolute(value) ? value : path.join(homeFolder(env), fallback);
-  return path.join(base, 'ltrp');
-}
-
-function homeFolder(env: Environment): string {
-  const home = env['HOME'];
-  return home !== undefined && path.isAbsolute(home) ? home : homedir();
-}
-
-/** `$XDG_CACHE_HOME/ltrp`, by default `~/.cache/ltrp`. */
-export function cacheFolder(env: Environment = process.env): string {
-  return xdgFolder(env, 'XDG_CACHE_HOME', '.cache');
-}
-
-/** `$XDG_CONFIG_HOME/ltrp`, by default `~/.config/ltrp`. */
-export function configFolder(env: Environment = process.env): string {
-  return xdgFolder(env, 'XDG_CONFIG_HOME', '.config');
-}
-
-/** One folder per version and variant, for example `2.13.0-cpu`. */
-export function libtorchCacheFolder(env: Environment = process.env): string {
-  return path.join(cacheFolder(env), 'libtorch');
 }
 
 /** The packages of further cores; the user installs them beside ltrp. */

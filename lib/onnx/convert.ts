@@ -8,7 +8,7 @@ import { writeModelFile, type ModelFileOptions } from './model-file.js';
 import { rankerGraph } from './ranker-graph.js';
 import type { ModelMessage } from './schema.js';
 
-/** What of an autoencoder is exported. */
+/** The exported part of an autoencoder. */
 export type MaePart = 'reconstruct' | 'encoder' | 'decoder';
 
 /** The first operator set with LayerNormalization, and the format version that came with it. */
@@ -40,7 +40,7 @@ function hasDecoder(config: NativeMaeConfig): config is WholeMaeConfig {
  * Writes `model` to `path`.
  *
  * @returns the files, and how many of the checkpoint's tensors are in them.
- * @throws {LtrpError} `ERR_LTRP_CHECKPOINT_CONTENT` (a decoder is asked for and there is none), `ERR_LTRP_FILE_WRITE`.
+ * @throws {LtrpError} `ERR_LTRP_CHECKPOINT_CONTENT` (the requested decoder is missing), `ERR_LTRP_FILE_WRITE`.
  */
 export async function writeOnnx(
   path: string,
@@ -55,7 +55,7 @@ export async function writeOnnx(
     producer_version: packageVersion(),
     doc_string: description(model),
     opset_import: [{ domain: '', version: operatorSet }],
-    // Whoever prepares pixels for the model needs its normalisation and patch size.
+    // Code that prepares pixels for the model needs its normalisation and patch size.
     metadata_props: [
       { key: 'ltrp.kind', value: model.kind },
       ...(model.kind === 'mae' ? [{ key: 'ltrp.part', value: model.part }] : []),

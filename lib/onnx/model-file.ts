@@ -2,12 +2,10 @@
  * An ONNX model on disk. Weights go from the core's memory to the file piece by piece, so that writing needs no memory of
  * its own, whatever the model's size.
  */
-import { randomBytes } from 'node:crypto';
-import { open, realpath, rename, rm, type FileHandle } from 'node:fs/promises';
-import { basename, dirname } from 'node:path';
-import { LtrpError } from '../errors.js';
-import { refuseExisting } from '../output-files.js';
+import { basename } from 'node:path';
+import { outputTarget, refuseExisting } from '../output-files.js';
 import type { Graph, Initializer } from './graph.js';
+import { writeTogether, type PartialFile } from './partial-file.js';
 import {
   dataTypes,
   encodeMessage,
@@ -40,9 +38,8 @@ function needsDataFile(graph: Graph, externalDataAbove: number): boolean {
 }
 
 /**
- * Writes a model and, if its weights are large, its data file; returns the paths of both. Each file appears whole or not at
- * all, the data first. Where a pair is replaced, the old model is set aside before and comes back only with its own data: a
- * model never stands beside the data of another.
+ * Writes a model and, if its weights are large, its data file; returns the paths of both. They appear together, as
+ * {@link writeTogether} says.
  *
  * @throws {LtrpError} `ERR_LTRP_FILE_EXISTS`, `ERR_LTRP_FILE_WRITE`; or the signal's reason.
  */
@@ -52,36 +49,21 @@ export async function writeModelFile(
   graph: Graph,
   { externalDataAbove, overwrite, signal }: ModelFileOptions,
 ): Promise<string[]> {
-  const target = await realpath(path).catch(() => path);
+  const target = outputTarget(path);
   const external = needsDataFile(graph, externalDataAbove);
-  if (!overwrite)
-    for (const file of external ? [path, dataPath(path)] : [path]) refuseExisting(file);
-  const parts: PartialFile[] = [];
-  let aside: string | undefined;
-  try {
-    let tensors = graph.initializers.map((initializer) => embedded(initializer));
-    if (external) {
-      const data = new PartialFile(dataPath(target));
-      parts.push(data);
-      tensors = await writeDataFile(data, graph, signal);
-    }
-    const file = new PartialFile(target);
-    parts.push(file);
-    await writeModel(file, model, graph, tensors, signal);
-    signal?.throwIfAborted();
-    if (external) aside = await setAside(target);
-    for (const part of parts) await part.finish();
-  } catch (cause) {
-    for (const part of parts) await part.discard();
-    if (aside !== undefined && parts[0]?.finished === false) await rename(aside, target);
-    if (signal?.aborted === true) throw signal.reason;
-    if (!(cause instanceof Error && 'errno' in cause)) throw cause;
-    throw new LtrpError('ERR_LTRP_FILE_WRITE', `${path} cannot be written: ${cause.message}.`, {
-      cause,
-    });
-  }
-  if (aside !== undefined) await rm(aside, { force: true });
-  return external ? [path, dataPath(path)] : [path];
+  const files = external ? [path, dataPath(path)] : [path];
+  if (!overwrite) files.forEach(refuseExisting);
+  if (external) outputTarget(dataPath(target));
+  const targets = external ? [dataPath(target), target] : [target];
+  await writeTogether(path, targets, { overwrite, signal }, async (parts) => {
+    const [first, second] = parts as [PartialFile, PartialFile?];
+    const tensors =
+      second === undefined
+        ? graph.initializers.map(embedded)
+        : await writeDataFile(first, graph, signal);
+    await writeModel(second ?? first, model, graph, tensors, signal);
+  });
+  return files;
 }
 
 /** A constant as it stands in the model: its description and, unless they are elsewhere, its bytes. */
@@ -118,7 +100,7 @@ async function writeDataFile(
     }
     await file.write(new Uint8Array((pageBytes - (file.size % pageBytes)) % pageBytes));
     const place = { location: basename(file.path), offset: file.size, length: bytes.length };
-    await file.write(bytes);
+    await file.write(bytes, signal);
     stored.push({
       message: {
         ...describe(initializer),
@@ -159,66 +141,6 @@ async function writeModel(
   await file.write(graph);
   for (const piece of pieces) {
     signal?.throwIfAborted();
-    await file.write(piece);
-  }
-}
-
-/** Takes the file at `path` out of the way; its new name, or undefined where there is none. */
-async function setAside(path: string): Promise<string | undefined> {
-  const aside = temporaryName(path);
-  try {
-    await rename(path, aside);
-    return aside;
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw cause;
-  }
-}
-
-function temporaryName(path: string): string {
-  return `${path}.${randomBytes(4).toString('hex')}.partial`;
-}
-
-/** A file under a temporary name in the folder of the final one. */
-class PartialFile {
-  readonly path: string;
-  readonly #partial: string;
-  #handle: FileHandle | undefined;
-  size = 0;
-  /** Whether the file has its name. */
-  finished = false;
-
-  constructor(path: string) {
-    this.path = path;
-    this.#partial = temporaryName(path);
-  }
-
-  async open(): Promise<void> {
-    this.#handle = await open(this.#partial, 'wx');
-  }
-
-  async write(bytes: Uint8Array): Promise<void> {
-    if (bytes.length === 0) return;
-    await this.#handle?.writeFile(bytes);
-    this.size += bytes.length;
-  }
-
-  /** Gives the file its name once its content, and then its name, are on the disk. */
-  async finish(): Promise<void> {
-    await this.#handle?.sync();
-    await this.#handle?.close();
-    this.#handle = undefined;
-    await rename(this.#partial, this.path);
-    this.finished = true;
-    // File systems that cannot sync a folder are left alone.
-    const folder = await open(dirname(this.path)).catch(() => undefined);
-    await folder?.sync().catch(() => undefined);
-    await folder?.close();
-  }
-
-  async discard(): Promise<void> {
-    await this.#handle?.close().catch(() => undefined);
-    this.#handle = undefined;
-    await rm(this.#partial, { force: true }).catch(() => undefined);
+    await file.write(piece, signal);
   }
 }

@@ -1,6 +1,6 @@
 /**
- * The part of ONNX's protobuf schema that our models use. Names and numbers are those of onnx.proto, the format's definition
- * (IR version 8, operator set 17); what is not listed is never written.
+ * The part of ONNX's protobuf schema that our models use, or that is looked at in models of others. Names and numbers are those of
+ * onnx.proto, the format's definition. What is not listed is never written, and is kept where a message is read and written again.
  */
 import protobuf from 'protobufjs';
 
@@ -16,6 +16,18 @@ message ModelProto {
   GraphProto graph = 7;
   repeated OperatorSetIdProto opset_import = 8;
   repeated StringStringEntryProto metadata_props = 14;
+  repeated FunctionProto functions = 25;
+}
+message FunctionProto {
+  string name = 1;
+  repeated string input = 4;
+  repeated string output = 5;
+  repeated string attribute = 6;
+  repeated NodeProto node = 7;
+  repeated OperatorSetIdProto opset_import = 9;
+  string domain = 10;
+  repeated AttributeProto attribute_proto = 11;
+  string overload = 13;
 }
 message OperatorSetIdProto {
   string domain = 1;
@@ -34,17 +46,27 @@ message NodeProto {
   string name = 3;
   string op_type = 4;
   repeated AttributeProto attribute = 5;
+  string domain = 7;
+  string overload = 8;
 }
 message AttributeProto {
   string name = 1;
   float f = 2;
   int64 i = 3;
+  bytes s = 4;
+  TensorProto t = 5;
+  GraphProto g = 6;
+  repeated float floats = 7;
   repeated int64 ints = 8;
   int32 type = 20;
+  string ref_attr_name = 21;
 }
 message TensorProto {
   repeated int64 dims = 1;
   int32 data_type = 2;
+  repeated float float_data = 4;
+  repeated int32 int32_data = 5;
+  repeated int64 int64_data = 7;
   string name = 8;
   bytes raw_data = 9;
   repeated StringStringEntryProto external_data = 13;
@@ -146,7 +168,13 @@ export interface ModelMessage {
 
 /** The bytes of one message of the schema. */
 export function encodeMessage(
-  type: 'ModelProto' | 'GraphProto' | 'TensorProto',
+  type:
+    | 'ModelProto'
+    | 'GraphProto'
+    | 'NodeProto'
+    | 'TensorProto'
+    | 'ValueInfoProto'
+    | 'StringStringEntryProto',
   message: object,
 ): Uint8Array {
   return root.lookupType(`onnx.${type}`).encode(message).finish();

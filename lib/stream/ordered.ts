@@ -1,4 +1,6 @@
 /** Work on a stream of items, several at a time, its results in the order of the items. */
+import { described } from '../described.js';
+import { invalid, reading } from '../validation.js';
 
 /** Options of {@link mapOrdered}. */
 export interface OrderedOptions {
@@ -6,9 +8,9 @@ export interface OrderedOptions {
   ahead: number;
   /** Ends the iteration with its reason. */
   signal?: AbortSignal | undefined;
-  /** Runs before the first item is pulled. What it throws is what the iteration ends with. */
+  /** Runs before the first item is pulled. If it throws, the iteration ends with that error. */
   before?: ((signal: AbortSignal) => Promise<void>) | undefined;
-  /** Runs last, however the iteration ends, if it was begun. */
+  /** Runs last, however the iteration ends, if it started. */
   after?: (() => void) | undefined;
 }
 
@@ -24,10 +26,9 @@ export interface WorkContext {
  *
  * - The source is read one item after the other, only while fewer than `ahead` results are waiting to be taken: it is never
  *   read faster than the consumer takes.
- * - When `work` rejects, or the source throws, the results before that are yielded and then the iteration ends with that error.
+ * - When `work` rejects or the source throws, earlier results are yielded, then the iteration ends with that error.
  * - It ends at once when the signal aborts (with its reason) or the consumer stops. The source is then closed by its
- *   `return()`. Whatever the end, running `work` is told by its signal and waited for, so nothing of it goes on
- *   afterwards; only a source that does not answer is not waited for.
+ *   `return()`. Running `work` is told by its signal and always waited for; only a source that does not answer is not.
  */
 export function mapOrdered<Item, Result>(
   source: Iterable<Item> | AsyncIterable<Item>,
@@ -76,7 +77,7 @@ class OrderedRun<Item, Result> {
   #iterator: AsyncIterator<Item> | Iterator<Item> | undefined;
   #index = 0;
   #pulling = false;
-  /** Nothing more comes from the source: it ended, or threw. */
+  /** The source ended, or threw. */
   #ended = false;
   #sourceError: { error: unknown } | undefined;
   #stopped = false;
@@ -136,11 +137,11 @@ class OrderedRun<Item, Result> {
     try {
       await before?.(this.#abort.signal);
     } catch (error) {
-      if (!this.#stopped) throw error; // else it is what the consumer cut short
+      if (!this.#stopped) throw error; // else the consumer cut it short
     }
   }
 
-  /** The next result, once it is there; undefined when there is none. */
+  /** The next result, when it is ready; undefined at the end. */
   async #next(): Promise<{ value: Result } | undefined> {
     for (;;) {
       if (this.#stopped) return undefined;
@@ -172,10 +173,18 @@ class OrderedRun<Item, Result> {
 
   async #take(): Promise<void> {
     try {
-      const next = await (this.#iterator as AsyncIterator<Item> | Iterator<Item>).next();
+      const next = object(
+        'what its next() answers',
+        await (this.#iterator as AsyncIterator<Item> | Iterator<Item>).next(),
+      );
       if (next.done === true) this.#ended = true;
       else {
-        const item = await next.value;
+        const value = next.value as unknown;
+        reading(
+          `Item ${this.#index} of the source`,
+          () => (Object(value) as { then?: unknown }).then,
+        );
+        const item = (await value) as Awaited<Item>;
         // An item that comes after the end is dropped.
         if (!this.#abort.signal.aborted) this.#start(item);
       }
@@ -198,7 +207,7 @@ class OrderedRun<Item, Result> {
     this.#waiting.push(pulled);
   }
 
-  /** Closes a source that has not ended by itself. Its own complaint counts only where there is no other. */
+  /** Closes a source that has not ended by itself. Its own error counts only if there is no other. */
   async #close(failed: boolean): Promise<void> {
     if (this.#ended) return;
     const closing = (async () => {
@@ -214,7 +223,17 @@ class OrderedRun<Item, Result> {
 function open<Item>(
   source: Iterable<Item> | AsyncIterable<Item>,
 ): AsyncIterator<Item> | Iterator<Item> {
-  return Symbol.asyncIterator in source
-    ? source[Symbol.asyncIterator]()
-    : source[Symbol.iterator]();
+  const { [Symbol.asyncIterator]: later } = source as Partial<AsyncIterable<Item>>;
+  const iterator = object(
+    'its iterator',
+    later === undefined ? (source as Iterable<Item>)[Symbol.iterator]() : later.call(source),
+  );
+  if (typeof iterator.next === 'function') return iterator;
+  throw invalid('source must be an iterable, but its iterator has no next().');
+}
+
+/** An object that the language asks of an iterable; what is none is refused. */
+function object<Value extends object>(what: string, value: Value): Value {
+  if (typeof value === 'object' && (value as Value | null) !== null) return value;
+  throw invalid(`source must be an iterable, but ${what} is ${described(value)}.`);
 }

@@ -1,21 +1,20 @@
+import { described } from '../described.js';
 import { LtrpError, toLtrpError } from '../errors.js';
-import {
-  checkSize,
-  decodePicture,
-  pathOrBytes,
-  sourceName,
-  type PictureSource,
-} from '../images.js';
+import { checkSize, decodePicture } from '../images.js';
 import { loadKeys } from '../models.js';
 import { PatchRanker } from '../patch-ranker.js';
-import type { PatchGrid } from '../patch-grid.js';
+import { pathOrBytes, sourceName, type PictureSource } from '../pictures/bytes.js';
+import { readGrid, type PatchGrid } from '../patch-grid.js';
 import type { LoadOptions, RankerConfig } from '../types.js';
 import {
   checkChoice,
   checkInteger,
   checkOptions,
   checkShare,
+  checkSource,
   invalid,
+  readFields,
+  reading,
   type OptionKeys,
 } from '../validation.js';
 import { loadSharp } from '../sharp.js';
@@ -23,13 +22,13 @@ import { decodeWholePicture } from '../whole-picture.js';
 import { mapOrdered, type OrderedOptions } from './ordered.js';
 import { RankingQueue, type QueuedPicture, type Ranks } from './ranking-queue.js';
 
-export type { PictureSource } from '../images.js';
+export type { PictureSource } from '../pictures/bytes.js';
 
-/** A picture under a name of the caller's. It may have more fields; the result's `source` is the object itself. */
+/** A picture with a name. It may have more fields; the result's `source` is the object itself. */
 export interface NamedPicture {
-  /** What the picture is called in the result and in messages. Default: its path, or the position of the buffer. */
+  /** The picture's name in the result and in messages. Default: its path, or the position of the buffer. */
   readonly name?: string | undefined;
-  /** A path, a `file:` URL, or the bytes of an image file, which must not change until its result is there. */
+  /** A path, a `file:` URL, or the bytes of an image file, which are read when the source yields them. */
   readonly picture: PictureSource;
 }
 
@@ -52,7 +51,7 @@ export interface RankFilesOptions extends LoadOptions {
    * Default: the size the model was made for.
    */
   size?: number | readonly [height: number, width: number] | undefined;
-  /** For `'whole'`: about so many patches, an integer in [2, 65536]. Default: as many as the model was made for. */
+  /** For `'whole'`: about this many patches, an integer in [2, 65536]. Default: as many as the model was made for. */
   patches?: number | undefined;
   /** For `'whole'`: this many rows and columns of patches whatever the aspect, at most 65536 patches. Default: by the aspect. */
   grid?: PatchGrid | undefined;
@@ -60,7 +59,7 @@ export interface RankFilesOptions extends LoadOptions {
   keep?: number | undefined;
   /** Share of the patches to keep, in (0, 1]; the number is rounded, and at least 1. Only one of `keep` and `keepRatio`. */
   keepRatio?: number | undefined;
-  /** Of the kept patches, the share in [0, 1] that goes by logit alone; the rest is for diversity. Default 0.7. */
+  /** Share of the kept patches, in [0, 1], that the logit alone chooses; the rest adds diversity. Default 1. */
   scoreShare?: number | undefined;
   /** Integer in [0, 2^53) that breaks ties when patches are chosen for diversity. Default 0. */
   seed?: number | undefined;
@@ -76,7 +75,7 @@ export interface RankFilesOptions extends LoadOptions {
    * memory, and is how far the source is read ahead of you. Default: four batches.
    */
   ahead?: number | undefined;
-  /** Stops everything; the iteration throws the signal's reason. Without it only leaving the loop does. */
+  /** Stops everything; the iteration throws the signal's reason. Without it, only leaving the loop stops the work. */
   signal?: AbortSignal | undefined;
 }
 
@@ -104,7 +103,7 @@ export interface RankedFile<Source = PictureSource> {
   readonly index: number;
   /** The path, the name given, or the position of the buffer. */
   readonly name: string;
-  /** What the source gave, itself. */
+  /** The source's item itself. */
   readonly source: Source;
   /** Pixels of the picture, after its EXIF rotation. */
   readonly width: number;
@@ -126,7 +125,7 @@ export interface FailedFile<Source = PictureSource> {
   readonly index: number;
   /** The path, the name given, or the position of the buffer. */
   readonly name: string;
-  /** What the source gave, itself. */
+  /** The source's item itself. */
   readonly source: Source;
   /** Why: `ERR_LTRP_IMAGE_NOT_FOUND`, `ERR_LTRP_IMAGE_DECODE`, `ERR_LTRP_IMAGE_SIZE`, `ERR_LTRP_OUT_OF_MEMORY`, … */
   readonly error: LtrpError;
@@ -139,16 +138,18 @@ export type RankFilesResult<Source = PictureSource> = RankedFile<Source> | Faile
  * Ranks the patches of a stream of pictures: the next ones are read and decoded, and those of one size put together, while a
  * batch is computed. One result for each picture, in the order of the source.
  *
- * - **Memory is bounded.** At most `ahead` pictures have been pulled from the source without their result having been
- *   taken, `decoders` of them are being decoded, and two batches are with the compute thread. A decoded picture takes
- *   3 bytes a pixel of the size that is ranked (150 KB at 224 x 224), in a batch 12 more. The source is read no faster than
- *   you take results, and not at all before you ask for the first.
+ * - **Memory is bounded.** At most `ahead` pictures are pulled from the source before you take their results. `decoders` of them
+ *   are decoded at a time, within the memory limit of {@link readImages}, and two batches are with the compute thread. A decoded
+ *   picture takes 3 bytes a pixel of the ranked size (150 KB at 224 x 224), in a batch 6 more. The source is read no faster
+ *   than you take results, and not before you ask for the first.
+ * - **A picture's result is its own**: its logits and kept patches have the same bits whatever the other pictures of its batch, the
+ *   timing, `batchSize`, `decoders` and number of threads.
  * - **A bad picture is a result** (`ok: false`, with its error); the others go on.
- * - **It ends** with the source; with what the source throws, after the results of everything before; with the signal's
- *   reason; or when you leave the loop. The source is then closed (its `return()` is called), and decoding and computing have
- *   stopped before the loop is left. A source that is still at its next item is told, but not waited for.
+ * - **It ends** with the source; with the source's error, after all earlier results; with the signal's reason; or when you leave
+ *   the loop. The source is then closed (its `return()` is called), and decoding and computing have stopped before the loop is
+ *   left. A source that is still producing its next item is told, but not waited for.
  *
- * What has nothing to do with one picture ends the iteration too: a ranker that cannot be loaded, or was
+ * An error that does not concern one picture ends the iteration too: a ranker that cannot be loaded, or was
  * disposed; sharp, when it cannot be loaded.
  *
  * @param source - paths, `file:` URLs, bytes of image files, or objects `{ picture, name }`; any iterable: an array, a
@@ -232,21 +233,19 @@ type Decode = (
 ) => Promise<QueuedPicture & { grid: PatchGrid; width: number; height: number }>;
 
 function check(source: unknown, options: RankFilesOptions | undefined): RankFilesOptions {
-  const iterable =
-    typeof source === 'object' &&
-    source !== null &&
-    !ArrayBuffer.isView(source) &&
-    (Symbol.asyncIterator in source || Symbol.iterator in source);
-  if (!iterable) {
+  if (!reading('source', () => isIterable(source))) {
     throw invalid(
-      'source must be an iterable of pictures, such as an array of paths; put a single one into an array.',
+      `source must be an iterable of pictures, such as an array of paths; put a single one into an array. Got ${described(source)}.`,
     );
   }
   const checked = checkOptions(options, rankFilesKeys);
   const { ranker, fit = 'whole', size, patches, grid } = checked;
-  if (ranker !== undefined && typeof ranker !== 'string') {
-    if (!isRanker(ranker)) {
-      throw invalid('ranker must be a PatchRanker, the name of an embedded model or a path.');
+  if (typeof ranker === 'string') checkSource('ranker', ranker);
+  else if (ranker !== undefined) {
+    if (!reading('ranker', () => isRanker(ranker))) {
+      throw invalid(
+        `ranker must be a PatchRanker, the name of an embedded model or a path; got ${described(ranker)}.`,
+      );
     }
     for (const name of ['device', 'precision', 'libtorch'] as const) {
       if (checked[name] !== undefined) {
@@ -264,7 +263,6 @@ function check(source: unknown, options: RankFilesOptions | undefined): RankFile
   if (patches !== undefined && grid !== undefined) throw invalid('Give one of patches and grid.');
   if (size !== undefined) checkSize(size);
   checkInteger('patches', patches, 2, 65536);
-  checkGrid(grid);
   const { keep, keepRatio, scoreShare, seed } = checked;
   if (keep !== undefined && keepRatio !== undefined) {
     throw invalid(
@@ -278,21 +276,21 @@ function check(source: unknown, options: RankFilesOptions | undefined): RankFile
   checkInteger('batchSize', checked.batchSize, 1, 1024);
   checkInteger('decoders', checked.decoders, 1, 1024);
   checkInteger('ahead', checked.ahead, 1, 65536);
-  return checked;
+  return grid === undefined ? checked : { ...checked, grid: readGrid(grid, 65536) };
+}
+
+function isIterable(source: unknown): boolean {
+  if (typeof source !== 'object' || source === null || ArrayBuffer.isView(source)) return false;
+  const { [Symbol.asyncIterator]: later, [Symbol.iterator]: now } = source as Partial<
+    AsyncIterable<unknown> & Iterable<unknown>
+  >;
+  return typeof (later ?? now) === 'function';
 }
 
 /** By its members, so that the ranker of another copy of the package serves too. */
 function isRanker(value: unknown): value is Ranks {
   const { config, rank } = (value ?? {}) as Partial<Ranks>;
   return typeof config === 'object' && typeof rank === 'function';
-}
-
-function checkGrid(grid: unknown): void {
-  if (grid === undefined) return;
-  const { rows, columns } = (grid ?? {}) as Partial<PatchGrid>;
-  checkInteger('grid.rows', rows ?? null, 1, 65536);
-  checkInteger('grid.columns', columns ?? null, 1, 65536);
-  checkInteger('grid.rows * grid.columns', (rows as number) * (columns as number), 1, 65536);
 }
 
 /** Pixels of a picture as it is ranked, about. */
@@ -336,16 +334,25 @@ function decoderFor(config: RankerConfig, options: RankFilesOptions): Decode {
   };
 }
 
-/** @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for what is no picture. */
+/** @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` if it is not a picture. */
 function pictureOf(item: unknown, index: number): Picture {
-  const isNamed = typeof item === 'object' && item !== null && 'picture' in item;
-  const picture: unknown = isNamed ? item.picture : item;
-  const given: unknown = isNamed && 'name' in item ? item.name : undefined;
-  if (given !== undefined && typeof given !== 'string') {
-    throw invalid(`The name of item ${index} of the source must be a string.`);
-  }
   const which = `Item ${index} of the source`;
-  const bytes = pathOrBytes(picture, which, ', or { picture } with one of these');
+  const isNamed = reading(
+    which,
+    () => typeof item === 'object' && item !== null && 'picture' in item,
+  );
+  const named = isNamed
+    ? readFields(item as object, ['picture', 'name'], which)
+    : { picture: item };
+  const given = named.name;
+  if (given !== undefined && typeof given !== 'string') {
+    throw invalid(
+      `The name of item ${index} of the source must be a string; got ${described(given)}.`,
+    );
+  }
+  const bytes = reading(which, () =>
+    pathOrBytes(named.picture, which, ', or { picture } with one of these'),
+  );
   const plain = sourceName(bytes, index);
   const name = given ?? plain;
   // A name alone does not tell which file is missing.

@@ -2,10 +2,9 @@
 import { availableParallelism } from 'node:os';
 import { permutation } from '../data/shuffle.js';
 import { toLtrpError, type LtrpErrorCode } from '../errors.js';
-import { normalizePictures } from '../images.js';
-import type { PatchRanker } from '../patch-ranker.js';
+import { rankAndSelect, type PatchRanker } from '../patch-ranker.js';
 import { keepCount, selectPatches } from '../selection.js';
-import type { Device } from '../types.js';
+import type { Device, PixelBatch } from '../types.js';
 import { Slots } from '../slots.js';
 
 /** A picture as the queue takes it: RGB bytes of `size`. */
@@ -14,7 +13,7 @@ export interface QueuedPicture {
   size: readonly [height: number, width: number];
 }
 
-/** What the queue needs of a {@link PatchRanker}. */
+/** The part of a {@link PatchRanker} that the queue needs. */
 export type Ranks = Pick<PatchRanker, 'config' | 'rank'>;
 
 /** Options of {@link RankingQueue}. */
@@ -41,7 +40,7 @@ export interface RankedPicture<Picture> {
   picture: Picture;
   /** [L] in raster order. */
   logits: Float32Array;
-  /** [keep], ascending; empty where nothing is selected. */
+  /** [keep], ascending; empty without a selection. */
   indices: Int32Array;
 }
 
@@ -59,7 +58,7 @@ const computing = 2;
 
 /**
  * Ranks pictures that come one by one. Those of one size are computed together once there are enough of them, or when none
- * is being decoded any more. A picture's result does not depend on the others.
+ * is being decoded any more. A picture's result does not depend on the others, to the last bit (docs/engine.md, The contract).
  */
 export class RankingQueue {
   /** Pictures of a batch: enough for every core to take some through the whole network. */
@@ -136,7 +135,7 @@ export class RankingQueue {
     }
   }
 
-  /** Whether a batch that is not full is to be computed: no picture would join it, or the compute thread would idle. */
+  /** Whether to compute a batch that is not full: no picture would join it, or the compute thread would be idle. */
   #isDue(): boolean {
     return this.#coming === 0 || (this.#computing === 0 && this.#decoded >= this.#batchSize);
   }
@@ -169,22 +168,9 @@ export class RankingQueue {
   /** Never rejects: every picture of the batch gets its result or its error. */
   async #compute(batch: readonly Waiting[]): Promise<void> {
     try {
-      const { signal } = this.#settings;
-      const { mean, std } = this.#ranker.config;
       const count = batch.length;
-      const [height, width] = (batch[0] as Waiting).picture.size;
-      const bytes = height * width * 3;
-      let pixels = (batch[0] as Waiting).picture.pixels;
-      if (count > 1) {
-        pixels = new Uint8Array(count * bytes);
-        for (const [index, { picture }] of batch.entries()) {
-          pixels.set(picture.pixels, index * bytes);
-        }
-      }
-      const images = await normalizePictures(pixels, [count, height, width], { mean, std }, signal);
-      const { logits } = await this.#ranker.rank(images, { signal });
+      const { logits, indices } = await this.#ranked(together(batch.map(({ picture }) => picture)));
       const patches = logits.length / count;
-      const indices = await this.#select(images, logits, patches);
       const keep = indices.length / count;
       for (const [index, { done }] of batch.entries()) {
         done({
@@ -202,23 +188,40 @@ export class RankingQueue {
     }
   }
 
-  async #select(
-    images: Parameters<typeof selectPatches>[0],
-    logits: Float32Array,
-    patches: number,
-  ): Promise<Int32Array> {
-    const { keep: number, keepRatio, scoreShare, seed, device, signal } = this.#settings;
+  async #ranked(images: PixelBatch): Promise<{ logits: Float32Array; indices: Int32Array }> {
+    const { signal } = this.#settings;
+    const { patchSize, mean, std } = this.#ranker.config;
+    const select = this.#selection(images, patchSize);
+    const both = rankAndSelect(this.#ranker, images, select, signal);
+    if (both !== undefined) return { indices: new Int32Array(0), ...(await both) };
+    const { logits } = await this.#ranker.rank(images, { signal });
+    if (select === undefined) return { logits, indices: new Int32Array(0) };
+    const options = { ...select, patchSize, mean, std, signal };
+    return { logits, indices: (await selectPatches(images, logits, options)).indices };
+  }
+
+  #selection({ shape: [count, height, width] }: PixelBatch, patchSize: number) {
+    const { keep: number, keepRatio, scoreShare, seed, device = 'cpu' } = this.#settings;
+    const patches = (height / patchSize) * (width / patchSize);
     const wish = keepRatio === undefined ? number : keepCount(patches, keepRatio);
-    if (wish === undefined) return new Int32Array(0);
-    const keep = Math.min(wish, patches);
+    if (wish === undefined) return undefined;
     // The same for every picture, wherever it stands in a batch.
     const noise = Float32Array.from(permutation(patches, seed), (place) => place / patches);
-    const densityNoise = new Float32Array(logits.length);
-    for (let at = 0; at < logits.length; at += patches) densityNoise.set(noise, at);
-    const { patchSize } = this.#ranker.config;
-    const options = { keep, scoreShare, densityNoise, device, patchSize, signal };
-    return (await selectPatches(images, logits, options)).indices;
+    const densityNoise = new Float32Array(count * patches);
+    for (let at = 0; at < densityNoise.length; at += patches) densityNoise.set(noise, at);
+    return { keep: Math.min(wish, patches), scoreShare, densityNoise, device };
   }
+}
+
+/** Pictures of one size as a batch. */
+function together(pictures: readonly QueuedPicture[]): PixelBatch {
+  const { pixels, size } = pictures[0] as QueuedPicture;
+  const shape = [pictures.length, ...size, 3] as const;
+  if (pictures.length === 1) return { data: pixels, shape };
+  const data = new Uint8Array(pictures.length * pixels.length);
+  for (const [index, picture] of pictures.entries())
+    data.set(picture.pixels, index * pixels.length);
+  return { data, shape };
 }
 
 /**
@@ -228,6 +231,7 @@ export class RankingQueue {
 const aloneMayWork: readonly LtrpErrorCode[] = [
   'ERR_LTRP_OUT_OF_MEMORY',
   'ERR_LTRP_INVALID_ARGUMENT',
+  'ERR_LTRP_NOT_FINITE',
 ];
 
 /** How many pictures of so many pixels are computed together. */

@@ -5,7 +5,9 @@ import { PictureDecoder } from '../data/decoder.js';
 import { LtrpError, toLtrpError } from '../errors.js';
 import { loadSharp } from '../sharp.js';
 import type { Evaluation, StoredType, Trainer, TrainingPicture } from '../trainer.js';
+import { Divergence, divergedError, whySkipped } from './divergence.js';
 import type { LogEntry, RunFolder } from './run-folder.js';
+import type { RunLock } from './run-lock.js';
 
 /** When to write checkpoints; the one after the last step is always written. */
 export type Interval = { steps: number } | { seconds: number };
@@ -13,6 +15,8 @@ export type Interval = { steps: number } | { seconds: number };
 export interface LoopOptions {
   trainer: Trainer;
   folder: RunFolder;
+  /** That of the folder. */
+  lock: RunLock;
   dataset: Dataset;
   /** Held-out pictures, decoded; empty: no validation. */
   validation: readonly TrainingPicture[];
@@ -30,6 +34,8 @@ export interface LoopOptions {
   stop: AbortSignal;
   onEntry: (entry: LogEntry) => void;
   onUnreadable: (path: string, error: LtrpError) => void;
+  /** A sentence for people. */
+  onNotice: (sentence: string) => void;
 }
 
 export interface LoopResult {
@@ -41,22 +47,33 @@ export interface LoopResult {
   /** Share of the time in which the compute thread waited for pictures. */
   dataWait: number;
   unreadable: number;
+  /** Steps of the whole run that were not applied because loss or gradient was not finite. */
+  skipped: number;
   validation: Evaluation | null;
   /** The newest checkpoint. */
   checkpoint: string;
-  /** The exported model; null when stopped before the end. */
-  model: string | null;
+  /** The exported model; when stopped before the end, as it is then. */
+  model: string;
 }
 
 /** Trains until the last step or until `stop`; resumable at any time from the newest checkpoint in the folder. */
 export async function runTraining(options: LoopOptions): Promise<LoopResult> {
-  const { trainer, folder, dataset, stop } = options;
+  const { trainer, folder, dataset, stop, onNotice } = options;
   const { steps, batchSize, seed } = trainer.options;
   await loadSharp(); // else every picture would count as unreadable
   const begin = performance.now();
   const firstStep = trainer.step;
-  let last = await folder.truncateLog(firstStep).then((entries) => newestValidation(entries));
-  let validation: Evaluation | null = last?.figures ?? null;
+  const divergence = new Divergence();
+  let last: { step: number; figures: Evaluation } | null = null;
+  const damaged = await folder.truncateLog(firstStep, (entry) => {
+    divergence.see(entry);
+    const figures = entry['validation'];
+    if (typeof figures !== 'object' || figures === null) return;
+    last = { step: entry.step, figures: figures as Evaluation };
+  });
+  if (damaged > 0) {
+    onNotice(`${damaged} lines of ${folder.logPath} are no entries of a run; they are left out.`);
+  }
   const timer = new CheckpointTimer(options.checkpointEvery);
   const stream = new BatchStream({
     dataset,
@@ -72,12 +89,13 @@ export async function runTraining(options: LoopOptions): Promise<LoopResult> {
     maxUnreadable: options.maxUnreadable,
     onUnreadable: options.onUnreadable,
   });
-  let saved = -1;
+  let saved = firstStep > 0 ? firstStep : -1;
   const record = (entry: LogEntry): void => {
     folder.log(entry);
     options.onEntry(entry);
   };
   const save = async (): Promise<void> => {
+    await options.lock.check();
     await saveCheckpoint(trainer, folder);
     saved = trainer.step;
     timer.restart();
@@ -85,42 +103,55 @@ export async function runTraining(options: LoopOptions): Promise<LoopResult> {
   const validate = async (): Promise<void> => {
     const due = trainer.step % options.validateEvery === 0 || trainer.step === steps;
     if (!due || options.validation.length === 0 || last?.step === trainer.step) return;
+    let figures: Evaluation;
     try {
-      validation = await trainer.evaluate(options.validation, { signal: stop });
+      figures = await trainer.evaluate(options.validation, { signal: stop });
     } catch (error) {
       if (stop.aborted) return; // the resumed run makes up for it
       throw error;
     }
-    last = { step: trainer.step, figures: validation };
-    record({ step: trainer.step, validation });
+    last = { step: trainer.step, figures };
+    record({ step: trainer.step, validation: figures });
+  };
+  const step = async (): Promise<void> => {
+    const waitedBefore = stream.waitedSeconds;
+    const start = performance.now();
+    const result = await trainer.trainStep(await stream.next());
+    const seconds = (performance.now() - start) / 1000;
+    const entry = {
+      step: result.step,
+      ...(!result.applied && { skipped: whySkipped(result) }),
+      loss: result.loss,
+      learningRate: result.learningRate,
+      gradientNorm: result.gradientNorm,
+      epoch: Number(((result.step * batchSize) / dataset.size).toFixed(4)),
+      imagesPerSecond: rounded(batchSize / seconds),
+      dataWait: rounded((stream.waitedSeconds - waitedBefore) / seconds),
+      augmentSeconds: rounded(result.augmentSeconds),
+      teacherSeconds: rounded(result.teacherSeconds),
+      seconds: rounded(seconds),
+    };
+    record(entry);
+    divergence.see(entry);
+    const since = divergence.since(trainer.step >= steps);
+    if (since === null) return;
+    const error = divergedError(since, trainer.step, trainer.options.learningRate);
+    folder.log({ step: trainer.step, divergedSince: since, message: error.message });
+    throw error;
   };
 
   try {
     await validate();
     while (trainer.step < steps && !stop.aborted) {
-      const waitedBefore = stream.waitedSeconds;
-      const start = performance.now();
-      const pictures = await stream.next();
-      const result = await trainer.trainStep(pictures);
-      const seconds = (performance.now() - start) / 1000;
-      record({
-        step: result.step,
-        loss: result.loss,
-        learningRate: result.learningRate,
-        gradientNorm: result.gradientNorm,
-        epoch: Number(((result.step * batchSize) / dataset.size).toFixed(4)),
-        imagesPerSecond: rounded(batchSize / seconds),
-        dataWait: rounded((stream.waitedSeconds - waitedBefore) / seconds),
-        augmentSeconds: rounded(result.augmentSeconds),
-        teacherSeconds: rounded(result.teacherSeconds),
-        seconds: rounded(seconds),
-      });
+      await step();
       await validate();
-      if (timer.due(trainer.step)) await save();
+      // What is left out by and by shows whether the weights before were good: a checkpoint of them must not take the place of a
+      // good one until then.
+      if (timer.due(trainer.step) && divergence.isClear) await save();
     }
-    if (saved !== trainer.step && (trainer.step > firstStep || firstStep === 0)) await save();
+    if (saved !== trainer.step) await save();
     const finished = trainer.step >= steps;
-    if (finished) await trainer.exportModel(folder.modelPath, options.exportType);
+    await exportModel(trainer, folder.modelPath, options.exportType);
     const seconds = (performance.now() - begin) / 1000;
     return {
       status: finished ? 'finished' : 'stopped',
@@ -129,23 +160,37 @@ export async function runTraining(options: LoopOptions): Promise<LoopResult> {
       seconds,
       dataWait: stream.waitedSeconds / seconds,
       unreadable: stream.unreadable.length,
-      validation,
+      skipped: divergence.count,
+      validation: (last as { figures: Evaluation } | null)?.figures ?? null,
       checkpoint: folder.checkpointPath(trainer.step),
-      model: finished ? folder.modelPath : null,
+      model: folder.modelPath,
     };
+  } catch (cause) {
+    throw await savedBefore(cause, trainer.step > Math.max(saved, firstStep) ? save : null);
   } finally {
     stream.close();
   }
 }
 
-const rounded = (value: number): number => Number(value.toPrecision(4));
-
-function newestValidation(
-  entries: readonly LogEntry[],
-): { step: number; figures: Evaluation } | null {
-  const entry = entries.findLast((line) => 'validation' in line);
-  return entry ? { step: entry.step, figures: entry['validation'] as Evaluation } : null;
+/** The steps since the last checkpoint are worth saving, unless the disk is full or the weights are bad. */
+async function savedBefore(cause: unknown, save: (() => Promise<void>) | null): Promise<unknown> {
+  const error = toLtrpError(cause);
+  if (error.code === 'ERR_LTRP_FILE_WRITE' || error.code === 'ERR_LTRP_DIVERGED') return cause;
+  const saved =
+    save === null ||
+    (await save().then(
+      () => true,
+      () => false,
+    ));
+  if (!saved || error.code !== 'ERR_LTRP_DATA_UNREADABLE') return cause;
+  return new LtrpError(
+    error.code,
+    `${error.message} What was trained is saved: --resume continues, with a larger --max-unreadable or once they can be read.`,
+    { cause },
+  );
 }
+
+const rounded = (value: number): number => Number(value.toPrecision(4));
 
 async function saveCheckpoint(trainer: Trainer, folder: RunFolder): Promise<void> {
   const path = folder.checkpointPath(trainer.step);
@@ -154,8 +199,12 @@ async function saveCheckpoint(trainer: Trainer, folder: RunFolder): Promise<void
   } catch (cause) {
     const error = toLtrpError(cause);
     const previous = folder.checkpoints().find((checkpoint) => checkpoint.path !== path);
+    const next =
+      error.code === 'ERR_LTRP_DIVERGED'
+        ? 'continue with --resume and a lower --learning-rate'
+        : 'make room and continue with --resume';
     const remedy = previous
-      ? `the checkpoint before it is whole (${previous.path}): make room and continue with --resume`
+      ? `the checkpoint before it is whole (${previous.path}): ${next}`
       : 'there is no earlier checkpoint';
     throw new LtrpError(
       error.code,
@@ -166,20 +215,41 @@ async function saveCheckpoint(trainer: Trainer, folder: RunFolder): Promise<void
   await folder.rotate();
 }
 
+async function exportModel(trainer: Trainer, path: string, type: StoredType): Promise<void> {
+  try {
+    await trainer.exportModel(path, type);
+  } catch (cause) {
+    const { code, message } = toLtrpError(cause);
+    // Of weights that training made: no fault of the command line.
+    if (code !== 'ERR_LTRP_INVALID_ARGUMENT') throw cause;
+    throw new LtrpError(
+      'ERR_LTRP_FILE_WRITE',
+      `The model ${path} was not written as ${type}: ${message} All steps are saved; --resume --export-type float32 writes it.`,
+      { cause },
+    );
+  }
+}
+
 class CheckpointTimer {
   readonly #interval: Interval;
   #since = performance.now();
+  #due = false;
 
   constructor(interval: Interval) {
     this.#interval = interval;
   }
 
+  /** Once it is due, it stays so until the next restart. */
   due(step: number): boolean {
-    if ('steps' in this.#interval) return step % this.#interval.steps === 0;
-    return performance.now() - this.#since >= this.#interval.seconds * 1000;
+    this.#due ||=
+      'steps' in this.#interval
+        ? step % this.#interval.steps === 0
+        : performance.now() - this.#since >= this.#interval.seconds * 1000;
+    return this.#due;
   }
 
   restart(): void {
+    this.#due = false;
     this.#since = performance.now();
   }
 }

@@ -1,15 +1,15 @@
 /** The folder of a training run: run.json (what defines it), log.jsonl (its curve), checkpoints, the model at the end. */
 import { appendFileSync, existsSync, readdirSync, readFileSync } from 'node:fs';
-import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { mkdir, open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LtrpError } from '../errors.js';
 
 /** A line of the log. `step` is the number of optimizer steps done. */
 export type LogEntry = { step: number } & Record<string, unknown>;
 
-const CHECKPOINT = /^checkpoint-(\d{9})\.safetensors$/;
-/** What a killed save leaves behind. */
-const UNFINISHED = /^\.checkpoint-\d{9}\.safetensors\.tmp$/;
+const CHECKPOINT = /^checkpoint-(\d{9,})\.safetensors$/;
+/** Files left behind by a save that was killed. */
+const UNFINISHED = /^\.checkpoint-\d{9,}\.safetensors\b.*\.tmp$/;
 /** Checkpoints that are kept: the newest and, should that one turn out damaged, the one before. */
 const KEPT_CHECKPOINTS = 2;
 
@@ -36,7 +36,7 @@ export class RunFolder {
     return join(this.path, `checkpoint-${String(step).padStart(9, '0')}.safetensors`);
   }
 
-  /** Whether a run was begun here. */
+  /** Whether a run started here. */
   exists(): boolean {
     return existsSync(this.configPath);
   }
@@ -45,6 +45,10 @@ export class RunFolder {
     await mkdir(this.path, { recursive: true }).catch((cause: unknown) => {
       throw writeError(this.path, cause);
     });
+  }
+
+  /** For the owner of the folder: removes what a killed save left behind. */
+  async tidy(): Promise<void> {
     for (const name of readdirSync(this.path)) {
       if (UNFINISHED.test(name)) await rm(join(this.path, name), { force: true });
     }
@@ -56,14 +60,16 @@ export class RunFolder {
     } catch (cause) {
       throw new LtrpError(
         'ERR_LTRP_RUN_DAMAGED',
-        `${this.configPath} cannot be read: ${(cause as Error).message}. Begin anew in another folder.`,
+        `${this.configPath} cannot be read: ${(cause as Error).message.slice(0, 200)}. Begin anew in another folder.`,
         { cause },
       );
     }
   }
 
   async writeConfig(config: unknown): Promise<void> {
-    await writeAtomic(this.configPath, `${JSON.stringify(config, null, 2)}\n`);
+    await writeAtomic(this.configPath, (file) =>
+      file.writeFile(`${JSON.stringify(config, null, 2)}\n`),
+    );
   }
 
   /** Checkpoints, newest first. */
@@ -83,38 +89,84 @@ export class RunFolder {
       await rm(path, { force: true });
   }
 
-  /** Every entry of the log; a line that a kill cut off is left out. */
-  readLog(): LogEntry[] {
-    if (!existsSync(this.logPath)) return [];
-    return readFileSync(this.logPath, 'utf8')
-      .split('\n')
-      .flatMap((line) => {
-        try {
-          return line === '' ? [] : [JSON.parse(line) as LogEntry];
-        } catch {
-          return [];
-        }
-      });
+  /** The entries of the log, one after the other; whatever else stands there is counted, but for a last line that a kill cut off. */
+  async *readLog(damaged: { lines: number }): AsyncGenerator<LogEntry> {
+    let file: FileHandle;
+    try {
+      file = await open(this.logPath);
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return;
+      throw readError(this.logPath, cause);
+    }
+    let bad = 0;
+    try {
+      for await (const line of file.readLines()) {
+        damaged.lines += bad;
+        const entry = parseEntry(line);
+        bad = entry === null && line !== '' ? 1 : 0;
+        if (entry !== null) yield entry;
+      }
+    } catch (cause) {
+      if (cause instanceof LtrpError) throw cause;
+      throw readError(this.logPath, cause);
+    } finally {
+      await file.close();
+    }
   }
 
   /** Appends one line. Synchronous: when a checkpoint is written, the log up to its step is already there. */
   log(entry: LogEntry): void {
     try {
-      appendFileSync(this.logPath, `${JSON.stringify(entry)}\n`);
+      appendFileSync(this.logPath, lineOf(entry));
     } catch (cause) {
       throw writeError(this.logPath, cause);
     }
   }
 
-  /** Takes back what was logged after `step`; what is returned is what remains. */
-  async truncateLog(step: number): Promise<LogEntry[]> {
-    const kept = this.readLog().filter((entry) => entry.step <= step);
-    await writeAtomic(this.logPath, kept.map((entry) => `${JSON.stringify(entry)}\n`).join(''));
-    return kept;
+  /** Takes back what was logged after `step`; `seen` gets what remains, in order. Returns how many lines were no entries. */
+  async truncateLog(step: number, seen: (entry: LogEntry) => void): Promise<number> {
+    const damaged = { lines: 0 };
+    await writeAtomic(this.logPath, async (file) => {
+      let pending = '';
+      for await (const entry of this.readLog(damaged)) {
+        if (entry.step > step) continue;
+        seen(entry);
+        pending += lineOf(entry);
+        if (pending.length < 2 ** 16) continue;
+        await file.writeFile(pending);
+        pending = '';
+      }
+      await file.writeFile(pending);
+    });
+    return damaged.lines;
   }
 }
 
+/** JSON has no NaN and no infinities: they are written as words, so that they do not become `null`. */
+export const finiteOrWord = (_key: string, value: unknown): unknown =>
+  typeof value === 'number' && !Number.isFinite(value) ? String(value) : value;
+
+const lineOf = (entry: LogEntry): string => `${JSON.stringify(entry, finiteOrWord)}\n`;
+
+function parseEntry(line: string): LogEntry | null {
+  try {
+    const value = JSON.parse(line) as LogEntry | null;
+    return Number.isSafeInteger(value?.step) ? value : null;
+  } catch {
+    return null;
+  }
+}
+
+function readError(path: string, cause: unknown): LtrpError {
+  return new LtrpError(
+    'ERR_LTRP_FILE_READ',
+    `${path} cannot be read: ${(cause as Error).message}`,
+    { cause },
+  );
+}
+
 function writeError(path: string, cause: unknown): LtrpError {
+  if (cause instanceof LtrpError) return cause;
   return new LtrpError(
     'ERR_LTRP_FILE_WRITE',
     `${path} cannot be written: ${(cause as Error).message}`,
@@ -122,12 +174,15 @@ function writeError(path: string, cause: unknown): LtrpError {
   );
 }
 
-async function writeAtomic(path: string, text: string): Promise<void> {
+async function writeAtomic(
+  path: string,
+  write: (file: FileHandle) => Promise<void>,
+): Promise<void> {
   const partial = `${path}.partial`;
   try {
     const file = await open(partial, 'w');
     try {
-      await file.writeFile(text);
+      await write(file);
       await file.sync();
     } finally {
       await file.close();

@@ -3,17 +3,16 @@
 #include <memory>
 
 #include "binding/arguments.h"
-#include "binding/convert.h"
 #include "binding/environment.h"
 #include "binding/failure.h"
 #include "binding/images.h"
 #include "binding/info.h"
-#include "binding/mae.h"
+#include "binding/kinds.h"
+#include "binding/multi_label.h"
 #include "binding/node_api.h"
-#include "binding/ranker.h"
 #include "binding/ranking.h"
+#include "binding/selectors.h"
 #include "binding/trainer.h"
-#include "binding/weights.h"
 
 namespace ltrp::binding {
 namespace {
@@ -22,7 +21,7 @@ void set_threads(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] {
     const double threads = info[0].IsNumber() ? info[0].As<Napi::Number>().DoubleValue() : 0;
     if (!(threads >= 1 && threads <= 1024) || threads != static_cast<int>(threads)) {
-      refuse("threads must be an integer from 1 to 1024, but " + describe_value(info[0]) + " came.");
+      invalid("threads must be an integer in [1, 1024]; got " + describe_value(info[0]) + ".");
     }
     Environment::of(info.Env()).compute.set_threads(static_cast<int>(threads));
   });
@@ -34,8 +33,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   auto environment = std::make_unique<Environment>(env);
   Napi::Function job = Job::define(env);
   environment->job_class = Napi::Persistent(job);
-  environment->mae_class = Napi::Persistent(Mae::define(env));
-  environment->ranker_class = Napi::Persistent(Ranker::define(env));
+  for (const AnyKind* kind : kinds())
+    environment->model_classes[kind->word()] = Napi::Persistent(kind->define(env));
   environment->trainer_class = Napi::Persistent(TrainerObject::define(env));
   env.SetInstanceData(environment.release());
 
@@ -44,11 +43,13 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("setThreads", Napi::Function::New<set_threads>(env, "setThreads"));
   exports.Set("shutdown", Napi::Function::New<shutdown>(env, "shutdown"));
   exports.Set("normalizeImages", Napi::Function::New<normalize_images>(env, "normalizeImages"));
-  exports.Set("loadMae", Napi::Function::New<Mae::load>(env, "loadMae"));
-  exports.Set("loadRanker", Napi::Function::New<Ranker::load>(env, "loadRanker"));
+  exports.Set("loadModel", Napi::Function::New<load_model>(env, "loadModel"));
   exports.Set("selectPatches", Napi::Function::New<select_patches>(env, "selectPatches"));
+  exports.Set("scoreBySelector", Napi::Function::New<score_by_selector>(env, "scoreBySelector"));
   exports.Set("rankingLoss", Napi::Function::New<ranking_loss>(env, "rankingLoss"));
   exports.Set("rankAgreement", Napi::Function::New<rank_agreement>(env, "rankAgreement"));
+  exports.Set("asymmetricLoss", Napi::Function::New<asymmetric_loss>(env, "asymmetricLoss"));
+  exports.Set("averagePrecision", Napi::Function::New<average_precision>(env, "averagePrecision"));
   exports.Set("convertCheckpoint", Napi::Function::New<convert_checkpoint>(env, "convertCheckpoint"));
   exports.Set("readWeights", Napi::Function::New<read_weights>(env, "readWeights"));
   exports.Set("createTrainer", Napi::Function::New<TrainerObject::create>(env, "createTrainer"));

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernels/interrupt.h"
+
 #if defined(__linux__)
 #include <pthread.h>
 #endif
@@ -121,6 +123,7 @@ void ComputeThread::execute(Task& task) {
   }
   RunContext context(&task.job->cancel_flag(), std::move(on_progress));
   try {
+    const InterruptScope scope{Interrupt(&task.job->cancel_flag())};
     context.check();
     if (task.threads > 0 && task.threads != at::get_num_threads()) at::set_num_threads(task.threads);
     task.make_result = task.work(context);
@@ -130,7 +133,7 @@ void ComputeThread::execute(Task& task) {
   task.work = nullptr;
 }
 
-// One call is enough until drain() has begun: it looks at everything there is.
+// One call is enough until drain() starts: it looks at everything.
 void ComputeThread::wake() {
   if (!wake_pending_.exchange(true))
     napi_call_threadsafe_function(wake_function_, nullptr, napi_tsfn_nonblocking);
@@ -193,7 +196,7 @@ void ComputeThread::settle(Task& task) {
     }
     task.promise.Resolve(result);
   } catch (const Napi::Error&) {
-    // The environment is being terminated: nobody is left to be told.
+    // The environment is being terminated: there is nobody to tell.
   }
 }
 

@@ -1,5 +1,8 @@
-// What one Node environment (main thread or worker) has of its own. There are no static JavaScript handles.
+// State of one Node environment (main thread or worker). There are no static JavaScript handles.
 #pragma once
+
+#include <map>
+#include <string>
 
 #include "binding/compute_thread.h"
 #include "binding/node_api.h"
@@ -12,8 +15,7 @@ struct Environment {
 
   ComputeThread compute;
   Napi::FunctionReference job_class;
-  Napi::FunctionReference mae_class;
-  Napi::FunctionReference ranker_class;
+  std::map<std::string, Napi::FunctionReference> model_classes;  // by kind
   Napi::FunctionReference trainer_class;
 };
 

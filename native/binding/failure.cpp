@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "core/error.h"
+#include "kernels/interrupt.h"
 
 namespace ltrp::binding {
 namespace {
@@ -43,6 +44,8 @@ Failure describe(std::exception_ptr exception) {
     std::rethrow_exception(exception);
   } catch (const Error& error) {
     return {error.code(), error.what()};
+  } catch (const Interrupted& interrupted) {
+    return {codes::kCancelled, interrupted.what()};
   } catch (const c10::OutOfMemoryError& error) {
     return out_of_memory(without_backtrace(error.what_without_backtrace()));
   } catch (const c10::Error& error) {
@@ -53,6 +56,8 @@ Failure describe(std::exception_ptr exception) {
     return out_of_memory("");
   } catch (const std::length_error&) {
     return out_of_memory("a size beyond what a container can hold");
+  } catch (const std::invalid_argument& error) {
+    return {codes::kInvalidArgument, error.what()};  // of the kernels, which know no codes
   } catch (const std::exception& error) {
     return {codes::kInternal, without_backtrace(error.what())};
   } catch (...) {

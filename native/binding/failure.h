@@ -8,7 +8,7 @@
 
 namespace ltrp::binding {
 
-// What a JavaScript Error needs; made on whichever thread caught the exception.
+// The contents of a JavaScript Error; made on the thread that caught the exception.
 struct Failure {
   std::string code;     // ERR_LTRP_…
   std::string message;  // for people; without LibTorch's backtrace

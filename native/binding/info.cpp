@@ -13,9 +13,15 @@
 
 #include "binding/environment.h"
 #include "binding/failure.h"
+#include "binding/kinds.h"
 #include "binding/model_config.h"
-#include "core/device.h"
-#include "core/engine/teacher.h"
+#include "core/device/accelerators.h"
+#include "core/device/precision.h"
+#include "core/engine/leave_one_out.h"
+#include "core/engine/selection.h"
+#include "core/model/classifier.h"
+#include "core/selectors/selectors.h"
+#include "core/training/options.h"
 #include "kernels/simd.h"
 
 // From libtorch_cpu's stable C interface (2.9 and later): the version of the library that is loaded, one byte
@@ -38,9 +44,12 @@ std::vector<std::string> cpu_features() {
   if (__builtin_cpu_supports("avx2")) features.emplace_back("avx2");
   // avx512f here includes the operating system's part: that it saves the wide registers.
   const bool avx512 = __builtin_cpu_supports("avx512f");
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__builtin_cpu_supports("avx2") && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 4 & 1)) {
+    features.emplace_back("avx_vnni");
+  }
   if (avx512) features.emplace_back("avx512f");
   if (avx512 && __builtin_cpu_supports("avx512vnni")) features.emplace_back("avx512_vnni");
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   if (avx512 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 5 & 1)) {
     features.emplace_back("avx512_bf16");
   }
@@ -52,11 +61,34 @@ std::vector<std::string> cpu_features() {
   return features;
 }
 
-Napi::Array strings(Napi::Env env, const std::vector<std::string>& values) {
-  Napi::Array array = Napi::Array::New(env, values.size());
-  for (size_t i = 0; i < values.size(); ++i)
-    array[static_cast<uint32_t>(i)] = Napi::String::New(env, values[i]);
-  return array;
+template <typename Value>
+void set_names(Napi::Object object, const char* key) {
+  std::vector<std::string> words;
+  for (const auto& entry : Names<Value>::all) words.emplace_back(entry.name);
+  object.Set(key, to_javascript(object.Env(), words));
+}
+
+// The words of every enumeration that crosses the border.
+Napi::Object names(Napi::Env env) {
+  Napi::Object object = Napi::Object::New(env);
+  set_names<Precision>(object, "precision");
+  set_names<Drop>(object, "drop");
+  set_names<Metric>(object, "metric");
+  set_names<RankingLoss>(object, "loss");
+  set_names<RankerHead>(object, "head");
+  set_names<SelectionMode>(object, "mode");
+  set_names<StoredType>(object, "type");
+  std::vector<std::string> words;
+  for (const AnyKind* kind : kinds()) words.push_back(kind->word());
+  object.Set("kind", to_javascript(env, words));
+  words.clear();
+  for (const Selector& selector : kSelectors) words.emplace_back(selector.name);
+  object.Set("selector", to_javascript(env, words));
+  set_names<Pooling>(object, "pooling");
+  set_names<TrainingPrecision>(object, "trainingPrecision");
+  set_names<RankerInput>(object, "input");
+  set_names<RankerStart>(object, "start");
+  return object;
 }
 
 }  // namespace
@@ -71,19 +103,21 @@ Napi::Value info(const Napi::CallbackInfo& info) {
                                    std::to_string(TORCH_VERSION_PATCH));
     object.Set("torchRuntimeVersion", runtime_version());
     object.Set("cpuCapability", at::get_cpu_capability());
-    object.Set("cpuFeatures", strings(env, cpu_features()));
+    object.Set("cpuFeatures", to_javascript(env, cpu_features()));
     object.Set("mkl", at::hasMKL());
     object.Set("onednn", at::hasMKLDNN());
     object.Set("threads", Environment::of(env).compute.threads());
     object.Set("simd", std::string(simd_level_name(simd_level())));
-    // What a model computes in when it is loaded for a precision on the device that 'auto' takes.
+    object.Set("simdOfProcessor", std::string(simd_level_name(processor_simd_level())));
+    object.Set("emulatedPrecisions", precisions_are_emulated());
+    // For each precision asked for, the one a model computes in on the device that 'auto' takes.
     const c10::Device device = choose_device("auto");
     Napi::Object precisions = Napi::Object::New(env);
-    for (const Precision wanted : {Precision::kFloat32, Precision::kFloat16, Precision::kBfloat16,
-                                   Precision::kFloat8, Precision::kInt8}) {
-      precisions.Set(precision_name(wanted), precision_name(effective_precision(wanted, device)));
+    for (const auto& wanted : Names<Precision>::all) {
+      precisions.Set(wanted.name, name_of(effective_precision(wanted.value, device)));
     }
     object.Set("precisions", precisions);
+    object.Set("names", names(env));
     object.Set("variant", std::string(core_variant()));
     const AcceleratorReport& report = accelerators();
     std::vector<std::string> devices = {"cpu"};
@@ -99,7 +133,7 @@ Napi::Value info(const Napi::CallbackInfo& info) {
       gpu.Set("problem", device.problem.empty() ? env.Null() : Napi::String::New(env, device.problem));
       gpus[static_cast<uint32_t>(i)] = gpu;
     }
-    object.Set("devices", strings(env, devices));
+    object.Set("devices", to_javascript(env, devices));
     object.Set("accelerators", gpus);
     object.Set("acceleratorProblem",
                report.problem.empty() ? env.Null() : Napi::String::New(env, report.problem));

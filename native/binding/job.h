@@ -22,7 +22,7 @@ class JobState {
   std::atomic<bool>& cancel_flag() { return cancelled_; }
   bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
 
-  // Compute thread: replaces an event that nobody has taken yet.
+  // Compute thread: replaces an event that was not taken yet.
   void set_progress(int64_t done, int64_t total) {
     std::lock_guard lock(mutex_);
     newest_ = {done, total};

@@ -1,5 +1,4 @@
-#include "binding/mae.h"
-
+// NativeMae of lib/native/binding.ts.
 #include <ATen/core/Tensor.h>
 #include <c10/core/InferenceMode.h>
 
@@ -10,10 +9,13 @@
 
 #include "binding/arguments.h"
 #include "binding/call.h"
+#include "binding/kinds.h"
 #include "binding/model_config.h"
 #include "binding/results.h"
+#include "core/engine/finite.h"
 #include "core/engine/leave_one_out.h"
 #include "core/engine/score_map.h"
+#include "core/engine/teacher.h"
 #include "core/model/cost.h"
 
 namespace ltrp::binding {
@@ -21,11 +23,10 @@ namespace {
 
 LeaveOneOutOptions score_options(const Options& options) {
   LeaveOneOutOptions scores;
-  scores.drop = drop_option(options, Drop::kDecoder);
-  scores.metric = metric_option(options, Metric::kL1);
-  scores.memory_budget = memory_budget_option(options);
-  scores.tolerance = options.number("tolerance", 0, 1, scores.tolerance);
-  if (scores.tolerance == 1) refuse(options.path("tolerance") + " must be below 1, but 1 came.");
+  scores.drop = options.one_of<Drop>("drop", scores.drop);
+  scores.metric = options.one_of<Metric>("metric", scores.metric);
+  scores.memory_budget = options.integer("memoryBudget", scores.memory_budget);
+  scores.tolerance = options.number("tolerance", scores.tolerance);
   return scores;
 }
 
@@ -36,14 +37,17 @@ std::shared_ptr<const MaskedAutoencoder> model_of(std::shared_ptr<const Teacher>
 }
 
 // Runs `compute` on a few images at a time and puts what it returns into `out` [images, ...]. Progress counts
-// images.
+// images; `what` names the values where they are not finite.
 template <typename Compute>
-void in_chunks(const at::Tensor& out, int64_t chunk, const RunContext& context, Compute&& compute) {
+void in_chunks(const at::Tensor& out, int64_t chunk, const char* what, const RunContext& context,
+               Compute&& compute) {
   const int64_t total = out.size(0);
   for (int64_t begin = 0; begin < total; begin += chunk) {
     context.check();
     const int64_t count = std::min(chunk, total - begin);
-    out.narrow(0, begin, count).copy_(compute(begin, count));
+    const at::Tensor part = out.narrow(0, begin, count);
+    part.copy_(compute(begin, count));
+    check_finite_result(part, what, begin);
     context.progress(begin + count, total);
   }
 }
@@ -56,50 +60,37 @@ int64_t images_at_a_time(const MaskedAutoencoder& model, int64_t visible, bool d
   return items_between_polls(flops, model.device().type());
 }
 
-}  // namespace
+class Mae : public ModelObject<Mae, Teacher> {
+ public:
+  using Config = MaeConfig;
+  using Weights = MaskedAutoencoder;
+  using Model = Teacher;
+  static constexpr const char* kName = "NativeMae";
+  using ModelObject::ModelObject;
 
-Napi::Function Mae::define(Napi::Env env) {
-  return DefineClass(
-      env, "NativeMae",
-      {InstanceMethod("scorePatches", &Mae::score_patches), InstanceMethod("scoreMap", &Mae::score_map),
-       InstanceMethod("reconstruct", &Mae::reconstruct), InstanceMethod("encode", &Mae::encode),
-       InstanceMethod("dispose", &Mae::dispose)});
-}
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(
+        env, kName,
+        {InstanceMethod("scorePatches", &Mae::score_patches), InstanceMethod("scoreMap", &Mae::score_map),
+         InstanceMethod("reconstruct", &Mae::reconstruct), InstanceMethod("encode", &Mae::encode),
+         InstanceMethod("dispose", &Mae::dispose)});
+  }
 
-Mae::Mae(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Mae>(info) {
-  auto teacher = constructor_argument<const Teacher>(info, "NativeMae");
-  define_config(Value(), "config", to_javascript(info.Env(), teacher->model().config()));
-  define_config(Value(), "precision", Napi::String::New(info.Env(), precision_name(teacher->precision())));
-  const int64_t bytes = teacher->weight_bytes();
-  model_.set(info.Env(), std::move(teacher), bytes);
-}
+ private:
+  Napi::Value score_patches(const Napi::CallbackInfo& info);
+  Napi::Value score_map(const Napi::CallbackInfo& info);
+  Napi::Value reconstruct(const Napi::CallbackInfo& info);
+  Napi::Value encode(const Napi::CallbackInfo& info);
+};
 
-Napi::Value Mae::load(const Napi::CallbackInfo& info) {
-  return enqueue(info, [&]() -> Work {
-    std::string path = string_argument(info[1], "path");
-    const Options options(info[2], "options");
-    const c10::Device device = load_device(options);
-    const Precision precision = load_precision(options);
-    return [path = std::move(path), device, precision](const RunContext& context) -> MakeResult {
-      // Weights for inference only: tensors without autograd's bookkeeping.
-      c10::InferenceMode guard;
-      MaskedAutoencoder model(load_mae_checkpoint(path), at::kFloat, device);
-      context.check();
-      auto teacher = std::make_shared<const Teacher>(std::move(model), precision);
-      context.check();
-      return [teacher = std::move(teacher)](Napi::Env env, Napi::Object) -> Napi::Value {
-        return construct(env, Environment::of(env).mae_class, teacher);
-      };
-    };
-  });
-}
+const ModelKindOf<Mae> kind;
 
 Napi::Value Mae::score_patches(const Napi::CallbackInfo& info) {
   return enqueue(info, [&](Napi::ObjectReference& kept) -> Work {
     const std::shared_ptr<const Teacher> teacher = model_.get("masked autoencoder");
     const at::Tensor images = images_argument(info[1]);
     const int64_t n = images.size(0), patches = teacher->model().grid_of(images).patches();
-    const Options options(info[2], "options");
+    const Options options(info[2]);
     const LeaveOneOutOptions scores = score_options(options);
     const Masking masking = masking_options(options, n, patches);
     const int64_t count = masking.visible_count;
@@ -121,12 +112,12 @@ Napi::Value Mae::score_map(const Napi::CallbackInfo& info) {
   return enqueue(info, [&](Napi::ObjectReference& kept) -> Work {
     const std::shared_ptr<const Teacher> teacher = model_.get("masked autoencoder");
     const at::Tensor images = images_argument(info[1]);
-    const Options options(info[2], "options");
+    const Options options(info[2]);
     ScoreMapOptions map_options;
     map_options.scores = score_options(options);
     const Grid grid = teacher->model().grid_of(images);
-    map_options.mask_ratio = mask_ratio_option(options, grid.patches());
-    map_options.rounds = options.integer("rounds", 1, 1'000'000, map_options.rounds);
+    map_options.mask_ratio = options.number("maskRatio", map_options.mask_ratio);
+    map_options.rounds = options.integer("rounds", map_options.rounds);
     map_options.seed = options.seed();
     const int64_t n = images.size(0);
     Result result(info.Env(), kept);
@@ -149,7 +140,7 @@ Napi::Value Mae::reconstruct(const Napi::CallbackInfo& info) {
     const std::shared_ptr<const MaskedAutoencoder> model = model_of(model_.get("masked autoencoder"));
     const at::Tensor images = images_argument(info[1]);
     const int64_t n = images.size(0), patches = model->grid_of(images).patches();
-    const Masking masking = masking_options(Options(info[2], "options"), n, patches);
+    const Masking masking = masking_options(Options(info[2]), n, patches);
     const int64_t size = model->config().patch_size;
     const std::array<int64_t, 3> shape{n, patches, 3 * size * size};
     Result result(info.Env(), kept);
@@ -164,7 +155,7 @@ Napi::Value Mae::reconstruct(const Napi::CallbackInfo& info) {
       const auto part = [&](const at::Tensor& all, int64_t begin, int64_t count) {
         return all.narrow(0, begin, count).to(model->device());
       };
-      in_chunks(values, chunk, context, [&](int64_t begin, int64_t count) {
+      in_chunks(values, chunk, "predicted patches", context, [&](int64_t begin, int64_t count) {
         return model->reconstruct(part(images, begin, count), part(visible, begin, count));
       });
       ids.copy_(visible);
@@ -178,7 +169,7 @@ Napi::Value Mae::encode(const Napi::CallbackInfo& info) {
     const std::shared_ptr<const MaskedAutoencoder> model = model_of(model_.get("masked autoencoder"));
     const at::Tensor images = images_argument(info[1]);
     const int64_t n = images.size(0), patches = model->grid_of(images).patches();
-    const Masking masking = masking_options(Options(info[2], "options"), n, patches);
+    const Masking masking = masking_options(Options(info[2]), n, patches);
     const std::array<int64_t, 3> shape{n, masking.visible_count + 1, model->config().encoder.dim};
     Result result(info.Env(), kept);
     const at::Tensor values = result.float32("latent", shape),
@@ -192,7 +183,7 @@ Napi::Value Mae::encode(const Napi::CallbackInfo& info) {
       const auto part = [&](const at::Tensor& all, int64_t begin, int64_t count) {
         return all.narrow(0, begin, count).to(model->device());
       };
-      in_chunks(values, chunk, context, [&](int64_t begin, int64_t count) {
+      in_chunks(values, chunk, "latents", context, [&](int64_t begin, int64_t count) {
         return model->encode(part(images, begin, count), part(visible, begin, count));
       });
       ids.copy_(visible);
@@ -201,4 +192,5 @@ Napi::Value Mae::encode(const Napi::CallbackInfo& info) {
   });
 }
 
+}  // namespace
 }  // namespace ltrp::binding

@@ -1,47 +1,86 @@
 #include "binding/ranking.h"
 
-#include <ATen/core/Tensor.h>
+#include <ATen/ops/abs.h>
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/max.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <string>
 #include <utility>
 
 #include "binding/arguments.h"
 #include "binding/call.h"
 #include "binding/results.h"
-#include "core/device.h"
+#include "core/device/accelerators.h"
 #include "core/engine/agreement.h"
+#include "core/engine/masking.h"
 #include "core/engine/selection.h"
 #include "core/training/losses.h"
 
 namespace ltrp::binding {
+namespace {
+
+std::string magnitude(const at::Tensor& values) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%g", values.detach().abs().max().item<double>());
+  return text;
+}
+
+// Without the option: the one for which the images have as many patches as there are logits. What is no array
+// of logits is refused as such, whatever the size.
+int64_t patch_size_option(const Options& options, const at::Tensor& images, int64_t logits) {
+  const int64_t side = images.scalar_type() == at::kByte ? 1 : 2;
+  const int64_t n = images.size(0), height = images.size(side), width = images.size(side + 1);
+  const bool given = options.has("patchSize");
+  if (!given && logits == 0) return 1;
+  const double pixels = static_cast<double>(n * height * width) / static_cast<double>(logits);
+  const int64_t size =
+      given ? options.integer("patchSize") : std::max<int64_t>(1, std::llround(std::sqrt(pixels)));
+  const bool divides = size >= 1 && height % size == 0 && width % size == 0;
+  const std::string sides = std::to_string(width) + " x " + std::to_string(height) + " pixels";
+  if (given && !divides) {
+    invalid("patchSize must divide both sides of the images, " + sides + "; got " + std::to_string(size) +
+            ".");
+  }
+  if (!given && (!divides || n * (height / size) * (width / size) != logits)) {
+    invalid("logits must have a value for every patch; no patch size cuts " + std::to_string(n) +
+            " images of " + sides + " into " + std::to_string(logits) + " patches.");
+  }
+  return size;
+}
+
+}  // namespace
+
+SelectionOptions selection_options(const Options& options, int64_t images, int64_t patches) {
+  SelectionOptions selection;
+  selection.device = choose_device(options.string("device", "cpu"));
+  selection.keep =
+      options.has("keepRatio") ? kept_patches(patches, options.number("keepRatio")) : options.integer("keep");
+  selection.seed = options.seed();
+  selection.compat = options.one_of<SelectionMode>("mode", SelectionMode::kDefault) == SelectionMode::kCompat;
+  selection.score_share =
+      options.number("scoreShare", selection.compat ? kCompatScoreShare : selection.score_share);
+  selection.density_noise = options.floats("densityNoise", {images, patches});
+  selection.member_noise = options.floats("memberNoise", {images, patches});
+  validate(selection, patches);
+  return selection;
+}
 
 Napi::Value select_patches(const Napi::CallbackInfo& info) {
   return enqueue(info, [&](Napi::ObjectReference& kept) -> Work {
     const at::Tensor images = images_argument(info[1]);
-    if (images.scalar_type() != at::kFloat) refuse("images must be normalised pixels, a Float32Array.");
-    const Options options(info[3], "options");
-    SelectionOptions selection;
-    selection.device = choose_device(options.string("device", "cpu"));
-    selection.patch_size = options.integer("patchSize", 1, 1 << 16);
-    const int64_t n = images.size(0), height = images.size(2), width = images.size(3);
-    if (height % selection.patch_size != 0 || width % selection.patch_size != 0) {
-      refuse("images must have sides that are multiples of options.patchSize " +
-             std::to_string(selection.patch_size) + ", but they are " + std::to_string(height) + " x " +
-             std::to_string(width) + " (height x width).");
-    }
-    const int64_t patches = (height / selection.patch_size) * (width / selection.patch_size);
+    const Options options(info[3]);
+    const int64_t patch_size = patch_size_option(options, images, length_of(info[2]));
+    const int64_t n = images.size(0), patches = checked_grid(images, patch_size).patches();
     const at::Tensor logits =
         float_tensor(info[2], "logits", {n, patches}, /*finite=*/true, /*or_minus_infinity=*/true);
-    selection.keep = options.integer("keep", 1, patches);
-    selection.score_share = options.number("scoreShare", 0, 1);
-    selection.seed = options.seed();
-    selection.compat = options.one_of<bool>("mode", {{"default", false}, {"compat", true}});
-    for (auto [key, noise] : {std::pair{"densityNoise", &selection.density_noise},
-                              std::pair{"memberNoise", &selection.member_noise}}) {
-      if (options.has(key))
-        *noise = float_tensor(options.get(key), options.path(key), {n, patches}, /*finite=*/true);
-    }
+    SelectionOptions selection = selection_options(options, n, patches);
+    selection.patch_size = patch_size;
+    if (options.has("mean")) selection.mean = options.three("mean");
+    if (options.has("std")) selection.std = options.three("std");
     Result result(info.Env(), kept);
     const at::Tensor indices = result.int32("indices", {n, selection.keep});
     result.shape({n, selection.keep});
@@ -56,17 +95,15 @@ Napi::Value select_patches(const Napi::CallbackInfo& info) {
 
 Napi::Value ranking_loss(const Napi::CallbackInfo& info) {
   return enqueue(info, [&](Napi::ObjectReference& kept) -> Work {
-    const RankingLoss loss = parse_ranking_loss(string_argument(info[1], "name"));
+    const auto loss =
+        value_of<RankingLoss>("name", string_argument(info[1], "name"), describe_value(info[1]));
     const auto shape = shape_argument(info[4], "shape", 2, "[lists, items]");
-    const at::Tensor predicted = float_tensor(info[2], "predicted", shape, /*finite=*/true);
-    const at::Tensor target = float_tensor(info[3], "target", shape, /*finite=*/true);
-    const Options options(info[5], "options");
+    const at::Tensor predicted = float_tensor(info[2], "predicted", shape);
+    const at::Tensor target = float_tensor(info[3], "target", shape);
+    const Options options(info[5]);
     RankingLossOptions loss_options;
-    // What k may be depends on the loss: the core says so.
-    if (options.has("k")) loss_options.k = options.integer("k", 1, INT32_MAX);
-    if (options.has("noise")) {
-      loss_options.noise = float_tensor(options.get("noise"), options.path("noise"), shape, /*finite=*/true);
-    }
+    if (options.has("k")) loss_options.k = options.integer("k");
+    loss_options.noise = options.floats("noise", shape);
     loss_options.seed = options.seed();
     Result result(info.Env(), kept);
     const at::Tensor gradient = result.float32("gradient", shape);
@@ -74,12 +111,19 @@ Napi::Value ranking_loss(const Napi::CallbackInfo& info) {
       // No inference mode: the gradient comes from autograd.
       at::Tensor leaf = predicted;
       leaf.requires_grad_(true);
-      const at::Tensor value = ltrp::ranking_loss(loss, leaf, target, loss_options);
+      const at::Tensor value = ltrp::ranking_loss(loss, leaf, target, loss_options, context);
       context.check();
       value.backward();
       // Where the loss is constant the array's zeros are its gradient.
       if (leaf.grad().defined()) gradient.copy_(leaf.grad());
-      return [loss = value.item<double>()](Napi::Env, Napi::Object kept) -> Napi::Value {
+      const auto result = value.item<double>();
+      if (!std::isfinite(result) || !at::isfinite(gradient).all().item<bool>()) {
+        throw Error(codes::kInvalidArgument,
+                    "The loss or its gradient is not finite: predicted and target must be small enough for "
+                    "float32; their largest magnitudes are " +
+                        magnitude(predicted) + " and " + magnitude(target) + ".");
+      }
+      return [loss = result](Napi::Env, Napi::Object kept) -> Napi::Value {
         kept.Set("loss", loss);
         return kept;
       };
@@ -90,8 +134,8 @@ Napi::Value ranking_loss(const Napi::CallbackInfo& info) {
 Napi::Value rank_agreement(const Napi::CallbackInfo& info) {
   return enqueue(info, [&](Napi::ObjectReference& kept) -> Work {
     const auto shape = shape_argument(info[3], "shape", 2, "[lists, items]");
-    const at::Tensor predicted = float_tensor(info[1], "predicted", shape, /*finite=*/true);
-    const at::Tensor target = float_tensor(info[2], "target", shape, /*finite=*/true);
+    const at::Tensor predicted = float_tensor(info[1], "predicted", shape);
+    const at::Tensor target = float_tensor(info[2], "target", shape);
     const int64_t lists = predicted.size(0);
     Result result(info.Env(), kept);
     const at::Tensor tau = result.float64("kendallTau", {lists}), gain = result.float64("ndcg", {lists});
@@ -102,8 +146,8 @@ Napi::Value rank_agreement(const Napi::CallbackInfo& info) {
         context.check();
         const int64_t count = std::min(chunk, lists - begin);
         const at::Tensor p = predicted.narrow(0, begin, count), t = target.narrow(0, begin, count);
-        tau.narrow(0, begin, count).copy_(kendall_tau(p, t));
-        gain.narrow(0, begin, count).copy_(ndcg(p, t));
+        tau.narrow(0, begin, count).copy_(kendall_tau(p, t, context));
+        gain.narrow(0, begin, count).copy_(ndcg(p, t, context));
         context.progress(begin + count, lists);
       }
       return {};

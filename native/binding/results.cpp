@@ -107,7 +107,7 @@ Napi::Value typed_array(Napi::Env env, const at::Tensor& tensor) {
   return scope.Escape(Napi::Value(env, array));
 }
 
-Napi::Array shape_array(Napi::Env env, std::initializer_list<int64_t> shape) {
+Napi::Array shape_array(Napi::Env env, at::IntArrayRef shape) {
   Napi::Array array = Napi::Array::New(env, shape.size());
   uint32_t i = 0;
   for (int64_t size : shape) array[i++] = Napi::Number::New(env, static_cast<double>(size));

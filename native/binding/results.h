@@ -9,7 +9,7 @@
 
 namespace ltrp::binding {
 
-// Compute thread: a dense CPU tensor of a type that typed_array() takes, with a storage of its own. int64
+// Compute thread: a dense CPU tensor of a type that typed_array() takes, with its own storage. int64
 // becomes int32.
 at::Tensor for_javascript(const at::Tensor& tensor);
 
@@ -40,6 +40,6 @@ class Result {
   Napi::Object object_;
 };
 
-Napi::Array shape_array(Napi::Env env, std::initializer_list<int64_t> shape);
+Napi::Array shape_array(Napi::Env env, at::IntArrayRef shape);
 
 }  // namespace ltrp::binding

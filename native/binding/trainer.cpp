@@ -3,13 +3,13 @@
 #include <ATen/core/Tensor.h>
 
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "binding/arguments.h"
 #include "binding/call.h"
 #include "binding/model_config.h"
-#include "binding/training_options.h"
+#include "core/training/options_json.h"
+#include "core/training/trainer.h"
 
 namespace ltrp::binding {
 namespace {
@@ -21,15 +21,16 @@ struct PictureBatch {
 };
 
 PictureBatch pictures_argument(const Napi::Value& value) {
-  if (!value.IsArray()) refuse("pictures must be an array, but " + describe_value(value) + " came.");
+  if (!value.IsArray()) invalid("pictures must be an array; got " + describe_value(value) + ".");
   const auto list = value.As<Napi::Array>();
   PictureBatch batch;
   for (uint32_t i = 0; i < list.Length(); ++i) {
     const Options picture(list.Get(i), "pictures[" + std::to_string(i) + "]");
-    const int64_t height = picture.integer("height", 1, INT32_MAX),
-                  width = picture.integer("width", 1, INT32_MAX);
-    int64_t bytes = 0;
-    if (__builtin_mul_overflow(height * width, 3, &bytes)) refuse("A picture is larger than memory can be.");
+    const int64_t height = picture.integer("height"), width = picture.integer("width");
+    for (const auto& [key, side] : {std::pair{"height", height}, std::pair{"width", width}}) {
+      check_in(closed(1, 1 << 30), picture.path(key), static_cast<double>(side));
+    }
+    const int64_t bytes = height * width * 3;
     batch.pixels.push_back(byte_tensor(picture.get("pixels"), picture.path("pixels"), bytes));
     batch.pictures.push_back({batch.pixels.back().const_data_ptr<uint8_t>(), height, width});
   }
@@ -70,36 +71,43 @@ TrainerObject::TrainerObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
   auto run = constructor_argument<TrainingRun>(info, "NativeTrainer");
   step_ = run->step;
   int64_t bytes = 0;
+  const auto describe = [&](const auto& options) {
+    bytes = training_bytes(options.model.encoder);
+    define_config(Value(), "options", Napi::String::New(info.Env(), to_json(options)));
+    define_config(Value(), "model", to_javascript(info.Env(), options.model));
+  };
   if (const PretrainOptions* options = run->trainer->pretrain_options()) {
-    batch_size_ = options->training.batch_size;
-    bytes = training_bytes(options->model.encoder);
+    describe(*options);
     if (options->model.decoder) bytes += training_bytes(*options->model.decoder);
-    define_config(Value(), "options", to_javascript(info.Env(), *options));
   } else if (const RankerTrainingOptions* options = run->trainer->ranker_options()) {
-    batch_size_ = options->training.batch_size;
-    bytes = training_bytes(options->model.encoder);
-    define_config(Value(), "options", to_javascript(info.Env(), *options));
+    describe(*options);
   }
   run_.set(info.Env(), std::move(run), bytes);
 }
 
 Napi::Value TrainerObject::create(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
-    return [options = training_options(info[1])](const RunContext&) -> MakeResult {
-      if (const auto* pretrain = std::get_if<PretrainOptions>(&options))
-        return made(create_pretrainer(*pretrain));
-      return made(create_ranker_trainer(std::get<RankerTrainingOptions>(options)));
+    const Options given(info[1]);
+    const auto begun = [&](auto options, auto begin) -> Work {
+      options.model = model_config<decltype(options.model)>(given.get("model"), "model");
+      read_options(given.string("options"), options);
+      options.training.device = load_device(given);
+      return [=](const RunContext&) -> MakeResult { return made(begin(options)); };
     };
+    const std::string kind = given.string("kind");
+    if (kind == MaeConfig::kind.word) return begun(PretrainOptions(), create_pretrainer);
+    if (kind == RankerConfig::kind.word) return begun(RankerTrainingOptions(), create_ranker_trainer);
+    invalid("kind must be one of 'mae', 'ranker'; got " + describe_value(given.get("kind")) + ".");
   });
 }
 
 Napi::Value TrainerObject::resume(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
     std::string path = string_argument(info[1], "path");
-    const at::Device device = load_device(Options(info[2], "options"));
-    return [path = std::move(path), device](const RunContext&) -> MakeResult {
-      return made(resume_trainer(path, device));
-    };
+    const Options options(info[2]);
+    const at::Device device = load_device(options);
+    return [path = std::move(path), device, changes = options.string("changes")](
+               const RunContext&) -> MakeResult { return made(resume_trainer(path, device, changes)); };
   });
 }
 
@@ -107,16 +115,13 @@ Napi::Value TrainerObject::train_step(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
     auto run = run_.get("trainer");
     PictureBatch batch = pictures_argument(info[1]);
-    if (static_cast<int64_t>(batch.pictures.size()) != batch_size_) {
-      refuse("pictures must hold exactly batchSize = " + std::to_string(batch_size_) + " pictures, but " +
-             std::to_string(batch.pictures.size()) + " came.");
-    }
     return [run, batch = std::move(batch)](const RunContext& context) -> MakeResult {
       const StepResult result = run->trainer->train_step(batch.pictures, context);
       *run->step = run->trainer->step();
       return [result](Napi::Env env, Napi::Object) -> Napi::Value {
         Napi::Object object = Napi::Object::New(env);
         object.Set("step", static_cast<double>(result.step));
+        object.Set("applied", result.applied);
         object.Set("loss", result.loss);
         object.Set("learningRate", result.learning_rate);
         object.Set("gradientNorm", result.gradient_norm);
@@ -133,7 +138,6 @@ Napi::Value TrainerObject::evaluate(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
     auto run = run_.get("trainer");
     PictureBatch batch = pictures_argument(info[1]);
-    if (batch.pictures.empty()) refuse("pictures must hold at least one picture.");
     return [run, batch = std::move(batch)](const RunContext& context) -> MakeResult {
       const EvaluationResult result = run->trainer->evaluate(batch.pictures, context);
       return [result](Napi::Env env, Napi::Object) -> Napi::Value {
@@ -162,10 +166,7 @@ Napi::Value TrainerObject::export_model(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
     auto run = run_.get("trainer");
     std::string path = string_argument(info[1], "path");
-    // The type comes as a bare string; read like an option so that the sentence names what is allowed.
-    Napi::Object options = Napi::Object::New(info.Env());
-    options.Set("type", info[2]);
-    const StoredType type = stored_type(Options(options, "exportModel"));
+    const auto type = value_of<StoredType>("type", string_argument(info[2], "type"), describe_value(info[2]));
     return [run, type, path = std::move(path)](const RunContext&) -> MakeResult {
       run->trainer->export_model(path, type);
       return [](Napi::Env env, Napi::Object) -> Napi::Value { return env.Undefined(); };

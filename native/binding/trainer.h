@@ -11,7 +11,7 @@
 
 namespace ltrp::binding {
 
-// The core's trainer belongs to the compute thread; `step` is what the JavaScript thread may read meanwhile.
+// The core's trainer belongs to the compute thread; the JavaScript thread may read `step` meanwhile.
 struct TrainingRun {
   std::unique_ptr<Trainer> trainer;
   // Of its own, so that it can be read after dispose() too.
@@ -24,7 +24,7 @@ class TrainerObject : public Napi::ObjectWrap<TrainerObject> {
   explicit TrainerObject(const Napi::CallbackInfo& info);
   void Finalize(Napi::BasicEnv env) override { run_.release(env); }
 
-  // createTrainer(job, options), resumeTrainer(job, path)
+  // createTrainer(job, { kind, options, model, device }), resumeTrainer(job, path, { device, changes })
   static Napi::Value create(const Napi::CallbackInfo& info);
   static Napi::Value resume(const Napi::CallbackInfo& info);
 
@@ -38,7 +38,6 @@ class TrainerObject : public Napi::ObjectWrap<TrainerObject> {
 
   ModelHandle<TrainingRun> run_;
   std::shared_ptr<std::atomic<int64_t>> step_;
-  int64_t batch_size_ = 0;
 };
 
 }  // namespace ltrp::binding

@@ -3,10 +3,16 @@
 //
 // The core carries no RUNPATH, so the dynamic loader satisfies its NEEDED names (libc10.so, libtorch_cpu.so,
 // libtorch.so) from libraries of the same SONAME that are already open: exactly the ones opened here.
+//
+// Plain Node-API, whose calls report failure by their status. In a worker that is being terminated any of
+// them may fail; the C++ wrapper throws then, also where nobody can catch it, and takes the whole process
+// along.
 #include <dlfcn.h>
-#include <napi.h>
+#include <node_api.h>
 
 #include <cstdlib>
+#include <exception>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -21,11 +27,47 @@
 
 namespace {
 
-// An Error with a code, in the form that lib/errors.ts expects.
-Napi::Error coded_error(Napi::Env env, const char* code, const std::string& message) {
-  Napi::Error error = Napi::Error::New(env, message);
-  error.Set("code", Napi::String::New(env, code));
-  return error;
+// A callback that returns null has thrown, or its environment is ending.
+constexpr napi_value kNothing = nullptr;
+
+napi_value refuse(napi_env env, const char* message) {
+  napi_throw_error(env, "ERR_LTRP_INVALID_ARGUMENT", message);
+  return kNothing;
+}
+
+napi_valuetype type_of(napi_env env, napi_value value) {
+  napi_valuetype type = napi_undefined;
+  napi_typeof(env, value, &type);
+  return type;
+}
+
+// The only argument of a call; null if there is none or more than one.
+napi_value only_argument(napi_env env, napi_callback_info info) {
+  size_t count = 2;
+  napi_value arguments[2] = {};
+  if (napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr) != napi_ok || count != 1)
+    return nullptr;
+  return arguments[0];
+}
+
+bool read_string(napi_env env, napi_value value, std::string* text) {
+  size_t length = 0;
+  if (napi_get_value_string_utf8(env, value, nullptr, 0, &length) != napi_ok) return false;
+  text->resize(length + 1);  // with the NUL that Node-API writes
+  if (napi_get_value_string_utf8(env, value, text->data(), text->size(), &length) != napi_ok) return false;
+  text->resize(length);
+  return true;
+}
+
+// Runs `body` of a callback: no C++ exception may reach Node.
+template <typename Body>
+napi_value guarded(napi_env env, Body body) {
+  try {
+    return body();
+  } catch (const std::exception& error) {
+    napi_throw_error(env, "ERR_LTRP_INTERNAL", error.what());
+    return kNothing;
+  }
 }
 
 // While it exists, an OpenMP runtime that is opened learns to let waiting threads sleep. By default they
@@ -70,56 +112,77 @@ class PassiveWaiting {
 // from a disk, most of it registering its operators, and JavaScript goes on meanwhile. RTLD_NOW so that an
 // incomplete LibTorch fails here, with the loader's text, and not in the middle of a computation; RTLD_LOCAL
 // so that its symbols do not reach other addons; RTLD_NODELETE because it does not survive dlclose.
-class Preload : public Napi::AsyncWorker {
- public:
-  Preload(Napi::Env env, std::vector<std::string> paths)
-      : AsyncWorker(env, "ltrp.preload"), result_(env), paths_(std::move(paths)) {}
+struct Preload {
+  PassiveWaiting waiting;
+  std::vector<std::string> paths;
+  std::string failure;  // empty: all are open
+  napi_deferred result = nullptr;
+  napi_async_work work = nullptr;
 
-  Napi::Promise promise() const { return result_.Promise(); }
-
- protected:
-  void Execute() override {
-    for (const std::string& path : paths_) {
-      if (dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) == nullptr) {
-        const char* reason = dlerror();  // of this thread
-        SetError("Cannot open " + path + ": " + (reason != nullptr ? reason : "unknown reason"));
-        return;
-      }
+  void open() {
+    for (const std::string& path : paths) {
+      if (dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) != nullptr) continue;
+      const char* reason = dlerror();  // of this thread
+      failure = "Cannot open " + path + ": " + (reason != nullptr ? reason : "unknown reason");
+      return;
     }
   }
-  // A worker that is being terminated takes no results; nobody is left to be told.
-  void OnOK() override try { result_.Resolve(Env().Undefined()); } catch (const Napi::Error&) {
-  }
-  void OnError(const Napi::Error& error) override try {
-    result_.Reject(coded_error(Env(), "ERR_LTRP_LIBTORCH_LOAD", error.Message()).Value());
-  } catch (const Napi::Error&) {
-  }
 
- private:
-  PassiveWaiting waiting_;
-  Napi::Promise::Deferred result_;
-  std::vector<std::string> paths_;
+  void settle(napi_env env) const {
+    if (failure.empty()) {
+      napi_value undefined = nullptr;
+      if (napi_get_undefined(env, &undefined) == napi_ok) napi_resolve_deferred(env, result, undefined);
+      return;
+    }
+    napi_value code = nullptr, message = nullptr, error = nullptr;
+    if (napi_create_string_utf8(env, "ERR_LTRP_LIBTORCH_LOAD", NAPI_AUTO_LENGTH, &code) == napi_ok &&
+        napi_create_string_utf8(env, failure.c_str(), failure.size(), &message) == napi_ok &&
+        napi_create_error(env, code, message, &error) == napi_ok) {
+      napi_reject_deferred(env, result, error);
+    }
+  }
 };
 
 // preload(paths): a promise.
-Napi::Value preload(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  if (info.Length() != 1 || !info[0].IsArray()) {
-    throw coded_error(env, "ERR_LTRP_INVALID_ARGUMENT", "preload(paths) takes an array of absolute paths.");
-  }
-  Napi::Array list = info[0].As<Napi::Array>();
-  std::vector<std::string> paths;
-  for (uint32_t i = 0; i < list.Length(); ++i) {
-    Napi::Value item = list[i];
-    if (!item.IsString() || item.As<Napi::String>().Utf8Value().rfind('/', 0) != 0) {
-      throw coded_error(env, "ERR_LTRP_INVALID_ARGUMENT", "preload(paths) takes absolute paths.");
+napi_value preload(napi_env env, napi_callback_info info) {
+  return guarded(env, [&]() -> napi_value {
+    const napi_value list = only_argument(env, info);
+    bool is_array = false;
+    if (list == nullptr || napi_is_array(env, list, &is_array) != napi_ok || !is_array) {
+      return refuse(env, "preload(paths) takes an array of absolute paths.");
     }
-    paths.push_back(item.As<Napi::String>().Utf8Value());
-  }
-  auto* worker = new Preload(env, std::move(paths));  // deletes itself when it is done
-  const Napi::Promise promise = worker->promise();
-  worker->Queue();
-  return promise;
+    auto task = std::make_unique<Preload>();
+    uint32_t count = 0;
+    if (napi_get_array_length(env, list, &count) != napi_ok) return kNothing;
+    for (uint32_t i = 0; i < count; ++i) {
+      napi_value item = nullptr;
+      if (napi_get_element(env, list, i, &item) != napi_ok) return kNothing;
+      std::string path;
+      if (type_of(env, item) != napi_string || !read_string(env, item, &path) || path.rfind('/', 0) != 0) {
+        return refuse(env, "preload(paths) takes absolute paths.");
+      }
+      task->paths.push_back(std::move(path));
+    }
+    napi_value name = nullptr, promise = nullptr;
+    if (napi_create_string_utf8(env, "ltrp.preload", NAPI_AUTO_LENGTH, &name) != napi_ok ||
+        napi_create_promise(env, &task->result, &promise) != napi_ok ||
+        napi_create_async_work(
+            env, nullptr, name, [](napi_env, void* data) { static_cast<Preload*>(data)->open(); },
+            [](napi_env env, napi_status, void* data) {
+              const std::unique_ptr<Preload> done(static_cast<Preload*>(data));
+              done->settle(env);
+              napi_delete_async_work(env, done->work);
+            },
+            task.get(), &task->work) != napi_ok) {
+      return kNothing;
+    }
+    if (napi_queue_async_work(env, task->work) != napi_ok) {
+      napi_delete_async_work(env, task->work);
+      return kNothing;
+    }
+    task.release();  // the work's second callback owns it
+    return promise;
+  });
 }
 
 void collect(std::string_view path, std::string_view prefix, std::vector<std::string>* found) {
@@ -127,13 +190,7 @@ void collect(std::string_view path, std::string_view prefix, std::vector<std::st
   if (!path.empty() && name.substr(0, prefix.size()) == prefix) found->emplace_back(path);
 }
 
-// mapped(prefix): what is really in the process, asked of the dynamic loader itself.
-Napi::Value mapped(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  if (info.Length() != 1 || !info[0].IsString()) {
-    throw coded_error(env, "ERR_LTRP_INVALID_ARGUMENT", "mapped(prefix) takes a string.");
-  }
-  const std::string prefix = info[0].As<Napi::String>().Utf8Value();
+std::vector<std::string> mapped_files(const std::string& prefix) {
   std::vector<std::string> found;
 #if defined(__linux__)
   struct Query {
@@ -153,18 +210,43 @@ Napi::Value mapped(const Napi::CallbackInfo& info) {
     collect(name != nullptr ? name : "", prefix, &found);
   }
 #endif
-  Napi::Array result = Napi::Array::New(env, found.size());
-  for (size_t i = 0; i < found.size(); ++i)
-    result[static_cast<uint32_t>(i)] = Napi::String::New(env, found[i]);
-  return result;
+  return found;
 }
 
-Napi::Object initialize(Napi::Env env, Napi::Object exports) {
-  exports.Set("preload", Napi::Function::New<preload>(env, "preload"));
-  exports.Set("mapped", Napi::Function::New<mapped>(env, "mapped"));
-  return exports;
+// mapped(prefix): what is really in the process, asked of the dynamic loader itself.
+napi_value mapped(napi_env env, napi_callback_info info) {
+  return guarded(env, [&]() -> napi_value {
+    const napi_value argument = only_argument(env, info);
+    std::string prefix;
+    if (argument == nullptr || type_of(env, argument) != napi_string ||
+        !read_string(env, argument, &prefix)) {
+      return refuse(env, "mapped(prefix) takes a string.");
+    }
+    napi_value list = nullptr;
+    if (napi_create_array(env, &list) != napi_ok) return kNothing;
+    uint32_t count = 0;
+    for (const std::string& path : mapped_files(prefix)) {
+      napi_value text = nullptr;
+      if (napi_create_string_utf8(env, path.c_str(), path.size(), &text) != napi_ok ||
+          napi_set_element(env, list, count++, text) != napi_ok) {
+        return kNothing;
+      }
+    }
+    return list;
+  });
+}
+
+void define(napi_env env, napi_value exports, const char* name, napi_callback callback) {
+  napi_value function = nullptr;
+  if (napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, nullptr, &function) == napi_ok) {
+    napi_set_named_property(env, exports, name, function);
+  }
 }
 
 }  // namespace
 
-NODE_API_MODULE(ltrp, initialize)
+NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
+  define(env, exports, "preload", preload);
+  define(env, exports, "mapped", mapped);
+  return exports;
+}

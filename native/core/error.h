@@ -18,6 +18,8 @@ inline constexpr const char* kCheckpointFormat =
 inline constexpr const char* kCheckpointContent =
     "ERR_LTRP_CHECKPOINT_CONTENT";  // a valid file, the wrong tensors
 inline constexpr const char* kUnsupported = "ERR_LTRP_UNSUPPORTED";
+// A result is NaN or infinite although what went in is not.
+inline constexpr const char* kNotFinite = "ERR_LTRP_NOT_FINITE";
 inline constexpr const char* kDisposed = "ERR_LTRP_DISPOSED";
 inline constexpr const char* kOutOfMemory = "ERR_LTRP_OUT_OF_MEMORY";
 inline constexpr const char* kCancelled = "ERR_LTRP_CANCELLED";

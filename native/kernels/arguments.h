@@ -95,6 +95,20 @@ struct RowSums {
   double* sums = nullptr;  // [packed rows]
 };
 
+// The structural similarity of variants' images and their anchors' (kernels/difference.h). Patches are in
+// raster order, their values ordered (row, column, channel). Images are at least 11 pixels high and wide.
+struct Similarity {
+  int64_t rows = 0;  // of the grid of patches
+  int64_t columns = 0;
+  int64_t patch_size = 0;
+  const int32_t* image = nullptr;  // [variants]: whose anchor
+  const float* anchor = nullptr;   // [images, rows * columns, 3 * patch_size^2]
+  int64_t tokens = 0;              // rows of a variant in `changed`, of which the last rows * columns count
+  Product changed;                 // [variants * tokens, 3 * patch_size^2]
+  bool difference = false;         // `changed` is to be added to the anchor
+  double* out = nullptr;           // [variants]
+};
+
 // Multi-head attention of variants: q, k and v are the anchor's plus a difference. Output: what the heads
 // yield minus the anchor's, or as it is. The removed token is no key, and its own output is zero.
 //
@@ -180,7 +194,96 @@ struct LayerNormRows {
   float* deviation = nullptr;  // may be null
 };
 
-// The losses of method section 4 over lists of scores.
+// ---- Kernels that not every device has: LibTorch's operators do the same, see SpecialKernels in backend.h
+// ----
+
+// Rows that a kernel sorts in shared memory: patches of an image, items of a list, slots of a variant.
+constexpr int64_t kMostSorted = 4096;
+// Variants or images that one call may take where they are a dimension of a grid.
+constexpr int64_t kMostOfGrid = 65535;
+
+// The decoder's input for some variants of some images: CLS and the visible patches' embedded latents, mask
+// tokens everywhere else, positions added. With `removed` a variant was encoded without the visible patch of
+// that slot and lacks its row, so that T = L of the L + 1 tokens remain.
+struct DecoderInput {
+  int64_t patches = 0;            // L
+  int64_t visible_per_image = 0;  // V
+  int64_t width = 0;
+  const int32_t* image = nullptr;     // [variants], with `removed`; null: variant v is image v
+  const int32_t* removed = nullptr;   // [variants] slot among the visible patches; null: none
+  const int64_t* visible = nullptr;   // [images, V] ascending patch ids
+  const float* embedded = nullptr;    // [images, V + 1, width]; with `removed` [variants, V, width]
+  const float* mask_token = nullptr;  // [width]
+  const float* positions = nullptr;   // [L + 1, width]
+  float* out = nullptr;               // [variants, T, width]
+};
+
+// What a variant's decoder input starts with as its difference from the anchor's, where the encoder differs
+// too: that of its embedded latents in the rows of CLS and the visible patches, zeros elsewhere. The row of
+// the `removed` patch: zeros, or with `mask_token` what changes when the mask token takes its place.
+struct StartingDifference {
+  int64_t patches = 0;            // L
+  int64_t visible_per_image = 0;  // V
+  int64_t width = 0;
+  const int32_t* image = nullptr;     // [variants]
+  const int32_t* removed = nullptr;   // [variants] slot among the visible patches; null: none
+  const int64_t* visible = nullptr;   // [images, V] ascending patch ids
+  const float* difference = nullptr;  // [variants, V + 1, width]
+  const float* mask_token = nullptr;  // [width]; may be null
+  const float* embedded = nullptr;    // [images, V + 1, width], with mask_token: the anchor's
+  float* out = nullptr;               // [variants, L + 1, width]
+};
+
+// Copies of their images' rows without one: [images, tokens, row_bytes] -> [variants, tokens - 1, row_bytes].
+struct DeleteRow {
+  int64_t tokens = 0;
+  int64_t row_bytes = 0;
+  const int32_t* image = nullptr;    // [variants]
+  const int32_t* removed = nullptr;  // [variants] token, in [0, tokens)
+  const char* rows = nullptr;
+  char* out = nullptr;
+};
+
+// Token ids (patch + 1) of the patches that are not visible, ascending: [images, L - V]. With `removed`, by
+// variant: [variants, L - V], the ids behind the removed token one lower, as DeleteRow leaves them.
+struct MaskedTokens {
+  int64_t patches = 0;
+  int64_t visible_per_image = 0;
+  const int64_t* visible = nullptr;  // [images, V] ascending patch ids
+  const int32_t* image = nullptr;    // [variants]; null: variant v is image v
+  const int32_t* removed = nullptr;  // [variants] token; null: none
+  int32_t* out = nullptr;
+};
+
+// The losses of docs/method.md, 4, over lists of scores.
 enum class ListLoss { kPointWise, kListNet, kListMle, kRankNet, kFocusedRank };
+
+// A loss over lists of `items`, and its gradient in the predictions.
+struct ListwiseLoss {
+  ListLoss loss = ListLoss::kListMle;
+  int64_t items = 0;
+  int64_t k = 0;  // kListMle: items drawn by `noise`, 0 or more than there are: all; kFocusedRank: the focus
+  const float* predicted = nullptr;  // [lists, items]
+  const float* target = nullptr;     // [lists, items]
+  const float* noise = nullptr;      // [lists, items]: the k smallest are drawn; null: all items in order
+  double* list_loss = nullptr;       // [lists]: what each adds to the loss
+  float* value = nullptr;            // [1]
+  float* gradient = nullptr;         // [lists, items]; null: not wanted
+};
+
+// DPC-KNN clusters of each image's patches (docs/method.md, 5).
+struct DensityPeaks {
+  int64_t patches = 0;            // L
+  int64_t values = 0;             // of a patch
+  int64_t clusters = 0;           // in [1, L]
+  const float* x = nullptr;       // [images, L, values], finite
+  const float* noise = nullptr;   // [images, L] in [0, 1)
+  float* distance = nullptr;      // [images, L, L]: Euclidean / sqrt(values)
+  float* density = nullptr;       // [images, L]
+  float* farthest = nullptr;      // [images, L]: largest distance of each patch
+  float* score = nullptr;         // [images, L]: density * distance to the nearest denser patch
+  int32_t* centres = nullptr;     // [images, clusters] by falling score, the lower id first among equals
+  int32_t* assignment = nullptr;  // [images, L] index into centres; the lowest among equally near ones
+};
 
 }  // namespace ltrp::args

@@ -7,7 +7,6 @@
 #include <c10/util/ArrayRef.h>
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 
 #include "kernels/arguments.h"
@@ -18,12 +17,6 @@ namespace ltrp {
 class Queue;
 struct RoundedRows;
 struct ProductRows;
-struct Clusters;
-struct DecoderTokens;
-struct RemovedTokens;
-struct StartingRows;
-struct ListLossTask;
-struct ListLossResult;
 
 // Weights [N, K] of a product as the backend wants them.
 struct PackedWeight {
@@ -31,10 +24,20 @@ struct PackedWeight {
   int64_t outputs = 0;  // N
   int64_t inputs = 0;   // K
   at::Tensor values;
-  at::Tensor scale;       // [N], where the precision needs it
-  at::Tensor zero_point;  // [N], where the library asks for it
-  at::Tensor sums = {};   // [N], where offsets of the rows are taken out again by our own products
-  at::Tensor one = {};    // [], where the library asks for a scale that is not wanted
+  at::Tensor scale;      // [N], where the precision needs it
+  at::Tensor sums = {};  // [N], where offsets of the rows are taken out again by our own products
+  at::Tensor one = {};   // [], where the library asks for a scale that is not wanted
+};
+
+// What the core makes of LibTorch's operators on a CPU (core/model/decoder_input.h,
+// core/engine/density_peaks.h, core/training/losses.h), as kernels.
+struct SpecialKernels {
+  void (*decoder_input)(const args::DecoderInput&, int64_t variants);
+  void (*starting_difference)(const args::StartingDifference&, int64_t variants);
+  void (*delete_row)(const args::DeleteRow&, int64_t variants);
+  void (*masked_tokens)(const args::MaskedTokens&, int64_t variants);
+  void (*density_peaks)(const args::DensityPeaks&, int64_t images);
+  void (*list_loss)(const args::ListwiseLoss&, int64_t lists);
 };
 
 struct Backend {
@@ -54,31 +57,26 @@ struct Backend {
   void (*patches)(const args::PatchRows&, int64_t rows);
   void (*attention)(const args::Attention&);
   void (*removal_attention)(const args::RemovalAttention&, int64_t images);
+  // Null: LibTorch's operators do it.
+  void (*similarity)(const args::Similarity&, int64_t variants);
   // squares [variants, slots] float32 is overwritten; see large_rows() in kernels/delta.h.
   at::Tensor (*large_rows)(const at::Tensor& squares, const at::Tensor& unread, double tolerance);
 
-  // Whole operators, which a CPU makes of LibTorch's: see kernels/pixels.h, variants.h, clustering.h and
-  // list_loss.h.
+  // Bytes to pixels, see kernels/pixels.h.
   at::Tensor (*normalize_pixels)(const at::Tensor& bytes, at::ArrayRef<double> mean,
                                  at::ArrayRef<double> std);
   RoundedRows (*byte_patch_rows)(const at::Tensor& bytes, at::ArrayRef<double> mean, at::ArrayRef<double> std,
                                  int64_t patch_size, const at::Tensor& ids, Precision precision);
-  at::Tensor (*decoder_input)(const DecoderTokens& tokens, const at::Tensor& embedded);
-  at::Tensor (*decoder_input_without)(const DecoderTokens& tokens, const RemovedTokens& removed,
-                                      const at::Tensor& embedded);
-  at::Tensor (*starting_difference)(const DecoderTokens& tokens, const StartingRows& rows);
-  at::Tensor (*delete_rows)(const at::Tensor& x, const RemovedTokens& removed);
-  at::Tensor (*masked_tokens)(const at::Tensor& visible, int64_t patches, const RemovedTokens* removed);
-  Clusters (*density_peaks)(const at::Tensor& patches, const at::Tensor& noise, int64_t count,
-                            const std::function<void()>& poll);
-  // False: this device has no kernel for that task, LibTorch's operators do it.
-  bool (*list_loss)(const ListLossTask& task, ListLossResult& result);
+
+  // Null: LibTorch's operators do these.
+  const SpecialKernels* special;
 
   // Products. `encoding`: how rows of that precision are stored for multiply().
   bool (*has_fast_products)(Precision);
   args::Encoding (*encoding)(Precision);
   PackedWeight (*pack)(const at::Tensor& weight, Precision);
-  ProductRows (*multiply)(const PackedWeight&, const RoundedRows&);
+  // `into`: where the product and its rows' scales go, on a CPU; null: into new tensors.
+  ProductRows (*multiply)(const PackedWeight&, const RoundedRows&, const ProductRows* into);
 
   // Values of a layer that are best taken through it at a time, and by how many threads of the caller's at
   // once.

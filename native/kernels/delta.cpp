@@ -10,36 +10,6 @@ args::Variants variants_of(const VariantSet& set) {
   return {set.variants, set.tokens, set.slots(), ints(set.image), ints(set.queries)};
 }
 
-args::PackedRows rows_of(const RowRange& range) {
-  if (!range.ids.defined()) return {nullptr, range.begin};
-  return {ints(range.ids) + range.begin, 0};
-}
-
-}  // namespace
-
-at::Tensor layer_norm_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps,
-                           LayerNormAnchor* anchor) {
-  const int64_t width = width_of(x), rows = x.numel() / width;
-  at::Tensor result = at::empty(x.sizes(), x.options());
-  args::LayerNormRows arguments;
-  arguments.width = width;
-  arguments.eps = eps;
-  arguments.x = floats(x);
-  arguments.weight = floats(weight);
-  arguments.bias = floats(bias);
-  arguments.out = result.mutable_data_ptr<float>();
-  if (anchor != nullptr) {
-    anchor->normed = at::empty({rows, width}, x.options());
-    anchor->deviation = at::empty({rows}, x.options());
-    arguments.normed = anchor->normed.mutable_data_ptr<float>();
-    arguments.deviation = anchor->deviation.mutable_data_ptr<float>();
-  }
-  backend_of(x).layer_norm(arguments, rows);
-  return result;
-}
-
-namespace {
-
 args::LayerNormDifference layer_norm_arguments(const VariantSet& set, const RowRange& range,
                                                const at::Tensor& d, const ProductRows& update,
                                                const LayerNormAnchor& anchor, const at::Tensor& weight) {
@@ -91,25 +61,6 @@ RoundedRows gelu_difference(const VariantSet& set, const RowRange& range, const 
   return result;
 }
 
-RoundedRows round_rows(const RowRange& range, const at::Tensor& x, Precision precision) {
-  args::RoundRows arguments;
-  arguments.width = width_of(x);
-  arguments.rows = rows_of(range);
-  arguments.x = floats(x);
-  RoundedRows result = rounded_rows(x, range.size(), arguments.width, precision, arguments.out);
-  backend_of(x).round_rows(arguments, range.size());
-  return result;
-}
-
-void add_rows(const RowRange& range, const at::Tensor& x, const ProductRows& update) {
-  args::AddRows arguments;
-  arguments.width = width_of(x);
-  arguments.rows = rows_of(range);
-  arguments.update = product_of(update, range.size(), arguments.width);
-  arguments.x = const_cast<float*>(floats(x));
-  backend_of(x).add_rows(arguments, range.size());
-}
-
 RowRange large_rows(const at::Tensor& squares, const VariantSet& set, const at::Tensor& unread,
                     double tolerance) {
   floats(squares);
@@ -117,34 +68,6 @@ RowRange large_rows(const at::Tensor& squares, const VariantSet& set, const at::
   const at::Tensor ids =
       backend_of(squares).large_rows(squares.view({set.variants, set.slots()}), unread, tolerance);
   return {0, ids.size(0), ids};
-}
-
-at::Tensor row_sums(const ProductRows& x, bool squared) {
-  const int64_t rows = x.values.size(0);
-  at::Tensor result = at::empty({rows}, x.values.options().dtype(at::kDouble));
-  args::RowSums arguments;
-  arguments.width = width_of(x.values);
-  arguments.x = product_of(x, rows, arguments.width);
-  arguments.squared = squared;
-  arguments.sums = result.mutable_data_ptr<double>();
-  backend_of(x.values).row_sums(arguments, rows);
-  return result;
-}
-
-at::Tensor split_heads(const at::Tensor& qkv, int64_t tokens, int64_t heads, const at::Tensor& packed_row) {
-  TORCH_CHECK(qkv.is_contiguous(), "a contiguous tensor is expected");
-  const int64_t n = (packed_row.defined() ? packed_row.size(0) : qkv.size(0)) / tokens,
-                head_dim = qkv.size(1) / (3 * heads);
-  at::Tensor result = at::empty({n, heads, 3, tokens, head_dim}, qkv.options());
-  args::SplitHeads arguments;
-  arguments.packed_row = ints(packed_row);
-  arguments.tokens = tokens;
-  arguments.heads = heads;
-  arguments.head_bytes = head_dim * static_cast<int64_t>(qkv.element_size());
-  arguments.rows = static_cast<const char*>(qkv.const_data_ptr());
-  arguments.out = static_cast<char*>(result.mutable_data_ptr());
-  backend_of(qkv).split_heads(arguments, n);
-  return result;
 }
 
 namespace {
@@ -162,15 +85,6 @@ at::Tensor by_head_arguments(const VariantSet& set, const at::Tensor& qkv, Argum
 }
 
 }  // namespace
-
-at::Tensor attention_rows(const at::Tensor& qkv, const at::Tensor& queries) {
-  const int64_t n = qkv.size(0);
-  const VariantSet set{n, qkv.size(3), at::arange(n, qkv.options().dtype(at::kInt)), queries};
-  args::Attention arguments;
-  const at::Tensor result = by_head_arguments(set, qkv, arguments);
-  backend_of(qkv).attention(arguments);
-  return result.view({n, set.slots(), -1});
-}
 
 at::Tensor attention_difference(const VariantSet& set, const at::Tensor& qkv, const ProductRows& dqkv,
                                 const at::Tensor& removed, const at::Tensor& anchor_output) {

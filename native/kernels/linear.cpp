@@ -2,22 +2,34 @@
 
 #include <ATen/ATen.h>
 
+#include "kernels/forward.h"
+
 namespace ltrp {
 
 bool has_fast_products(Precision precision, c10::DeviceType device) {
   return backend_of(device).has_fast_products(precision);
 }
 
-RoundedLinear::RoundedLinear(const at::Tensor& weight, Precision precision)
+LowPrecisionLinear::LowPrecisionLinear(const at::Tensor& weight, Precision precision)
     : backend_(&backend_of(weight)), weight_(backend_->pack(weight, precision)) {}
 
-ProductRows RoundedLinear::operator()(const RoundedRows& x) const { return backend_->multiply(weight_, x); }
+ProductRows LowPrecisionLinear::operator()(const RoundedRows& x) const {
+  return backend_->multiply(weight_, x, nullptr);
+}
 
-int64_t RoundedLinear::packed_bytes() const {
-  int64_t each = 2;
-  if (weight_.precision == Precision::kFloat32) each = 4;
-  if (weight_.precision == Precision::kInt8 || weight_.precision == Precision::kFloat8) each = 1;
-  return weight_.outputs * weight_.inputs * each;
+void LowPrecisionLinear::write(const RoundedRows& x, const ProductRows& into) const {
+  backend_->multiply(weight_, x, &into);
+}
+
+RoundedRows LowPrecisionLinear::gelu(const RoundedRows& x, const at::Tensor& bias) const {
+  if (weight_.precision == Precision::kFloat32 && !backend_->asynchronous) {
+    return {packed_linear(x.values, weight_.values, bias, /*gelu=*/true), {}};
+  }
+  return gelu_rows((*this)(x), bias, weight_.precision);
+}
+
+int64_t LowPrecisionLinear::packed_bytes() const {
+  return weight_.outputs * weight_.inputs * traits_of(weight_.precision).bytes;
 }
 
 at::Tensor product_values(const ProductRows& product) {

@@ -1,8 +1,5 @@
-// Matrix products with weights packed once: y = x W^T (+ b). On a CPU our own where it has
-// 512-bit vectors (kernels/cpu/panels.h), otherwise oneDNN's.
-//
-// oneDNN's and not MKL's also in float32: on processors that are not Intel's, MKL keeps to 256-bit vectors
-// and reaches less than half of what oneDNN does (docs/benchmarks.md).
+// Matrix products with weights packed once: y = x W^T (+ b). On a CPU our own at every level
+// (kernels/cpu/panels.h): a row's result has the same bits whatever the rows beside it and the threads.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,8 +10,9 @@
 
 namespace ltrp {
 
-// Whether the device multiplies in that precision with instructions made for it. On a CPU, bfloat16 needs
-// AVX512_BF16 or AMX and int8 needs VNNI; float32 is always there.
+// Whether the device multiplies in that precision with instructions made for it. On a CPU the level in use
+// (kernels/simd.h) says: bfloat16 needs AVX512_BF16 and int8 VNNI, or that they are to be emulated; float32
+// is always there. What is not fast can be multiplied all the same.
 bool has_fast_products(Precision precision, c10::DeviceType device = c10::DeviceType::CPU);
 
 // Rows for a matrix product: x = (values - zero_point) * scale with values [R, W] and scale [R]. kInt8: uint8
@@ -39,11 +37,15 @@ at::Tensor product_values(const ProductRows& product);
 
 // y = x W^T in low precision, no bias: for differences, whose bias cancels. Weights are rounded once: to
 // bfloat16, or to int8 with one scale per output, max |w| / 127.
-class RoundedLinear {
+class LowPrecisionLinear {
  public:
-  RoundedLinear() = default;
-  RoundedLinear(const at::Tensor& weight, Precision precision);  // weight [N, K] float32
+  LowPrecisionLinear() = default;
+  LowPrecisionLinear(const at::Tensor& weight, Precision precision);  // weight [N, K] float32
   ProductRows operator()(const RoundedRows& x) const;
+  // The same into tensors of the product's shape and type. On a CPU only; c10::Error elsewhere.
+  void write(const RoundedRows& x, const ProductRows& into) const;
+  // gelu(x W^T + bias), rounded for a product in the same precision.
+  RoundedRows gelu(const RoundedRows& x, const at::Tensor& bias) const;
   int64_t packed_bytes() const;
 
  private:
@@ -51,8 +53,7 @@ class RoundedLinear {
   PackedWeight weight_;
 };
 
-// Float32 weights in the layout of the products; undefined on other devices and where LibTorch was
-// built without oneDNN.
+// Float32 weights in the layout of the products; undefined on other devices.
 at::Tensor packed_weight(const at::Tensor& weight);
 // x [..., K] float32 contiguous, packed [N, K] from packed_weight: x W^T + bias, then GELU if asked for.
 at::Tensor packed_linear(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias,

@@ -12,6 +12,8 @@
 #include <memory>
 #include <thread>
 
+#include "kernels/interrupt.h"
+
 namespace ltrp {
 
 // How many of a stage's parts are done, over all stages, and a place to wait for it. Threads that work alike
@@ -58,14 +60,18 @@ class StageCounter {
 // it, so that its data stays in one core's cache; parts of threads that LibTorch does not supply, or that
 // come late, are taken by the others. Inside a parallel region, or with a single thread, everything is done
 // by this one. `start` is called once per thread and yields the state that the thread's calls of body share.
-// An exception ends the work early and is passed on.
+// An exception ends the work early and is passed on, and so does the caller's Interrupt.
 template <typename Start, typename Body>
 void for_stages(int64_t parts, int64_t stages, Start start, Body body) {
   const int64_t threads = at::in_parallel_region() ? 1 : std::min<int64_t>(parts, at::get_num_threads());
+  const Interrupt interrupt = Interrupt::current();
   if (threads <= 1) {
     auto state = start();
     for (int64_t stage = 0; stage < stages; ++stage) {
-      for (int64_t part = 0; part < parts; ++part) body(stage, part, state);
+      for (int64_t part = 0; part < parts; ++part) {
+        interrupt.check();
+        body(stage, part, state);
+      }
     }
     return;
   }
@@ -76,6 +82,7 @@ void for_stages(int64_t parts, int64_t stages, Start start, Body body) {
   std::atomic<int64_t> arrived{0};
   StageCounter done;
   const auto work = [&] {
+    const InterruptScope scope(interrupt);
     const int64_t home = arrived++;
     try {
       auto state = start();
@@ -86,6 +93,7 @@ void for_stages(int64_t parts, int64_t stages, Start start, Body body) {
           const int64_t part = (home + i) % parts;
           if (i > 0 && owned[static_cast<size_t>(part)]) continue;
           if (taken[static_cast<size_t>(stage * parts + part)].exchange(true)) continue;
+          interrupt.check();
           body(stage, part, state);
           done.add_one();
         }

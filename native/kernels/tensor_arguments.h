@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "kernels/backend.h"
-#include "kernels/linear.h"
+#include "kernels/forward.h"
 
 namespace ltrp {
 
@@ -27,6 +27,11 @@ inline const int32_t* ints(const at::Tensor& x) {
   if (!x.defined()) return nullptr;
   TORCH_CHECK(x.is_contiguous() && x.scalar_type() == at::kInt, "a contiguous int32 tensor is expected");
   return x.const_data_ptr<int32_t>();
+}
+
+inline const int64_t* longs(const at::Tensor& x) {
+  TORCH_CHECK(x.is_contiguous() && x.scalar_type() == at::kLong, "contiguous int64 ids are expected");
+  return x.const_data_ptr<int64_t>();
 }
 
 // A product of `rows` rows, or none.
@@ -58,6 +63,11 @@ inline args::Product product_of(const ProductRows& product, int64_t rows, int64_
   if (product.scale.defined()) result.scale = floats(product.scale);
   if (product.column_scale.defined()) result.column_scale = floats(product.column_scale);
   return result;
+}
+
+inline args::PackedRows rows_of(const RowRange& range) {
+  if (!range.ids.defined()) return {nullptr, range.begin};
+  return {ints(range.ids) + range.begin, 0};
 }
 
 // Room for `rows` rounded rows on the device of `like`, and where the kernel writes them.

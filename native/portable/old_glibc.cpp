@@ -11,6 +11,7 @@ extern "C" {
 // Until glibc 2.33 these were functions of the caller, around others that take the layout's number.
 int __xstat(int layout, const char* path, struct stat* result);
 int __fxstat(int layout, int descriptor, struct stat* result);
+int __lxstat(int layout, const char* path, struct stat* result);
 
 #ifdef __x86_64__
 inline constexpr int kStatLayout = 1;
@@ -23,6 +24,10 @@ LTRP_LOCAL int stat(const char* path, struct stat* result) noexcept {
 }
 LTRP_LOCAL int fstat(int descriptor, struct stat* result) noexcept {
   return __fxstat(kStatLayout, descriptor, result);
+}
+
+LTRP_LOCAL int lstat(const char* path, struct stat* result) noexcept {
+  return __lxstat(kStatLayout, path, result);
 }
 #endif
 

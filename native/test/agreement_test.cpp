@@ -2,8 +2,13 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <numeric>
+#include <vector>
 
+#include "core/engine/ordering.h"
 #include "test/core_support.h"
 
 namespace ltrp::test {
@@ -24,6 +29,33 @@ double naive_tau_b(const at::Tensor& a, const at::Tensor& b) {
     }
   }
   return score / std::sqrt(untied_a * untied_b);
+}
+
+TEST_CASE("merge sort is a stable sort that counts exchanges") {
+  for (const int64_t count : {0, 1, 2, 7, 64, 1000}) {
+    CAPTURE(count);
+    const at::Tensor keys = (random_tensor({std::max<int64_t>(count, 1)}, 7) * 20).round();
+    const double* key = keys.const_data_ptr<double>();
+    const auto less = [&](int64_t i, int64_t j) { return key[i] < key[j]; };
+    std::vector<int64_t> expected(static_cast<size_t>(count));
+    std::iota(expected.begin(), expected.end(), int64_t{0});
+    double exchanges = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t j = 0; j < i; ++j) exchanges += key[i] < key[j] ? 1 : 0;
+    }
+    std::vector<int64_t> got = expected;
+    std::stable_sort(expected.begin(), expected.end(), less);
+    CHECK(merge_sort(got, less, {}) == exchanges);
+    CHECK(got == expected);
+  }
+}
+
+TEST_CASE("measures of long lists stop when they are told to") {
+  const at::Tensor a = random_tensor({1, 400'000}, 1), b = random_tensor({1, 400'000}, 2);
+  const std::atomic<bool> cancelled = true;
+  const RunContext context(&cancelled, nullptr);
+  CHECK_THROWS_AS(kendall_tau(a, b, context), Error);
+  CHECK_THROWS_AS(ndcg(a, b, context), Error);
 }
 
 TEST_CASE("Kendall's tau-b equals its definition, with and without ties") {

@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -15,7 +16,10 @@
 #include <string>
 
 #include "core/checkpoint/checkpoint.h"
+#include "core/checkpoint/names.h"
 #include "core/error.h"
+#include "core/model/mae.h"
+#include "core/model/ranker.h"
 
 namespace ltrp::test {
 
@@ -134,6 +138,45 @@ inline RankerConfig tiny_ranker_config(RankerHead head) {
   return config;
 }
 
+template <typename Config>
+TensorMap random_tensors(const Config& config) {
+  TensorMap tensors;
+  for (const ExpectedTensor& tensor : expected_tensors(config, canonical_names())) {
+    tensors[tensor.canonical] = at::rand(tensor.shape) - 0.5;
+  }
+  return tensors;
+}
+
+inline TensorMap prefixed(const TensorMap& tensors, const std::string& prefix) {
+  TensorMap result;
+  for (const auto& [name, tensor] : tensors) result[prefix + name] = tensor;
+  return result;
+}
+
+inline void check_same(const TensorMap& a, const TensorMap& b) {
+  REQUIRE(a.size() == b.size());
+  for (const auto& [name, tensor] : a) {
+    CAPTURE(name);
+    REQUIRE(b.count(name) == 1);
+    CHECK((tensor.scalar_type() == at::kFloat));
+    CHECK(tensor.is_contiguous());
+    CHECK(at::equal(tensor, b.at(name)));
+  }
+}
+
+// The heads of the tiny models are not the usual ones, so every load of them says so.
+inline CheckpointOverrides tiny_heads() {
+  CheckpointOverrides overrides;
+  overrides.encoder_heads = 2;
+  overrides.decoder_heads = 1;
+  return overrides;
+}
+
+inline bool has_note(const std::vector<std::string>& notes, const std::string& part) {
+  return std::any_of(notes.begin(), notes.end(),
+                     [&](const std::string& note) { return note.find(part) != std::string::npos; });
+}
+
 // --- pickles
 // --------------------------------------------------------------------------------------------------------------
 
@@ -194,22 +237,34 @@ inline void write_pth(const std::string& path, const std::string& pickle,
   writer.writeEndOfFile();
 }
 
+// A state dict whose tensors have storages of their own, added to `storages`. `prefix` goes before the names.
+inline std::string pickle_state(const TensorMap& tensors, std::vector<at::Tensor>& storages,
+                                const std::string& prefix = "") {
+  std::vector<std::pair<std::string, std::string>> entries;
+  for (const auto& [name, tensor] : tensors) {
+    const char* type = tensor.scalar_type() == at::kHalf       ? "HalfStorage"
+                       : tensor.scalar_type() == at::kBFloat16 ? "BFloat16Storage"
+                       : tensor.scalar_type() == at::kDouble   ? "DoubleStorage"
+                       : tensor.scalar_type() == at::kLong     ? "LongStorage"
+                                                               : "FloatStorage";
+    PickledTensor pickled{type,
+                          std::to_string(storages.size()),
+                          tensor.numel(),
+                          0,
+                          tensor.sizes().vec(),
+                          tensor.contiguous().strides().vec()};
+    entries.emplace_back(prefix + name, pickle_tensor(pickled));
+    storages.push_back(tensor);
+  }
+  return pickle_dict(entries);
+}
+
 // A state dict under 'model', one storage a tensor, as torch.save writes it; `more` are further entries
 // beside 'model'.
 inline void write_model_pth(const std::string& path, const TensorMap& tensors,
                             const std::vector<std::pair<std::string, std::string>>& more = {}) {
-  std::vector<std::pair<std::string, std::string>> entries;
   std::vector<at::Tensor> storages;
-  for (const auto& [name, tensor] : tensors) {
-    PickledTensor pickled;
-    pickled.key = std::to_string(storages.size());
-    pickled.elements = tensor.numel();
-    pickled.sizes = tensor.sizes().vec();
-    pickled.strides = tensor.strides().vec();
-    entries.emplace_back(name, pickle_tensor(pickled));
-    storages.push_back(tensor);
-  }
-  std::vector<std::pair<std::string, std::string>> root = {{"model", pickle_dict(entries)}};
+  std::vector<std::pair<std::string, std::string>> root = {{"model", pickle_state(tensors, storages)}};
   root.insert(root.end(), more.begin(), more.end());
   write_pth(path, pickle_file(pickle_dict(root)), storages);
 }

@@ -4,23 +4,13 @@
 #include <string>
 #include <vector>
 
+#include "core/device/precision.h"
 #include "core/engine/delta_form.h"
 #include "core/engine/leave_one_out.h"
 #include "core/engine/masking.h"
 #include "test/core_support.h"
 
 namespace ltrp::test {
-
-inline std::string name_of(Precision precision) { return precision_name(precision); }
-inline std::string name_of(Drop drop) {
-  return drop == Drop::kDecoder ? "decoder" : drop == Drop::kEncoder ? "encoder" : "both";
-}
-inline std::string name_of(Metric metric) {
-  return metric == Metric::kL1     ? "l1"
-         : metric == Metric::kL2   ? "l2"
-         : metric == Metric::kPsnr ? "psnr"
-                                   : "ssim";
-}
 
 class Delta {
  public:

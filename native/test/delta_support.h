@@ -121,6 +121,11 @@ inline at::Tensor value_of(const RoundedRows& rows) {
   return doubles(rows.values);
 }
 
+// Sums of K products in float32, in an order of the library's own.
+inline at::Tensor sum_tolerance(const at::Tensor& x, const at::Tensor& w) {
+  return kUlp * (8 + static_cast<double>(x.size(1)) / 4) * x.abs().matmul(w.abs().t());
+}
+
 // By how much a value may differ from `exact` [R, W] after rounding to `precision`. bfloat16: half a step,
 // which is at most 2^-8 of the value (8 bits; its smallest step is 2^-133). int8: half a step of the row's
 // largest magnitude / 127; a row below 1e-36 may as well be zero.

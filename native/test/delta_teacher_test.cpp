@@ -12,7 +12,7 @@ namespace ltrp::test {
 namespace {
 
 MaeCheckpoint embedded_teacher() {
-  return load_mae_checkpoint(LTRP_SOURCE_DIR "/models/tiny-mae.safetensors");
+  return load_checkpoint<MaeConfig>(LTRP_SOURCE_DIR "/models/tiny-mae.safetensors");
 }
 
 // Smooth pictures, bytes: waves of a few lengths and directions in each channel, and a disc that is brighter.

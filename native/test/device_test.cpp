@@ -1,5 +1,5 @@
 // What the driver's answers mean for the device that is chosen; none of it needs a GPU.
-#include "core/device.h"
+#include "core/device/accelerators.h"
 
 #include <doctest/doctest.h>
 

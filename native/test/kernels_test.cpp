@@ -1,11 +1,14 @@
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cmath>
 #include <vector>
 
 #include "kernels/difference.h"
+#include "kernels/pixels.h"
 #include "kernels/resample.h"
 #include "test/core_support.h"
+#include "test/delta_support.h"
 
 namespace ltrp::test {
 namespace {
@@ -42,18 +45,66 @@ double naive_ssim(const at::Tensor& predicted, const at::Tensor& target) {
   return sum / static_cast<double>(3 * (height - 10) * (width - 10));
 }
 
+// Of images [m, 3, H, W].
+at::Tensor similarity_of_images(const at::Tensor& predicted, const at::Tensor& target, int64_t patch_size) {
+  return structural_similarity(
+      patchify_channels_last(target, patch_size), at::arange(target.size(0), at::kInt),
+      {patchify_channels_last(predicted, patch_size).flatten(0, 1).contiguous()},
+      /*difference=*/false, {target.size(2) / patch_size, target.size(3) / patch_size});
+}
+
 TEST_CASE("SSIM equals its definition window by window") {
   const at::Tensor p = random_tensor({2, 3, 13, 16}, 1), t = p + random_tensor({2, 3, 13, 16}, 2) * 0.3;
-  const at::Tensor got = structural_similarity(p, t);
+  const at::Tensor got = similarity_of_images(p, t, 1);
   for (int64_t i = 0; i < 2; ++i)
     CHECK(got[i].item<double>() == doctest::Approx(naive_ssim(p[i], t[i])).epsilon(1e-9));
-  CHECK(structural_similarity(p, p).min().item<double>() == doctest::Approx(1));
+  CHECK(similarity_of_images(p, p, 1).min().item<double>() == doctest::Approx(1));
+}
+
+TEST_CASE("SSIM in float32, at every level: what it lacks to one, of patches of any size") {
+  at_every_level([] {
+    // Heights and widths that are no multiples of what is taken at a time.
+    for (const auto& [rows, columns, patch] :
+         std::vector<std::array<int64_t, 3>>{{11, 11, 1}, {13, 16, 1}, {6, 8, 2}, {7, 5, 3}, {1, 2, 16}}) {
+      for (const double change : {1.0, 1e-2, 1e-4}) {
+        CAPTURE(rows);
+        CAPTURE(patch);
+        CAPTURE(change);
+        const std::vector<int64_t> shape{3, 3, rows * patch, columns * patch};
+        const at::Tensor anchors = random_tensor(shape, 1, at::kFloat) + 0.3,
+                         apart = random_tensor(shape, 2, at::kFloat) * change;
+        // Every variant is of another's anchor, and has a row ahead of its patches that nobody reads.
+        const at::Tensor image = at::tensor({2, 0, 1}, at::kInt), targets = anchors.index_select(0, image);
+        const at::Tensor patches = patchify_channels_last(apart, patch);
+        const at::Tensor values =
+            at::cat({at::full_like(patches.slice(1, 0, 1), 7), patches}, 1).flatten(0, 1).contiguous();
+        const at::Tensor scale = random_tensor({values.size(0)}, 3, at::kFloat).abs() + 0.5;
+        const auto check = [&](const ProductRows& changed, bool difference, const at::Tensor& images) {
+          const at::Tensor got = structural_similarity(patchify_channels_last(anchors, patch), image, changed,
+                                                       difference, {rows, columns});
+          const at::Tensor want = similarity_of_images(images, targets.to(at::kDouble), patch);
+          // float32 has 24 digits for the result, and its differences fewer.
+          const double digits = difference ? 1e-5 : 1e-5 + 1e-6 / change;
+          CHECK((got - want).abs().le((1 - want) * digits + 1e-7).all().item<bool>());
+        };
+        const auto image_of = [&](const at::Tensor& rows_of) {
+          return unpatchify_channels_last(
+              rows_of.to(at::kDouble).view({3, -1, patch * patch * 3}).slice(1, 1), rows, columns, patch);
+        };
+        check({values}, true, targets.to(at::kDouble) + image_of(values));
+        const at::Tensor narrow = values.to(at::kBFloat16);
+        check({narrow, scale}, true,
+              targets.to(at::kDouble) + image_of(narrow.to(at::kDouble) * scale.unsqueeze(1)));
+        check({patchify_channels_last(targets + apart, patch).flatten(0, 1).contiguous()}, false,
+              (targets + apart).to(at::kDouble));
+      }
+    }
+  });
 }
 
 TEST_CASE("PSNR of a known error") {
   // Range 3, whatever the values are; error 0.1 everywhere: 10 log10(9 / 0.01).
-  const at::Tensor target = at::full({1, 3, 4, 4}, 0.5, at::kDouble);
-  CHECK(peak_signal_to_noise(target + 0.1, target).item<double>() ==
+  CHECK(peak_signal_to_noise(at::full({1}, 0.01, at::kDouble)).item<double>() ==
         doctest::Approx(10 * std::log10(900.0)).epsilon(1e-9));
 }
 
@@ -88,7 +139,8 @@ TEST_CASE("cropping at the original scale copies the box; a flip mirrors it") {
 TEST_CASE("bicubic reduction by an integer factor equals the antialiased filter in float64") {
   // One dimension at a time: the filter of half-width 2 * scale, a = -0.5, normalised; PIL's definition.
   const int64_t size = 24, scale = 3;
-  const at::Tensor picture = at::randint(0, 256, {size, size, 3}, at::kByte);
+  // Far enough from 0 and 255 that nothing is cut off between the two dimensions, where PIL rounds to bytes.
+  const at::Tensor picture = at::randint(48, 208, {size, size, 3}, at::kByte);
   at::Tensor out = at::empty({size / scale, size / scale, 3}, at::kByte);
   crop_resize_bicubic(picture.const_data_ptr<uint8_t>(), size, size, {0, 0, size, size}, size / scale,
                       size / scale, false, out.mutable_data_ptr<uint8_t>());

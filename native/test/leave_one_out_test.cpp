@@ -20,14 +20,13 @@ at::Tensor looped_scores(const MaskedAutoencoder& model, const at::Tensor& image
   const Grid grid = model.grid_of(images);
   const at::Tensor masked = masked_from_visible(visible, grid.patches());
   const auto predict = [&](const at::Tensor& tokens, const std::optional<at::Tensor>& hidden) {
-    return gather_tokens(model.predict(model.decoder().forward(tokens, hidden)), masked + 1);
+    return gather_tokens(model.decoder_pred()(model.decoder().forward(tokens, hidden)), masked + 1);
   };
   const at::Tensor tokens = model.decoder_input(model.encode(images, visible), visible, grid);
   const at::Tensor anchor = predict(tokens, {});
   std::vector<at::Tensor> scores;
   for (int64_t i = 0; i < visible.size(1); ++i) {
-    at::Tensor hidden = at::zeros({images.size(0), grid.patches() + 1}, at::kBool);
-    hidden.scatter_(1, visible.slice(1, i, i + 1) + 1, true);
+    const at::Tensor hidden = visible.select(1, i) + 1;
     at::Tensor input = tokens;
     std::optional<at::Tensor> decoder_hidden = hidden;
     if (drop == Drop::kBoth) {
@@ -35,9 +34,8 @@ at::Tensor looped_scores(const MaskedAutoencoder& model, const at::Tensor& image
       input = model.decoder_input(model.encode(images, rest), rest, grid);
     }
     if (drop == Drop::kEncoder) {
-      at::Tensor encoder_hidden = at::zeros(visible.sizes(), at::kBool);
-      encoder_hidden.select(1, i).fill_(true);
-      input = model.decoder_input(model.encode(images, visible, encoder_hidden), visible, grid);
+      const at::Tensor slot = at::full({images.size(0)}, i, at::kLong);
+      input = model.decoder_input(model.encode(images, visible, slot), visible, grid);
       decoder_hidden.reset();
     }
     scores.push_back((predict(input, decoder_hidden) - anchor).abs().mean({1, 2}));

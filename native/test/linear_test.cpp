@@ -2,19 +2,18 @@
 // arithmetic.
 #include "kernels/linear.h"
 
-#include <array>
+#include <ATen/Parallel.h>
 
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <functional>
+
+#include "kernels/chains.h"
 #include "test/delta_support.h"
 
 namespace ltrp::test {
 namespace {
-
-bool skipped(Precision precision) {
-  if (has_fast_products(precision)) return false;
-  const std::string name = precision == Precision::kInt8 ? "int8" : "bfloat16";
-  MESSAGE("skipped: this processor has no instructions for " << name);
-  return true;
-}
 
 // Rows, inputs, outputs.
 const std::vector<std::array<int64_t, 3>> kShapes{{1, 1, 1},
@@ -37,15 +36,9 @@ RoundedRows rounded(const at::Tensor& x, Precision precision) {
   return round_rows({0, x.size(0), {}}, x, precision);
 }
 
-// Sums of K products in float32, in an order of the library's own.
-at::Tensor sum_tolerance(const at::Tensor& x, const at::Tensor& w) {
-  return kUlp * (8 + static_cast<double>(x.size(1)) / 4) * x.abs().matmul(w.abs().t());
-}
-
-TEST_CASE("RoundedLinear in float32 and bfloat16: x W^T of the rounded operands") {
+TEST_CASE("LowPrecisionLinear in float32 and bfloat16: x W^T of the rounded operands") {
   at_every_level([] {
     for (const Precision precision : {Precision::kFloat32, Precision::kBfloat16}) {
-      if (skipped(precision)) continue;
       uint64_t seed = 400;
       for (const auto& [rows, inputs, outputs] : kShapes) {
         for (const double size : {1.0, 1e4, 1e-20}) {
@@ -55,7 +48,7 @@ TEST_CASE("RoundedLinear in float32 and bfloat16: x W^T of the rounded operands"
           CAPTURE(size);
           const at::Tensor weight = normal({outputs, inputs}, ++seed, 0.1);
           const at::Tensor x = normal({rows, inputs}, seed + 1, size);
-          const RoundedLinear linear(weight, precision);
+          const LowPrecisionLinear linear(weight, precision);
           CHECK(linear.packed_bytes() == outputs * inputs * (precision == Precision::kFloat32 ? 4 : 2));
           const ProductRows got = linear(rounded(x, precision));
           CHECK_FALSE(got.scale.defined());
@@ -79,20 +72,17 @@ TEST_CASE("no rows have no products") {
   at_every_level([] {
     const at::Tensor weight = normal({70, 128}, 1, 0.1);
     for (const Precision precision : {Precision::kFloat32, Precision::kBfloat16, Precision::kInt8}) {
-      if (skipped(precision)) continue;
-      const ProductRows got = RoundedLinear(weight, precision)(rounded(at::empty({0, 128}), precision));
+      const ProductRows got = LowPrecisionLinear(weight, precision)(rounded(at::empty({0, 128}), precision));
       CHECK(got.values.sizes() == at::IntArrayRef{0, 70});
     }
     const at::Tensor packed = packed_weight(weight);
-    if (!packed.defined()) return;
     CHECK(packed_linear(at::empty({0, 128}), packed, at::zeros({70}), /*gelu=*/false).sizes() ==
           at::IntArrayRef{0, 70});
   });
 }
 
-TEST_CASE("RoundedLinear in int8: one scale per output and per row, exact sums, one bfloat16 rounding") {
+TEST_CASE("LowPrecisionLinear in int8: one scale per output and per row, exact sums, one bfloat16 rounding") {
   at_every_level([] {
-    if (skipped(Precision::kInt8)) return;
     uint64_t seed = 430;
     for (const auto& [rows, inputs, outputs] : kShapes) {
       for (const double size : {1.0, 1e4, 1e-20}) {
@@ -104,7 +94,7 @@ TEST_CASE("RoundedLinear in int8: one scale per output and per row, exact sums, 
         if (outputs > 2) weight[2].zero_();
         at::Tensor x = normal({rows, inputs}, seed + 1, size);
         if (rows > 3) x[3].zero_();
-        const RoundedLinear linear(weight, Precision::kInt8);
+        const LowPrecisionLinear linear(weight, Precision::kInt8);
         CHECK(linear.packed_bytes() == outputs * inputs);
         const RoundedRows bytes = rounded(x, Precision::kInt8);
         const ProductRows got = linear(bytes);
@@ -139,7 +129,6 @@ TEST_CASE("RoundedLinear in int8: one scale per output and per row, exact sums, 
 
 TEST_CASE("int8 products never saturate: rows and weights of +-127 over thousands of inputs") {
   at_every_level([] {
-    if (skipped(Precision::kInt8)) return;
     constexpr int64_t kRows = 9, kOutputs = 33;
     for (const int64_t inputs : {64, 2048, 5120}) {
       CAPTURE(inputs);
@@ -154,7 +143,7 @@ TEST_CASE("int8 products never saturate: rows and weights of +-127 over thousand
       const RoundedRows rows{(x + 128).to(at::kByte), at::ones({kRows}, at::kFloat)};
       // The largest weight is 127: the scale is one, the sums are integers.
       const auto product = [&rows](const at::Tensor& w) {
-        return value_of(RoundedLinear(w.to(at::kFloat), Precision::kInt8)(rows));
+        return value_of(LowPrecisionLinear(w.to(at::kFloat), Precision::kInt8)(rows));
       };
       const auto sums = [&x](const at::Tensor& w) { return x.unsqueeze(1).mul(w.unsqueeze(0)).sum(2); };
       const at::Tensor want = doubles(sums(weight));
@@ -226,10 +215,9 @@ TEST_CASE("packed_linear_add leaves its residual as it is") {
 TEST_CASE("weights keep the form they were packed in when the level changes afterwards") {
   const SimdLevelGuard guard;
   const at::Tensor weight = normal({65, 64}, 495), x = normal({7, 64}, 496), bias = normal({65}, 497);
-  for (const Precision precision : {Precision::kFloat32, Precision::kBfloat16, Precision::kInt8}) {
-    if (skipped(precision)) continue;
+  for (const Precision precision : all_precisions()) {
     set_simd_level(available_simd_levels().back());
-    const RoundedLinear linear(weight, precision);
+    const LowPrecisionLinear linear(weight, precision);
     const at::Tensor packed = packed_weight(weight);
     const at::Tensor product = value_of(linear(rounded(x, precision)));
     const at::Tensor sum = packed_linear(x, packed, bias);
@@ -237,6 +225,106 @@ TEST_CASE("weights keep the form they were packed in when the level changes afte
     CHECK(value_of(linear(rounded(x, precision))).equal(product));
     CHECK(packed_linear(x, packed, bias).equal(sum));
   }
+}
+
+// Rows in every remainder of a tile and of a block; inputs in one block of a panel and in several; outputs
+// that fill their panels and that do not.
+TEST_CASE("a row has the same bits whatever the rows beside it, its place and the threads") {
+  constexpr int64_t kRows = 213;
+  at_every_level([] {
+    for (const auto& [inputs, outputs] :
+         std::vector<std::array<int64_t, 2>>{{192, 64}, {3, 130}, {770, 47}, {5121, 20}}) {
+      const at::Tensor weight = normal({outputs, inputs}, 501, 0.1), bias = normal({outputs}, 502);
+      const at::Tensor x = normal({kRows, inputs}, 503), residual = normal({kRows, outputs}, 504);
+      const at::Tensor packed = packed_weight(weight);
+      std::vector<std::function<at::Tensor(int64_t, int64_t)>> products;
+      products.emplace_back([=](int64_t begin, int64_t end) {
+        return packed_linear(x.slice(0, begin, end), packed, bias, /*gelu=*/true);
+      });
+      products.emplace_back([=](int64_t begin, int64_t end) {
+        return packed_linear_add(x.slice(0, begin, end), packed, bias, residual.slice(0, begin, end));
+      });
+      for (const Precision precision : all_precisions()) {
+        const LowPrecisionLinear linear(weight, precision);
+        products.emplace_back([=](int64_t begin, int64_t end) {
+          return linear(rounded(x.slice(0, begin, end), precision)).values;
+        });
+      }
+      for (size_t kind = 0; kind < products.size(); ++kind) {
+        CAPTURE(inputs);
+        CAPTURE(kind);
+        const at::Tensor all = products[kind](0, kRows);
+        for (int64_t count = 1; count <= 13; ++count) {
+          CHECK(products[kind](count, 2 * count).equal(all.slice(0, count, 2 * count)));
+        }
+        CHECK(products[kind](3, kRows).equal(all.slice(0, 3)));
+        at::Tensor alone = at::empty_like(all);
+        // Inside a parallel region nothing is shared out.
+        at::parallel_for(0, 2, 1, [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i) {
+            const int64_t first = i * 100, last = i == 0 ? 100 : kRows;
+            alone.slice(0, first, last).copy_(products[kind](first, last));
+          }
+        });
+        CHECK(alone.equal(all));
+      }
+    }
+  });
+}
+
+TEST_CASE("int8 sums are the same at every level, and so is what they are rounded to") {
+  const SimdLevelGuard guard;
+  for (const auto& [rows, inputs, outputs] : kShapes) {
+    const at::Tensor weight = normal({outputs, inputs}, 511, 0.1), x = normal({rows, inputs}, 512);
+    set_simd_level(SimdLevel::kPlain);
+    const RoundedRows bytes = rounded(x, Precision::kInt8);
+    at::Tensor first;
+    at_every_level([&] {
+      const at::Tensor got = LowPrecisionLinear(weight, Precision::kInt8)(bytes).values;
+      if (!first.defined()) first = got;
+      CHECK(got.equal(first));
+    });
+  }
+}
+
+TEST_CASE("a chained product rounds as its definition says, at every level") {
+  for (const auto& [rows, terms, columns] : kShapes) {
+    const at::Tensor left = at::randn({rows, terms}), right = at::randn({terms, columns});
+    at::Tensor want = at::empty({rows, columns});
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t j = 0; j < columns; ++j) {
+        float total = 0;
+        for (int64_t first = 0; first < terms; first += 192) {
+          float chain = 0;
+          for (int64_t k = first; k < std::min(first + 192, terms); ++k) {
+            chain = std::fma(left.const_data_ptr<float>()[i * terms + k],
+                             right.const_data_ptr<float>()[k * columns + j], chain);
+          }
+          total += chain;
+        }
+        want.mutable_data_ptr<float>()[i * columns + j] = total;
+      }
+    }
+    at_every_level([&] { CHECK(at::equal(chained_product(left, right), want)); });
+  }
+}
+
+TEST_CASE("what a level has no instructions for is not fast, unless it is to be emulated") {
+  const bool before = precisions_are_emulated();
+  at_every_level([] {
+    const SimdLevel level = simd_level();
+    emulate_precisions(false);
+    CHECK(has_fast_products(Precision::kFloat32));
+    CHECK(has_fast_products(Precision::kBfloat16) == (level >= SimdLevel::kAvx512Bf16));
+    CHECK(has_fast_products(Precision::kInt8) ==
+          (level == SimdLevel::kAvxVnni || level >= SimdLevel::kAvx512Vnni));
+    emulate_precisions(true);
+    for (const Precision precision : all_precisions()) CHECK(has_fast_products(precision));
+    for (const Precision precision : {Precision::kFloat16, Precision::kFloat8}) {
+      CHECK_FALSE(has_fast_products(precision));
+    }
+  });
+  emulate_precisions(before);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <cmath>
 #include <numeric>
 #include <vector>
@@ -88,12 +89,98 @@ TEST_CASE("wrong input is refused") {
   const at::Tensor a = random_tensor({2, 5}, 1), b = random_tensor({2, 4}, 1);
   CHECK_THROWS_AS(ranking_loss(RankingLoss::kListMle, a, b), Error);
   CHECK_THROWS_AS(ranking_loss(RankingLoss::kFocusedRank, a, a), Error);
-  CHECK_THROWS_AS(parse_ranking_loss("list_mle"), Error);
+  CHECK_THROWS_AS(value_of<RankingLoss>("name", "list_mle", "it"), Error);
   RankingLossOptions options;
   options.k = 0;
   CHECK_THROWS_AS(ranking_loss(RankingLoss::kListMle, a, a, options), Error);
-  options.k = 6;
   CHECK_THROWS_AS(ranking_loss(RankingLoss::kFocusedRank, a, a, options), Error);
+}
+
+// All pairs at once, as the formula reads.
+at::Tensor all_pairs(const at::Tensor& s, const at::Tensor& y, const at::Tensor& t, const at::Tensor& z) {
+  const at::Tensor order = y.unsqueeze(2) - z.unsqueeze(1);
+  const at::Tensor label =
+      at::where(order.abs().lt(0.001), at::full_like(order, 0.5), order.gt(0).to(order.scalar_type()));
+  return at::binary_cross_entropy_with_logits(s.unsqueeze(2) - t.unsqueeze(1), label) / 2;
+}
+
+TEST_CASE("losses over pairs in blocks are those over all pairs at once, with their gradients") {
+  for (const auto& [lists, items] : {std::pair<int64_t, int64_t>{1, 1}, {70, 40}, {3, 300}, {1, 700}}) {
+    CAPTURE(items);
+    // Rounded, so that some targets are ties.
+    const at::Tensor y = (random_tensor({lists, items}, 3) * 50).round() / 50;
+    at::Tensor s = random_tensor({lists, items}, 4) * 3, reference = s.clone();
+    s.requires_grad_(true);
+    reference.requires_grad_(true);
+    const at::Tensor got = ranking_loss(RankingLoss::kRankNet, s, y);
+    const at::Tensor want = all_pairs(reference, y, reference, y);
+    got.backward();
+    want.backward();
+    CHECK(got.item<double>() == doctest::Approx(want.item<double>()).epsilon(1e-13));
+    CHECK((s.grad() - reference.grad()).abs().max().item<double>() <=
+          1e-12 * reference.grad().abs().max().item<double>() + 1e-18);
+
+    RankingLossOptions options;
+    options.k = std::max<int64_t>(1, items / 3);
+    at::Tensor p = s.detach().clone(), r = p.clone();
+    p.requires_grad_(true);
+    r.requires_grad_(true);
+    const at::Tensor order = y.argsort(/*stable=*/true, 1, /*descending=*/true);
+    const at::Tensor in = order.narrow(1, 0, *options.k),
+                     out = order.narrow(1, *options.k, items - *options.k);
+    at::Tensor focus = ranking_loss(RankingLoss::kListMle, r.gather(1, in), y.gather(1, in));
+    if (items > 1)
+      focus = focus + all_pairs(r.gather(1, in), y.gather(1, in), r.gather(1, out), y.gather(1, out));
+    const at::Tensor focused = ranking_loss(RankingLoss::kFocusedRank, p, y, options);
+    focused.backward();
+    focus.backward();
+    CHECK(focused.item<double>() == doctest::Approx(focus.item<double>()).epsilon(1e-13));
+    CHECK((p.grad() - r.grad()).abs().max().item<double>() <= 1e-12);
+  }
+}
+
+TEST_CASE("focused_rank with k beyond the list is list_mle on all of it") {
+  const at::Tensor y = random_tensor({4, 9}, 1), s = random_tensor({4, 9}, 2);
+  const double whole = ranking_loss(RankingLoss::kListMle, s, y).item<double>();
+  for (const int64_t k : {9, 10, 1000}) {
+    RankingLossOptions options;
+    options.k = k;
+    CHECK(ranking_loss(RankingLoss::kFocusedRank, s, y, options).item<double>() == whole);
+  }
+}
+
+TEST_CASE("the bits of a loss and its gradient do not depend on the number of threads") {
+  const int before = at::get_num_threads();
+  for (const RankingLoss loss : kAll) {
+    CAPTURE(static_cast<int>(loss));
+    at::Tensor gradients[2];
+    double values[2];
+    for (const int threads : {1, 3}) {
+      at::set_num_threads(threads);
+      at::Tensor s = random_tensor({5, 513}, 8).to(at::kFloat);
+      s.requires_grad_(true);
+      RankingLossOptions options;
+      options.k = 100;
+      const at::Tensor value = ranking_loss(loss, s, random_tensor({5, 513}, 9).to(at::kFloat), options);
+      value.backward();
+      gradients[threads == 1] = s.grad();
+      values[threads == 1] = value.item<double>();
+    }
+    CHECK(values[0] == values[1]);
+    CHECK(at::equal(gradients[0], gradients[1]));
+  }
+  at::set_num_threads(before);
+}
+
+TEST_CASE("a loss over many items stops when it is told to") {
+  const at::Tensor s = random_tensor({1, 600'000}, 1), y = random_tensor({1, 600'000}, 2);
+  const std::atomic<bool> cancelled = true;
+  const RunContext context(&cancelled, nullptr);
+  for (const RankingLoss loss : {RankingLoss::kListMle, RankingLoss::kRankNet, RankingLoss::kFocusedRank}) {
+    RankingLossOptions options;
+    options.k = 300'000;
+    CHECK_THROWS_AS(ranking_loss(loss, s, y, options, context), Error);
+  }
 }
 
 }  // namespace

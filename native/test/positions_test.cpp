@@ -1,4 +1,4 @@
-#include "core/model/positions.h"
+#include "core/weights/positions.h"
 
 #include <ATen/ATen.h>
 #include <doctest/doctest.h>

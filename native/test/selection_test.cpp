@@ -1,4 +1,5 @@
 #include "core/engine/selection.h"
+#include "core/engine/density_peaks.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/Allocator.h>
@@ -11,7 +12,6 @@
 #include <set>
 
 #include "core/error.h"
-#include "kernels/clustering.h"
 #include "kernels/pixels.h"
 #include "test/core_support.h"
 
@@ -22,6 +22,7 @@ SelectionOptions options_for(int64_t keep) {
   SelectionOptions options;
   options.keep = keep;
   options.patch_size = 8;
+  options.score_share = 0.7;
   return options;
 }
 

@@ -93,7 +93,7 @@ TEST_CASE("pre-training reduces its loss, in float32 and with bfloat16 products"
     PretrainOptions options = pretrain_options();
     options.training.precision = precision;
     options.training.steps = 80;
-    options.training.crop_scale_min = 0.8;
+    options.training.crop_scale[0] = 0.8;
     const auto trainer = create_pretrainer(options);
     const double before = *trainer->evaluate(pictures.views(), {}).reconstruction_error;
     for (int i = 0; i < 80; ++i) trainer->train_step(pictures.views(), {});
@@ -155,7 +155,7 @@ TEST_CASE("the ranker learns its teacher's order, resumes bit for bit and refuse
     options.training = pretrain_options().training;
     options.training.steps = 120;
     options.training.mask_ratio = 0.5;
-    options.training.crop_scale_min = 0.8;
+    options.training.crop_scale[0] = 0.8;
     options.model = small_ranker_config(RankerHead::kToken);
     options.teacher = teacher;
     options.input = input;
@@ -188,8 +188,8 @@ TEST_CASE("a ranker can start as its teacher's first blocks, of the same width o
   options.model.encoder = small_mae_config().encoder;
   options.model.encoder.depth = 1;
   create_ranker_trainer(options)->export_model(folder / "ranker.safetensors", StoredType::kFloat32);
-  const MaeCheckpoint from = load_mae_checkpoint(teacher);
-  const RankerCheckpoint to = load_ranker_checkpoint(folder / "ranker.safetensors");
+  const MaeCheckpoint from = load_checkpoint<MaeConfig>(teacher);
+  const RankerCheckpoint to = load_checkpoint<RankerConfig>(folder / "ranker.safetensors");
   CHECK(at::equal(to.tensors.at("blocks.0.mlp.fc1.weight"), from.tensors.at("blocks.0.mlp.fc1.weight")));
   CHECK(at::equal(to.tensors.at("patch_embed.proj.weight"), from.tensors.at("patch_embed.proj.weight")));
   options.model.encoder.depth = 3;
@@ -207,7 +207,7 @@ TEST_CASE("bad options and damaged training checkpoints are refused") {
   refused([](PretrainOptions& o) { o.training.micro_batch_size = 7; });
   refused([](PretrainOptions& o) { o.training.learning_rate = std::nan(""); });
   refused([](PretrainOptions& o) { o.training.mask_ratio = 1; });
-  refused([](PretrainOptions& o) { o.training.crop_scale_min = 0; });
+  refused([](PretrainOptions& o) { o.training.crop_scale[0] = 0; });
   refused([](PretrainOptions& o) { o.model.decoder.reset(); });
   const auto trainer = create_pretrainer(pretrain_options());
   trainer->save(folder / "run.safetensors");

@@ -1,4 +1,4 @@
-/** What a multiprocessor has, and whether a kernel keeps to what it states. */
+/** Limits of a multiprocessor, and whether a kernel keeps its own promises. */
 import type { CompiledFile, KernelResources } from './compile.js';
 
 /** Of one multiprocessor (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"). */
@@ -50,7 +50,7 @@ export function occupancy(kernel: KernelResources, architecture: number): number
   return (residentBlocks(kernel, architecture) * threads) / multiprocessor(architecture).threads;
 }
 
-/** What a kernel must not do, one sentence each. */
+/** A kernel's violations, one sentence each. */
 export function resourceProblems(compiled: CompiledFile): string[] {
   const { architecture } = compiled;
   return compiled.kernels.flatMap((kernel) => {

@@ -4,7 +4,7 @@
  * A program linked here takes the newest version of every function of glibc and libstdc++, and then loads nowhere older. So
  * ours are linked against stand-ins for those libraries: shared objects without code that offer what this machine's
  * libraries offer in the versions up to a limit, and nothing newer. What is missing in them is an unresolved name, which
- * {@link newerSymbols} reports. The limit is what LibTorch itself asks for (glibc) and what came with that glibc (GCC 8).
+ * {@link newerSymbols} reports. The limits are LibTorch's own (glibc) and the GCC of that time (GCC 8).
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -124,7 +124,7 @@ function makeStandIn(real, soname, link, folder) {
   let count = 0;
   for (const [name, symbols] of versions) {
     const order = [...symbols].sort((a, b) => compareVersions(a.version, b.version));
-    // What the linker takes: the library's own choice where it is old enough, else the newest that is.
+    // The linker takes the library's own choice if it is old enough, else the newest version that is.
     const chosen = order.find((symbol) => symbol.isDefault) ?? order.at(-1);
     for (const symbol of order) {
       const label = `ltrp_${count++}`;

@@ -1,6 +1,6 @@
 /**
  * `npm pack` and `npm publish` of the clone itself are refused: they would take whatever dist/ and prebuilds/ hold, which may be
- * older than the sources. `npm run package` makes both anew and packs them without this script.
+ * older than the sources. `npm run package` makes both again and packs them without this script.
  */
 import { readFileSync } from 'node:fs';
 

@@ -3,7 +3,7 @@ import { copyFileSync, mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { root, run } from '../setup/say.mjs';
 
-/** Debug symbols: kept for whoever has to read a crash of a published package, part of none of them. */
+/** Debug symbols: kept to read a crash of a published package, but not part of it. */
 export const symbolFolder = path.join(root, 'build', 'packages', 'symbols');
 
 /**

@@ -1,4 +1,5 @@
 // Label-free score maps that need no model: what a learned ranking has to beat. Input: RGB bytes of one square image.
+import { colourContrast } from '../evaluate/heuristics.ts';
 import { seededRandom } from './random.mjs';
 
 /** One map per baseline, each a Float64Array [L] in raster order; larger is kept first. `objectPixels` feeds the oracle. */
@@ -17,7 +18,7 @@ export function baselineMaps(pixels, size, patch, objectPixels, seed) {
     ),
     'patch variance': perPatch(grid, (row, column) => variance(pixels, size, patch, row, column)),
     gradient: perPatch(grid, (row, column) => gradient(luma, size, patch, row, column)),
-    'local colour contrast': colourContrast(pixels, size, patch, grid),
+    'local colour contrast': colourContrast(pixels, size, patch),
     oracle: Float64Array.from(objectPixels),
   };
 }
@@ -70,30 +71,4 @@ function gradient(luma, size, patch, row, column) {
     sum += Math.hypot(dx, dy);
   });
   return sum;
-}
-
-/** Distance of a patch's mean colour from the mean colour of its neighbours up to two patches away. */
-function colourContrast(pixels, size, patch, grid) {
-  const colours = [];
-  perPatch(grid, (row, column) => {
-    const sum = [0, 0, 0];
-    forEachPixel(size, patch, row, column, (i) => {
-      for (let c = 0; c < 3; c++) sum[c] += pixels[3 * i + c];
-    });
-    colours.push(sum.map((value) => value / (patch * patch)));
-    return 0;
-  });
-  return perPatch(grid, (row, column) => {
-    const around = [0, 0, 0];
-    let count = 0;
-    for (let y = Math.max(0, row - 2); y <= Math.min(grid - 1, row + 2); y++) {
-      for (let x = Math.max(0, column - 2); x <= Math.min(grid - 1, column + 2); x++) {
-        if (y === row && x === column) continue;
-        count++;
-        for (let c = 0; c < 3; c++) around[c] += colours[y * grid + x][c];
-      }
-    }
-    const own = colours[row * grid + column];
-    return Math.hypot(...own.map((value, c) => value - around[c] / count));
-  });
 }

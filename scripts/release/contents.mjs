@@ -1,4 +1,4 @@
-/** What is in the package, against what was in the last release: `last-release.json`, which a release writes. */
+/** Compares the package's files with those of the last release (`last-release.json`, which a release writes). */
 
 /** A release may be so much larger than the last before somebody has to look. */
 const growth = 1.25;

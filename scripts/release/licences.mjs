@@ -6,7 +6,7 @@ const free = ['MIT', 'ISC', '0BSD', 'BSD-2-Clause', 'BSD-3-Clause', 'Apache-2.0'
 /** Exceptions, with the reason. */
 const exceptions = [
   {
-    // A shared library of its own, exchangeable by the user, as the LGPL asks.
+    // A separate shared library that the user can replace, as the LGPL asks.
     packages: /^@img\/sharp-(libvips-[\w-]+|wasm32|win32-[\w-]+)$/,
     licences: ['LGPL-3.0-or-later'],
   },

@@ -1,4 +1,4 @@
-/** What a suite of tests said, judged: a skipped test is no passed one. */
+/** Judges the output of a suite of tests: a skipped test has not passed. */
 
 /** Tests that may be skipped where a release is made, by the beginning of their titles. */
 export const skipsAllowed = {

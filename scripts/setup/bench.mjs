@@ -1,54 +1,31 @@
-/** `npm run bench`: builds everything it measures, installs the peers, runs bench/main.ts. */
-import { copyFileSync, mkdirSync } from 'node:fs';
-import path from 'node:path';
-import { pathToFileURL } from 'node:url';
+/** `npm run bench`, `bench:start`, `soak` and `evaluate`: build what they measure, install the peers, run a program. */
 import { buildBenchHelper, ensureNative } from './native.mjs';
-import { ensureBenchPackages, ensurePackages, install, isCurrent } from './packages.mjs';
-import { root, run, step } from './say.mjs';
-import { buildTypeScript } from './typescript.mjs';
+import { ensureBenchPackages, ensurePackages } from './packages.mjs';
+import { run } from './say.mjs';
 
-/** Arguments after `--` go to the benchmark; what only prints or only writes needs no build. */
-export async function bench(args) {
+/** Arguments after `--` go to the benchmark; what only prints needs no build. */
+export const bench = (args) =>
+  measure('bench/main.ts', args, [buildBenchHelper, ensureBenchPackages]);
+
+export const benchStart = (args) =>
+  measure('bench/start.ts', args, [ensureNative, ensureBenchPackages]);
+
+export const soak = (args) => measure('bench/soak.ts', args, [ensureNative], ['--expose-gc']);
+
+/** Real photographs, judged by one of the benchmark's packages; or composite scenes. */
+export const evaluate = (args) => {
+  if (!args.some((arg) => arg.startsWith('--photographs'))) {
+    return measure('scripts/evaluate/scenes.mjs', args, [ensureNative]);
+  }
+  const needs = args.includes('--list') ? [] : [ensureNative, ensureBenchPackages];
+  return measure('scripts/evaluate/photographs.ts', args, needs);
+};
+
+async function measure(program, args, needs, options = []) {
   await ensurePackages();
   if (!args.some((arg) => arg === '--help' || arg === '-h')) {
-    await buildTypeScript();
-    await buildBenchHelper();
-    await ensureBenchPackages();
+    for (const need of needs) await need();
   }
-  const main = path.join('bench', 'main.ts');
-  process.exitCode = await run(process.execPath, ['--import=tsx', main, ...args], { check: false });
-}
-
-/** `npm run bench:start`: the peers of bench/start/package.json go into the user's cache, without their install scripts. */
-export async function benchStart(args) {
-  await prepare(args);
-  if (!args.includes('--help')) {
-    const paths = pathToFileURL(path.join(root, 'dist', 'native', 'paths.js')).href;
-    const folder = path.join((await import(paths)).cacheFolder(), 'start');
-    mkdirSync(folder, { recursive: true });
-    for (const name of ['package.json', 'package-lock.json']) {
-      copyFileSync(path.join(root, 'bench', 'start', name), path.join(folder, name));
-    }
-    if (!isCurrent(folder)) {
-      await step(`Installing the peers into ${folder}`, () =>
-        install(['--prefix', folder, '--ignore-scripts']),
-      );
-    }
-  }
-  const main = path.join('bench', 'start.ts');
-  process.exitCode = await run(process.execPath, ['--import=tsx', main, ...args], { check: false });
-}
-
-/** `npm run soak`. */
-export async function soak(args) {
-  await prepare(args);
-  const main = ['--expose-gc', '--import=tsx', path.join('bench', 'soak.ts')];
-  process.exitCode = await run(process.execPath, [...main, ...args], { check: false });
-}
-
-async function prepare(args) {
-  await ensurePackages();
-  if (args.includes('--help')) return;
-  await buildTypeScript();
-  await ensureNative();
+  const call = [...options, '--import=tsx', program, ...args];
+  process.exitCode = await run(process.execPath, call, { check: false });
 }

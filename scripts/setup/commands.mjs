@@ -1,27 +1,17 @@
 /** The commands behind the npm scripts that do more than build. */
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { buildSanitizedTests, buildTests, ensureNative } from './native.mjs';
 import { ensurePackages } from './packages.mjs';
+import { findQemu, testLevels, testProcessors } from './processors.mjs';
 import { root, run, runPackage, say, SetupError } from './say.mjs';
 import { buildTypeScript } from './typescript.mjs';
 
-async function buildAll() {
-  await ensurePackages();
-  await buildTypeScript();
-  await ensureNative();
-}
-
 /** `npm run demo`: arguments after `--` go to the demo. */
 export async function demo(args) {
-  await buildAll();
-  const script = ['scripts/demo.mjs', 'scripts/demo.ts'].find((name) =>
-    existsSync(path.join(root, name)),
-  );
-  if (script === undefined) throw new SetupError('scripts/demo.mjs is missing.');
-  const loader = script.endsWith('.ts') ? ['--import=tsx'] : [];
-  const status = await run(process.execPath, [...loader, script, ...args], { check: false });
-  process.exitCode = status;
+  await ensureNative();
+  process.exitCode = await run(process.execPath, ['scripts/demo.mjs', ...args], { check: false });
 }
 
 /**
@@ -29,8 +19,6 @@ export async function demo(args) {
  * which go to ava, those last alone.
  */
 export async function test(args) {
-  await ensurePackages();
-  await buildTypeScript();
   const folder = await buildTests();
   const counts = { passed: 0, failed: 0 };
   if (args.length === 0) {
@@ -38,8 +26,9 @@ export async function test(args) {
     const checks = await checkSources();
     if (checks.failed.length > 0) say(`Found something: ${checks.failed.join(', ')}`);
     const native = await runCtest(folder);
-    counts.passed = checks.passed.length + native.passed;
-    counts.failed = checks.failed.length + native.failed;
+    const levels = await testLevels(folder);
+    counts.passed = checks.passed.length + native.passed + levels.passed;
+    counts.failed = checks.failed.length + native.failed + levels.failed;
   }
   say('Running the tests of the public API (ava)');
   // Those of the kernels' machine code take nvcc and minutes: `npm run test:cuda`; those of the packages are
@@ -61,9 +50,16 @@ export async function runAva(args) {
 }
 
 export async function testNative() {
-  await ensurePackages();
-  await buildTypeScript();
-  const { passed, failed } = await runCtest(await buildTests());
+  const folder = await buildTests();
+  const native = await runCtest(folder);
+  const levels = await testLevels(folder);
+  conclude(native.passed + levels.passed, native.failed + levels.failed, 0);
+}
+
+/** `npm run test:processors`: the numeric C++ tests on processors that are not here. Takes minutes. */
+export async function testOtherProcessors() {
+  findQemu();
+  const { passed, failed } = await testProcessors(await buildTests());
   conclude(passed, failed, 0);
 }
 
@@ -73,8 +69,6 @@ export async function testNative() {
  * cannot work in containers that forbid ptrace).
  */
 export async function testSanitize() {
-  await ensurePackages();
-  await buildTypeScript();
   const folder = await buildSanitizedTests();
   // Those of the CUDA kernels too: the emulation leaves bounds in global memory to AddressSanitizer.
   const { passed, failed } = await runCtest(
@@ -84,9 +78,9 @@ export async function testSanitize() {
       ASAN_OPTIONS:
         'allocator_may_return_null=1:detect_leaks=0:detect_odr_violation=0:strict_string_checks=1:check_initialization_order=1',
       UBSAN_OPTIONS: 'print_stacktrace=1:halt_on_error=1',
-      OMP_NUM_THREADS: '1',
+      OMP_NUM_THREADS: '1', // and as many tests at a time as there are cores
     },
-    [],
+    ['--parallel', String(availableParallelism())],
   );
   conclude(passed, failed, 0);
 }
@@ -100,22 +94,31 @@ export async function runEmulatedTests(folder) {
 
 async function runCtest(folder, env = {}, select = ['-E', emulated]) {
   say('Running the C++ tests (ctest)');
-  let output = '';
+  const report = path.join(folder, 'ctest.xml');
+  rmSync(report, { force: true });
   const args = ['--test-dir', folder, '--output-on-failure', '--no-tests=ignore', ...select];
-  await run('ctest', args, { check: false, env, onOutput: (text) => (output += text) });
-  const match = /(\d+) tests failed out of (\d+)/.exec(output);
-  if (match === null) return { passed: 0, failed: /No tests were found/.test(output) ? 0 : 1 };
-  return { passed: Number(match[2]) - Number(match[1]), failed: Number(match[1]) };
+  const status = await run('ctest', [...args, '--output-junit', report], { check: false, env });
+  const xml = existsSync(report) ? readFileSync(report, 'utf8') : '';
+  const [all, failed] = ['tests', 'failures'].map((name) =>
+    Number(new RegExp(`<testsuite[^>]*\\s${name}="(\\d+)"`).exec(xml)?.[1]),
+  );
+  // It may also have ended before it could count.
+  return Number.isNaN(all + failed) || (status === 0) !== (failed === 0)
+    ? { passed: 0, failed: 1 }
+    : { passed: all - failed, failed };
 }
 
-/** ava's closing lines: "12 tests passed", "1 test failed", "2 tests skipped", "1 uncaught exception". */
+/**
+ * ava's marks of tests that passed, whose number it leaves out when another failed, and its closing lines: "1 test failed",
+ * "2 tests skipped", "1 uncaught exception".
+ */
 function avaCounts(output) {
   // eslint-disable-next-line no-control-regex -- ava colours its output
   const plain = output.replace(/\u001b\[[0-9;]*m/g, '');
   const count = (pattern) =>
     [...plain.matchAll(pattern)].reduce((sum, match) => sum + Number(match[1]), 0);
   return {
-    passed: count(/^\s*(\d+) tests? passed$/gm),
+    passed: [...plain.matchAll(/^\s*✔ /gm)].length,
     failed:
       count(/^\s*(\d+) (?:tests?|hooks?|known failures?) failed$/gm) +
       count(/^\s*(\d+) (?:uncaught exceptions?|unhandled rejections?)$/gm),
@@ -160,7 +163,6 @@ async function checkSources() {
 }
 
 export async function lint() {
-  await ensurePackages();
   await buildTypeScript(); // types of tests that import the package by its name
   const { failed } = await checkSources();
   if (failed.length > 0) throw new SetupError(`Lint found something: ${failed.join(', ')}.`);

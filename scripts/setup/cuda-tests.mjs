@@ -1,28 +1,25 @@
-/** `npm run test:cuda`: the CUDA variant compiled, its machine code looked at, its kernels executed in the emulation. */
+/** `npm run test:cuda`: the CUDA variant's kernels compiled, its machine code looked at, its kernels executed in the emulation. */
 import path from 'node:path';
 import { conclude, runAva, runEmulatedTests } from './commands.mjs';
-import { ensureCuda, findNvcc, hasEmulatedTests } from './cuda.mjs';
+import { compileCudaKernels, findNvcc } from './cuda.mjs';
 import { build, ensureNative } from './native.mjs';
 import { ensurePackages } from './packages.mjs';
 import { root, run, say, SetupError, step } from './say.mjs';
-import { buildTypeScript } from './typescript.mjs';
 
 /** Without nvcc the emulated tests alone. One architecture: the whole matrix is `npm run build:cuda:all`. */
 export async function testCuda() {
-  await ensurePackages();
-  await buildTypeScript();
   const counts = { passed: 0, failed: 0, skipped: 0 };
   const add = (more) => {
     for (const name of Object.keys(counts)) counts[name] += more[name] ?? 0;
   };
   if (findNvcc() === null) {
     say(
-      'skipped: there is no nvcc here, so the CUDA variant is not compiled and its machine code not read',
+      'skipped: there is no nvcc here, so the CUDA kernels are not compiled and their machine code not read',
     );
     add({ skipped: 1 });
   } else {
     try {
-      await ensureCuda({ arch: '90', buildOnly: true });
+      await compileCudaKernels();
       add({ passed: 1 });
     } catch (error) {
       if (!(error instanceof SetupError) && error?.name !== 'LtrpError') throw error;
@@ -32,14 +29,9 @@ export async function testCuda() {
     say("Looking at the kernels' machine code");
     add(await runAva(['test/cuda-*.test.ts']));
   }
-  if (hasEmulatedTests()) {
-    const folder = await ensureNative();
-    await step('Building the emulated kernel tests', () => build(folder, 'ltrp_cuda_tests'));
-    add(await runEmulatedTests(folder));
-  } else {
-    say('skipped: there are no emulated kernel tests in this tree');
-    add({ skipped: 1 });
-  }
+  const folder = await ensureNative();
+  await step('Building the emulated kernel tests', () => build(folder, 'ltrp_cuda_tests'));
+  add(await runEmulatedTests(folder));
   conclude(counts.passed, counts.failed, counts.skipped);
 }
 

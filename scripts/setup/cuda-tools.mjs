@@ -11,10 +11,8 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { pathToFileURL } from 'node:url';
-import { ensurePackages } from './packages.mjs';
-import { root, run, say, SetupError, step } from './say.mjs';
-import { buildTypeScript } from './typescript.mjs';
+import { run, say, SetupError, step } from './say.mjs';
+import { importBuilt } from './typescript.mjs';
 
 const version = '3.8.0';
 const wheel = `triton-${version}-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl`;
@@ -22,9 +20,7 @@ const sha256 = '68988ac85d5e7086baeda0ddc175af9667db7529b3c5e11a5c0601b8bef2200a
 
 /** Fetches 250 MB, keeps 6 MB of it: nvdisasm and cuobjdump in the user's cache. */
 export async function ensureCudaTools() {
-  await ensurePackages();
-  await buildTypeScript();
-  const { cacheFolder } = await import(pathToFileURL(path.join(root, 'dist/native/paths.js')).href);
+  const { cacheFolder } = await importBuilt('libtorch/folders.js');
   const folder = path.join(cacheFolder(), 'cuda-tools');
   if (existsSync(path.join(folder, 'nvdisasm'))) {
     say(`nvdisasm is there already: ${folder}`);

@@ -4,21 +4,18 @@
  */
 import { copyFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { conclude, runAva } from './commands.mjs';
 import { ensureNative } from './native.mjs';
 import { makePackages } from './package.mjs';
-import { ensurePackages, install, isCurrent } from './packages.mjs';
+import { install, isCurrent } from './packages.mjs';
 import { root, say, SetupError, step } from './say.mjs';
-import { buildTypeScript } from './typescript.mjs';
+import { importBuilt } from './typescript.mjs';
 
 /** Arguments after `--` go to ava. */
 export async function testHosts(args) {
-  await ensurePackages();
-  await buildTypeScript();
   await ensureNative();
   const { version } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'));
-  // `npm run test:install` makes it anew.
+  // `npm run test:install` makes it again.
   if (!existsSync(path.join(root, 'build', 'packages', `ltrp-${version}.tgz`)))
     await makePackages([]);
   await fetchHosts();
@@ -27,7 +24,7 @@ export async function testHosts(args) {
 }
 
 async function fetchHosts() {
-  const { cacheFolder } = await import(pathToFileURL(path.join(root, 'dist/native/paths.js')).href);
+  const { cacheFolder } = await importBuilt('libtorch/folders.js');
   const folder = path.join(cacheFolder(), 'hosts');
   mkdirSync(folder, { recursive: true });
   for (const name of ['package.json', 'package-lock.json']) {

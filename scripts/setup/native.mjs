@@ -3,20 +3,20 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { ensureStandIns } from '../package/oldest-system.mjs';
 import { root, run, runPackage, say, SetupError, step } from './say.mjs';
+import { importBuilt } from './typescript.mjs';
 
 /**
  * A LibTorch with headers; fetched into the user's cache when none is found, for CUDA without the libraries that only
  * running needs when `buildOnly` says so.
  */
 export async function ensureLibtorch({ device = 'cpu', variant = 'cpu', buildOnly = false } = {}) {
-  const libtorch = await importBuilt('native/libtorch.js');
+  const libtorch = await importBuilt('libtorch/find.js');
   const accept = libtorch.buildable.filter((item) => item.variant === variant);
   let decision = await libtorch.decideLibtorch({ accept, needHeaders: true });
   if (decision.error?.code === 'ERR_LTRP_LIBTORCH_NOT_FOUND') {
-    const { installLibtorch } = await importBuilt('native/libtorch-install.js');
+    const { installLibtorch } = await importBuilt('libtorch/install.js');
     let shown = 0;
     const onProgress = (what, done, total) => {
       if (total === null || done / total < shown) return;
@@ -64,12 +64,12 @@ export async function buildSanitizedTests() {
   const libtorch = await ensureLibtorch();
   checkTools();
   const folder = path.join(root, 'build', 'sanitize');
-  if (!isConfigured(folder, { LTRP_LIBTORCH: libtorch.root })) {
-    const args = ['-S', root, '-B', folder, '-G', 'Ninja', '-DCMAKE_BUILD_TYPE=None'];
-    args.push('-DLTRP_BUILD_ADDON=OFF', '-DLTRP_SANITIZE=address,undefined');
-    args.push(`-DLTRP_LIBTORCH=${libtorch.root}`);
-    await run('cmake', args, { quiet: true });
-  }
+  await configure(folder, {
+    CMAKE_BUILD_TYPE: 'None',
+    LTRP_BUILD_ADDON: 'OFF',
+    LTRP_SANITIZE: 'address,undefined',
+    LTRP_LIBTORCH: libtorch.root,
+  });
   await step('Building the C++ tests with sanitizers', () =>
     build(folder, 'ltrp_tests', 'ltrp_cuda_tests'),
   );
@@ -87,8 +87,17 @@ async function configureAddon(folder, libtorch) {
   );
 }
 
+/** Configures a build folder through CMake alone; `more`: what CMake writes down in another way than it is given. */
+export async function configure(folder, settings, more = []) {
+  if (isConfigured(folder, settings)) return;
+  const values = Object.entries(settings).map(([name, value]) => `-D${name}=${value}`);
+  await step(`Configuring ${path.relative(root, folder)}`, () =>
+    run('cmake', ['-S', root, '-B', folder, '-G', 'Ninja', ...values, ...more], { quiet: true }),
+  );
+}
+
 /** A build folder remembers what it was configured with; anything else means configuring again. */
-export function isConfigured(folder, settings) {
+function isConfigured(folder, settings) {
   const cache = path.join(folder, 'CMakeCache.txt');
   if (!existsSync(cache) || !existsSync(path.join(folder, 'build.ninja'))) return false;
   const lines = readFileSync(cache, 'utf8').split('\n');
@@ -123,8 +132,4 @@ export function checkTools() {
       ? 'xcode-select --install; brew install cmake ninja'
       : 'sudo apt-get install -y cmake ninja-build g++';
   throw new SetupError(`Building needs ${missing.join(', ')}. Install with: ${remedy}`);
-}
-
-async function importBuilt(file) {
-  return import(pathToFileURL(path.join(root, 'dist', file)).href);
 }

@@ -3,7 +3,6 @@ import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { writeCudaPackage } from '../package/cuda.mjs';
 import { buildCudaPackage, parseBuildOptions } from './cuda.mjs';
-import { ensurePackages } from './packages.mjs';
 import { root, run, runPackage, say, step } from './say.mjs';
 import { buildTypeScript } from './typescript.mjs';
 
@@ -17,8 +16,7 @@ const cudaCore = 'libltrp_core-2.14-cu130.so';
 export async function makePackages(args) {
   const options = parseBuildOptions(args.filter((arg) => arg !== '--built'));
   if (args.includes('--built')) process.env.LTRP_PACKAGE_BUILT = '1'; // for scripts/package/node-gyp.mjs
-  await ensurePackages();
-  // What a deleted or renamed source left behind would be packed.
+  // Otherwise, leftovers of a deleted or renamed source would be packed.
   rmSync(path.join(root, 'dist'), { recursive: true, force: true });
   await buildTypeScript();
   const files = [await packMain()];
@@ -29,7 +27,7 @@ export async function makePackages(args) {
 }
 
 async function packMain() {
-  // prebuildify moves what it finds in build/Release: a folder of its own, not the one that the working tree uses.
+  // prebuildify moves the files of build/Release: use a separate folder, not that of the working tree.
   const work = path.join(root, 'build', 'package');
   rmSync(path.join(root, 'prebuilds'), { recursive: true, force: true });
   rmSync(path.join(work, 'build'), { recursive: true, force: true });

@@ -15,7 +15,7 @@ export async function ensurePackages() {
 }
 
 /**
- * What the benchmark compares with and draws with, in a package of its own (bench/package.json). Install scripts are not
+ * Peers and drawing tools of the benchmark, in a separate package (bench/package.json). Install scripts are not
  * run: onnxruntime-node's would fetch a CUDA build, its CPU library is in the package.
  */
 export async function ensureBenchPackages() {

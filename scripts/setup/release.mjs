@@ -24,7 +24,6 @@ import { compareContents, parseListing } from '../release/contents.mjs';
 import { checkLicences } from '../release/licences.mjs';
 import { judgeSuite, skipsAllowed } from '../release/suites.mjs';
 import { sourceChecks } from './commands.mjs';
-import { ensurePackages } from './packages.mjs';
 import { root, SetupError } from './say.mjs';
 import { buildTypeScript } from './typescript.mjs';
 
@@ -34,7 +33,7 @@ const lastRelease = path.join(root, 'scripts', 'release', 'last-release.json');
 const readJson = (file) => JSON.parse(readFileSync(file, 'utf8'));
 const manifest = () => readJson(path.join(root, 'package.json'));
 
-/** What a step found wrong; its log has the rest. */
+/** The problems of a step; its log has the rest. */
 class Finding extends Error {}
 
 /** Name, what it is about, and its work: returns a summary or throws. In this order; later ones use the package. */
@@ -45,11 +44,24 @@ const steps = [
       for (const each of await args()) await must(log, process.execPath, each);
     },
   ]),
-  ['tests', (log) => suite(log, 'test')],
+  [
+    'tests',
+    (log) => {
+      process.env.LTRP_TERMINATIONS ??= '10000'; // of workers: test/terminations.test.ts
+      return suite(log, 'test');
+    },
+  ],
+  ['processors', (log) => suite(log, 'test:processors')],
   ['docs', async (log) => void (await script(log, 'docs'))],
   ['package', async (log) => (await script(log, 'package'), tarballSummary())],
   ['install', (log) => suite(log, 'test:install', skipsAllowed.install)],
-  ['hosts', (log) => suite(log, 'test:hosts', skipsAllowed.hosts)],
+  [
+    'hosts',
+    (log) => {
+      process.env.LTRP_ENDINGS ??= '50'; // of each kind: test/hosts/endings.test.ts
+      return suite(log, 'test:hosts', skipsAllowed.hosts);
+    },
+  ],
   ['audit', audit],
   ['licences', licences],
   ['contents', contents],
@@ -86,7 +98,6 @@ export async function releaseCheck(args) {
     values.only === undefined
       ? listed(values.skip).includes(name)
       : !listed(values.only).includes(name);
-  await ensurePackages();
   await buildTypeScript(); // types of tests that import the package by its name
   mkdirSync(logs, { recursive: true });
   const rows = [];
@@ -185,7 +196,7 @@ async function suite(log, name, allowed) {
   return summary;
 }
 
-/** The lockfile is ours; users resolve their own: what npm makes of the tarball in an empty folder is what is judged. */
+/** Users do not get our lockfile: judged is npm's installation of the tarball in an empty folder. */
 async function audit(log) {
   const file = tarball();
   const folder = mkdtempSync(path.join(tmpdir(), 'ltrp-audit-'));

@@ -6,7 +6,7 @@ import { homedir } from 'node:os';
 import { dirname, join, relative, resolve } from 'node:path';
 import { crc32 } from 'node:zlib';
 import test from 'ava';
-import { decideLibtorch } from '../../lib/native/libtorch.js';
+import { decideLibtorch } from '../../lib/libtorch/find.js';
 import { deadLinks, relativeLinks } from '../support/documents.js';
 import { cpuLibtorch, npm, suiteFolder, tarball, version } from '../support/install.js';
 import { repository } from '../support/paths.js';
@@ -38,6 +38,8 @@ test.before(async () => {
 
 test.after.always(() => rm(suiteFolder, { recursive: true, force: true }));
 
+const pageParts = ['page-script.js', 'page-style.css'];
+
 /** Files of these names: every one must be there, and of their folders nothing else may be. */
 const required: readonly [names: readonly string[], why: string][] = [
   [['package.json'], 'the manifest'],
@@ -61,6 +63,10 @@ const required: readonly [names: readonly string[], why: string][] = [
     'the binaries',
   ],
   [['scripts/install.mjs'], 'the install script'],
+  [
+    ['dist', 'lib'].flatMap((folder) => pageParts.map((name) => `${folder}/cli/report/${name}`)),
+    'the script and the style of the HTML page',
+  ],
   [['CMakeLists.txt'], 'to compile from source'],
   [
     ['nlohmann', 'pytorch'].map((name) => `native/third_party/${name}/LICENSE`),
@@ -171,6 +177,7 @@ test('every module of lib is there compiled, with types, and no module more', (t
   const modules = (folder: string, ending: string): string[] =>
     files
       .filter((name) => name.startsWith(`${folder}/`) && name.endsWith(ending))
+      .filter((name) => !pageParts.some((part) => name.endsWith(`/report/${part}`)))
       .map((name) => name.slice(folder.length + 1, -ending.length))
       .sort();
   const expected = readdirSync(join(repository, 'lib'), { recursive: true, encoding: 'utf8' })
@@ -260,7 +267,7 @@ test('it has the headers and sources that compiling took', (t) => {
   for (const line of listed.stdout.split('\n')) {
     const target = /^(\S+): #deps/.exec(line)?.[1];
     if (target !== undefined)
-      ours = /ltrp_(core|core_lib|kernels|bootstrap|simd_\w+)\.dir/.test(target);
+      ours = /ltrp_(core|core_lib|kernels|bootstrap|simd_(?!wide)\w+)\.dir/.test(target);
     else if (ours && line.trim() !== '') {
       const name = relative(repository, resolve(repository, 'build', line.trim()));
       if (name.startsWith('native/')) needed.add(name);

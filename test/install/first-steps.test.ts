@@ -7,7 +7,7 @@ import { connect, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import test, { type ExecutionContext } from 'ava';
-import { releaseFor } from '../../lib/native/libtorch-releases.js';
+import { releaseFor } from '../../lib/libtorch/releases.js';
 import { blocks, readDocument } from '../support/documents.js';
 import {
   bareBin,

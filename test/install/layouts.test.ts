@@ -4,7 +4,7 @@ import { chmod, mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises
 import { basename, delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
-import { decideLibtorch } from '../../lib/native/libtorch.js';
+import { decideLibtorch } from '../../lib/libtorch/find.js';
 import {
   bareBin,
   cpuLibtorch,

@@ -10,7 +10,8 @@ export interface Outcome {
   stderr: string;
 }
 
-const built = join(repository, 'dist', 'cli', 'main.js');
+/** The command that was built. */
+export const built = join(repository, 'dist', 'cli', 'main.js');
 
 /** Starts dist/cli/main.js. */
 export function startLtrp(

@@ -5,7 +5,7 @@ import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { cacheFolder } from '../../lib/native/paths.js';
+import { cacheFolder } from '../../lib/libtorch/folders.js';
 import { npm, suiteFolder, tarball } from './install.js';
 import { repository } from './paths.js';
 

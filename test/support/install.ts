@@ -5,7 +5,7 @@ import { chmod, cp, mkdir, mkdtemp, realpath, symlink, writeFile } from 'node:fs
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { decideLibtorch } from '../../lib/native/libtorch.js';
+import { decideLibtorch } from '../../lib/libtorch/find.js';
 import { repository } from './paths.js';
 
 export const { version } = JSON.parse(readFileSync(join(repository, 'package.json'), 'utf8')) as {

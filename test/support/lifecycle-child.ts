@@ -28,6 +28,19 @@ async function busy(teacher: string, onProgress?: () => void): Promise<MaskedAut
   return mae;
 }
 
+/** Starts a computation of minutes that has no progress to report, and waits until it is in the middle of it. */
+async function onePiece(teacher: string): Promise<void> {
+  const mae = await MaskedAutoencoder.load(teacher);
+  mae.encode(makeImages(1, 2048), { maskRatio: 0.01 }).catch(() => undefined);
+  await sleep(700);
+}
+
+/** A second is for a busy machine; it is a tenth of that on one that does nothing else. */
+const soon = (start: number): string => {
+  const milliseconds = performance.now() - start;
+  return milliseconds < 1000 ? 'soon' : `after ${milliseconds.toFixed(0)} ms`;
+};
+
 async function checksum(teacher: string): Promise<number> {
   const mae = await MaskedAutoencoder.load(teacher);
   let sum = 0;
@@ -100,6 +113,22 @@ const scenarios: Record<string, (teacher: string, turn: number) => void | Promis
     const mae = await busy(teacher);
     for (let i = 0; i < 20; i += 1) mae.reconstruct(makeImages(4)).catch(() => undefined);
     process.exit(7);
+  },
+  /** process.exit() in a computation that is one piece: 65,536 patches, which take minutes. */
+  async 'exit-in-one-piece'(teacher) {
+    await onePiece(teacher);
+    const start = performance.now();
+    process.once('exit', () => {
+      console.log(soon(start));
+    });
+    process.exit(7);
+  },
+  async 'terminate-in-one-piece'(teacher) {
+    const worker = startWorker('one-piece', teacher);
+    await firstMessage(worker);
+    const start = performance.now();
+    await worker.terminate();
+    console.log(soon(start));
   },
   async throw(teacher) {
     await busy(teacher);
@@ -261,6 +290,10 @@ const workerTasks: Record<string, (teacher: string, milliseconds: number) => voi
   {
     async busy(teacher) {
       await busy(teacher);
+      parentPort?.postMessage('busy');
+    },
+    async 'one-piece'(teacher) {
+      await onePiece(teacher);
       parentPort?.postMessage('busy');
     },
     async exit(teacher) {

@@ -63,7 +63,7 @@ export interface Expected {
   readonly when?: (turn: number) => Moment;
   /** How many workers or processes end in one turn, beside the program itself; none unless this says otherwise. */
   readonly ends?: number;
-  /** The last stage said before the end, each of which has to be met so often in 50 turns. */
+  /** The last stage said before the end, each of which has to be met in this share of all turns. */
   readonly stages?: Readonly<Record<string, number>>;
 }
 
@@ -132,11 +132,11 @@ const inAnyStage = (turn: number): Moment => {
   // Opening may take 100 ms only.
   return { word, milliseconds: (turn * 37) % (word === 'opening' ? 100 : 180) };
 };
-const stages = { opening: 10, reading: 10, computing: 10 };
+const stages = { opening: 0.2, reading: 0.2, computing: 0.2 };
 const anyStage = { when: inAnyStage, stages, stdout: /^opening( reading( computing)?)?$/ };
 
-/** Most of 50 turns have to end while LibTorch is being opened. */
-const whileOpening = { opening: 15 };
+/** Many turns have to end while LibTorch is being opened. */
+const whileOpening = { opening: 0.3 };
 
 export const endings: readonly Expected[] = [
   { name: 'exit', code: 7 },
@@ -144,6 +144,7 @@ export const endings: readonly Expected[] = [
   { name: 'exit-with-queue', code: 7 },
   { name: 'exit-with-busy-workers', code: 7, ends: 2 },
   { name: 'exit-any-time', code: 7 },
+  { name: 'exit-in-one-piece', code: 7, stdout: 'soon' },
   { name: 'exit-while-opening', code: 7, stdout: /^(opening|loaded)$/, stages: whileOpening },
   { name: 'throw', code: 1, stderr: 'thrown on purpose' },
   {
@@ -169,6 +170,7 @@ export const companies: readonly Expected[] = [
   { name: 'worker-exit', code: 0, stdout: /^(worker 5 ?){5}$/, ends: 5 },
   { name: 'worker-throw', code: 0, stdout: /^(thrown in a worker ?){5}$/, ends: 5 },
   { name: 'terminate-worker', code: 0, stdout: 'usable', ends: 3 },
+  { name: 'terminate-in-one-piece', code: 0, stdout: 'soon', ends: 1 },
   { name: 'terminate-worker-any-time', code: 0, stdout: 'usable', ends: 10 },
   { name: 'terminate-many-workers', code: 0, stdout: 'usable', ends: 8 },
   {

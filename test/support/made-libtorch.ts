@@ -6,8 +6,8 @@ import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import type { ExecutionContext } from 'ava';
-import { libraryName } from '../../lib/native/libtorch-inspect.js';
-import type { LibtorchRelease } from '../../lib/native/libtorch-releases.js';
+import { libraryName } from '../../lib/libtorch/inspect.js';
+import type { LibtorchRelease } from '../../lib/libtorch/releases.js';
 
 const run = promisify(execFile);
 

@@ -1,4 +1,5 @@
 /** Runs ONNX models with onnxruntime's WebAssembly build: a reader and an arithmetic that are not ours. */
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import * as ort from 'onnxruntime-web';
@@ -11,11 +12,19 @@ export interface RunTensor {
   shape: readonly number[];
 }
 
+/** Of a run, by name; integers are given as int64. */
+export type Feeds = Record<string, RunTensor>;
+
+export type Outputs = Record<string, { data: Float32Array; shape: number[] }>;
+
 export interface OnnxModel {
   inputs: readonly string[];
   outputs: readonly string[];
-  /** Runs once; integers are given as int64. All models of this project have one output. */
-  run(inputs: Record<string, RunTensor>): Promise<{ data: Float32Array; shape: number[] }>;
+  /** Runs once. All models of this project have one output. */
+  run(inputs: Feeds): Promise<{ data: Float32Array; shape: number[] }>;
+  /** As `run`, with every output. */
+  runAll(inputs: Feeds): Promise<Outputs>;
+  release(): Promise<void>;
 }
 
 /** One at a time: runs of several sessions at once, as tests of a file make them, were seen to lose an output. */
@@ -34,19 +43,102 @@ export async function openOnnx(files: readonly string[]): Promise<OnnxModel> {
     data.map(async (path) => ({ path: basename(path), data: await readFile(path) })),
   );
   const session = await alone(() => ort.InferenceSession.create(bytes, { externalData }));
+  const runAll = async (inputs: Feeds): Promise<Outputs> => {
+    const feeds = Object.entries(inputs).map(([name, { data: values, shape }]) => [
+      name,
+      values instanceof Int32Array
+        ? new ort.Tensor('int64', BigInt64Array.from(values, BigInt), shape)
+        : new ort.Tensor('float32', values, shape),
+    ]);
+    const results = await alone(() => session.run(Object.fromEntries(feeds) as never));
+    return Object.fromEntries(
+      Object.entries(results).map(([name, { data, dims }]) => [
+        name,
+        { data: data as Float32Array, shape: [...dims] },
+      ]),
+    );
+  };
   return {
     inputs: session.inputNames,
     outputs: session.outputNames,
+    runAll,
     async run(inputs) {
-      const feeds = Object.entries(inputs).map(([name, { data: values, shape }]) => [
+      const outputs = await runAll(inputs);
+      return outputs[session.outputNames[0]!]!;
+    },
+    release: () => alone(() => session.release()),
+  };
+}
+
+/** With the type that the model wants; float16 is given as float32. */
+export type TypedFeeds = Record<
+  string,
+  { type: 'float32' | 'float16' | 'int64'; data: Float32Array | BigInt64Array; shape: number[] }
+>;
+
+/** Any model, in any of onnxruntime's builds; float16 comes out as float32. */
+export interface TypedModel {
+  run(feeds: TypedFeeds): Promise<Record<string, Float32Array>>;
+  release(): Promise<void>;
+}
+
+/** Opens a model and, beside it, its data; in onnxruntime-web by default. */
+export async function openTyped(other: typeof ort | undefined, path: string): Promise<TypedModel> {
+  const { InferenceSession, Tensor } = other ?? ort;
+  const data = `${path}.data`;
+  const session = await alone(async () =>
+    other === undefined
+      ? InferenceSession.create(await readFile(path), {
+          externalData: existsSync(data)
+            ? [{ path: basename(data), data: await readFile(data) }]
+            : [],
+        })
+      : InferenceSession.create(path),
+  );
+  return {
+    async run(inputs) {
+      const feeds = Object.entries(inputs).map(([name, { type, data: values, shape }]) => [
         name,
-        values instanceof Int32Array
-          ? new ort.Tensor('int64', BigInt64Array.from(values, BigInt), shape)
-          : new ort.Tensor('float32', values, shape),
+        type === 'float16'
+          ? new Tensor('float16', Uint16Array.from(values as Float32Array, toHalf), shape)
+          : new Tensor(type, values as never, shape),
       ]);
       const results = await alone(() => session.run(Object.fromEntries(feeds) as never));
-      const output = results[session.outputNames[0]!]!;
-      return { data: output.data as Float32Array, shape: [...output.dims] };
+      return Object.fromEntries(
+        Object.entries(results).map(([name, { type, data: values }]) => [
+          name,
+          type === 'float16'
+            ? Float32Array.from(halves(values), fromHalf)
+            : (values as Float32Array),
+        ]),
+      );
     },
+    release: () => alone(() => session.release()),
   };
+}
+
+/** Where the host has Float16Array, the runtime gives it; its bits are the same. */
+const halves = (values: unknown): Uint16Array => {
+  const { buffer, byteOffset, length } = values as Uint16Array;
+  return new Uint16Array(buffer, byteOffset, length);
+};
+
+const float = new Float32Array(1);
+const bits = new Uint32Array(float.buffer);
+
+/** Cuts digits off, which is exact for numbers that were float16. */
+function toHalf(value: number): number {
+  float[0] = value;
+  const all = bits[0] as number;
+  const sign = (all >>> 16) & 0x8000;
+  const exponent = ((all >>> 23) & 255) - 112;
+  const mantissa = all & 0x7fffff;
+  if (exponent > 0) return sign | (exponent << 10) | (mantissa >>> 13);
+  return exponent < -10 ? sign : sign | ((mantissa | 0x800000) >>> (14 - exponent));
+}
+
+function fromHalf(half: number): number {
+  const [exponent, mantissa] = [(half >>> 10) & 31, half & 1023];
+  const size = exponent === 0 ? mantissa * 2 ** -24 : (1 + mantissa / 1024) * 2 ** (exponent - 15);
+  return half & 0x8000 ? -size : size;
 }

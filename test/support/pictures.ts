@@ -1,5 +1,6 @@
 /** Pictures made up for tests. */
 import sharp, { type Sharp } from 'sharp';
+import { resolveSources, type Source } from '../../lib/data/sources.js';
 
 /** Smooth colours with edges and some noise, different for every seed; the same bytes every time. */
 export function picturePixels(width: number, height: number, channels = 3, seed = 1): Buffer {
@@ -30,4 +31,10 @@ export function picture(
   seed = 1,
 ): Sharp {
   return sharp(picturePixels(width, height, channels, seed), { raw: { width, height, channels } });
+}
+
+/** One source of pictures, as `--data` takes it. */
+export async function resolveSource(argument: string): Promise<Source> {
+  const { sources } = await resolveSources([argument]);
+  return sources[0] as Source;
 }

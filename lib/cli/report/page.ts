@@ -1,7 +1,9 @@
-/** The report: one HTML file that needs nothing else, neither files beside it nor the network. */
+/** The report: one HTML file that needs no other file and no network. */
+import { readFileSync } from 'node:fs';
 import { heatStops } from './colours.js';
-import { pageScript } from './page-script.js';
-import { pageStyle } from './page-style.js';
+
+/** The page's own code or style: the build copies both files beside this one. */
+const beside = (name: string): string => readFileSync(new URL(name, import.meta.url), 'utf8');
 
 /** One way to order an image's patches. */
 export interface ReportMap {
@@ -13,7 +15,7 @@ export interface ReportMap {
   scores: ArrayLike<number>;
   /** [rows * columns] in the scores' unit; NaN where unknown. */
   standardErrors?: ArrayLike<number> | undefined;
-  /** Patches that the command itself chose; they can be shown in place of the slider's. */
+  /** Patches chosen by the command; they can be shown instead of the slider's. */
   selected?: ArrayLike<number> | undefined;
 }
 
@@ -27,6 +29,10 @@ export interface ReportImage {
   source: string;
   /** At least one. */
   maps: readonly ReportMap[];
+  /** What the picture is known by in other calls, see `output-mark.ts`. */
+  id?: string;
+  /** What its line of JSON is known by. */
+  line?: string;
 }
 
 /** What a page shows. All texts are plain text. */
@@ -58,6 +64,13 @@ const entities: Record<string, string> = {
 
 function escape(text: string): string {
   return text.replace(/[&<>"']/g, (character) => entities[character] ?? character);
+}
+
+function unescape(html: string): string {
+  return Object.entries(entities).reduceRight(
+    (text, [character, entity]) => text.replaceAll(entity, character),
+    html,
+  );
 }
 
 /** JSON that can stand in a script element: no `<` and no line separators of JavaScript's own. */
@@ -122,11 +135,31 @@ export interface PageImage {
   data: Buffer;
   labels: readonly string[];
   hasSelection: boolean;
+  id?: string | undefined;
+  line?: string | undefined;
+}
+
+/** What the page's script reads of an image, and later calls of the command. */
+type ImageData = Pick<ReportImage, 'name' | 'id' | 'line'> & {
+  maps: { label: string; selected?: unknown }[];
+};
+
+function partsOf(figure: string, data: ImageData): PageImage {
+  return {
+    figure: Buffer.from(figure),
+    data: Buffer.from(scriptJson(data)),
+    labels: data.maps.map(({ label }) => label),
+    hasSelection: data.maps.some(({ selected }) => selected !== undefined),
+    id: data.id,
+    line: data.line,
+  };
 }
 
 export function pageImageParts(image: ReportImage): PageImage {
   const data = {
     name: image.name,
+    ...(image.id === undefined ? {} : { id: image.id }),
+    ...(image.line === undefined ? {} : { line: image.line }),
     maps: image.maps.map((map) => ({
       label: map.label,
       rows: map.rows,
@@ -136,12 +169,41 @@ export function pageImageParts(image: ReportImage): PageImage {
       ...(map.selected === undefined ? {} : { selected: Array.from(map.selected) }),
     })),
   };
-  return {
-    figure: Buffer.from(`${figureHtml(image)}\n`),
-    data: Buffer.from(scriptJson(data)),
-    labels: image.maps.map(({ label }) => label),
-    hasSelection: image.maps.some(({ selected }) => selected !== undefined),
+  return partsOf(`${figureHtml(image)}\n`, data);
+}
+
+const figuresBegin = 'aria-label="Images">\n';
+const figuresEnd = '</section>\n</main>';
+const dataBegin = '<script type="application/json" id="report">';
+
+/** The title, the description and the images of a page that was written before; undefined for other texts. */
+export function parsePage(
+  html: string,
+): (Pick<Report, 'title' | 'description'> & { images: PageImage[] }) | undefined {
+  const between = (start: string, end: string): string | undefined => {
+    const from = html.indexOf(start);
+    const to = from < 0 ? -1 : html.indexOf(end, from);
+    return to < 0 ? undefined : html.slice(from + start.length, to);
   };
+  const [title, description, figures, data] = [
+    between('<div><h1>', '</h1>'),
+    between('</h1><p>', '</p>'),
+    between(figuresBegin, figuresEnd),
+    between(dataBegin, '</script>'),
+  ];
+  if (title === undefined || description === undefined || data === undefined) return undefined;
+  const parts = figures?.split(/(?<=<\/figure>\n)/) ?? [];
+  try {
+    const { images } = JSON.parse(data) as { images: ImageData[] };
+    if (images.length !== parts.length) return undefined;
+    return {
+      title: unescape(title),
+      description: unescape(description),
+      images: images.map((image, index) => partsOf(parts[index] as string, image)),
+    };
+  } catch {
+    return undefined;
+  }
 }
 
 /** The page as one string. */
@@ -162,7 +224,7 @@ export function* pageChunks(
     yield data;
   }
   yield Buffer.from(`]}</script>
-<script>${pageScript}</script>
+<script>${beside('page-script.js')}</script>
 </body>
 </html>
 `);
@@ -186,7 +248,7 @@ function pageHead(report: Omit<Report, 'images'>, images: readonly PageImage[]):
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'">
 <title>${escape(report.title)}</title>
-<style>${pageStyle}</style>
+<style>${beside('page-style.css')}</style>
 </head>
 <body>
 <header>
@@ -206,14 +268,12 @@ ${chosenSwitch}
 <p class="note">The slider keeps the patches with the highest scores.${chosenNote} Colours are places within one image, not scores.
 Keys: <kbd>←</kbd> <kbd>→</kbd> keep less or more, <kbd>PgDn</kbd> <kbd>PgUp</kbd> in tens, <kbd>h</kbd> heat map, <kbd>d</kbd> fading. Point at a patch for its score.</p>
 ${(report.tables ?? []).map(tableHtml).join('\n')}
-<section class="images${images.length === 1 ? ' single' : ''}" aria-label="Images">
-`;
+<section class="images${images.length === 1 ? ' single' : ''}" ${figuresBegin}`;
 }
 
 /** From the end of the pictures to where the script's data begin. */
 function pageFoot({ page, notes = [] }: Omit<Report, 'images'>): string {
-  return `</section>
-</main>
+  return `${figuresEnd}
 <footer>${page === undefined ? '' : pageLinks(page)}${notes.map((note) => `<p>${escape(note)}</p>`).join('\n')}</footer>
-<script type="application/json" id="report">{"heatStops":${scriptJson(heatStops)},"images":[`;
+${dataBegin}{"heatStops":${scriptJson(heatStops)},"images":[`;
 }

@@ -1,6 +1,7 @@
 /** Pictures that the command writes: heat maps, kept patches, reconstructions. Drawing happens in sharp, off the JavaScript thread. */
 import type { PatchGrid } from '../../patch-grid.js';
-import { loadSharp, openUpright, type Sharp, type SharpModule } from '../../sharp.js';
+import { decode } from '../../pictures/decode.js';
+import { loadSharp, type Sharp, type SharpModule } from '../../sharp.js';
 import { heatColour, rankShares } from './colours.js';
 
 /** Longest side of the pictures written, in pixels. */
@@ -17,14 +18,14 @@ export interface ShownPicture {
 }
 
 /** Reads an image file for display, no larger than `side` pixels on its longer side. */
-export async function readForDisplay(file: string, side = pictureSide): Promise<ShownPicture> {
-  const sharp = await loadSharp();
-  const { space } = await sharp(file, { limitInputPixels: false }).metadata();
-  const { data, info } = await openUpright(sharp, file, space)
-    .resize({ width: side, height: side, fit: 'inside', withoutEnlargement: true })
-    .raw()
-    .toBuffer({ resolveWithObject: true });
-  return { pixels: data, width: info.width, height: info.height };
+export async function readForDisplay(
+  file: string,
+  signal?: AbortSignal,
+  side = pictureSide,
+): Promise<ShownPicture> {
+  const scaling = () => ({ side: { pixels: side, fit: 'inside', kernel: 'lanczos3' } as const });
+  const { pixels, width, height } = await decode(file, { signal, scaling });
+  return { pixels, width, height };
 }
 
 function fromPixels(sharp: SharpModule, { pixels, width, height }: ShownPicture): Sharp {
@@ -88,7 +89,7 @@ export async function pageImage(picture: ShownPicture): Promise<string> {
   return `data:image/jpeg;base64,${jpeg.toString('base64')}`;
 }
 
-/** What a reconstruction is drawn from. Pixels are normalised, [3, rows * p, columns * p]. */
+/** Data for drawing a reconstruction. Pixels are normalised, [3, rows * p, columns * p]. */
 export interface ReconstructionPicture {
   pixels: Float32Array;
   /** [L, p * p * 3] in target space, values ordered (row, column, channel). */

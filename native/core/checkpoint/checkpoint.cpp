@@ -1,27 +1,22 @@
 #include "core/checkpoint/checkpoint.h"
 
-#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
 
-#include <cmath>
-#include <limits>
+#include <algorithm>
 #include <new>
 #include <set>
 
-#include "core/checkpoint/config_json.h"
 #include "core/checkpoint/geometry.h"
 #include "core/checkpoint/names.h"
 #include "core/checkpoint/state_dict.h"
 #include "core/checkpoint/text.h"
 #include "core/error.h"
-#include "core/model/positions.h"
+#include "core/weights/positions.h"
 
 namespace ltrp {
 namespace {
-
-[[noreturn]] void refuse(const StoredCheckpoint& checkpoint, const std::string& what) {
-  throw Error(codes::kCheckpointContent, "'" + checkpoint.path + "' " + what + ".");
-}
 
 // "'a' (and 2 more)"
 std::string first_of(const std::vector<std::string>& names) {
@@ -29,105 +24,142 @@ std::string first_of(const std::vector<std::string>& names) {
   return quote_name(names.front()) + rest;
 }
 
-bool is_foreign(const ModelNames& names, const std::string& key) {
-  for (const std::string& prefix : names.foreign) {
-    if (key.compare(0, prefix.size(), prefix) == 0) return true;
-  }
-  return false;
-}
-
 // The keys must be exactly those of the model, with its shapes. `omitted` are canonical names that the header
 // explains.
-void check_tensors(const StoredCheckpoint& checkpoint, const ModelNames& names,
-                   const std::vector<ExpectedTensor>& expected, const std::set<std::string>& omitted) {
+void check_tensors(const StoredCheckpoint& checkpoint, const std::vector<ExpectedTensor>& expected,
+                   const std::set<std::string>& omitted) {
   std::set<std::string> known;
   std::vector<std::string> missing, unexpected;
   for (const ExpectedTensor& tensor : expected) {
     if (omitted.count(tensor.canonical) != 0) continue;
     for (const std::string& name : tensor.stored) {
       known.insert(name);
-      if (checkpoint.tensors.count(name) == 0) missing.push_back(name);
+      if (checkpoint.tensors.count(name) != 0) continue;
+      const auto other = checkpoint.others.find(name);
+      if (other != checkpoint.others.end()) {
+        refuse(checkpoint, "holds " + other->second + " under " + quote_name(checkpoint.prefix + name) +
+                               " where a tensor is expected");
+      }
+      missing.push_back(checkpoint.prefix + name);
     }
   }
   for (const auto& [name, stored] : checkpoint.tensors) {
-    if (known.count(name) == 0 && !is_foreign(names, name)) unexpected.push_back(name);
+    if (known.count(name) == 0) unexpected.push_back(stored.key);
   }
   if (!missing.empty()) refuse(checkpoint, "lacks the tensor " + first_of(missing));
   if (!unexpected.empty()) refuse(checkpoint, "has the unexpected tensor " + first_of(unexpected));
   for (const ExpectedTensor& tensor : expected) {
-    if (omitted.count(tensor.canonical) != 0) continue;
+    if (omitted.count(tensor.canonical) != 0 || tensor.stored.empty()) continue;
     std::vector<int64_t> shape = tensor.shape;
     shape[0] /= static_cast<int64_t>(tensor.stored.size());
     for (const std::string& name : tensor.stored) {
-      const std::vector<int64_t>& found = checkpoint.tensors.at(name).shape;
-      if (found != shape) {
-        refuse(checkpoint, "has the tensor " + quote_name(name) + " with the shape " + shape_text(found) +
-                               " instead of " + shape_text(shape));
+      const StoredTensor& found = checkpoint.tensors.at(name);
+      if (found.shape != shape) {
+        refuse(checkpoint, "has the tensor " + quote_name(found.key) + " with the shape " +
+                               shape_text(found.shape) + " instead of " + shape_text(shape));
       }
     }
   }
 }
 
-at::Tensor load_tensor(const StoredCheckpoint& checkpoint, const std::string& name) {
-  const at::Tensor stored = checkpoint.tensors.at(name).load();
-  if (!at::isFloatingType(stored.scalar_type())) {
-    refuse(checkpoint, "has the tensor " + quote_name(name) + " with integers where weights are expected");
+// Views may repeat few values many times, and headers cost nothing: what they describe must not be out of all
+// proportion to the file.
+void check_memory(const StoredCheckpoint& checkpoint, const std::vector<ExpectedTensor>& expected,
+                  const std::set<std::string>& omitted) {
+  constexpr uint64_t kUnquestioned = uint64_t{256} << 20;
+  constexpr uint64_t kWidening = sizeof(float);  // a byte becomes a float at most
+  uint64_t needed = 0, stored = 0;
+  for (const ExpectedTensor& tensor : expected) {
+    if (omitted.count(tensor.canonical) != 0) continue;
+    uint64_t values = 1;
+    for (const int64_t size : tensor.shape) values *= static_cast<uint64_t>(size);
+    needed += values * sizeof(float);
+    for (const std::string& name : tensor.stored) stored += checkpoint.tensors.at(name).bytes;
   }
-  const at::Tensor tensor = stored.to(at::kFloat).contiguous();
-  const float* values = tensor.data_ptr<float>();
-  bool finite = true;
-  for (int64_t i = 0; i < tensor.numel(); ++i)
-    finite &= std::fabs(values[i]) <= std::numeric_limits<float>::max();
-  if (!finite) refuse(checkpoint, "has NaN or infinite values in the tensor " + quote_name(name));
-  return tensor;
+  if (needed > kUnquestioned && needed / kWidening > stored) {
+    throw Error(codes::kOutOfMemory, "'" + checkpoint.path + "' describes weights of " +
+                                         std::to_string(needed >> 20) + " MiB and holds " +
+                                         std::to_string(stored >> 20) +
+                                         " MiB; so large a model must be stored in full.");
+  }
 }
 
 TensorMap load_tensors(const StoredCheckpoint& checkpoint, const std::vector<ExpectedTensor>& expected,
-                       const std::set<std::string>& omitted) {
+                       const std::set<std::string>& omitted, const RunContext& context) {
+  check_memory(checkpoint, expected, omitted);
+  for (const ExpectedTensor& tensor : expected) {
+    for (const std::string& name : tensor.stored) {
+      if (omitted.count(tensor.canonical) != 0) continue;
+      const StoredTensor& stored = checkpoint.tensors.at(name);
+      if (at::isFloatingType(stored.type)) continue;
+      refuse(checkpoint,
+             "has the tensor " + quote_name(stored.key) + " with integers where weights are expected");
+    }
+  }
   TensorMap tensors;
   for (const ExpectedTensor& tensor : expected) {
     if (omitted.count(tensor.canonical) != 0) continue;
-    std::vector<at::Tensor> parts;
-    for (const std::string& name : tensor.stored) parts.push_back(load_tensor(checkpoint, name));
-    tensors.emplace(tensor.canonical, parts.size() == 1 ? parts[0] : at::cat(parts, 0));
+    at::Tensor values =
+        tensor.stored.empty() ? at::zeros(tensor.shape, at::kFloat) : at::empty(tensor.shape, at::kFloat);
+    float* destination = values.data_ptr<float>();
+    for (const std::string& name : tensor.stored) {
+      const StoredTensor& stored = checkpoint.tensors.at(name);
+      if (!stored.read(destination, context))
+        refuse(checkpoint, "has NaN or infinite values in the tensor " + quote_name(stored.key));
+      destination += values.numel() / static_cast<int64_t>(tensor.stored.size());
+    }
+    tensors.emplace(tensor.canonical, std::move(values));
   }
   return tensors;
 }
 
 // Tables that our own layout leaves out because they can be computed.
-std::set<std::string> omitted_tables(const StoredCheckpoint& checkpoint) {
+std::set<std::string> omitted_tables(const StoredCheckpoint& checkpoint,
+                                     const std::vector<ExpectedTensor>& expected) {
   std::set<std::string> omitted;
   if (!checkpoint.header) return omitted;
-  for (const auto& [key, table] :
-       {std::pair{"positions", "pos_embed"}, {"decoder_positions", "decoder_pos_embed"}}) {
+  for (const ExpectedTensor& tensor : expected) {
+    if (!tensor.positions) continue;
+    const std::string key = positions_key(tensor.canonical);
     const auto found = checkpoint.header->config.find(key);
     if (found == checkpoint.header->config.end() || *found == "stored") continue;
-    if (*found != "sincos2d") refuse(checkpoint, std::string("names unknown '") + key + "' in its header");
-    omitted.insert(table);
+    if (*found != "sincos2d") refuse(checkpoint, "names unknown '" + key + "' in its header");
+    omitted.insert(tensor.canonical);
   }
   return omitted;
 }
 
-void add_omitted_tables(const StoredCheckpoint& checkpoint, const std::set<std::string>& omitted, Grid grid,
-                        int64_t dim, std::optional<int64_t> decoder_dim, TensorMap& tensors) {
-  constexpr int64_t kMaxValues = int64_t{1} << 28;  // a header alone must not order memory without limit
-  if (grid.patches() > kMaxValues / std::max(dim, decoder_dim.value_or(1))) {
-    refuse(checkpoint,
-           "asks for a position table of " + std::to_string(grid.patches()) + " patches, which is too large");
+TensorMap omitted_tensors(const StoredCheckpoint& checkpoint, const std::vector<ExpectedTensor>& expected,
+                          const std::set<std::string>& omitted, Grid grid) {
+  // A header alone must not order memory without limit: 128 MiB, 32,768 patches of the widest published
+  // model.
+  constexpr int64_t kMaxValues = int64_t{1} << 25;
+  TensorMap tables;
+  for (const ExpectedTensor& tensor : expected) {
+    if (omitted.count(tensor.canonical) == 0) continue;
+    const int64_t dim = tensor.shape.back();
+    if (grid.patches() > kMaxValues / dim) {
+      throw Error(codes::kOutOfMemory, "'" + checkpoint.path + "' asks for a position table of " +
+                                           std::to_string(grid.patches()) +
+                                           " patches, and so large a table must be in the file.");
+    }
+    tables[tensor.canonical] = sincos_positions(grid, dim);
   }
-  if (omitted.count("pos_embed") != 0) tensors["pos_embed"] = sincos_positions(grid, dim);
-  if (omitted.count("decoder_pos_embed") != 0 && decoder_dim) {
-    tensors["decoder_pos_embed"] = sincos_positions(grid, *decoder_dim);
-  }
+  return tables;
 }
 
-template <typename Config>
-Config own_config(const StoredCheckpoint& checkpoint) {
-  try {
-    return config_from_json<Config>(checkpoint.header->config);
-  } catch (const Error& error) {
-    refuse(checkpoint, std::string("has an unusable header: ") + error.what());
-  }
+// Parts of other models that such files have, too.
+void leave_out(StoredCheckpoint& checkpoint, const std::vector<std::string>& beginnings) {
+  std::vector<std::string> names;
+  std::erase_if(checkpoint.tensors, [&](const auto& entry) {
+    const bool other = std::any_of(beginnings.begin(), beginnings.end(), [&](const std::string& beginning) {
+      return entry.first.starts_with(beginning);
+    });
+    if (other) names.push_back(entry.second.key);
+    return other;
+  });
+  if (!names.empty())
+    checkpoint.note("Left out, since they are not part of the model: " + list_names(names, 120) + ".");
 }
 
 void check_overrides(const CheckpointOverrides& overrides, const StoredCheckpoint& checkpoint) {
@@ -155,60 +187,40 @@ auto guarded(const std::string& path, const Function& function) {
 
 }  // namespace
 
-MaeCheckpoint load_mae_checkpoint(const std::string& path, bool require_decoder,
-                                  const CheckpointOverrides& overrides) {
+LoadedModel load_model(const std::string& path, AnyConfig& config, const CheckpointOverrides& overrides,
+                       const RunContext& context) {
   return guarded(path, [&] {
-    const StoredCheckpoint stored = open_checkpoint(path);
-    const ModelNames names = mae_names(stored);
-    MaeCheckpoint checkpoint;
-    checkpoint.naming = names.naming;
+    StoredCheckpoint stored = open_checkpoint(path, config.kind(), overrides.weights, context);
+    const Naming naming = naming_of(stored);
     if (stored.header) {
       check_overrides(overrides, stored);
-      checkpoint.config = own_config<MaeConfig>(stored);
-      if (overrides.layer_norm_eps) checkpoint.config.layer_norm_eps = *overrides.layer_norm_eps;
-      if (overrides.normalized_target) checkpoint.config.normalized_target = *overrides.normalized_target;
-      validate(checkpoint.config);
+      try {
+        config.from_json(stored.header->config);
+      } catch (const Error& error) {
+        throw Error(codes::kCheckpointContent,
+                    "'" + stored.path + "' has an unusable header: " + error.what());
+      }
+      if (overrides.layer_norm_eps) config.vit().layer_norm_eps = *overrides.layer_norm_eps;
+      bool* const normalized_target = config.normalized_target();
+      if (overrides.normalized_target && normalized_target) *normalized_target = *overrides.normalized_target;
+      config.validate();
     } else {
-      checkpoint.config = infer_mae_config(stored, names, overrides);
+      leave_out(stored, config.kind().left_out);
+      infer_config(stored, naming, overrides, config);
     }
-    if (require_decoder && !checkpoint.config.decoder) {
-      refuse(stored,
-             "has no decoder and can neither reconstruct nor score: files like mae_pretrain_vit_base.pth "
-             "hold the encoder "
-             "alone, take mae_visualize_vit_base.pth");
-    }
-    const std::set<std::string> omitted = omitted_tables(stored);
-    const auto expected = expected_tensors(checkpoint.config, names);
-    check_tensors(stored, names, expected, omitted);
-    checkpoint.tensors = load_tensors(stored, expected, omitted);
-    const auto& decoder = checkpoint.config.decoder;
-    add_omitted_tables(stored, omitted, checkpoint.config.grid(), checkpoint.config.encoder.dim,
-                       decoder ? std::optional(decoder->dim) : std::nullopt, checkpoint.tensors);
-    return checkpoint;
-  });
-}
+    const std::optional<Lacking> lacking = config.lacking();
+    if (lacking && !overrides.incomplete) refuse(stored, lacking->refusal);
+    if (lacking && !stored.header) stored.note(lacking->note);
 
-RankerCheckpoint load_ranker_checkpoint(const std::string& path, const CheckpointOverrides& overrides) {
-  return guarded(path, [&] {
-    const StoredCheckpoint stored = open_checkpoint(path);
-    const ModelNames names = ranker_names(stored);
-    RankerCheckpoint checkpoint;
-    checkpoint.naming = names.naming;
-    if (stored.header) {
-      check_overrides(overrides, stored);
-      checkpoint.config = own_config<RankerConfig>(stored);
-      if (overrides.layer_norm_eps) checkpoint.config.layer_norm_eps = *overrides.layer_norm_eps;
-      validate(checkpoint.config);
-    } else {
-      checkpoint.config = infer_ranker_config(stored, names, overrides);
-    }
-    const std::set<std::string> omitted = omitted_tables(stored);
-    const auto expected = expected_tensors(checkpoint.config, names);
-    check_tensors(stored, names, expected, omitted);
-    checkpoint.tensors = load_tensors(stored, expected, omitted);
-    add_omitted_tables(stored, omitted, checkpoint.config.grid(), checkpoint.config.encoder.dim, std::nullopt,
-                       checkpoint.tensors);
-    return checkpoint;
+    const std::vector<ExpectedTensor> expected = expected_tensors(config, naming);
+    const std::set<std::string> omitted = omitted_tables(stored, expected);
+    check_tensors(stored, expected, omitted);
+    // The tables first: they are refused before anything large is read.
+    TensorMap tables = omitted_tensors(stored, expected, omitted, config.vit().grid());
+    TensorMap tensors = load_tensors(stored, expected, omitted, context);
+    tensors.merge(tables);
+    if (!naming.qkv_bias) stored.note("Its attention has no biases of query, key and value; they are zero.");
+    return LoadedModel{std::move(tensors), naming.name, std::move(stored.notes)};
   });
 }
 

@@ -3,11 +3,12 @@
 #include "core/error.h"
 
 namespace ltrp {
-namespace {
 
 using nlohmann::json;
 
-[[noreturn]] void refuse(const std::string& what) {
+namespace config_json {
+
+void refuse(const std::string& what) {
   throw Error(codes::kCheckpointContent, "The model configuration " + what + ".");
 }
 
@@ -18,113 +19,53 @@ const json& member(const json& object, const char* key) {
   return *found;
 }
 
-int64_t integer(const json& object, const char* key) {
-  const json& value = member(object, key);
+void read(const json& value, const char* key, int64_t& into) {
   const bool fits = value.is_number_integer() && (!value.is_number_unsigned() ||
                                                   value.get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX));
   if (!fits) refuse("needs a whole number for '" + std::string(key) + "'");
-  return value.get<int64_t>();
+  into = value.get<int64_t>();
 }
 
-double number(const json& object, const char* key) {
-  const json& value = member(object, key);
+void read(const json& value, const char* key, double& into) {
   if (!value.is_number()) refuse("needs a number for '" + std::string(key) + "'");
-  return value.get<double>();
+  into = value.get<double>();
 }
 
-bool truth(const json& object, const char* key) {
-  const json& value = member(object, key);
+void read(const json& value, const char* key, bool& into) {
   if (!value.is_boolean()) refuse("needs true or false for '" + std::string(key) + "'");
-  return value.get<bool>();
+  into = value.get<bool>();
 }
 
-std::array<double, 3> triple(const json& object, const char* key) {
-  const json& value = member(object, key);
-  std::array<double, 3> numbers{};
-  if (!value.is_array() || value.size() != numbers.size())
+void read(const json& value, const char* key, std::array<double, 3>& into) {
+  if (!value.is_array() || value.size() != into.size())
     refuse("needs three numbers for '" + std::string(key) + "'");
-  for (size_t i = 0; i < numbers.size(); ++i) {
+  for (size_t i = 0; i < into.size(); ++i) {
     if (!value[i].is_number()) refuse("needs three numbers for '" + std::string(key) + "'");
-    numbers[i] = value[i].get<double>();
+    into[i] = value[i].get<double>();
   }
-  return numbers;
 }
 
-json transformer_to_json(const TransformerConfig& config) {
-  return {{"dim", config.dim}, {"depth", config.depth}, {"heads", config.heads}, {"mlp_dim", config.mlp_dim}};
-}
-
-TransformerConfig transformer_from_json(const json& value) {
-  return {integer(value, "dim"), integer(value, "depth"), integer(value, "heads"), integer(value, "mlp_dim")};
-}
-
-// What both models have.
-template <typename Config>
-json common_to_json(const Config& config) {
-  return {{"image_height", config.image_height},
-          {"image_width", config.image_width},
-          {"patch_size", config.patch_size},
-          {"encoder", transformer_to_json(config.encoder)},
-          {"layer_norm_eps", config.layer_norm_eps},
-          {"mean", config.mean},
-          {"std", config.std}};
-}
-
-template <typename Config>
-Config common_from_json(const json& value) {
-  Config config;
-  config.image_height = integer(value, "image_height");
-  config.image_width = integer(value, "image_width");
-  config.patch_size = integer(value, "patch_size");
-  config.encoder = transformer_from_json(member(value, "encoder"));
-  config.layer_norm_eps = number(value, "layer_norm_eps");
-  config.mean = triple(value, "mean");
-  config.std = triple(value, "std");
-  return config;
-}
-
-template <typename Config>
-Config validated(Config config) {
-  try {
-    validate(config);
-  } catch (const Error& error) {
-    throw Error(codes::kCheckpointContent,
-                "The model configuration is not usable: " + std::string(error.what()));
+void read(const json& value, const char* key, std::optional<TransformerConfig>& into) {
+  if (value.is_null()) {
+    into.reset();
+  } else {
+    read(value, key, into.emplace());
   }
-  return config;
 }
 
-}  // namespace
+}  // namespace config_json
 
-json config_to_json(const MaeConfig& config) {
-  json value = common_to_json(config);
-  value["decoder"] = config.decoder ? transformer_to_json(*config.decoder) : json(nullptr);
-  value["normalized_target"] = config.normalized_target;
-  return value;
-}
-
-json config_to_json(const RankerConfig& config) {
-  json value = common_to_json(config);
-  value["head"] = config.head == RankerHead::kCls ? "cls" : "token";
-  return value;
-}
-
-template <>
-MaeConfig config_from_json<MaeConfig>(const json& value) {
-  auto config = common_from_json<MaeConfig>(value);
-  const json& decoder = member(value, "decoder");
-  if (!decoder.is_null()) config.decoder = transformer_from_json(decoder);
-  config.normalized_target = truth(value, "normalized_target");
-  return validated(config);
-}
-
-template <>
-RankerConfig config_from_json<RankerConfig>(const json& value) {
-  auto config = common_from_json<RankerConfig>(value);
-  const json& head = member(value, "head");
-  if (head != "cls" && head != "token") refuse("needs 'cls' or 'token' for 'head'");
-  config.head = head == "cls" ? RankerHead::kCls : RankerHead::kToken;
-  return validated(config);
+json parse_shallow_json(const std::string& text) {
+  constexpr int kMaxDepth = 8;
+  bool too_deep = false;
+  json value = json::parse(
+      text,
+      [&](int depth, json::parse_event_t, json&) {
+        too_deep = too_deep || depth > kMaxDepth;
+        return !too_deep;
+      },
+      /*allow_exceptions=*/false);
+  return too_deep || value.is_discarded() ? json() : value;
 }
 
 }  // namespace ltrp

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <map>
 #include <utility>
 
+#include "core/checkpoint/settings.h"
 #include "core/checkpoint/text.h"
 #include "core/error.h"
 
@@ -13,22 +15,10 @@ namespace {
 
 using nlohmann::json;
 
-[[noreturn]] void refuse(const StoredCheckpoint& checkpoint, const std::string& what) {
-  throw Error(codes::kCheckpointContent, "'" + checkpoint.path + "' " + what + ".");
-}
-
-// Collects what different tensors say about one size.
+// What different tensors say about one size.
 class Vote {
  public:
-  explicit Vote(const StateDict& tensors) : tensors_(tensors) {}
-
-  Vote& add(const std::string& name, size_t rank, size_t axis, int64_t offset = 0) {
-    const auto found = tensors_.find(name);
-    if (found != tensors_.end() && found->second.shape.size() == rank)
-      count(found->second.shape[axis] + offset);
-    return *this;
-  }
-  void count(int64_t value) {
+  void add(int64_t value) {
     const auto known =
         std::find_if(votes_.begin(), votes_.end(), [&](const auto& vote) { return vote.first == value; });
     if (known == votes_.end()) {
@@ -46,7 +36,6 @@ class Vote {
   }
 
  private:
-  const StateDict& tensors_;
   std::vector<std::pair<int64_t, int>> votes_;
 };
 
@@ -66,128 +55,82 @@ int64_t count_blocks(const StateDict& tensors, const std::string& prefix) {
   return count;
 }
 
-TransformerConfig infer_transformer(const StateDict& tensors, const BlockNames& names,
-                                    std::optional<int64_t> dim) {
-  TransformerConfig config;
-  config.depth = count_blocks(tensors, names.prefix);
-  Vote dims(tensors), hidden(tensors);
-  for (int64_t i = 0; i < config.depth; ++i) {
-    const std::string block = names.prefix + std::to_string(i) + ".";
-    for (const std::string& norm : {names.norm1, names.norm2}) {
-      dims.add(block + norm + ".weight", 1, 0).add(block + norm + ".bias", 1, 0);
-    }
-    hidden.add(block + names.fc1 + ".weight", 2, 0).add(block + names.fc1 + ".bias", 1, 0);
-    hidden.add(block + names.fc2 + ".weight", 2, 1);
-  }
-  config.dim = dims.winner().value_or(dim.value_or(0));
-  config.mlp_dim = hidden.winner().value_or(4 * config.dim);
-  return config;
-}
+// Shapes of a file's tensors, read back into the fields that they come from.
+class Measuring final : public TensorVisitor {
+ public:
+  Measuring(const StateDict& tensors, const Naming& naming) : tensors_(tensors), naming_(naming) {}
 
-// --- what a config.json says
-// -----------------------------------------------------------------------------------------------
+  void tensor(const std::string& name, const Shape& shape) override {
+    const std::vector<std::string> names = naming_.stored(name);
+    for (const std::string& stored : names) {
+      const auto found = tensors_.find(stored);
+      if (found == tensors_.end() || found->second.shape.size() != shape.size()) continue;
+      for (size_t axis = 0; axis < shape.size(); ++axis) {
+        const Extent& extent = shape[axis];
+        // Several tensors of the file are stacked along the rows.
+        const int64_t times = axis == 0 ? extent.times / static_cast<int64_t>(names.size()) : extent.times;
+        const int64_t size = found->second.shape[axis] - extent.plus;
+        if (extent.field && times > 0 && size % times == 0) votes_[extent.field].add(size / times);
+      }
+    }
+  }
+  bool has(bool /*said*/, std::initializer_list<const char*> layers) override {
+    return std::any_of(layers.begin(), layers.end(), [&](const char* layer) { return has(layer); });
+  }
+  void transformer(const std::string& prefix, TransformerConfig& config) override {
+    config.depth = count_blocks(tensors_, naming_.stored_layer(prefix));
+    TensorVisitor::transformer(prefix, config);
+    blocks_.push_back(&config);
+  }
+
+  bool has(const std::string& layer) const {
+    const std::string name = naming_.stored_layer(layer);
+    if (tensors_.contains(name)) return true;
+    return any_starts_with(tensors_, name.ends_with(".") ? name : name + ".");
+  }
+  // Writes what the tensors say. Fields that none of them knows stay.
+  void decide() {
+    for (const auto& [field, vote] : votes_) *field = vote.winner().value_or(*field);
+    for (TransformerConfig* config : blocks_) {
+      if (!votes_[&config->mlp_dim].winner()) config->mlp_dim = 4 * config->dim;
+    }
+  }
+  std::optional<int64_t> winner(int64_t* field) { return votes_[field].winner(); }
+
+ private:
+  const StateDict& tensors_;
+  const Naming& naming_;
+  std::map<int64_t*, Vote> votes_;
+  std::vector<TransformerConfig*> blocks_;
+};
 
 // Whole number from 1 up under `key`; absent otherwise.
 std::optional<int64_t> positive(const json& object, const char* key) {
-  if (!object.is_object()) return std::nullopt;
   const auto found = object.find(key);
   if (found == object.end() || !found->is_number_integer() || *found < 1 || *found > (int64_t{1} << 32))
     return std::nullopt;
   return found->get<int64_t>();
 }
 
-std::optional<double> number(const json& object, const char* key) {
-  if (!object.is_object()) return std::nullopt;
-  const auto found = object.find(key);
-  if (found == object.end() || !found->is_number()) return std::nullopt;
-  return found->get<double>();
-}
-
 std::optional<bool> truth(const json& object, const char* key) {
-  if (!object.is_object()) return std::nullopt;
-  const auto found = object.find(key);
+  const auto found = object.is_object() ? object.find(key) : object.end();
   if (found == object.end() || !found->is_boolean()) return std::nullopt;
   return found->get<bool>();
 }
 
-// Hugging Face allows 224 and [224, 224].
-std::optional<std::pair<int64_t, int64_t>> size_pair(const json& object, const char* key) {
-  if (const auto both = positive(object, key)) return std::pair{*both, *both};
-  if (!object.is_object() || !object.contains(key)) return std::nullopt;
-  const json& value = object[key];
-  const auto usable = [](const json& side) {
-    return side.is_number_integer() && side >= 1 && side <= (1 << 16);
+// A config.json beside a lone file may belong to something else: it counts unless it describes other tensors.
+std::string contradiction(const Settings& settings, const VitConfig& config) {
+  const auto differs = [](const char* what, const std::optional<int64_t>& said, int64_t found) {
+    return said && *said != found
+               ? std::string(what) + " " + std::to_string(*said) + " instead of " + std::to_string(found)
+               : "";
   };
-  if (!value.is_array() || value.size() != 2 || !usable(value[0]) || !usable(value[1])) return std::nullopt;
-  return std::pair{value[0].get<int64_t>(), value[1].get<int64_t>()};
-}
-
-struct Hints {
-  std::optional<int64_t> image_height, image_width, patch_size;
-  std::optional<int64_t> dim, depth, heads, mlp_dim;
-  std::optional<int64_t> decoder_dim, decoder_depth, decoder_heads, decoder_mlp_dim;
-  std::optional<double> mae_eps, ranker_eps;
-  std::optional<bool> normalized_target;
-};
-
-Hints read_hugging_face_config(const StoredCheckpoint& checkpoint) {
-  const json& config = checkpoint.sidecar;
-  Hints hints;
-  if (const auto size = size_pair(config, "image_size"))
-    std::tie(hints.image_height, hints.image_width) = *size;
-  if (const auto patch = size_pair(config, "patch_size")) {
-    if (patch->first != patch->second)
-      refuse(checkpoint, "has patches that are not square, according to its config.json");
-    hints.patch_size = patch->first;
+  for (const std::string& difference : {differs("a width of", settings.encoder.dim, config.encoder.dim),
+                                        differs("a depth of", settings.encoder.depth, config.encoder.depth),
+                                        differs("patches of", settings.patch_size, config.patch_size)}) {
+    if (!difference.empty()) return difference;
   }
-  hints.dim = positive(config, "hidden_size");
-  hints.depth = positive(config, "num_hidden_layers");
-  hints.heads = positive(config, "num_attention_heads");
-  hints.mlp_dim = positive(config, "intermediate_size");
-  hints.decoder_dim = positive(config, "decoder_hidden_size");
-  hints.decoder_depth = positive(config, "decoder_num_hidden_layers");
-  hints.decoder_heads = positive(config, "decoder_num_attention_heads");
-  hints.decoder_mlp_dim = positive(config, "decoder_intermediate_size");
-  hints.mae_eps = number(config, "layer_norm_eps");
-  hints.normalized_target = truth(config, "norm_pix_loss");
-  const auto activation = config.find("hidden_act");
-  if (activation != config.end() && *activation != "gelu") {
-    throw Error(codes::kUnsupported,
-                "'" + checkpoint.path + "' needs the activation " +
-                    quote_name(activation->is_string() ? activation->get<std::string>() : "?") +
-                    ", according to its config.json; only gelu is supported.");
-  }
-  return hints;
-}
-
-Hints read_plain_config(const json& config) {
-  Hints hints;
-  if (const auto size = size_pair(config, "img_size"))
-    std::tie(hints.image_height, hints.image_width) = *size;
-  hints.patch_size = positive(config, "patch_size");
-  hints.dim = positive(config, "embed_dim");
-  hints.depth = positive(config, "depth");
-  hints.heads = positive(config, "num_heads");
-  hints.decoder_dim = positive(config, "decoder_embed_dim");
-  hints.decoder_depth = positive(config, "decoder_depth");
-  hints.decoder_heads = positive(config, "decoder_num_heads");
-  const auto eps = config.find("layer_norm_eps");
-  if (eps != config.end() && eps->is_object()) {
-    hints.mae_eps = number(*eps, "mae");
-    hints.ranker_eps = number(*eps, "ranker");
-  }
-  hints.normalized_target = truth(config, "norm_pix_loss");
-  return hints;
-}
-
-bool is_hugging_face(const ModelNames& names) { return names.naming.rfind("hf-", 0) == 0; }
-
-// A config.json beside a lone file may belong to something else: it counts only when it describes these
-// tensors.
-template <typename Config>
-bool describes(const Hints& hints, const Config& config) {
-  return hints.dim == config.encoder.dim && hints.depth == config.encoder.depth &&
-         hints.patch_size == config.patch_size;
+  return {};
 }
 
 // --- completing
@@ -211,49 +154,31 @@ int64_t choose_heads(const StoredCheckpoint& checkpoint, const char* part, int64
     if (width == dim) return heads;
   }
   if (dim > 0 && dim % usual_width == 0) return dim / usual_width;
-  const bool decoder = std::string(part) == "decoder";
   refuse(checkpoint, std::string("does not say how many attention heads its ") + part + " of width " +
-                         std::to_string(dim) +
-                         " has; put a config.json with patch_size, embed_dim, depth, num_heads" +
-                         (decoder ? ", decoder_embed_dim and decoder_num_heads" : "") +
-                         " beside it, or set " + part + "_heads");
+                         std::to_string(dim) + " has; put a config.json with " +
+                         (std::string(part) == "decoder" ? "decoder_num_heads" : "num_heads") + " beside it");
 }
 
-int64_t encoder_heads(const StoredCheckpoint& checkpoint, int64_t dim, std::optional<int64_t> override_value,
-                      std::optional<int64_t> hint) {
-  return choose_heads(checkpoint, "encoder", dim, override_value, hint,
+// Of a stack of blocks: "encoder" or "decoder".
+int64_t heads_of(const StoredCheckpoint& checkpoint, const std::string& part, int64_t dim,
+                 const Settings& settings, const CheckpointOverrides& overrides) {
+  const bool decoder = part == "decoder";
+  const TransformerSettings& said = decoder ? settings.decoder : settings.encoder;
+  const std::optional<int64_t> heads = said.dim.value_or(dim) == dim ? said.heads : std::nullopt;
+  if (decoder) {
+    return choose_heads(checkpoint, "decoder", dim, overrides.decoder_heads, heads,
+                        positive(checkpoint.arguments, "decoder_num_heads"), {{512, 16}}, 32);
+  }
+  return choose_heads(checkpoint, "encoder", dim, overrides.encoder_heads, heads,
                       positive(checkpoint.arguments, "num_heads"),
                       {{192, 3}, {384, 6}, {768, 12}, {1024, 16}, {1280, 16}}, 64);
 }
 
-template <typename Config>
-void infer_encoder(const StoredCheckpoint& checkpoint, const ModelNames& names, Config& config) {
-  const StateDict& tensors = checkpoint.tensors;
-  const auto patch = Vote(tensors)
-                         .add(names.patch_embed + ".weight", 4, 2)
-                         .add(names.patch_embed + ".weight", 4, 3)
-                         .winner();
-  const auto dim = Vote(tensors)
-                       .add(names.cls_token, 3, 2)
-                       .add(names.pos_embed, 3, 2)
-                       .add(names.patch_embed + ".bias", 1, 0)
-                       .add(names.norm + ".weight", 1, 0)
-                       .winner();
-  config.encoder = infer_transformer(tensors, names.blocks, dim);
-  if (!dim || config.encoder.depth == 0) {
-    refuse(checkpoint, "holds no model that is known: it has neither " + quote_name(names.cls_token) +
-                           " and " + quote_name(names.blocks.prefix + "0.*") +
-                           " nor the names of another known layout");
-  }
-  // Without the patch embedding its weight will be reported missing; any size serves until then.
-  config.patch_size = patch.value_or(config.patch_size);
-}
-
 // Rows of the position tables say how many patches there are, a size says how they lie; the square is the
 // default.
-template <typename Config>
-void choose_image_size(const StoredCheckpoint& checkpoint, const ModelNames& names, const Hints& hints,
-                       const CheckpointOverrides& overrides, std::optional<int64_t> patches, Config& config) {
+void choose_image_size(const StoredCheckpoint& checkpoint, const Naming& naming, const Settings& hints,
+                       const CheckpointOverrides& overrides, std::optional<int64_t> patches,
+                       VitConfig& config) {
   if (overrides.image_height.has_value() != overrides.image_width.has_value()) {
     throw Error(codes::kInvalidArgument, "Of the image height and width both or none must be given.");
   }
@@ -271,22 +196,14 @@ void choose_image_size(const StoredCheckpoint& checkpoint, const ModelNames& nam
   const auto side =
       static_cast<int64_t>(std::llround(std::sqrt(static_cast<double>(std::max<int64_t>(count, 0)))));
   if (count < 1 || count > (int64_t{1} << 32) || side * side != count) {
-    refuse(checkpoint, "has " + quote_name(names.pos_embed) + " for " + std::to_string(count) +
-                           " patches, which is no square grid; put a config.json with patch_size, embed_dim, "
-                           "depth and img_size [height, "
-                           "width] beside it, or set image_height and image_width");
+    refuse(checkpoint,
+           "has " + quote_name(checkpoint.prefix + naming.stored_layer("pos_embed")) + " for " +
+               std::to_string(count) +
+               " patches, which is no square grid; put a config.json with img_size [height, width] "
+               "beside it");
   }
   config.image_height = side * config.patch_size;
   config.image_width = side * config.patch_size;
-}
-
-template <typename Config>
-void validate_inferred(const StoredCheckpoint& checkpoint, const Config& config) {
-  try {
-    validate(config);
-  } catch (const Error& error) {
-    refuse(checkpoint, std::string("describes a model that cannot be: ") + error.what());
-  }
 }
 
 template <typename T>
@@ -294,86 +211,128 @@ void replace(T& value, const std::optional<T>& known) {
   if (known) value = *known;
 }
 
-}  // namespace
-
-MaeConfig infer_mae_config(const StoredCheckpoint& checkpoint, const ModelNames& names,
-                           const CheckpointOverrides& overrides) {
-  const StateDict& tensors = checkpoint.tensors;
-  MaeConfig config;
-  infer_encoder(checkpoint, names, config);
-  if (has_decoder(tensors, names)) {
-    const auto dim = Vote(tensors)
-                         .add(names.decoder_embed + ".bias", 1, 0)
-                         .add(names.decoder_embed + ".weight", 2, 0)
-                         .add(names.mask_token, 3, 2)
-                         .add(names.decoder_norm + ".weight", 1, 0)
-                         .winner();
-    config.decoder = infer_transformer(tensors, names.decoder_blocks, dim);
-  }
-
-  Hints hints;
-  if (is_hugging_face(names)) {
-    if (checkpoint.sidecar.is_object()) hints = read_hugging_face_config(checkpoint);
-    config.layer_norm_eps = 1e-12;  // Hugging Face's own default
-    // Here config.json and tensors belong together: where they disagree, the tensor is at fault and will be
-    // named.
-    replace(config.patch_size, hints.patch_size);
-    replace(config.encoder.dim, hints.dim);
-    replace(config.encoder.depth, hints.depth);
-    replace(config.encoder.mlp_dim, hints.mlp_dim);
-    if (config.decoder) {
-      replace(config.decoder->dim, hints.decoder_dim);
-      replace(config.decoder->depth, hints.decoder_depth);
-      replace(config.decoder->mlp_dim, hints.decoder_mlp_dim);
+// The settings beside the file, as far as they belong to it.
+Settings settings_for(StoredCheckpoint& checkpoint, const VitConfig& config) {
+  Settings settings = read_settings(checkpoint);
+  if (!checkpoint.hugging_face) {  // with those names, config.json and tensors belong together
+    const std::string difference = contradiction(settings, config);
+    if (!difference.empty()) {
+      checkpoint.note("The config.json beside it describes another model, with " + difference +
+                      ", and is not used.");
+      checkpoint.sidecar = {};
+      return {};
     }
-  } else {
-    if (checkpoint.sidecar.is_object()) hints = read_plain_config(checkpoint.sidecar);
-    if (!describes(hints, config)) hints = {};
-    if (config.decoder && hints.decoder_dim != config.decoder->dim) hints.decoder_heads.reset();
-    config.layer_norm_eps = 1e-6;
   }
-
-  Vote rows(tensors);
-  rows.add(names.pos_embed, 3, 1, -1).add(names.decoder_pos_embed, 3, 1, -1);
-  choose_image_size(checkpoint, names, hints, overrides, rows.winner(), config);
-  config.encoder.heads = encoder_heads(checkpoint, config.encoder.dim, overrides.encoder_heads, hints.heads);
-  if (config.decoder) {
-    config.decoder->heads =
-        choose_heads(checkpoint, "decoder", config.decoder->dim, overrides.decoder_heads, hints.decoder_heads,
-                     positive(checkpoint.arguments, "decoder_num_heads"), {{512, 16}}, 32);
-  }
-  replace(config.layer_norm_eps, hints.mae_eps);
-  replace(config.layer_norm_eps, overrides.layer_norm_eps);
-  replace(config.normalized_target, truth(checkpoint.arguments, "norm_pix_loss"));
-  replace(config.normalized_target, hints.normalized_target);
-  replace(config.normalized_target, overrides.normalized_target);
-  validate_inferred(checkpoint, config);
-  return config;
+  check_supported(checkpoint);
+  checkpoint.notes.insert(checkpoint.notes.end(), settings.notes.begin(), settings.notes.end());
+  return settings;
 }
 
-RankerConfig infer_ranker_config(const StoredCheckpoint& checkpoint, const ModelNames& names,
-                                 const CheckpointOverrides& overrides) {
-  const StateDict& tensors = checkpoint.tensors;
-  RankerConfig config;
-  infer_encoder(checkpoint, names, config);
-  Hints hints;
-  if (checkpoint.sidecar.is_object()) hints = read_plain_config(checkpoint.sidecar);
-  if (!describes(hints, config)) hints = {};
+// What stands for pictures: sizes that a preprocessor makes, and normalisation.
+void apply_preprocessing(StoredCheckpoint& checkpoint, const Settings& settings, VitConfig& config) {
+  replace(config.mean, settings.mean);
+  replace(config.std, settings.std);
+  const auto& size = settings.picture_size;
+  if (!size || (size->first == config.image_height && size->second == config.image_width)) return;
+  checkpoint.note("The preprocessor_config.json beside it prepares pictures of " +
+                  std::to_string(size->second) + " x " + std::to_string(size->first) +
+                  " pixels; the model's positions are for " + std::to_string(config.image_width) + " x " +
+                  std::to_string(config.image_height) + ", which is taken.");
+}
 
-  Vote logits(tensors);
-  logits.add(names.head + ".weight", 2, 0).add(names.head + ".bias", 1, 0);
-  Vote rows(tensors);
-  rows.add(names.pos_embed, 3, 1, -1);
-  config.head = logits.winner() == 1 && rows.winner() != 1 ? RankerHead::kToken : RankerHead::kCls;
-  if (config.head == RankerHead::kCls && logits.winner()) {  // the head knows the number of patches too
-    rows.add(names.head + ".weight", 2, 0).add(names.head + ".bias", 1, 0);
+class FileEvidence final : public Evidence {
+ public:
+  FileEvidence(StoredCheckpoint& checkpoint, const Naming& naming, const CheckpointOverrides& overrides)
+      : checkpoint_(checkpoint), naming_(naming), overrides_(overrides) {}
+  bool has(const std::string& layer) const override {
+    return Measuring(checkpoint_.tensors, naming_).has(layer);
   }
-  choose_image_size(checkpoint, names, hints, overrides, rows.winner(), config);
-  config.encoder.heads = encoder_heads(checkpoint, config.encoder.dim, overrides.encoder_heads, hints.heads);
-  replace(config.layer_norm_eps, hints.ranker_eps);
-  replace(config.layer_norm_eps, overrides.layer_norm_eps);
-  validate_inferred(checkpoint, config);
-  return config;
+  std::optional<int64_t> rows(const std::string& layer) const override {
+    int64_t rows = 0;
+    Measuring measured(checkpoint_.tensors, naming_);
+    measured.tensor(layer + ".bias", {&rows});
+    measured.tensor(layer + ".weight", {&rows, 1});
+    return measured.winner(&rows);
+  }
+  std::optional<int64_t> patches() const override {
+    Measuring measured(checkpoint_.tensors, naming_);
+    int64_t dim = 0;
+    measured.positions("pos_embed", &dim);
+    return measured.winner(&measured.patches);
+  }
+  std::optional<bool> truth(const char* key) const override {
+    if (std::string(key) == "norm_pix_loss" && overrides_.normalized_target)
+      return overrides_.normalized_target;
+    const auto said = ltrp::truth(checkpoint_.sidecar, key);
+    return said ? said : ltrp::truth(checkpoint_.arguments, key);
+  }
+  std::optional<std::string> word(const char* key) const override {
+    for (const json* object : {&checkpoint_.sidecar, &checkpoint_.arguments}) {
+      const auto found = object->is_object() ? object->find(key) : object->end();
+      if (found != object->end() && found->is_string()) return found->get<std::string>();
+    }
+    return std::nullopt;
+  }
+  void note(const std::string& sentence) override { checkpoint_.note(sentence); }
+  void unsupported(const std::string& what) const override {
+    throw Error(codes::kUnsupported, "'" + checkpoint_.path + "' needs " + what + ".");
+  }
+
+ private:
+  StoredCheckpoint& checkpoint_;
+  const Naming& naming_;
+  const CheckpointOverrides& overrides_;
+};
+
+}  // namespace
+
+void infer_config(StoredCheckpoint& checkpoint, const Naming& naming, const CheckpointOverrides& overrides,
+                  AnyConfig& config) {
+  VitConfig& vit = config.vit();
+  // What lies beside the file may belong to something else, which the ViT tells.
+  Measuring backbone(checkpoint.tensors, naming);
+  VitConfig::each_tensor(vit, backbone);
+  backbone.decide();
+  const Settings settings = settings_for(checkpoint, vit);
+  FileEvidence evidence(checkpoint, naming, overrides);
+  config.recognise(evidence);
+  Measuring measured(checkpoint.tensors, naming);
+  config.each_tensor(measured);
+  // Without the patch embedding its weight will be reported missing; any size serves until then.
+  measured.decide();
+  if (vit.encoder.dim == 0 || vit.encoder.depth == 0) {
+    refuse(checkpoint, "holds no whole model: it lacks " +
+                           quote_name(checkpoint.prefix + (vit.encoder.dim == 0
+                                                               ? naming.stored_layer("cls_token")
+                                                               : naming.stored_layer("blocks.") + "0.*")));
+  }
+
+  const std::optional<double> eps = settings.layer_norm_eps(config.kind().word);
+  if (checkpoint.hugging_face) {
+    vit.layer_norm_eps = 1e-12;
+    // Where they disagree, the tensor is at fault and will be named.
+    replace(vit.patch_size, settings.patch_size);
+    config.each_transformer([&](const std::string& part, TransformerConfig& blocks) {
+      const TransformerSettings& said = part == "decoder" ? settings.decoder : settings.encoder;
+      replace(blocks.dim, said.dim);
+      replace(blocks.depth, said.depth);
+      replace(blocks.mlp_dim, said.mlp_dim);
+    });
+    if (!eps && !overrides.layer_norm_eps)
+      checkpoint.note("Nothing beside it says the layer_norm_eps; Hugging Face's default of 1e-12 is taken.");
+  }
+  choose_image_size(checkpoint, naming, settings, overrides, measured.winner(&measured.patches), vit);
+  config.each_transformer([&](const std::string& part, TransformerConfig& blocks) {
+    blocks.heads = heads_of(checkpoint, part, blocks.dim, settings, overrides);
+  });
+  replace(vit.layer_norm_eps, eps);
+  replace(vit.layer_norm_eps, overrides.layer_norm_eps);
+  apply_preprocessing(checkpoint, settings, vit);
+  try {
+    config.validate();
+  } catch (const Error& error) {
+    refuse(checkpoint, std::string("describes a model that cannot be: ") + error.what());
+  }
 }
 
 }  // namespace ltrp

@@ -1,6 +1,7 @@
 // The geometry of a model, read off its tensors and completed by what is known beside them.
 #pragma once
 
+#include "core/checkpoint/any_config.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/names.h"
 #include "core/checkpoint/state_dict.h"
@@ -8,11 +9,10 @@
 namespace ltrp {
 
 // For checkpoints without our own header. Sizes that several tensors share are decided by the majority, so
-// that one misshapen tensor is found and named later instead of bending the geometry. The result is
-// validated. Error(kCheckpointContent), or Error(kInvalidArgument) for an override that does not fit.
-MaeConfig infer_mae_config(const StoredCheckpoint& checkpoint, const ModelNames& names,
-                           const CheckpointOverrides& overrides);
-RankerConfig infer_ranker_config(const StoredCheckpoint& checkpoint, const ModelNames& names,
-                                 const CheckpointOverrides& overrides);
+// that one misshapen tensor is found and named later instead of bending the geometry. What had to be assumed
+// is added to the checkpoint's notes. The result is validated. Error(kCheckpointContent), Error(kUnsupported)
+// for settings that no model here has, or Error(kInvalidArgument) for an override that does not fit.
+void infer_config(StoredCheckpoint& checkpoint, const Naming& naming, const CheckpointOverrides& overrides,
+                  AnyConfig& config);
 
 }  // namespace ltrp

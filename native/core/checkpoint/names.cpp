@@ -1,211 +1,152 @@
 #include "core/checkpoint/names.h"
 
-#include <algorithm>
-
-#include "core/error.h"
+#include <utility>
 
 namespace ltrp {
 namespace {
 
-bool any_starts_with(const StateDict& tensors, const std::string& prefix) {
-  const auto first = tensors.lower_bound(prefix);
-  return first != tensors.end() && first->first.compare(0, prefix.size(), prefix) == 0;
-}
-
-BlockNames official_blocks(const std::string& prefix) {
-  return {prefix, "norm1", "norm2", "attn.proj", "mlp.fc1", "mlp.fc2", {"attn.qkv"}};
-}
-
-// Hugging Face blocks: sub-names of transformers 4, or of transformers 5 when the file has any of those under
-// `prefix`.
-BlockNames hugging_face_blocks(const StateDict& tensors, const std::string& prefix) {
-  bool version5 = false;
-  for (auto it = tensors.lower_bound(prefix);
-       it != tensors.end() && it->first.compare(0, prefix.size(), prefix) == 0; ++it) {
-    for (const char* part : {".attention.q_proj.", ".attention.o_proj.", ".mlp.fc1."}) {
-      version5 = version5 || it->first.find(part) != std::string::npos;
-    }
-  }
-  if (version5) {
-    return {prefix,
-            "layernorm_before",
-            "layernorm_after",
-            "attention.o_proj",
-            "mlp.fc1",
-            "mlp.fc2",
-            {"attention.q_proj", "attention.k_proj", "attention.v_proj"}};
-  }
-  return {prefix,
-          "layernorm_before",
-          "layernorm_after",
-          "attention.output.dense",
-          "intermediate.dense",
-          "output.dense",
-          {"attention.attention.query", "attention.attention.key", "attention.attention.value"}};
-}
-
-ModelNames official(const std::string& prefix, const std::string& naming) {
-  ModelNames names;
-  names.naming = naming;
-  names.cls_token = prefix + "cls_token";
-  names.pos_embed = prefix + "pos_embed";
-  names.patch_embed = prefix + "patch_embed.proj";
-  names.norm = prefix + "norm";
-  names.blocks = official_blocks(prefix + "blocks.");
-  names.decoder_embed = prefix + "decoder_embed";
-  names.mask_token = prefix + "mask_token";
-  names.decoder_pos_embed = prefix + "decoder_pos_embed";
-  names.decoder_norm = prefix + "decoder_norm";
-  names.decoder_pred = prefix + "decoder_pred";
-  names.decoder_blocks = official_blocks(prefix + "decoder_blocks.");
-  names.head = prefix + "head";
-  return names;
-}
-
-ModelNames hugging_face(const StateDict& tensors) {
-  const bool version5 = any_starts_with(tensors, "vit.layers.");
-  const bool saved_by_version5 = any_starts_with(tensors, "decoder.decoder_encoder.layer.");
-  ModelNames names;
-  names.naming = saved_by_version5 ? "hf-v5-saved" : version5 ? "hf-v5" : "hf-hub";
-  names.cls_token = "vit.embeddings.cls_token";
-  names.pos_embed = "vit.embeddings.position_embeddings";
-  names.patch_embed = "vit.embeddings.patch_embeddings.projection";
-  names.norm = "vit.layernorm";
-  names.blocks = hugging_face_blocks(tensors, version5 ? "vit.layers." : "vit.encoder.layer.");
-  names.decoder_embed = "decoder.decoder_embed";
-  names.mask_token = "decoder.mask_token";
-  names.decoder_pos_embed = "decoder.decoder_pos_embed";
-  names.decoder_norm = "decoder.decoder_norm";
-  names.decoder_pred = "decoder.decoder_pred";
-  names.decoder_blocks = hugging_face_blocks(
-      tensors, saved_by_version5 ? "decoder.decoder_encoder.layer." : "decoder.decoder_layers.");
-  return names;
-}
-
-[[noreturn]] void refuse_kind(const StoredCheckpoint& checkpoint, const char* has, const char* wanted) {
-  throw Error(codes::kCheckpointContent, "'" + checkpoint.path + "' holds " + has + ", not " + wanted + ".");
-}
-
-void check_own_kind(const StoredCheckpoint& checkpoint, const std::string& wanted) {
-  if (!checkpoint.header || checkpoint.header->kind == wanted) return;
-  const std::string& kind = checkpoint.header->kind;
-  refuse_kind(checkpoint,
-              kind == "ranker" ? "a ranker"
-              : kind == "mae"  ? "an autoencoder"
-                               : "something else",
-              wanted == "ranker" ? "a ranker" : "an autoencoder");
-}
-
-constexpr const char* kMimPrefix = "mim.";
-constexpr const char* kRankerPrefix = "score_net.";
-
-using Expected = std::vector<ExpectedTensor>;
-
-void add(Expected& expected, const std::string& canonical, const std::string& stored,
-         std::vector<int64_t> shape) {
-  expected.push_back({canonical, {stored}, std::move(shape)});
-}
-
-void add_layer(Expected& expected, const std::string& canonical, const std::string& stored,
-               std::vector<int64_t> weight) {
-  add(expected, canonical + ".bias", stored + ".bias", {weight[0]});
-  add(expected, canonical + ".weight", stored + ".weight", std::move(weight));
-}
-
-void add_blocks(Expected& expected, const std::string& canonical_prefix, const BlockNames& names,
-                const TransformerConfig& config) {
-  for (int64_t i = 0; i < config.depth; ++i) {
-    const std::string canonical = canonical_prefix + std::to_string(i) + ".";
-    const std::string stored = names.prefix + std::to_string(i) + ".";
-    add_layer(expected, canonical + "norm1", stored + names.norm1, {config.dim});
-    add_layer(expected, canonical + "norm2", stored + names.norm2, {config.dim});
-    for (const char* part : {".bias", ".weight"}) {
-      ExpectedTensor qkv{canonical + "attn.qkv" + part, {}, {3 * config.dim}};
-      for (const std::string& name : names.qkv) qkv.stored.push_back(stored + name + part);
-      if (std::string(part) == ".weight") qkv.shape.push_back(config.dim);
-      expected.push_back(std::move(qkv));
-    }
-    add_layer(expected, canonical + "attn.proj", stored + names.proj, {config.dim, config.dim});
-    add_layer(expected, canonical + "mlp.fc1", stored + names.fc1, {config.mlp_dim, config.dim});
-    add_layer(expected, canonical + "mlp.fc2", stored + names.fc2, {config.dim, config.mlp_dim});
-  }
-}
-
-template <typename Config>
-Expected expected_encoder(const Config& config, const ModelNames& names) {
-  Expected expected;
-  const int64_t dim = config.encoder.dim;
-  add(expected, "cls_token", names.cls_token, {1, 1, dim});
-  add(expected, "pos_embed", names.pos_embed, {1, 1 + config.grid().patches(), dim});
-  add_layer(expected, "patch_embed.proj", names.patch_embed, {dim, 3, config.patch_size, config.patch_size});
-  add_blocks(expected, "blocks.", names.blocks, config.encoder);
-  add_layer(expected, "norm", names.norm, {dim});
-  return expected;
-}
-
-}  // namespace
-
-ModelNames canonical_names() { return official("", "ltrp"); }
-
-ModelNames mae_names(const StoredCheckpoint& checkpoint) {
-  check_own_kind(checkpoint, "mae");
-  const StateDict& tensors = checkpoint.tensors;
-  if (checkpoint.header) return canonical_names();
-  if (any_starts_with(tensors, kMimPrefix)) {
-    ModelNames names = official(kMimPrefix, "ltrp-reference");
-    names.foreign = {kRankerPrefix};
-    return names;
-  }
-  if (any_starts_with(tensors, kRankerPrefix)) refuse_kind(checkpoint, "a ranker", "an autoencoder");
-  if (any_starts_with(tensors, "vit.") || any_starts_with(tensors, "decoder.")) return hugging_face(tensors);
-  if (tensors.count("head.weight") != 0 && tensors.count("mask_token") == 0) {
-    refuse_kind(checkpoint, "a model with a head ('head.weight')", "an autoencoder");
-  }
-  return official("", "official");
-}
-
-ModelNames ranker_names(const StoredCheckpoint& checkpoint) {
-  check_own_kind(checkpoint, "ranker");
-  const StateDict& tensors = checkpoint.tensors;
-  if (checkpoint.header) return canonical_names();
-  if (any_starts_with(tensors, kRankerPrefix)) {
-    ModelNames names = official(kRankerPrefix, "ltrp-reference");
-    names.foreign = {kMimPrefix};
-    return names;
-  }
-  if (any_starts_with(tensors, kMimPrefix) || any_starts_with(tensors, "vit.") ||
-      tensors.count("mask_token") != 0) {
-    refuse_kind(checkpoint, "an autoencoder", "a ranker");
-  }
-  return official("", "official");
-}
-
-bool has_decoder(const StateDict& tensors, const ModelNames& names) {
-  for (const std::string& prefix : {names.decoder_embed, names.mask_token, names.decoder_pos_embed,
-                                    names.decoder_norm, names.decoder_pred, names.decoder_blocks.prefix}) {
-    if (any_starts_with(tensors, prefix)) return true;
+// Whether a name under `prefix` has `part` in it.
+bool any_contains(const StateDict& tensors, const std::string& prefix, const std::string& part) {
+  for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix); ++it) {
+    if (it->first.find(part) != std::string::npos) return true;
   }
   return false;
 }
 
-Expected expected_tensors(const MaeConfig& config, const ModelNames& names) {
-  Expected expected = expected_encoder(config, names);
-  if (!config.decoder) return expected;
-  const int64_t dim = config.decoder->dim;
-  add_layer(expected, "decoder_embed", names.decoder_embed, {dim, config.encoder.dim});
-  add(expected, "mask_token", names.mask_token, {1, 1, dim});
-  add(expected, "decoder_pos_embed", names.decoder_pos_embed, {1, 1 + config.grid().patches(), dim});
-  add_blocks(expected, "decoder_blocks.", names.decoder_blocks, *config.decoder);
-  add_layer(expected, "decoder_norm", names.decoder_norm, {dim});
-  add_layer(expected, "decoder_pred", names.decoder_pred, {config.patch_values(), dim});
-  return expected;
+// Hugging Face blocks: sub-names of transformers 4, or of transformers 5 when the file has any of those under
+// `prefix`.
+std::map<std::string, std::vector<std::string>> hugging_face_parts(const StateDict& tensors,
+                                                                   const std::string& prefix) {
+  bool version5 = false;
+  for (const char* part : {".attention.q_proj.", ".attention.o_proj.", ".mlp.fc1."})
+    version5 = version5 || any_contains(tensors, prefix, part);
+  if (version5) {
+    return {{"norm1", {"layernorm_before"}},
+            {"norm2", {"layernorm_after"}},
+            {"attn.qkv", {"attention.q_proj", "attention.k_proj", "attention.v_proj"}},
+            {"attn.proj", {"attention.o_proj"}},
+            {"mlp.fc1", {"mlp.fc1"}},
+            {"mlp.fc2", {"mlp.fc2"}}};
+  }
+  return {{"norm1", {"layernorm_before"}},
+          {"norm2", {"layernorm_after"}},
+          {"attn.qkv", {"attention.attention.query", "attention.attention.key", "attention.attention.value"}},
+          {"attn.proj", {"attention.output.dense"}},
+          {"mlp.fc1", {"intermediate.dense"}},
+          {"mlp.fc2", {"output.dense"}}};
 }
 
-Expected expected_tensors(const RankerConfig& config, const ModelNames& names) {
-  Expected expected = expected_encoder(config, names);
-  const int64_t logits = config.head == RankerHead::kCls ? config.grid().patches() : 1;
-  add_layer(expected, "head", names.head, {logits, config.encoder.dim});
-  return expected;
+Naming hugging_face(const StateDict& tensors) {
+  // Models with a head put their encoder under "vit." ("deit."), bare ones are it.
+  std::string encoder;
+  for (const char* prefix : {"vit.", "deit."}) {
+    if (any_starts_with(tensors, prefix)) encoder = prefix;
+  }
+  const bool version5 = any_starts_with(tensors, encoder + "layers.");
+  const bool saved_by_version5 = any_starts_with(tensors, "decoder.decoder_encoder.layer.");
+  Naming naming;
+  naming.name = saved_by_version5 ? "hf-v5-saved" : version5 ? "hf-v5" : "hf-hub";
+  naming.layers = {
+      {"cls_token", encoder + "embeddings.cls_token"},
+      {"dist_token", encoder + "embeddings.distillation_token"},
+      {"pos_embed", encoder + "embeddings.position_embeddings"},
+      {"patch_embed.proj", encoder + "embeddings.patch_embeddings.projection"},
+      {"blocks.", encoder + (version5 ? "layers." : "encoder.layer.")},
+      {"norm", encoder + "layernorm"},
+      {"head", "classifier"},
+      {"mask_token", "decoder.mask_token"},
+      {"decoder_blocks.", saved_by_version5 ? "decoder.decoder_encoder.layer." : "decoder.decoder_layers."}};
+  for (const char* layer : {"decoder_embed", "decoder_pos_embed", "decoder_norm", "decoder_pred"})
+    naming.layers[layer] = std::string("decoder.") + layer;
+  for (const char* stack : {"blocks.", "decoder_blocks."})
+    naming.parts[stack] = hugging_face_parts(tensors, naming.layers[stack]);
+  return naming;
+}
+
+// Models without biases of query, key and value have them in no block at all.
+bool any_qkv_bias(const StateDict& tensors, const Naming& naming) {
+  for (const char* stack : {"blocks.", "decoder_blocks."}) {
+    for (const std::string& name : naming.stored(std::string(stack) + "0.attn.qkv.bias")) {
+      const std::string part = name.substr(naming.stored_layer(stack).size() + 1);
+      if (any_contains(tensors, naming.stored_layer(stack), part)) return true;
+    }
+  }
+  return false;
+}
+
+// Collects a model's tensors.
+class Expecting final : public TensorVisitor {
+ public:
+  explicit Expecting(const Naming& naming) : naming_(naming) {}
+  void tensor(const std::string& name, const Shape& shape) override {
+    ExpectedTensor tensor{name, naming_.stored(name), {}};
+    for (const Extent& extent : shape) tensor.shape.push_back(extent.size());
+    all.push_back(std::move(tensor));
+  }
+  void positions(const std::string& name, int64_t* dim) override {
+    TensorVisitor::positions(name, dim);
+    all.back().positions = true;
+  }
+  std::vector<ExpectedTensor> all;
+
+ private:
+  const Naming& naming_;
+};
+
+}  // namespace
+
+std::string Naming::stored_layer(const std::string& canonical) const {
+  const auto found = layers.find(canonical);
+  return found == layers.end() ? canonical : found->second;
+}
+
+std::vector<std::string> Naming::stored(const std::string& canonical) const {
+  std::string layer = canonical, end;
+  for (const char* kind : {".weight", ".bias"}) {
+    if (!canonical.ends_with(kind)) continue;
+    end = kind;
+    layer.resize(layer.size() - end.size());
+  }
+  const size_t dot = layer.find("blocks.");
+  if (dot == std::string::npos) return {stored_layer(layer) + end};
+  const std::string stack = layer.substr(0, dot + 7);
+  const size_t index_end = layer.find('.', stack.size());
+  const std::string part = layer.substr(index_end + 1);
+  if (!qkv_bias && part == "attn.qkv" && end == ".bias") return {};
+  const std::string block = stored_layer(stack) + layer.substr(stack.size(), index_end - stack.size()) + ".";
+  const auto names = parts.find(stack);
+  if (names == parts.end()) return {block + part + end};
+  std::vector<std::string> result;
+  for (const std::string& name : names->second.at(part)) result.push_back(block + name + end);
+  return result;
+}
+
+Naming canonical_names() { return {"ltrp", {}, {}}; }
+
+Naming naming_of(const StoredCheckpoint& checkpoint) {
+  Naming naming = canonical_names();
+  if (checkpoint.header) return naming;
+  if (checkpoint.hugging_face) {
+    naming = hugging_face(checkpoint.tensors);
+  } else {
+    naming.name = checkpoint.reference ? "ltrp-reference" : "official";
+  }
+  naming.qkv_bias = any_qkv_bias(checkpoint.tensors, naming);
+  if (checkpoint.hugging_face && checkpoint.sidecar.is_object()) {
+    const auto said = checkpoint.sidecar.find("qkv_bias");
+    if (said != checkpoint.sidecar.end() && said->is_boolean()) naming.qkv_bias = said->get<bool>();
+  }
+  return naming;
+}
+
+std::vector<ExpectedTensor> expected_tensors(AnyConfig& config, const Naming& naming) {
+  Expecting expected(naming);
+  config.each_tensor(expected);
+  return std::move(expected.all);
+}
+
+std::string positions_key(const std::string& canonical) {
+  return canonical.substr(0, canonical.size() - std::string("pos_embed").size()) + "positions";
 }
 
 }  // namespace ltrp

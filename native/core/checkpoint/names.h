@@ -1,51 +1,53 @@
-// The names that checkpoints give to the same weights (method section 7).
+// The names that checkpoints give to the same weights (docs/method.md, 7).
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
+#include "core/checkpoint/any_config.h"
 #include "core/checkpoint/state_dict.h"
-#include "core/model/config.h"
 
 namespace ltrp {
 
-// Names inside one transformer block, after "<prefix><index>.". Linear and norm layers without ".weight" and
-// ".bias".
-struct BlockNames {
-  std::string prefix;
-  std::string norm1, norm2, proj, fc1, fc2;
-  std::vector<std::string> qkv;  // one fused layer, or query, key and value
+// Canonical names are those of the official checkpoints; what a naming does not list is called the same.
+struct Naming {
+  std::string name;  // as in Checkpoint
+  // Layers, tokens and tables; of a stack of blocks what stands before the index ("blocks.").
+  std::map<std::string, std::string> layers;
+  // Layers inside a block, by its stack: "blocks.". A fused layer may be several in the file.
+  std::map<std::string, std::map<std::string, std::vector<std::string>>> parts;
+  bool qkv_bias = true;  // else the file has none, and they are zero
+
+  // "norm" -> "layernorm", "blocks." -> "encoder.layer."
+  std::string stored_layer(const std::string& canonical) const;
+  // "blocks.0.attn.qkv.weight" -> the three that are to be stacked along the rows; none where it is zero.
+  std::vector<std::string> stored(const std::string& canonical) const;
 };
 
-struct ModelNames {
-  std::string naming;  // as in MaeCheckpoint
-  std::string cls_token, pos_embed, patch_embed, norm;
-  BlockNames blocks;
-  std::string decoder_embed, mask_token, decoder_pos_embed, decoder_norm, decoder_pred;
-  BlockNames decoder_blocks;
-  std::string head;                  // ranker only
-  std::vector<std::string> foreign;  // prefixes of another model in the same file, known and left alone
-};
+// The names that a checkpoint's model has.
+Naming naming_of(const StoredCheckpoint& checkpoint);
+// The canonical naming.
+Naming canonical_names();
 
-// Recognises the naming by the keys. Error(kCheckpointContent) when the file holds the other kind of model.
-ModelNames mae_names(const StoredCheckpoint& checkpoint);
-ModelNames ranker_names(const StoredCheckpoint& checkpoint);
-
-// True for keys of the decoder in this naming.
-bool has_decoder(const StateDict& tensors, const ModelNames& names);
-
-// One canonical tensor and where it comes from: one stored tensor, or three to be stacked along the rows.
+// One canonical tensor and where it comes from: one stored tensor, three to be stacked along the rows, or
+// none where it is zero.
 struct ExpectedTensor {
   std::string canonical;
   std::vector<std::string> stored;
   std::vector<int64_t> shape;  // of the canonical tensor
+  bool positions = false;      // a table of them
 };
 
 // All tensors of a model in the given naming, with their shapes.
-std::vector<ExpectedTensor> expected_tensors(const MaeConfig& config, const ModelNames& names);
-std::vector<ExpectedTensor> expected_tensors(const RankerConfig& config, const ModelNames& names);
+std::vector<ExpectedTensor> expected_tensors(AnyConfig& config, const Naming& naming);
+template <typename Config>
+std::vector<ExpectedTensor> expected_tensors(Config config, const Naming& naming) {
+  ConfigOf<Config> any(config);
+  return expected_tensors(static_cast<AnyConfig&>(any), naming);
+}
 
-// The canonical naming, which is that of the official checkpoints.
-ModelNames canonical_names();
+// What our own header calls a table of positions: "decoder_pos_embed" -> "decoder_positions".
+std::string positions_key(const std::string& canonical);
 
 }  // namespace ltrp

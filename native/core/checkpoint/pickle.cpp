@@ -16,6 +16,9 @@ constexpr size_t kMaxValues = 2'000'000;
 constexpr size_t kMaxStack = 1'000'000;
 constexpr size_t kMaxMemo = 1'000'000;
 constexpr size_t kMaxGlobalName = 1024;
+// Texts, names and the lists' own memory: a call on remembered values copies much for little.
+constexpr size_t kMaxCopied = size_t{128} << 20;
+constexpr size_t kOpcodesBetweenPolls = 4096;
 constexpr int kMaxProtocol = 5;
 
 // Opcodes by the names of Python's pickletools.
@@ -76,14 +79,38 @@ enum Opcode : uint8_t {
   kByteArray8 = 0x96,
 };
 
+// What a value holds outside of itself.
+size_t copied_bytes(const PickleValue& value) {
+  struct Count {
+    size_t operator()(const std::string& text) const { return text.size(); }
+    size_t operator()(const PickleBytes& bytes) const { return bytes.data.size(); }
+    size_t operator()(const PickleTuple& tuple) const { return tuple.items.size() * sizeof(PickleRef); }
+    size_t operator()(const PickleList& list) const { return list.items.size() * sizeof(PickleRef); }
+    size_t operator()(const PickleDict& dict) const { return 2 * dict.entries.size() * sizeof(PickleRef); }
+    size_t operator()(const PickleGlobal& global) const { return global.name.size(); }
+    size_t operator()(const PickleStorage& storage) const { return storage.key.size(); }
+    size_t operator()(const PickleTensor& tensor) const {
+      return (tensor.sizes.size() + tensor.strides.size()) * sizeof(int64_t);
+    }
+    size_t operator()(const PickleOpaque& opaque) const { return opaque.name.size(); }
+    size_t operator()(PickleNone) const { return 0; }
+    size_t operator()(bool) const { return 0; }
+    size_t operator()(int64_t) const { return 0; }
+    size_t operator()(double) const { return 0; }
+  };
+  return std::visit(Count{}, value.value);
+}
+
 class Interpreter {
  public:
-  Interpreter(std::string_view bytes, const std::string& source, std::deque<PickleValue>& arena)
-      : bytes_(bytes), source_(source), arena_(arena) {}
+  Interpreter(std::string_view bytes, const std::string& source, std::deque<PickleValue>& arena,
+              const RunContext& context)
+      : bytes_(bytes), source_(source), arena_(arena), context_(context) {}
 
   PickleRef run() {
     if (bytes_.size() > kMaxBytes) refuse("it is larger than 64 MiB");
-    for (;;) {
+    for (size_t i = 0;; ++i) {
+      if (i % kOpcodesBetweenPolls == 0) context_.check();
       const uint8_t opcode = static_cast<uint8_t>(take(1)[0]);
       if (opcode == kStop) return pop();
       step(opcode);
@@ -127,8 +154,13 @@ class Interpreter {
   // --- stack ---
   PickleValue* make(PickleValue value) {
     if (arena_.size() >= kMaxValues) refuse("it has more than " + std::to_string(kMaxValues) + " values");
+    spend(copied_bytes(value));
     arena_.push_back(std::move(value));
     return &arena_.back();
+  }
+  void spend(size_t bytes) {
+    copied_ += bytes;
+    if (copied_ > kMaxCopied) refuse("its texts and lists grow without limit");
   }
   template <typename T>
   void push(T value) {
@@ -176,6 +208,7 @@ class Interpreter {
   // items ---
   void append(const std::vector<PickleRef>& items) {
     PickleValue* target = top();
+    spend(items.size() * sizeof(PickleRef));
     if (auto* list = std::get_if<PickleList>(&target->value)) {
       list->items.insert(list->items.end(), items.begin(), items.end());
     } else if (!target->as<PickleOpaque>()) {
@@ -185,6 +218,7 @@ class Interpreter {
   void set_items(const std::vector<PickleRef>& items) {
     PickleValue* target = top();
     if (items.size() % 2 != 0) refuse("a key of a dictionary lacks its value");
+    spend(items.size() * sizeof(PickleRef));
     if (auto* dict = std::get_if<PickleDict>(&target->value)) {
       for (size_t i = 0; i < items.size(); i += 2) dict->entries.emplace_back(items[i], items[i + 1]);
     } else if (!target->as<PickleOpaque>()) {
@@ -237,7 +271,8 @@ class Interpreter {
   std::string_view bytes_;
   const std::string& source_;
   std::deque<PickleValue>& arena_;
-  size_t position_ = 0;
+  const RunContext& context_;
+  size_t position_ = 0, copied_ = 0;
   std::vector<PickleValue*> stack_;
   std::vector<size_t> marks_;
   std::unordered_map<uint64_t, PickleValue*> memo_;
@@ -391,8 +426,8 @@ void Interpreter::step(uint8_t opcode) {
 
 }  // namespace
 
-Pickle::Pickle(std::string_view bytes, const std::string& source) {
-  root_ = Interpreter(bytes, source, arena_).run();
+Pickle::Pickle(std::string_view bytes, const std::string& source, const RunContext& context) {
+  root_ = Interpreter(bytes, source, arena_, context).run();
 }
 
 PickleRef find_key(const PickleDict& dict, std::string_view key) {

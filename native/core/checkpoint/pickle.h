@@ -16,6 +16,8 @@
 #include <variant>
 #include <vector>
 
+#include "core/run_context.h"
+
 namespace ltrp {
 
 struct PickleValue;
@@ -72,8 +74,9 @@ struct PickleValue {
 class Pickle {
  public:
   // `source` names the file in messages. Error(kCheckpointFormat) for malformed bytes, unsupported opcodes
-  // and pickles beyond 64 MiB or 2 million values, far more than any checkpoint needs.
-  Pickle(std::string_view bytes, const std::string& source);
+  // and pickles beyond 64 MiB, 2 million values or 128 MiB of texts and lists, far more than any checkpoint
+  // needs. Error(kCancelled).
+  Pickle(std::string_view bytes, const std::string& source, const RunContext& context = {});
   PickleRef root() const { return root_; }
 
  private:

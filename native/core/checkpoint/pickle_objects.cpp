@@ -29,9 +29,8 @@ constexpr TorchType kTorchTypes[] = {
     {"torch.UntypedStorage", "torch.uint8", at::kByte},
 };
 
-// What is copied for every call is bounded, or a small pickle could fill the memory by calling again and
-// again.
-constexpr size_t kMaxRank = 64;
+// Far more than any tensor of a model needs.
+constexpr size_t kMaxRank = 16;
 constexpr size_t kMaxKeyBytes = 256;
 
 [[noreturn]] void refuse(const std::string& source, const std::string& what) {
@@ -87,6 +86,7 @@ PickleValue build_tensor(const std::string& name, const std::vector<PickleRef>& 
 PickleValue build_object(const std::string& name, const std::vector<PickleRef>& arguments,
                          const std::string& source) {
   if (name == "collections.OrderedDict" && arguments.empty()) return {PickleDict{}};
+  if (name == "collections.defaultdict" && arguments.size() <= 1) return {PickleDict{}};
   if (name == "torch._utils._rebuild_tensor" || name == "torch._utils._rebuild_tensor_v2" ||
       name == "torch._utils._rebuild_tensor_v3") {
     return build_tensor(name, arguments, source);
@@ -95,6 +95,13 @@ PickleValue build_object(const std::string& name, const std::vector<PickleRef>& 
     if (arguments.empty() || !arguments[0]->as<PickleTensor>())
       refuse(source, "a parameter is built from something other than a tensor");
     return *arguments[0];
+  }
+  if (name == "torch._tensor._rebuild_from_type_v2" && arguments.size() >= 3) {
+    // A tensor with attributes: (how to rebuild it, its type, arguments, attributes).
+    const auto* function = arguments[0]->as<PickleGlobal>();
+    const auto* inner = arguments[2]->as<PickleTuple>();
+    if (function && inner && function->name != name)
+      return build_object(function->name, inner->items, source);
   }
   return {PickleOpaque{name}};
 }

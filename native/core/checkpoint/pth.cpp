@@ -1,14 +1,16 @@
 #include "core/checkpoint/pth.h"
 
 #include <ATen/ops/empty.h>
-#include <c10/util/Exception.h>
-#include <caffe2/serialize/inline_container.h>
+#include <ATen/ops/from_blob.h>
 
-#include <array>
+#include <algorithm>
 #include <optional>
+#include <span>
+#include <string_view>
 #include <utility>
+#include <vector>
 
-#include "core/checkpoint/file_io.h"
+#include "core/checkpoint/tensor_data.h"
 #include "core/checkpoint/text.h"
 #include "core/error.h"
 
@@ -16,159 +18,158 @@ namespace ltrp {
 namespace {
 
 constexpr uint64_t kMaxPickleBytes = uint64_t{64} << 20;
+constexpr const char* kPickleRecord = "data.pkl";
 
-[[noreturn]] void refuse(const std::string& path, const std::string& what) {
-  throw Error(codes::kCheckpointFormat, "'" + path + "' is not a readable PyTorch checkpoint: " + what + ".");
+// The folder of the archive that holds the pickle; nothing when there is no such record.
+std::optional<std::string> folder_of(const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    const size_t slash = name.find('/');
+    if (slash != std::string::npos && std::string_view(name).substr(slash + 1) == kPickleRecord)
+      return name.substr(0, slash + 1);
+  }
+  return std::nullopt;
 }
 
-// LibTorch's messages carry source lines after the first one.
-std::string first_line(const c10::Error& error) {
-  const std::string text = error.what_without_backtrace();
-  return quote_name(text.substr(0, text.find('\n')));
-}
-
-// Checks what can be said before opening: the archive reader's own messages are for PyTorch's developers.
-uint64_t check_magic(const std::string& path) {
-  const InputFile file(path);
-  std::array<unsigned char, 4> magic{};
-  if (file.size() < magic.size()) refuse(path, "it has only " + std::to_string(file.size()) + " bytes");
-  file.read_at(0, magic.data(), magic.size());
-  if (magic[0] == 'P' && magic[1] == 'K') return file.size();
-  if (magic[0] == 0x80 && magic[1] <= 5) {
-    refuse(path,
-           "it is in the format of PyTorch before 1.6; load it with a newer PyTorch and save it again with "
-           "torch.save");
+std::string describe_archive(const std::vector<std::string>& names) {
+  const auto any = [&](std::string_view suffix) {
+    return std::any_of(names.begin(), names.end(),
+                       [&](const std::string& name) { return name.ends_with(suffix); });
+  };
+  if (any(".npy")) return "it is a NumPy archive (.npz)";
+  if (any("model.weights.h5")) return "it is a Keras model";
+  std::string text =
+      "it is a zip archive without a " + std::string(kPickleRecord) + "; it holds " + list_names(names, 120);
+  if (any(".pth") || any(".pt") || any(".safetensors") || any(".bin") || any(".ckpt")) {
+    text += "; unpack it first";
   }
-  refuse(path, "it is not a zip archive as torch.save writes it");
-}
-
-// Number of elements that the view spans in its storage, and no more of them than the storage has.
-void check_view(const PickleTensor& tensor, int64_t elements, const std::string& path,
-                const std::string& name) {
-  const auto beyond = [&]() { refuse(path, "tensor " + quote_name(name) + " reaches beyond its storage"); };
-  if (tensor.sizes.size() != tensor.strides.size()) {
-    refuse(path, "tensor " + quote_name(name) + " has " + std::to_string(tensor.sizes.size()) +
-                     " sizes but " + std::to_string(tensor.strides.size()) + " strides");
-  }
-  int64_t count = 1;
-  int64_t last = tensor.offset;
-  if (tensor.offset < 0 || tensor.offset > elements) beyond();
-  bool empty = false;
-  for (size_t i = 0; i < tensor.sizes.size(); ++i) {
-    const int64_t size = tensor.sizes[i];
-    const int64_t stride = tensor.strides[i];
-    if (size < 0 || stride < 0) refuse(path, "tensor " + quote_name(name) + " has a negative size or stride");
-    empty = empty || size == 0;
-    int64_t reach = 0;
-    if (size == 0) continue;
-    if (__builtin_mul_overflow(count, size, &count) || __builtin_mul_overflow(size - 1, stride, &reach) ||
-        __builtin_add_overflow(last, reach, &last)) {
-      beyond();
-    }
-  }
-  if (empty) refuse(path, "tensor " + quote_name(name) + " has no elements");
-  if (count > elements || last >= elements) beyond();
+  return text;
 }
 
 }  // namespace
 
-struct PthFile::Archive {
-  Archive(std::string file_path, uint64_t bytes)
-      : path(std::move(file_path)), file_bytes(bytes), reader(path), pickle(read_pickle(), path) {
-    if (reader.hasRecord("byteorder")) {
-      std::string order(checked_size("byteorder", 16), '\0');
-      reader.getRecord("byteorder", order.data(), order.size());
-      if (order != "little") refuse(path, "it was written on a big-endian machine");
-    }
-  }
+// Part of a tensor on its way to float32; `offset` in elements of `type` from the beginning of the record.
+struct PthFile::View {
+  ZipRecord record;
+  const std::string& name;
+  at::ScalarType type;
+  int64_t offset;
+  std::span<const int64_t> sizes, strides;
 
-  // torch.save stores records uncompressed, so none can be larger than the file: checked before anything is
-  // allocated.
-  uint64_t checked_size(const std::string& record, uint64_t limit) {
-    const uint64_t size = reader.getRecordSize(record);
-    if (size > file_bytes || size > limit) {
-      refuse(path, "its record " + quote_name(record) + " claims " + std::to_string(size) + " bytes");
-    }
-    return size;
+  int64_t count() const {
+    int64_t product = 1;
+    for (const int64_t size : sizes) product *= size;
+    return product;
   }
-
-  std::string read_pickle() {
-    if (!reader.hasRecord("data.pkl")) refuse(path, "the archive has no data.pkl");
-    std::string bytes(checked_size("data.pkl", kMaxPickleBytes), '\0');
-    reader.getRecord("data.pkl", bytes.data(), bytes.size());
-    return bytes;
+  // From the first to the last element that it touches.
+  int64_t reach() const {
+    int64_t last = 0;
+    for (size_t i = 0; i < sizes.size(); ++i) last += (sizes[i] - 1) * strides[i];
+    return last + 1;
   }
-
-  // Views of one storage usually follow each other, so the newest one is kept.
-  const at::Tensor& storage(const PickleStorage& wanted, const std::string& name) {
-    const std::string record = "data/" + wanted.key;
-    if (record == newest_record && newest.scalar_type() == wanted.type && newest.numel() == wanted.elements) {
-      return newest;
+  bool contiguous() const {
+    int64_t expected = 1;
+    for (size_t i = sizes.size(); i-- > 0;) {
+      if (sizes[i] != 1 && strides[i] != expected) return false;
+      expected *= sizes[i];
     }
-    if (!reader.hasRecord(record)) {
-      refuse(path,
-             "the data of tensor " + quote_name(name) + " (record " + quote_name(record) + ") is missing");
-    }
-    const uint64_t size = checked_size(record, UINT64_MAX);
-    uint64_t bytes = 0;
-    if (__builtin_mul_overflow(static_cast<uint64_t>(wanted.elements), c10::elementSize(wanted.type),
-                               &bytes) ||
-        bytes != size) {
-      refuse(path, "the storage of tensor " + quote_name(name) + " has " + std::to_string(size) +
-                       " bytes instead of " + std::to_string(wanted.elements) + " elements");
-    }
-    newest_record.clear();
-    newest = at::empty({wanted.elements}, wanted.type);
-    reader.getRecord(record, newest.data_ptr(), size);
-    newest_record = record;
-    return newest;
+    return true;
   }
-
-  std::string path;
-  uint64_t file_bytes;
-  caffe2::serialize::PyTorchStreamReader reader;
-  Pickle pickle;
-  std::string newest_record;
-  at::Tensor newest;
 };
 
-PthFile::PthFile(const std::string& path) {
-  const uint64_t bytes = check_magic(path);
-  try {
-    archive_ = std::make_unique<Archive>(path, bytes);
-  } catch (const c10::Error& error) {
-    refuse(path, "the zip archive is damaged (" + first_line(error) + ")");
-  }
+void PthFile::refuse(const std::string& what) const {
+  throw Error(codes::kCheckpointFormat,
+              "'" + archive_.file().path() + "' is not a readable PyTorch checkpoint: " + what + ".");
 }
 
-PthFile::~PthFile() = default;
+PthFile::PthFile(const std::string& path, const RunContext& context) : archive_(path, context) {
+  const std::vector<std::string> names = archive_.names();
+  const auto folder = folder_of(names);
+  if (!folder) refuse(describe_archive(names));
+  folder_ = *folder;
+  constexpr uint64_t kMaxWord = 16;
+  if (archive_.has(folder_ + "byteorder") && archive_.read(folder_ + "byteorder", kMaxWord) != "little")
+    refuse("it was written on a big-endian machine");
+  pickle_ = std::make_unique<Pickle>(archive_.read(folder_ + kPickleRecord, kMaxPickleBytes, context), path,
+                                     context);
+}
 
-PickleRef PthFile::root() const { return archive_->pickle.root(); }
-
-at::Tensor PthFile::load(const PickleTensor& tensor, const std::string& name) {
+bool PthFile::read(const PickleTensor& tensor, const std::string& name, float* destination,
+                   const RunContext& context) const {
+  if (!c10::isFloatingType(tensor.type))
+    refuse("tensor " + quote_name(name) + " holds integers where weights are expected");
   const PickleStorage& storage = *tensor.storage;
-  if (!c10::isFloatingType(tensor.type)) {
-    refuse(archive_->path, "tensor " + quote_name(name) + " holds integers where weights are expected");
+  const std::string key = folder_ + "data/" + storage.key;
+  if (!archive_.has(key))
+    refuse("the data of tensor " + quote_name(name) + " (record " + quote_name(key) + ") is missing");
+  const ZipRecord record = archive_.record(key);
+  uint64_t bytes = 0;
+  if (__builtin_mul_overflow(static_cast<uint64_t>(storage.elements), c10::elementSize(storage.type),
+                             &bytes) ||
+      bytes != record.bytes) {
+    refuse("the storage of tensor " + quote_name(name) + " has " + std::to_string(record.bytes) +
+           " bytes instead of " + std::to_string(storage.elements) + " elements");
   }
-  const auto item = static_cast<int64_t>(c10::elementSize(tensor.type));
-  int64_t elements = storage.elements;
-  if (storage.type != tensor.type) {  // only untyped storages, counted in bytes
-    if (storage.type != at::kByte || elements % item != 0) {
-      refuse(archive_->path, "tensor " + quote_name(name) + " has another type than its storage");
+  if (storage.type != tensor.type && storage.type != at::kByte)  // untyped storages are counted in bytes
+    refuse("tensor " + quote_name(name) + " has another type than its storage");
+  const auto elements = static_cast<int64_t>(bytes / c10::elementSize(tensor.type));
+
+  if (tensor.sizes.size() != tensor.strides.size()) {
+    refuse("tensor " + quote_name(name) + " has " + std::to_string(tensor.sizes.size()) + " sizes but " +
+           std::to_string(tensor.strides.size()) + " strides");
+  }
+  int64_t count = 1, last = tensor.offset;
+  bool inside = tensor.offset >= 0;
+  for (size_t i = 0; i < tensor.sizes.size() && inside; ++i) {
+    const int64_t size = tensor.sizes[i], stride = tensor.strides[i];
+    if (size < 0 || stride < 0) refuse("tensor " + quote_name(name) + " has a negative size or stride");
+    if (size == 0) refuse("tensor " + quote_name(name) + " has no elements");
+    int64_t reach = 0;
+    inside = !__builtin_mul_overflow(count, size, &count) &&
+             !__builtin_mul_overflow(size - 1, stride, &reach) && !__builtin_add_overflow(last, reach, &last);
+  }
+  if (!inside || last >= elements) refuse("tensor " + quote_name(name) + " reaches beyond its storage");
+  return read_view({record, name, tensor.type, tensor.offset, tensor.sizes, tensor.strides}, destination,
+                   context);
+}
+
+bool PthFile::read_view(const View& view, float* destination, const RunContext& context) const {
+  const auto item = static_cast<int64_t>(c10::elementSize(view.type));
+  const int64_t count = view.count(), reach = view.reach();
+  const uint64_t begin = view.record.offset + static_cast<uint64_t>(view.offset * item);
+  if (view.contiguous()) {
+    uint32_t sum = 0;
+    const bool whole = static_cast<uint64_t>(count * item) == view.record.bytes;
+    const bool checked = whole && view.record.checksum != 0;
+    const bool finite =
+        read_floats(archive_.file(), begin, view.type, count, destination, context, checked ? &sum : nullptr);
+    if (checked && sum != view.record.checksum)
+      refuse("the data of tensor " + quote_name(view.name) + " is damaged: its checksum is wrong");
+    return finite;
+  }
+  // Elements that lie far apart are read row by row, the rest at once.
+  constexpr int64_t kNear = int64_t{1} << 20;
+  if (reach > kNear && reach / 4 > count) {
+    const int64_t row = count / view.sizes[0];
+    bool finite = true;
+    for (int64_t i = 0; i < view.sizes[0]; ++i) {
+      context.check();
+      View part = view;
+      part.offset += i * view.strides[0];
+      part.sizes = view.sizes.subspan(1);
+      part.strides = view.strides.subspan(1);
+      finite = read_view(part, destination + i * row, context) && finite;
     }
-    elements /= item;
+    return finite;
   }
-  check_view(tensor, elements, archive_->path, name);
-  try {
-    const at::Tensor& data = archive_->storage(storage, name);
-    const at::Tensor typed = storage.type == tensor.type ? data : data.view(tensor.type);
-    return typed.as_strided(tensor.sizes, tensor.strides, tensor.offset).clone(at::MemoryFormat::Contiguous);
-  } catch (const c10::OutOfMemoryError&) {
-    throw;
-  } catch (const c10::Error& error) {
-    refuse(archive_->path,
-           "the data of tensor " + quote_name(name) + " cannot be read (" + first_line(error) + ")");
+  at::Tensor raw = at::empty({reach}, view.type);
+  archive_.file().read_at(begin, raw.data_ptr(), static_cast<uint64_t>(reach * item), context);
+  const at::Tensor strided = raw.as_strided(view.sizes, view.strides, 0);
+  const at::Tensor out = at::from_blob(destination, view.sizes, at::kFloat);
+  for (int64_t i = 0; i < view.sizes[0]; ++i) {
+    context.check();
+    out.select(0, i).copy_(strided.select(0, i));
   }
+  return all_finite(destination, count);
 }
 
 }  // namespace ltrp

@@ -1,4 +1,4 @@
-// Writing our own layout (the save_* functions of checkpoint.h).
+// Writing our own layout (save_checkpoint).
 #include <ATen/ops/abs.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/isfinite.h>
@@ -6,12 +6,11 @@
 #include <ATen/ops/sub.h>
 
 #include "core/checkpoint/checkpoint.h"
-#include "core/checkpoint/config_json.h"
 #include "core/checkpoint/names.h"
 #include "core/checkpoint/safetensors.h"
 #include "core/checkpoint/text.h"
 #include "core/error.h"
-#include "core/model/positions.h"
+#include "core/weights/positions.h"
 
 namespace ltrp {
 namespace {
@@ -37,16 +36,16 @@ bool is_fixed_table(const at::Tensor& table, Grid grid, StoredType type) {
   return at::max(at::abs(at::sub(table, fixed))).item<float>() <= kTableTolerance;
 }
 
-bool is_table(const std::string& name) { return name == "pos_embed" || name == "decoder_pos_embed"; }
+}  // namespace
 
-template <typename Config>
-void save(const std::string& path, const char* kind, const Config& config, const TensorMap& tensors,
-          StoredType type) {
-  validate(config);
-  nlohmann::json description = config_to_json(config);
+void save_model(const std::string& path, AnyConfig& config, const TensorMap& tensors, StoredType type,
+                IfThere if_there, const RunContext& context) {
+  config.validate();
+  nlohmann::json description = config.to_json();
   std::map<std::string, at::Tensor> stored;
   const auto expected = expected_tensors(config, canonical_names());
   for (const ExpectedTensor& wanted : expected) {
+    context.check();
     const auto found = tensors.find(wanted.canonical);
     if (found == tensors.end() || !found->second.defined()) {
       throw Error(codes::kInvalidArgument, "The model to save lacks the tensor '" + wanted.canonical + "'.");
@@ -57,14 +56,13 @@ void save(const std::string& path, const char* kind, const Config& config, const
                       shape_text(found->second.sizes()) + " instead of " + shape_text(wanted.shape) + ".");
     }
     const at::Tensor tensor = found->second.detach().cpu().to(at::kFloat).contiguous();
-    if (is_table(wanted.canonical)) {
-      const bool fixed = is_fixed_table(tensor, config.grid(), type);
-      description[wanted.canonical == "pos_embed" ? "positions" : "decoder_positions"] =
-          fixed ? "sincos2d" : "stored";
+    if (wanted.positions) {
+      const bool fixed = is_fixed_table(tensor, config.vit().grid(), type);
+      description[positions_key(wanted.canonical)] = fixed ? "sincos2d" : "stored";
       if (fixed) continue;
     }
-    const at::Tensor converted = is_table(wanted.canonical) ? tensor : tensor.to(scalar_type(type));
-    if (!at::isfinite(converted).all().template item<bool>()) {
+    const at::Tensor converted = wanted.positions ? tensor : tensor.to(scalar_type(type));
+    if (!at::isfinite(converted).all().item<bool>()) {
       throw Error(codes::kInvalidArgument,
                   "The tensor '" + wanted.canonical +
                       "' has values that are NaN, infinite or beyond the range of the stored type.");
@@ -75,19 +73,9 @@ void save(const std::string& path, const char* kind, const Config& config, const
     throw Error(codes::kInvalidArgument, "The model to save has " + std::to_string(tensors.size()) +
                                              " tensors instead of " + std::to_string(expected.size()) + ".");
   }
-  write_safetensors(path, stored, {{"format", "ltrp-1"}, {"kind", kind}, {"config", description.dump()}});
-}
-
-}  // namespace
-
-void save_mae_checkpoint(const std::string& path, const MaeConfig& config, const TensorMap& tensors,
-                         StoredType type) {
-  save(path, "mae", config, tensors, type);
-}
-
-void save_ranker_checkpoint(const std::string& path, const RankerConfig& config, const TensorMap& tensors,
-                            StoredType type) {
-  save(path, "ranker", config, tensors, type);
+  write_safetensors(path, stored,
+                    {{"format", "ltrp-1"}, {"kind", config.kind().word}, {"config", description.dump()}},
+                    if_there, context);
 }
 
 }  // namespace ltrp

@@ -1,14 +1,14 @@
 #include "core/checkpoint/state_dict.h"
 
-#include <array>
-#include <cmath>
+#include <algorithm>
 #include <filesystem>
-#include <memory>
 #include <utility>
 
+#include "core/checkpoint/config_json.h"
+#include "core/checkpoint/contents.h"
 #include "core/checkpoint/file_io.h"
-#include "core/checkpoint/pth.h"
-#include "core/checkpoint/safetensors.h"
+#include "core/checkpoint/locate.h"
+#include "core/checkpoint/model_choice.h"
 #include "core/checkpoint/text.h"
 #include "core/error.h"
 
@@ -20,149 +20,117 @@ using nlohmann::json;
 
 constexpr uint64_t kMaxSidecarBytes = 1 << 20;
 constexpr const char* kFormat = "ltrp-1";
+constexpr const char* kTrainingFormat = "ltrp-training-";
 
 [[noreturn]] void refuse(const char* code, const std::string& path, const std::string& what) {
   throw Error(code, "'" + path + "' " + what + ".");
 }
 
-// Nothing in a configuration is nested deeply; a hostile file must not build towers of arrays.
-json parse_json(const std::string& text) {
-  constexpr int kMaxDepth = 8;
-  bool too_deep = false;
-  json value = json::parse(
-      text,
-      [&](int depth, json::parse_event_t, json&) {
-        too_deep = too_deep || depth > kMaxDepth;
-        return !too_deep;
-      },
-      /*allow_exceptions=*/false);
-  return too_deep || value.is_discarded() ? json() : value;
+const std::string& field(const FileContents& contents, const std::string& path, const char* name) {
+  const auto found = contents.metadata.find(name);
+  if (found == contents.metadata.end())
+    refuse(codes::kCheckpointFormat, path, std::string("lacks '") + name + "' in its header");
+  return found->second;
 }
 
-void add_safetensors(StoredCheckpoint& checkpoint) {
-  const SafetensorsFile file = read_safetensors(checkpoint.path);
-  for (const auto& [name, tensor] : file.tensors) {
-    checkpoint.tensors.emplace(name,
-                               StoredTensor{tensor.sizes().vec(), [tensor = tensor] { return tensor; }});
+json object_field(const FileContents& contents, const std::string& path, const char* name) {
+  json value = parse_shallow_json(field(contents, path, name));
+  if (!value.is_object()) {
+    refuse(codes::kCheckpointFormat, path,
+           std::string("has a '") + name + "' in its header that is not a JSON object");
   }
-  const auto format = file.metadata.find("format");
-  if (format == file.metadata.end() || format->second.rfind("ltrp-", 0) != 0) return;
+  return value;
+}
+
+// Our own files say all there is to know in their header; nothing when this is not one.
+std::optional<OwnHeader> own_header(const FileContents& contents, const std::string& path) {
+  const auto format = contents.metadata.find("format");
+  if (format == contents.metadata.end() || !format->second.starts_with("ltrp-")) return std::nullopt;
+  if (format->second.starts_with(kTrainingFormat)) {  // a run's state: the model is among the options
+    json options = object_field(contents, path, "options");
+    json config = options.is_object() && options.contains("model") ? options["model"] : json();
+    if (!config.is_object()) refuse(codes::kCheckpointFormat, path, "does not say what model its run trains");
+    const std::string& run = field(contents, path, "kind");
+    return OwnHeader{run == "pretrain" ? "mae" : run, std::move(config)};
+  }
   if (format->second != kFormat) {
-    refuse(codes::kUnsupported, checkpoint.path,
+    refuse(codes::kUnsupported, path,
            "has the layout " + quote_name(format->second) + ", and this version of ltrp reads " + kFormat);
   }
-  const auto kind = file.metadata.find("kind");
-  const auto config = file.metadata.find("config");
-  if (kind == file.metadata.end() || config == file.metadata.end()) {
-    refuse(codes::kCheckpointFormat, checkpoint.path, "lacks 'kind' or 'config' in its header");
-  }
-  checkpoint.header = OwnHeader{kind->second, parse_json(config->second)};
-  if (!checkpoint.header->config.is_object()) {
-    refuse(codes::kCheckpointFormat, checkpoint.path,
-           "has a 'config' in its header that is not a JSON object");
-  }
+  return OwnHeader{field(contents, path, "kind"), object_field(contents, path, "config")};
 }
 
-// The state dict is under 'model' (official MAE, LTRP), under 'state_dict', or the root itself (Hugging
-// Face).
-const PickleDict& find_state_dict(const PickleRef root, const std::string& path) {
-  const auto* dict = root->as<PickleDict>();
-  if (!dict)
-    refuse(codes::kCheckpointContent, path, "holds " + root->description() + ", not a dictionary of tensors");
-  for (const char* key : {"model", "state_dict"}) {
-    const PickleRef inner = find_key(*dict, key);
-    if (!inner) continue;
-    if (const auto* state = inner->as<PickleDict>()) return *state;
-    refuse(codes::kCheckpointContent, path,
-           "holds " + inner->description() + " under '" + key + "', not a dictionary of tensors");
-  }
-  return *dict;
+void check_own_kind(const StoredCheckpoint& checkpoint, const ModelKind& wanted) {
+  const std::string& kind = checkpoint.header->kind;
+  if (kind == wanted.word) return;
+  const bool word =
+      kind.size() < 20 && std::all_of(kind.begin(), kind.end(), [](char c) { return c >= 'a' && c <= 'z'; });
+  refuse(codes::kCheckpointContent, checkpoint.path,
+         "holds " +
+             (kind == "mae" ? "an autoencoder"
+              : word        ? "a " + kind
+                            : "something else") +
+             ", not " + wanted.phrase);
 }
 
-// `args` is an argparse.Namespace (inert here) or a dictionary; only plain values are of interest.
-json find_arguments(const PickleRef root) {
-  json arguments = json::object();
-  const auto* dict = root->as<PickleDict>();
-  PickleRef found = dict ? find_key(*dict, "args") : nullptr;
-  if (found && found->as<PickleOpaque>()) found = found->as<PickleOpaque>()->state;
-  const auto* fields = found ? found->as<PickleDict>() : nullptr;
-  if (!fields) return arguments;
-  for (const auto& [key, value] : fields->entries) {
-    const auto* name = key->as<std::string>();
-    if (!name) continue;
-    if (const auto* truth = value->as<bool>()) arguments[*name] = *truth;
-    if (const auto* integer = value->as<int64_t>()) arguments[*name] = *integer;
-    if (const auto* number = value->as<double>()) arguments[*name] = *number;
-  }
-  return arguments;
-}
-
-void add_pth(StoredCheckpoint& checkpoint) {
-  const auto file = std::make_shared<PthFile>(checkpoint.path);
-  for (const auto& [key, value] : find_state_dict(file->root(), checkpoint.path).entries) {
-    const auto* name = key->as<std::string>();
-    if (!name)
-      refuse(codes::kCheckpointContent, checkpoint.path,
-             "has " + key->description() + " for the name of a tensor");
-    const auto* tensor = value->as<PickleTensor>();
-    if (!tensor) {
-      refuse(codes::kCheckpointContent, checkpoint.path,
-             "holds " + value->description() + " under " + quote_name(*name) + " where a tensor is expected");
-    }
-    StoredTensor stored{tensor->sizes, [file, tensor, name = *name] { return file->load(*tensor, name); }};
-    if (!checkpoint.tensors.emplace(*name, std::move(stored)).second) {
-      refuse(codes::kCheckpointContent, checkpoint.path, "has the tensor " + quote_name(*name) + " twice");
-    }
-  }
-  checkpoint.arguments = find_arguments(file->root());
-}
-
-std::string file_in_folder(const std::string& folder) {
-  for (const char* name : {"model.safetensors", "pytorch_model.bin"}) {
-    std::error_code ignored;
-    const fs::path candidate = fs::path(folder) / name;
-    if (fs::exists(candidate, ignored)) return candidate.string();
-  }
-  refuse(codes::kFileNotFound, folder, "is a folder without model.safetensors or pytorch_model.bin");
-}
-
-bool is_pth(const std::string& path) {
-  const std::string extension = fs::path(path).extension().string();
-  for (const char* known : {".pth", ".pt", ".bin", ".ckpt"}) {
-    if (extension == known) return true;
-  }
-  if (extension == ".safetensors") return false;
-  const InputFile file(path);
-  std::array<char, 2> magic{};
-  if (file.size() < magic.size()) return false;
-  file.read_at(0, magic.data(), magic.size());
-  return magic[0] == 'P' && magic[1] == 'K';
+// A JSON object beside the weights; null when there is none. In a folder of a model it belongs to it and must
+// be readable, beside a lone file it may be anything.
+json read_sidecar(const std::string& folder, const char* name, bool required, StoredCheckpoint& checkpoint) {
+  const fs::path path = fs::path(folder) / name;
+  std::error_code ignored;
+  if (!fs::is_regular_file(path, ignored)) return {};
+  json value = parse_shallow_json(read_text_file(path.string(), kMaxSidecarBytes));
+  if (value.is_object()) return value;
+  if (required) refuse(codes::kCheckpointFormat, path.string(), "is not a JSON object");
+  checkpoint.note(std::string("The ") + name + " beside it is not a JSON object and is not used.");
+  return {};
 }
 
 }  // namespace
 
-StoredCheckpoint open_checkpoint(const std::string& path) {
+bool any_starts_with(const StateDict& tensors, const std::string& prefix) {
+  const auto first = tensors.lower_bound(prefix);
+  return first != tensors.end() && first->first.starts_with(prefix);
+}
+
+void StoredCheckpoint::note(const std::string& sentence) { notes.push_back(sentence); }
+
+void refuse(const StoredCheckpoint& checkpoint, const std::string& what) {
+  throw Error(codes::kCheckpointContent, "'" + checkpoint.path + "' " + what + ".");
+}
+
+StoredCheckpoint open_checkpoint(const std::string& path, const ModelKind& kind,
+                                 const std::optional<std::string>& weights, const RunContext& context) {
+  const LocatedModel located = locate_model(path);
   StoredCheckpoint checkpoint;
+  checkpoint.path = located.path;
+  checkpoint.notes = located.notes;
+  checkpoint.arguments = json::object();
+  const FileContents contents = located.shards.empty() ? read_contents(located.path, context)
+                                                       : read_shards(located.folder, located.shards, context);
+  checkpoint.header = own_header(contents, checkpoint.path);
+  if (checkpoint.header) check_own_kind(checkpoint, kind);
+  const bool training = checkpoint.header && contents.metadata.at("format").starts_with(kTrainingFormat);
+  if (checkpoint.header && !training) {
+    if (weights) {
+      refuse(codes::kCheckpointContent, checkpoint.path,
+             "has no weights named " + quote_name(*weights) + "; it is one model");
+    }
+    checkpoint.tensors = contents.mappings.front().tensors;
+    return checkpoint;
+  }
+  choose_model(contents, kind, weights, checkpoint);
+  if (training) {
+    const auto step = contents.metadata.find("step");
+    if (step != contents.metadata.end())
+      checkpoint.note("These are the weights of a training run after " + step->second.substr(0, 20) +
+                      " steps.");
+    return checkpoint;
+  }
   std::error_code ignored;
   const bool folder = fs::is_directory(path, ignored);
-  checkpoint.path = folder ? file_in_folder(path) : path;
-  checkpoint.arguments = json::object();
-  if (is_pth(checkpoint.path)) {
-    add_pth(checkpoint);
-  } else {
-    add_safetensors(checkpoint);
-  }
-  if (checkpoint.tensors.empty()) refuse(codes::kCheckpointContent, checkpoint.path, "holds no tensors");
-
-  const fs::path sidecar = fs::path(checkpoint.path).parent_path() / "config.json";
-  if (!checkpoint.header && fs::is_regular_file(sidecar, ignored)) {
-    json value = parse_json(read_text_file(sidecar.string(), kMaxSidecarBytes));
-    if (value.is_object()) {
-      checkpoint.sidecar = std::move(value);
-    } else if (folder) {
-      refuse(codes::kCheckpointFormat, sidecar.string(), "is not a JSON object");
-    }
-  }
+  checkpoint.sidecar = read_sidecar(located.folder, "config.json", folder, checkpoint);
+  checkpoint.preprocessor = read_sidecar(located.folder, "preprocessor_config.json", folder, checkpoint);
   return checkpoint;
 }
 

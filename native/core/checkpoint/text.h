@@ -24,6 +24,20 @@ inline std::string quote_name(std::string_view name) {
   return text + (length < name.size() ? "...'" : "'");
 }
 
+// 'a', 'b' and 12 more: as many names as fit into about `max_bytes`.
+template <typename Names>
+std::string list_names(const Names& names, size_t max_bytes) {
+  std::string text;
+  size_t left = names.size();
+  for (const auto& name : names) {
+    const std::string quoted = quote_name(name);
+    if (!text.empty() && text.size() + quoted.size() > max_bytes) break;
+    text += (text.empty() ? "" : ", ") + quoted;
+    --left;
+  }
+  return left == 0 ? text : text + " and " + std::to_string(left) + " more";
+}
+
 // [2, 3, 4]
 template <typename Sizes>
 std::string shape_text(const Sizes& sizes) {

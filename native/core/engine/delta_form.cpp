@@ -7,8 +7,6 @@
 
 #include "core/engine/image_feed.h"
 #include "kernels/difference.h"
-#include "kernels/pixels.h"
-#include "kernels/variants.h"
 
 namespace ltrp {
 
@@ -18,8 +16,6 @@ namespace {
 constexpr int64_t kEnoughRows = 4096;
 
 void store_product(const ProductRows& product, at::Tensor target) { target.copy_(product_values(product)); }
-
-bool whole_image(Metric metric) { return metric == Metric::kPsnr || metric == Metric::kSsim; }
 
 }  // namespace
 
@@ -31,13 +27,13 @@ struct DeltaForm::Group {
   StackAnchor encoder;  // only where the encoder differs too
   at::Tensor embedded;  // [g, V + 1, E], where a mask token takes a patch's place
   StackAnchor decoder;
-  at::Tensor prediction;  // [g, L, C], for whole images
+  at::Tensor prediction;  // [g, L, C], for ssim
 };
 
-DeltaForm::DeltaForm(const MaskedAutoencoder& model, Precision precision)
+DeltaForm::DeltaForm(const MaskedAutoencoder& model, Precision precision, const RunContext& context)
     : model_(model),
-      encoder_(model.encoder(), precision),
-      decoder_(model.decoder(), precision),
+      encoder_(model.vit().blocks(), precision, context),
+      decoder_(model.decoder(), precision, context),
       decoder_embed_(model.decoder_embed().weight, precision),
       decoder_pred_(model.decoder_pred().weight, precision) {}
 
@@ -54,12 +50,13 @@ DeltaForm::Group DeltaForm::prepare(const at::Tensor& images, const at::Tensor& 
   group.grid = grid;
   group.visible = visible;
   if (options.drop != Drop::kDecoder) {
-    group.encoder = encoder_.anchor(model_.encoder_input(images, visible));
+    group.encoder = encoder_.anchor(model_.vit().tokens(images, visible));
   }
   group.decoder = decoder_.anchor(
       model_.decoder_input(latents.defined() ? latents : group.encoder.output, visible, group.grid));
-  if (whole_image(options.metric)) {
-    group.prediction = model_.predict(group.decoder.output.slice(1, 1));
+  if (of_whole_images(options.metric)) {
+    if (options.metric == Metric::kSsim)
+      group.prediction = model_.decoder_pred()(group.decoder.output.slice(1, 1));
     if (options.drop == Drop::kBoth) group.embedded = model_.decoder_embed()(group.encoder.output);
   } else {
     group.queries = masked_tokens(visible, group.grid.patches()).to(at::kInt);
@@ -110,34 +107,38 @@ at::Tensor DeltaForm::run(const Group& group, int64_t begin, int64_t end, const 
   if (options.drop != Drop::kEncoder) removed = (group.visible.index({image, slot}) + 1).to(at::kInt);
   if (options.drop != Drop::kDecoder) d = starting_difference(group, set, slot, options, context);
 
-  const int64_t values = model_.config().patch_values();
-  const Precision precision = decoder_.precision();
-  if (!whole_image(options.metric)) {
-    const bool squared = options.metric == Metric::kL2;
-    at::Tensor sums = at::empty({set.rows()}, group.decoder.output.options().dtype(at::kDouble));
+  const auto reduce = [&](const at::Tensor& into, const auto& reduced) {
     decoder_.differences(
-        group.decoder, set, removed, d, precision, options.tolerance,
+        group.decoder, set, removed, d, decoder_.precision(), options.tolerance,
         [&](const RowRange& range, const RoundedRows& rows) {
-          sums.narrow(0, range.begin, range.size()).copy_(row_sums(decoder_pred_(rows), squared));
+          const at::Tensor found = reduced(range, decoder_pred_(rows));
+          into.narrow(0, range.begin * into.size(0) / set.rows(), found.size(0)).copy_(found);
         },
         context);
-    const double count = static_cast<double>(set.slots() * values);
-    return sums.view({m, set.slots()}).sum(1).div_(count).to(at::kFloat);
-  }
-  at::Tensor change = at::empty({set.rows(), values}, group.decoder.output.options());
-  decoder_.differences(
-      group.decoder, set, removed, d, precision, options.tolerance,
-      [&](const RowRange& range, const RoundedRows& rows) {
-        store_product(decoder_pred_(rows), change.narrow(0, range.begin, range.size()));
-      },
-      context);
-  const auto image_of = [&](const at::Tensor& patches) {
-    return unpatchify_channels_last(patches, group.grid.rows, group.grid.columns, model_.config().patch_size);
+    return into;
   };
-  const at::Tensor anchor = group.prediction.index_select(0, image);
-  const at::Tensor patches = anchor + change.view({m, set.tokens, values}).slice(1, 1);
-  return options.metric == Metric::kSsim ? structural_similarity(image_of(anchor), image_of(patches))
-                                         : peak_signal_to_noise(image_of(anchor), image_of(patches));
+  const auto result = group.decoder.output.options();
+  if (options.metric == Metric::kSsim) {
+    // A range has all rows of its variants.
+    return reduce(at::empty({m}, result), [&](const RowRange& range, const ProductRows& change) {
+      const at::Tensor images = set.image.narrow(0, range.begin / set.slots(), range.size() / set.slots());
+      return structural_similarity(group.prediction, images, change, /*difference=*/true,
+                                   {group.grid.rows, group.grid.columns});
+    });
+  }
+  const bool squared = options.metric != Metric::kL1;
+  at::Tensor sums =
+      reduce(at::empty({set.rows()}, result.dtype(at::kDouble)),
+             [&](const RowRange&, const ProductRows& change) { return row_sums(change, squared); });
+  int64_t patches = set.slots();
+  if (!set.queries.defined()) {
+    // CLS has a row but no patch.
+    sums = sums.view({m, set.tokens}).slice(1, 1).contiguous();
+    --patches;
+  }
+  const at::Tensor means =
+      sums_of_variants(sums, m).div_(static_cast<double>(patches * model_.config().patch_values()));
+  return (options.metric == Metric::kPsnr ? peak_signal_to_noise(means) : means).to(at::kFloat);
 }
 
 // How a batch is cut up.
@@ -155,7 +156,7 @@ DeltaForm::Pieces DeltaForm::pieces(const at::Tensor& images, int64_t visible,
     anchor_bytes += encoder_.anchor_bytes(visible + 1);
     variant_bytes += encoder_.variant_bytes(visible + 1);
   }
-  if (whole_image(options.metric)) variant_bytes += tokens * model_.config().patch_values() * 4 * 12;
+  if (options.metric == Metric::kSsim) variant_bytes += tokens * model_.config().patch_values() * 4 * 12;
   // One image at a time unless images are so small that several fill a matrix product better.
   const int64_t image_bytes = anchor_bytes + visible * variant_bytes;
   Pieces result;
@@ -173,7 +174,7 @@ at::Tensor DeltaForm::metric(const at::Tensor& images, const at::Tensor& visible
   try {
     return queue->download(metric_on(*queue, images, visible.to(model_.device()), options, context));
   } catch (const c10::OutOfMemoryError&) {
-    replays_->clear();
+    recordings_->clear();
     throw;
   }
 }
@@ -204,10 +205,10 @@ at::Tensor DeltaForm::metric_on(Queue& queue, const at::Tensor& images, const at
     if (share_encodings) {
       if (ahead == 0) {
         const at::Tensor some = feed.next();
-        latents = replays_->run(queue, "encode", {some, visible.slice(0, first, first + some.size(0))},
-                                options.memory_budget / 2, [this](const std::vector<at::Tensor>& inputs) {
-                                  return std::vector<at::Tensor>{model_.encode(inputs[0], inputs[1])};
-                                })[0];
+        latents = recordings_->run(queue, "encode", {some, visible.slice(0, first, first + some.size(0))},
+                                   options.memory_budget / 2, [this](const std::vector<at::Tensor>& inputs) {
+                                     return std::vector<at::Tensor>{model_.encode(inputs[0], inputs[1])};
+                                   })[0];
       }
       encoded = latents.slice(0, ahead, ahead + last - first);
     } else {
@@ -220,7 +221,7 @@ at::Tensor DeltaForm::metric_on(Queue& queue, const at::Tensor& images, const at
         return std::vector<at::Tensor>{run(group, 0, group_variants, options, {})};
       };
       result.slice(0, done, done + group_variants)
-          .copy_(replays_->run(queue, key, {part, seen, encoded}, options.memory_budget / 2, whole)[0]);
+          .copy_(recordings_->run(queue, key, {part, seen, encoded}, options.memory_budget / 2, whole)[0]);
       feed.prefetch();
       queue.keep_pace();
       done += group_variants;

@@ -1,4 +1,5 @@
-// Pseudo-scores in the delta form (method section 2): bfloat16 or int8 matrix products on differences only.
+// Pseudo-scores in the delta form (docs/method.md, 2): bfloat16 or int8 matrix products on
+// differences only.
 #pragma once
 
 #include <memory>
@@ -6,14 +7,14 @@
 #include "core/engine/delta_stack.h"
 #include "core/engine/score_options.h"
 #include "core/model/mae.h"
-#include "kernels/replays.h"
+#include "kernels/recordings.h"
 
 namespace ltrp {
 
 class DeltaForm {
  public:
   // A float32 model with a decoder, packed; it must outlive this.
-  DeltaForm(const MaskedAutoencoder& model, Precision precision);
+  DeltaForm(const MaskedAutoencoder& model, Precision precision, const RunContext& context = {});
   DeltaForm(const DeltaForm&) = delete;  // its recordings call it
   DeltaForm& operator=(const DeltaForm&) = delete;
 
@@ -22,7 +23,7 @@ class DeltaForm {
   at::Tensor metric(const at::Tensor& images, const at::Tensor& visible, const LeaveOneOutOptions& options,
                     const RunContext& context) const;
   int64_t packed_bytes() const;
-  const Replays& replays() const { return *replays_; }
+  const Recordings& recordings() const { return *recordings_; }
 
  private:
   struct Group;
@@ -41,10 +42,10 @@ class DeltaForm {
   const MaskedAutoencoder& model_;
   DeltaStack encoder_;
   DeltaStack decoder_;
-  RoundedLinear decoder_embed_;
-  RoundedLinear decoder_pred_;
+  LowPrecisionLinear decoder_embed_;
+  LowPrecisionLinear decoder_pred_;
   // Of encodings and of whole groups, on devices that record.
-  std::shared_ptr<Replays> replays_ = std::make_shared<Replays>();
+  std::shared_ptr<Recordings> recordings_ = std::make_shared<Recordings>();
 };
 
 }  // namespace ltrp

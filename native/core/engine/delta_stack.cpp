@@ -9,6 +9,7 @@
 #include <numeric>
 #include <thread>
 
+#include "kernels/forward.h"
 #include "kernels/parallel.h"
 
 namespace ltrp {
@@ -45,9 +46,12 @@ struct DeltaStack::Part {
   ProductRows dqkv;       // of the block to come, by head
 };
 
-DeltaStack::DeltaStack(const Transformer& stack, Precision precision)
+DeltaStack::DeltaStack(const Transformer& stack, Precision precision, const RunContext& context)
     : stack_(stack), precision_(precision), backend_(backend_of(stack.norm.weight)) {
-  for (const TransformerBlock& block : stack.blocks) blocks_.emplace_back(block, precision);
+  for (const TransformerBlock& block : stack.blocks) {
+    context.check();
+    blocks_.emplace_back(block, precision);
+  }
   width_ = stack.norm.weight.size(0);
   mlp_width_ = stack.blocks.empty() ? 0 : stack.blocks.front().fc1.bias.size(0);
 }
@@ -66,7 +70,8 @@ StackAnchor DeltaStack::anchor(const at::Tensor& tokens) const {
     kept.attended = flat(attention_rows(kept.qkv));
     const at::Tensor middle = block.proj(kept.attended).add_(s);
     kept.u = block.fc1(norm(block.norm2, middle, &kept.norm2));
-    kept.gelu_u = at::gelu(kept.u);
+    // By the kernel that the difference is taken with: another's rounding would not cancel.
+    kept.gelu_u = gelu_rows({kept.u, {}, {}}, at::zeros_like(block.fc1.bias), Precision::kFloat32).values;
     s = block.fc2(kept.gelu_u).add_(middle);
     anchor.blocks.push_back(std::move(kept));
   }
@@ -95,7 +100,7 @@ void DeltaStack::advance(Part& part, size_t block, const StackAnchor& anchor, Pr
 
   // Products of all rows, or of those that matter; an update that was not added to d yet goes along with what
   // reads d.
-  const RoundedBlock& products = blocks_[block];
+  const LowPrecisionBlock& products = blocks_[block];
   const bool sparse = tolerance > 0;
   // A removed token is no key; where only queries are read in the end, its own row matters to nobody.
   const at::Tensor unread = part.last.queries.defined() && !last ? part.removed : at::Tensor();
@@ -200,7 +205,7 @@ int64_t DeltaStack::variant_bytes(int64_t tokens) const {
 
 int64_t DeltaStack::packed_bytes() const {
   int64_t bytes = 0;
-  for (const RoundedBlock& block : blocks_) bytes += block.packed_bytes();
+  for (const LowPrecisionBlock& block : blocks_) bytes += block.packed_bytes();
   return bytes;
 }
 

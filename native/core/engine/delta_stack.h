@@ -1,11 +1,11 @@
-// A stack of transformer blocks in the delta form (method section 2): the anchor once in float32, then only
-// differences from it, through low-precision matrix products.
+// A stack of transformer blocks in the delta form (docs/method.md, 2): the anchor once in float32,
+// then only differences from it, through low-precision matrix products.
 #pragma once
 
 #include <functional>
 #include <vector>
 
-#include "core/engine/rounded_block.h"
+#include "core/engine/low_precision_block.h"
 #include "core/model/transformer.h"
 #include "core/run_context.h"
 #include "kernels/delta.h"
@@ -33,7 +33,7 @@ struct StackAnchor {
 class DeltaStack {
  public:
   // `stack` must be float32, and packed on a CPU; its weights are shared with the anchor's pass.
-  DeltaStack(const Transformer& stack, Precision precision);
+  DeltaStack(const Transformer& stack, Precision precision, const RunContext& context = {});
 
   StackAnchor anchor(const at::Tensor& tokens) const;  // [images, T, E] float32
 
@@ -63,7 +63,7 @@ class DeltaStack {
   const Transformer& stack_;
   Precision precision_;
   const Backend& backend_;
-  std::vector<RoundedBlock> blocks_;
+  std::vector<LowPrecisionBlock> blocks_;
   int64_t width_ = 0;
   int64_t mlp_width_ = 0;
 };

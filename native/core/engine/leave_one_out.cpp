@@ -10,15 +10,13 @@
 #include <string>
 #include <vector>
 
+#include "core/engine/finite.h"
 #include "core/engine/image_feed.h"
 #include "core/engine/masking.h"
 #include "core/model/cost.h"
 #include "kernels/backend.h"
-#include "kernels/difference.h"
 #include "kernels/parallel.h"
-#include "kernels/pixels.h"
-#include "kernels/replays.h"
-#include "kernels/variants.h"
+#include "kernels/recordings.h"
 
 namespace ltrp {
 
@@ -31,10 +29,8 @@ struct Group {
   at::Tensor masked_tokens;  // [g, L - V], token ids (patch id + 1)
   at::Tensor tokens;         // [g, L + 1, E]: the anchor's decoder input
   at::Tensor first_qkv;      // [g, L + 1, 3E]: of the anchor in the first block
-  at::Tensor anchor;         // [g, L - V, C] for l1 and l2, [g, 3, H, W] for psnr and ssim
+  at::Tensor anchor;         // [g, L - V, C] for l1 and l2, [g, L, C] for psnr and ssim
 };
-
-bool whole_image(Metric metric) { return metric == Metric::kPsnr || metric == Metric::kSsim; }
 
 class DirectForm {
  public:
@@ -48,8 +44,8 @@ class DirectForm {
     group.masked_tokens = masked_tokens(visible, grid_.patches()).to(at::kLong);
     group.tokens = model_.decoder_input(model_.encode(images, visible), visible, grid_);
     group.first_qkv = model_.decoder().blocks.front().project_qkv(group.tokens);
-    group.anchor = whole_image(options_.metric)
-                       ? image_of(model_.decode(group.tokens))
+    group.anchor = of_whole_images(options_.metric)
+                       ? model_.decode(group.tokens)
                        : model_.decode_at(group.tokens, group.masked_tokens, group.first_qkv);
     return group;
   }
@@ -61,15 +57,10 @@ class DirectForm {
     const at::Tensor image = variant.floor_divide(visible_per_image);
     const at::Tensor slot = variant.remainder(visible_per_image);
     const RemovedTokens removed{image, slot, group.visible.index({image, slot}) + 1};
-    const at::Tensor anchor = group.anchor.index_select(0, image);
-    if (whole_image(options_.metric)) {
-      const at::Tensor changed = image_of(whole_prediction(group, removed));
-      return options_.metric == Metric::kSsim ? structural_similarity(anchor, changed)
-                                              : peak_signal_to_noise(anchor, changed);
-    }
-    const at::Tensor changed = masked_prediction(group, removed);
-    return options_.metric == Metric::kL1 ? mean_absolute_difference(anchor, changed)
-                                          : mean_squared_difference(anchor, changed);
+    return compare(options_.metric, group.anchor, image,
+                   of_whole_images(options_.metric) ? whole_prediction(group, removed)
+                                                    : masked_prediction(group, removed),
+                   grid_);
   }
 
   // Rough peak of one variant's activations, for the memory budget.
@@ -91,23 +82,11 @@ class DirectForm {
   }
 
  private:
-  at::Tensor image_of(const at::Tensor& patches) const {
-    return unpatchify_channels_last(patches, grid_.rows, grid_.columns, model_.config().patch_size);
-  }
-
   // Latents of the variants under drop = encoder or both, and the ids they belong to.
   at::Tensor hidden_latents(const Group& group, const RemovedTokens& removed) const {
     const at::Tensor& image = removed.image;
-    at::Tensor hidden = at::zeros({image.size(0), group.visible.size(1)}, image.options().dtype(at::kBool));
-    hidden.scatter_(1, removed.slot.unsqueeze(1), true);
-    return model_.encode(group.images.index_select(0, image), group.visible.index_select(0, image), hidden);
-  }
-
-  // Patches that the variants still see: [m, V - 1].
-  at::Tensor visible_without(const Group& group, const RemovedTokens& removed) const {
-    const at::Tensor slots = at::arange(group.visible.size(1) - 1, removed.slot.options());
-    const at::Tensor remaining = slots + slots.ge(removed.slot.unsqueeze(1)).to(at::kLong);
-    return group.visible.index_select(0, removed.image).gather(1, remaining);
+    return model_.encode(group.images.index_select(0, image), group.visible.index_select(0, image),
+                         removed.slot);
   }
 
   at::Tensor masked_prediction(const Group& group, const RemovedTokens& removed) const {
@@ -119,7 +98,7 @@ class DirectForm {
     const at::Tensor query_ids = masked_tokens(group.visible, grid_.patches(), &removed).to(at::kLong);
     if (options_.drop == Drop::kBoth) {
       const at::Tensor latents =
-          model_.encode(group.images.index_select(0, removed.image), visible_without(group, removed));
+          model_.encode(group.images.index_select(0, removed.image), visible_without(group.visible, removed));
       const DecoderTokens tokens = model_.decoder_tokens(group.visible, grid_);
       return model_.decode_at(decoder_input_without(tokens, removed, model_.decoder_embed()(latents)),
                               query_ids);
@@ -136,18 +115,15 @@ class DirectForm {
       return model_.decode(
           model_.decoder_input(hidden_latents(group, removed), group.visible.index_select(0, image), grid_));
     }
-    const int64_t tokens = grid_.patches() + 1;
-    at::Tensor hidden = at::zeros({image.size(0), tokens}, image.options().dtype(at::kBool));
-    hidden.scatter_(1, removed.token.unsqueeze(1), true);
     at::Tensor input;
     if (options_.drop == Drop::kDecoder) {
       input = group.tokens.index_select(0, image);
     } else {
-      const at::Tensor visible = visible_without(group, removed);
+      const at::Tensor visible = visible_without(group.visible, removed);
       input =
           model_.decoder_input(model_.encode(group.images.index_select(0, image), visible), visible, grid_);
     }
-    return model_.predict(model_.decoder().forward(input, hidden).slice(1, 1));
+    return model_.decoder_pred()(model_.decoder().forward(input, removed.token).slice(1, 1));
   }
 
   const MaskedAutoencoder& model_;
@@ -157,27 +133,28 @@ class DirectForm {
 
 void check(const MaskedAutoencoder& model, const at::Tensor& images, const at::Tensor& visible,
            const LeaveOneOutOptions& options) {
+  validate(options);
   const Grid grid = model.grid_of(images);
   model.decoder();  // refuses encoder-only checkpoints
   check_visible(visible, images.size(0), grid.patches());
   if (options.drop == Drop::kBoth && visible.size(1) < 2) {
-    throw Error(codes::kInvalidArgument,
-                "drop 'both' needs at least two visible patches; lower the mask ratio.");
+    invalid("maskRatio must leave at least two visible patches for drop 'both'; it leaves one.");
   }
   const int64_t shorter = std::min(grid.rows, grid.columns) * model.config().patch_size;
-  if (whole_image(options.metric) && shorter < 11) {
-    throw Error(codes::kInvalidArgument, "The metrics psnr and ssim need images of at least 11 x 11 pixels.");
+  if (of_whole_images(options.metric) && shorter < 11) {
+    invalid("images must be at least 11 x 11 pixels for the metrics psnr and ssim; the shorter side is " +
+            std::to_string(shorter) + ".");
   }
 }
 
-// `images` on the host or on the model's device; [n, V] there. `replays`: null where nothing is recorded.
-at::Tensor direct_metric(Queue& queue, Replays* replays, const MaskedAutoencoder& model,
+// `images` on the host or on the model's device; [n, V] there. `recordings`: null where nothing is recorded.
+at::Tensor direct_metric(Queue& queue, Recordings* recordings, const MaskedAutoencoder& model,
                          const at::Tensor& images, const at::Tensor& visible,
                          const LeaveOneOutOptions& options, const RunContext& context) {
   const int64_t n = images.size(0), visible_per_image = visible.size(1), variants = n * visible_per_image;
   const Grid grid = model.grid_of(images);
   const DirectForm engine(model, options, grid);
-  const bool recorded = replays != nullptr && queue.records();
+  const bool recorded = recordings != nullptr && queue.records();
   // Each thread takes variants through the whole decoder: no barriers, and what passes from one layer to the
   // next stays in its own cache. A chunk fits the memory budget and is short enough that a cancelled call
   // ends at once. Recordings keep their memory: half of the budget is theirs.
@@ -211,7 +188,7 @@ at::Tensor direct_metric(Queue& queue, Replays* replays, const MaskedAutoencoder
         return std::vector<at::Tensor>{engine.run(engine.prepare(inputs[0], inputs[1]), 0, group_variants)};
       };
       result.slice(0, offset, offset + group_variants)
-          .copy_(replays->run(queue, key, {part, seen}, options.memory_budget / 2, whole)[0]);
+          .copy_(recordings->run(queue, key, {part, seen}, options.memory_budget / 2, whole)[0]);
       feed.prefetch();
       queue.keep_pace();
       done += group_variants;
@@ -254,14 +231,14 @@ at::Tensor leave_one_out_metric(const Teacher& teacher, const at::Tensor& images
     const std::unique_ptr<Queue> queue = open_queue(model.device());
     const at::Tensor visible_here = visible.to(model.device());
     return queue->download(
-        direct_metric(*queue, teacher.replays(), model, images, visible_here, fitting, context));
+        direct_metric(*queue, teacher.recordings(), model, images, visible_here, fitting, context));
   };
   for (;;) {
     try {
       return teacher.delta() != nullptr ? teacher.delta()->metric(images, visible, fitting, context)
                                         : direct();
     } catch (const c10::OutOfMemoryError& error) {
-      if (teacher.replays() != nullptr) teacher.replays()->clear();
+      if (teacher.recordings() != nullptr) teacher.recordings()->clear();
       if (fitting.memory_budget <= kSmallestBudget) {
         throw Error(codes::kOutOfMemory,
                     std::string("The device's memory does not suffice for a single image: ") +
@@ -272,12 +249,19 @@ at::Tensor leave_one_out_metric(const Teacher& teacher, const at::Tensor& images
   }
 }
 
+at::Tensor scores_of(const at::Tensor& metric, Metric kind) {
+  if (!of_whole_images(kind)) return metric;
+  const at::Tensor low = metric.min(), span = metric.max() - low;
+  // Where all are equal there is nothing to tell apart.
+  if (span.item<double>() == 0) return at::zeros_like(metric);
+  return 1 - (metric - low) / span;
+}
+
 at::Tensor leave_one_out_scores(const Teacher& teacher, const at::Tensor& images, const at::Tensor& visible,
                                 const LeaveOneOutOptions& options, const RunContext& context) {
   const at::Tensor metric = leave_one_out_metric(teacher, images, visible, options, context);
-  if (!whole_image(options.metric)) return metric;
-  const at::Tensor low = metric.min(), high = metric.max();
-  return 1 - (metric - low) / (high - low);
+  check_finite_result(metric, "scores");
+  return scores_of(metric, options.metric);
 }
 
 }  // namespace ltrp

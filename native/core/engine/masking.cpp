@@ -2,28 +2,29 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <cmath>
 #include <string>
 
-#include "core/error.h"
+#include "core/check.h"
+#include "core/model/decoder_input.h"
 #include "core/random.h"
-#include "kernels/variants.h"
 
 namespace ltrp {
 
 int64_t visible_count(int64_t patches, double mask_ratio) {
-  // Written so that NaN is refused too.
-  if (!(mask_ratio > 0.0 && mask_ratio < 1.0)) {
-    throw Error(codes::kInvalidArgument,
-                "maskRatio must lie between 0 and 1, both excluded; got " + std::to_string(mask_ratio) + ".");
-  }
+  check_in(open(0, 1), "maskRatio", mask_ratio);
   const auto visible = static_cast<int64_t>(static_cast<double>(patches) * (1.0 - mask_ratio));
   if (visible < 1 || visible >= patches) {
-    throw Error(codes::kInvalidArgument,
-                "A mask ratio of " + std::to_string(mask_ratio) + " leaves " + std::to_string(visible) +
-                    " of " + std::to_string(patches) +
-                    " patches visible; at least one must be visible and one masked.");
+    invalid("maskRatio must leave at least one visible and one masked patch; got " + text_of(mask_ratio) +
+            ", which leaves " + std::to_string(visible) + " of " + std::to_string(patches) + " visible.");
   }
   return visible;
+}
+
+int64_t kept_patches(int64_t patches, double keep_ratio) {
+  check_in({0, 1, /*low_open=*/true}, "keepRatio", keep_ratio);
+  return std::max<int64_t>(1, std::llround(static_cast<double>(patches) * keep_ratio));
 }
 
 at::Tensor masking_noise(int64_t images, int64_t patches, uint64_t seed, int64_t first_image) {
@@ -43,21 +44,45 @@ at::Tensor masked_from_visible(const at::Tensor& visible, int64_t patches) {
   return masked_tokens(visible, patches).to(at::kLong) - 1;
 }
 
-void check_visible(const at::Tensor& visible, int64_t images, int64_t patches) {
-  if (visible.dim() != 2 || visible.size(0) != images || visible.scalar_type() != at::kLong) {
-    throw Error(codes::kInvalidArgument, "visible must hold the same number of patch ids for each of the " +
-                                             std::to_string(images) + " images.");
+void check_visible(const at::Tensor& visible, int64_t images, int64_t patches, bool all_allowed) {
+  const int64_t most = all_allowed ? patches : patches - 1;
+  if (visible.dim() != 2 || visible.size(0) != images || visible.scalar_type() != at::kLong ||
+      visible.size(1) < 1 || visible.size(1) > most) {
+    invalid("visible must hold the same number of patch ids for each of " + std::to_string(images) +
+            " images, from 1 to " + std::to_string(most) + " of them; got " +
+            std::to_string(visible.numel()) + " ids.");
   }
-  if (visible.size(1) < 1 || visible.size(1) >= patches) {
-    throw Error(codes::kInvalidArgument, "visible must name between 1 and " + std::to_string(patches - 1) +
-                                             " patches an image; got " + std::to_string(visible.size(1)) +
-                                             ".");
+  const at::Tensor ids = visible.to(at::kCPU).contiguous();
+  const int64_t *id = ids.const_data_ptr<int64_t>(), count = ids.size(1);
+  int64_t bad = 0;
+  while (bad < ids.numel() && id[bad] >= 0 && id[bad] < patches &&
+         (bad % count == 0 || id[bad] > id[bad - 1])) {
+    ++bad;
   }
-  const bool in_range = visible.min().item<int64_t>() >= 0 && visible.max().item<int64_t>() < patches;
-  if (!in_range || !visible.diff(1, 1).gt(0).all().item<bool>()) {
-    throw Error(codes::kInvalidArgument,
-                "visible must hold distinct patch ids in ascending order, each from 0 to " +
-                    std::to_string(patches - 1) + ".");
+  if (bad == ids.numel()) return;
+  invalid("visible must hold distinct patch ids from 0 to " + std::to_string(patches - 1) +
+          ", ascending for each image; got " + std::to_string(id[bad]) +
+          (bad % count == 0 ? "" : " after " + std::to_string(id[bad - 1])) + " for image " +
+          std::to_string(bad / count) + ".");
+}
+
+void sort_keep(const at::Tensor& keep, int64_t images, int64_t patches) {
+  if (keep.dim() != 2 || keep.size(0) != images || keep.size(1) < 1) {
+    invalid("keep must hold the same number of patch ids, at least 1, for each of " + std::to_string(images) +
+            " images; got " + std::to_string(keep.numel()) + " ids.");
+  }
+  const int64_t count = keep.size(1);
+  int64_t* ids = keep.mutable_data_ptr<int64_t>();
+  for (int64_t image = 0; image < images; ++image, ids += count) {
+    std::sort(ids, ids + count);
+    const auto refuse = [&](const std::string& what) {
+      invalid("keep must hold distinct patch ids from 0 to " + std::to_string(patches - 1) +
+              " for each image; got " + what + " for image " + std::to_string(image) + ".");
+    };
+    if (ids[0] < 0) refuse(std::to_string(ids[0]));
+    if (ids[count - 1] >= patches) refuse(std::to_string(ids[count - 1]));
+    const int64_t* twice = std::adjacent_find(ids, ids + count);
+    if (twice != ids + count) refuse(std::to_string(*twice) + " twice");
   }
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <string>
 
+#include "core/engine/finite.h"
 #include "core/engine/masking.h"
 #include "core/random.h"
 
@@ -27,10 +28,7 @@ at::Tensor masks_of_round(int64_t patches, int64_t visible, uint64_t seed, uint6
 
 ScoreMap score_map(const Teacher& teacher, const at::Tensor& images, const ScoreMapOptions& options,
                    const RunContext& context) {
-  if (options.rounds < 1) {
-    throw Error(codes::kInvalidArgument,
-                "rounds must be at least 1; got " + std::to_string(options.rounds) + ".");
-  }
+  check_in(closed(1, 1'000'000), "rounds", static_cast<double>(options.rounds));
   const Grid grid = teacher.model().grid_of(images);
   const int64_t n = images.size(0), patches = grid.patches();
   const int64_t visible = visible_count(patches, options.mask_ratio);
@@ -48,8 +46,9 @@ ScoreMap score_map(const Teacher& teacher, const at::Tensor& images, const Score
                          static_cast<uint64_t>(round));
       const at::Tensor batch = images.slice(0, image, image + 1).expand({masks_per_round, -1, -1, -1});
       const RunContext inner = context.offset(done, variants);
-      const at::Tensor scores =
-          leave_one_out_scores(teacher, batch, ids, options.scores, inner).to(at::kDouble).reshape({-1});
+      const at::Tensor metric = leave_one_out_metric(teacher, batch, ids, options.scores, inner);
+      check_finite_result(metric.view({1, -1}), "scores", image);
+      const at::Tensor scores = scores_of(metric, options.scores.metric).to(at::kDouble).reshape({-1});
       const at::Tensor flat_ids = ids.reshape({-1});
       count[image].scatter_add_(0, flat_ids, at::ones_like(scores));
       sum[image].scatter_add_(0, flat_ids, scores);

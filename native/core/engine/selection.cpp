@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "core/error.h"
+#include "core/check.h"
+#include "core/engine/density_peaks.h"
 #include "core/random.h"
 #include "kernels/backend.h"
-#include "kernels/clustering.h"
 #include "kernels/parallel.h"
 #include "kernels/pixels.h"
 
@@ -59,24 +59,13 @@ std::vector<int64_t> representatives(const Clusters& clusters, const std::vector
 
 void check(const at::Tensor& images, const at::Tensor& logits, const SelectionOptions& options,
            int64_t patches) {
-  if (logits.dim() != 2 || logits.size(0) != images.size(0) || logits.size(1) != patches) {
-    throw Error(codes::kInvalidArgument, "logits must hold one value for each of the " +
-                                             std::to_string(patches) + " patches of each image.");
-  }
-  if (options.keep < 1 || options.keep > patches) {
-    throw Error(codes::kInvalidArgument, "keep must lie between 1 and the " + std::to_string(patches) +
-                                             " patches of an image; got " + std::to_string(options.keep) +
-                                             ".");
-  }
-  if (!(options.score_share >= 0 && options.score_share <= 1)) {
-    throw Error(codes::kInvalidArgument,
-                "scoreShare must lie between 0 and 1; got " + std::to_string(options.score_share) + ".");
-  }
-  for (const auto* noise : {&options.density_noise, &options.member_noise}) {
-    if (*noise &&
-        ((*noise)->dim() != 2 || (*noise)->size(0) != images.size(0) || (*noise)->size(1) != patches)) {
-      throw Error(codes::kInvalidArgument,
-                  "densityNoise and memberNoise must hold one value for each patch of each image.");
+  validate(options, patches);
+  for (const auto& [name, values] : {std::pair{"logits", std::optional(logits)},
+                                     {"densityNoise", options.density_noise},
+                                     {"memberNoise", options.member_noise}}) {
+    if (values && values->sizes() != at::IntArrayRef{images.size(0), patches}) {
+      invalid(std::string(name) + " must hold one value for each of the " + std::to_string(patches) +
+              " patches of each image; got " + std::to_string(values->numel()) + ".");
     }
   }
 }
@@ -90,16 +79,20 @@ std::vector<at::Tensor> candidates(const at::Tensor& logits, int64_t keep) {
     result.push_back(may[image].nonzero().flatten());
     const int64_t count = result.back().numel();
     if (count < keep) {
-      throw Error(codes::kInvalidArgument, "keep must not exceed the patches that may be chosen, but it is " +
-                                               std::to_string(keep) + " and image " + std::to_string(image) +
-                                               " has " + std::to_string(count) +
-                                               " with a logit above -Infinity.");
+      invalid("keep must not exceed the patches that may be chosen, and image " + std::to_string(image) +
+              " has " + std::to_string(count) + " with a logit above -Infinity; got " + std::to_string(keep) +
+              ".");
     }
   }
   return result;
 }
 
 }  // namespace
+
+void validate(const SelectionOptions& options, int64_t patches) {
+  check_in(closed(1, static_cast<double>(patches)), "keep", static_cast<double>(options.keep));
+  check_in(closed(0, 1), "scoreShare", options.score_share);
+}
 
 at::Tensor select_patches(const at::Tensor& images, const at::Tensor& logits, const SelectionOptions& options,
                           const RunContext& context) {
@@ -114,7 +107,11 @@ at::Tensor select_patches(const at::Tensor& images, const at::Tensor& logits, co
   };
   // The order of a patch's values decides how distances round, and with that the clusters of nearly equal
   // patches.
-  const at::Tensor pixels = patchify_channels_last(images, options.patch_size);
+  const auto pixels_of = [&](const at::Tensor& some) {
+    const at::Tensor normalized =
+        some.scalar_type() == at::kByte ? normalize_pixels(some, options.mean, options.std) : some;
+    return patchify_channels_last(normalized, options.patch_size);
+  };
   // Rounded down as the authors do, in double precision.
   const auto by_score = static_cast<int64_t>(static_cast<double>(options.keep) * options.score_share);
   at::Tensor result = at::empty({n, options.keep}, at::kLong);
@@ -130,7 +127,8 @@ at::Tensor select_patches(const at::Tensor& images, const at::Tensor& logits, co
   const auto poll = [&] { context.check(); };
   const auto clusters_of = [&](int64_t image) {
     const at::Tensor noise = noise_of(image, options.density_noise, 0);
-    return density_peaks(of_candidates(image, pixels[image]).unsqueeze(0).to(options.device),
+    const at::Tensor pixels = pixels_of(images.narrow(0, image, 1))[0];
+    return density_peaks(of_candidates(image, pixels).unsqueeze(0).to(options.device),
                          noise.unsqueeze(0).to(options.device), options.keep, poll);
   };
   // Threads find an image's clusters each; a device that work is queued on finds those of all images
@@ -141,7 +139,8 @@ at::Tensor select_patches(const at::Tensor& images, const at::Tensor& logits, co
     if (chosen_from.empty()) {
       std::vector<at::Tensor> noise;
       for (int64_t image = 0; image < n; ++image) noise.push_back(noise_of(image, options.density_noise, 0));
-      all = density_peaks(pixels.to(options.device), at::stack(noise).to(options.device), options.keep, poll);
+      all = density_peaks(pixels_of(images).to(options.device), at::stack(noise).to(options.device),
+                          options.keep, poll);
       all = {all.centres.to(at::kCPU), all.assignment.to(at::kCPU)};
     }
     for (int64_t image = 0; image < n; ++image) {

@@ -1,25 +1,19 @@
 #include "core/engine/teacher.h"
 
+#include "core/device/precision.h"
+
 namespace ltrp {
 
-Precision effective_precision(Precision wanted, at::Device device) {
-  const auto fast = [&](Precision precision) { return has_fast_products(precision, device.type()); };
-  if (fast(wanted)) return wanted;
-  const bool eight_bits = wanted == Precision::kFloat8 || wanted == Precision::kInt8;
-  if (eight_bits && fast(Precision::kInt8)) return Precision::kInt8;
-  if (wanted != Precision::kFloat32 && fast(Precision::kBfloat16)) return Precision::kBfloat16;
-  return Precision::kFloat32;
-}
-
-Teacher::Teacher(MaskedAutoencoder model, Precision wanted) {
+Teacher::Teacher(MaskedAutoencoder model, Precision wanted, const RunContext& context) {
   auto own = std::make_shared<MaskedAutoencoder>(std::move(model));
-  own->pack();
+  own->pack(context);
   // An encoder alone gives no scores, but encodings.
   if (own->config().decoder) precision_ = effective_precision(wanted, own->device());
-  if (precision_ != Precision::kFloat32) delta_ = std::make_shared<const DeltaForm>(*own, precision_);
+  if (precision_ != Precision::kFloat32)
+    delta_ = std::make_shared<const DeltaForm>(*own, precision_, context);
   own->drop_unpacked();
   model_ = own.get();
-  replays_ = std::make_shared<Replays>();
+  recordings_ = std::make_shared<Recordings>();
   owned_ = std::move(own);
 }
 

@@ -5,13 +5,9 @@
 
 #include "core/engine/delta_form.h"
 #include "core/model/mae.h"
-#include "kernels/replays.h"
+#include "kernels/recordings.h"
 
 namespace ltrp {
-
-// What is fastest on the device for who asks for `wanted`: what is coarser than float32 needs instructions
-// made for it; without them the next more exact precision that has its own is taken.
-Precision effective_precision(Precision wanted, at::Device device = at::kCPU);
 
 class Teacher {
  public:
@@ -21,20 +17,21 @@ class Teacher {
 
   // Takes a float32 model, lays its weights out for inference and drops what training would need. kFloat32:
   // direct form; otherwise the delta form, in effective_precision(wanted).
-  Teacher(MaskedAutoencoder model, Precision wanted);
+  Teacher(MaskedAutoencoder model, Precision wanted, const RunContext& context = {});
 
   const MaskedAutoencoder& model() const { return *model_; }
+  const MaeConfig& config() const { return model_->config(); }
   const DeltaForm* delta() const { return delta_.get(); }  // null: direct form
   Precision precision() const { return precision_; }
   int64_t weight_bytes() const;
   // Recordings of the direct form; null for a teacher that does not own its model.
-  Replays* replays() const { return replays_.get(); }
+  Recordings* recordings() const { return recordings_.get(); }
 
  private:
   std::shared_ptr<const MaskedAutoencoder> owned_;
   const MaskedAutoencoder* model_;
   std::shared_ptr<const DeltaForm> delta_;
-  std::shared_ptr<Replays> replays_;
+  std::shared_ptr<Recordings> recordings_;
   Precision precision_ = Precision::kFloat32;
 };
 

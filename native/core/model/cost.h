@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "core/model/config.h"
+#include "core/weights/config.h"
 #include "kernels/backend.h"
 
 namespace ltrp {

@@ -5,45 +5,59 @@
 #include <ATen/core/Tensor.h>
 
 #include <optional>
+#include <vector>
 
-#include "core/checkpoint/checkpoint.h"
-#include "core/model/config.h"
-#include "core/model/transformer.h"
-#include "kernels/variants.h"
+#include "core/model/decoder_input.h"
+#include "core/model/vit.h"
+#include "core/weights/kind.h"
 
 namespace ltrp {
 
+struct MaeConfig : VitConfig {
+  std::optional<TransformerConfig> decoder;  // absent in encoder-only checkpoints (mae_pretrain_*.pth)
+  bool normalized_target = false;            // trained on per-patch normalised pixels
+  bool operator==(const MaeConfig&) const = default;
+
+  static const ModelKind kind;
+  template <typename Self, typename Visit>
+  static void each(Self& c, Visit&& visit) {
+    VitConfig::each(c, visit);
+    visit("decoder", c.decoder);
+    visit("normalized_target", c.normalized_target);
+  }
+  static void each_tensor(MaeConfig& c, TensorVisitor& visit);
+  void recognise(Evidence& file);
+  std::optional<Lacking> lacking() const;
+};
+using MaeCheckpoint = Checkpoint<MaeConfig>;
+
 class MaskedAutoencoder {
  public:
-  // Takes the weights of a checked checkpoint; `dtype` float32, or float64 for tests and reference results.
+  // Takes the weights of a checked checkpoint; see Vit.
   explicit MaskedAutoencoder(const MaeCheckpoint& checkpoint, at::ScalarType dtype = at::kFloat,
-                             at::Device device = at::kCPU);
+                             at::Device device = at::kCPU, const RunContext& context = {});
   // Freshly initialised for training, reproducible from `seed`; the same weights on every device.
   static MaskedAutoencoder initialized(const MaeConfig& config, uint64_t seed, at::Device device = at::kCPU);
 
   const MaeConfig& config() const { return config_; }
-  // Canonical name -> weight; the tensors are the model's own (training updates them in place).
-  const TensorMap& tensors() const { return tensors_; }
-  // For a float32 model that is not trained any more: lays its weights out for fast products.
-  void pack();
-  // After pack(): lets go of the weights in their old layout. tensors() is incomplete then.
+  const Vit& vit() const { return vit_; }
+  // Encoder and decoder, for trainers.
+  std::vector<Transformer*> transformers() { return {&vit_.blocks(), &decoder_}; }
+  const TensorMap& tensors() const { return vit_.tensors(); }
+  at::ScalarType dtype() const { return vit_.dtype(); }
+  at::Device device() const { return vit_.device(); }
+  Grid grid_of(const at::Tensor& images) const { return vit_.grid_of(images); }
+  // See Vit.
+  void pack(const RunContext& context = {});
   void drop_unpacked();
-  int64_t weight_bytes() const;
-  at::ScalarType dtype() const { return dtype_; }
-  // Where the weights are, and images have to be.
-  at::Device device() const { return device_; }
+  // Of the weights as they were loaded.
+  int64_t weight_bytes() const { return weight_bytes_; }
 
-  // images [n, 3, H, W] normalised, or bytes [n, H, W, 3] that are normalised here with the model's own mean
-  // and standard deviation, as everywhere below; H and W multiples of the patch size, any grid (positions are
-  // interpolated). visible [n, V] int64 ascending. Returns latents [n, V + 1, D], CLS first, after the final
-  // norm. `hidden` [n or n * k, V] bool: true where a visible token is masked in every block's attention as
-  // key and as query
-  // ("drop = encoder"); with k > 1, latents are returned for n * k variants, image-major.
+  // Latents [n, V + 1, D] of the visible patches, CLS first: Vit::forward().
   at::Tensor encode(const at::Tensor& images, const at::Tensor& visible,
-                    const std::optional<at::Tensor>& hidden = {}) const;
-
-  // What goes into the encoder's first block: CLS and the visible patches, embedded, [n, V + 1, D].
-  at::Tensor encoder_input(const at::Tensor& images, const at::Tensor& visible) const;
+                    const std::optional<at::Tensor>& hidden = {}) const {
+    return vit_.forward(images, visible, hidden);
+  }
 
   // latents [n, V + 1, D] -> decoder input [n, L + 1, E]: embedded, unshuffled over mask tokens, positions
   // added.
@@ -64,31 +78,16 @@ class MaskedAutoencoder {
   // All of it: predictions [n, L, p * p * 3] in target space, values ordered (row, column, channel).
   at::Tensor reconstruct(const at::Tensor& images, const at::Tensor& visible) const;
 
-  // For engines that share work between decodes: the decoder's blocks and final norm, and the prediction
-  // layer that follows (normed tokens [n, T, E] -> [n, T, p * p * 3]). Error(kCheckpointContent) when the
-  // checkpoint has no decoder.
+  // For engines that share work between decodes: the decoder's blocks and final norm, what comes before them
+  // and the prediction layer that follows. Error(kCheckpointContent) when the checkpoint has no decoder.
   const Transformer& decoder() const;
-  const Transformer& encoder() const { return encoder_; }
   const LinearWeights& decoder_embed() const { return decoder_embed_; }
   const LinearWeights& decoder_pred() const { return decoder_pred_; }
-  at::Tensor predict(const at::Tensor& normed) const;
-
-  // Grid of a batch [n, 3, H, W]; Error(kInvalidArgument) when the shape does not fit the patch size.
-  Grid grid_of(const at::Tensor& images) const;
 
  private:
-  MaskedAutoencoder() = default;
-  void bind();
-  void require_decoder() const;
-  at::Tensor visible_patches(const at::Tensor& images, const at::Tensor& visible) const;
-
   MaeConfig config_;
-  TensorMap tensors_;
-  int64_t weight_bytes_ = 0;
-  at::ScalarType dtype_ = at::kFloat;
-  at::Device device_ = at::kCPU;
-  PatchEmbedding patch_embedding_;
-  Transformer encoder_;
+  Vit vit_;
+  int64_t weight_bytes_;
   LinearWeights decoder_embed_;
   Transformer decoder_;
   LinearWeights decoder_pred_;

@@ -2,10 +2,13 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
-#include "kernels/delta.h"
+#include "kernels/backend.h"
+#include "kernels/forward.h"
+#include "kernels/interrupt.h"
 #include "kernels/linear.h"
 
 namespace ltrp {
@@ -19,6 +22,7 @@ void LinearWeights::pack() {
 }
 
 at::Tensor LayerNormWeights::operator()(const at::Tensor& x) const {
+  if (!weight.defined()) return x;
   return packed ? layer_norm_rows(x.contiguous(), weight, bias, eps)
                 : at::layer_norm(x, {weight.size(0)}, weight, bias, eps);
 }
@@ -32,30 +36,60 @@ void PatchEmbedding::pack() {
   if (weight.scalar_type() == at::kFloat) packed = packed_weight(weight.flatten(1));
 }
 
-void PatchEmbedding::drop_unpacked() {
-  if (packed.defined()) weight.reset();
+namespace {
+
+// LibTorch's operator cannot be interrupted, and makes a mask in full: where an image's attention is long, it
+// is taken for some queries at a time. q [n, heads, Q, d], k and v [n, heads, K, d], mask [n, 1, Q, K].
+at::Tensor interruptible_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                   const std::optional<at::Tensor>& mask) {
+  constexpr int64_t kFewest = 32;
+  const int64_t count = q.size(2);
+  const double flops_of_query = 4.0 * static_cast<double>(k.size(1) * k.size(2) * k.size(3));
+  const auto piece = std::max(
+      kFewest, static_cast<int64_t>(backend_of(q).flops_at_a_time() / flops_of_query) / kFewest * kFewest);
+  const Interrupt interrupt = Interrupt::current();
+  interrupt.check();
+  if (count <= piece) return at::scaled_dot_product_attention(q, k, v, mask);
+  std::vector<at::Tensor> parts;
+  for (int64_t first = 0; first < count; first += piece) {
+    interrupt.check();
+    const int64_t some = std::min(piece, count - first);
+    std::optional<at::Tensor> some_mask;
+    if (mask) some_mask = mask->narrow(2, first, some);
+    parts.push_back(at::scaled_dot_product_attention(q.narrow(2, first, some), k, v, some_mask));
+  }
+  return at::cat(parts, 2);
 }
+
+}  // namespace
 
 at::Tensor TransformerBlock::project_qkv(const at::Tensor& tokens) const { return qkv(norm1(tokens)); }
 
 at::Tensor TransformerBlock::attend(const at::Tensor& x, const std::optional<at::Tensor>& query_ids,
                                     const std::optional<at::Tensor>& hidden) const {
   const int64_t n = x.size(0), tokens = x.size(1), dim = x.size(2) / 3;
-  if (qkv.packed.defined() && !hidden) {
+  if (qkv.packed.defined()) {
+    const auto ints = [](const std::optional<at::Tensor>& ids) {
+      return ids ? ids->to(at::kInt) : at::Tensor();
+    };
     return attention_rows(split_heads(x.contiguous().view({n * tokens, 3 * dim}), tokens, heads),
-                          query_ids ? query_ids->to(at::kInt) : at::Tensor());
+                          ints(query_ids), ints(hidden));
   }
   const auto split = [&](const at::Tensor& part) {
     return part.view({n, part.size(1), heads, dim / heads}).transpose(1, 2);
   };
   const std::vector<at::Tensor> parts = x.chunk(3, -1);
   const at::Tensor queries = query_ids ? gather_tokens(parts[0], *query_ids) : parts[0];
+  at::Tensor is_hidden;  // [n, T]
   std::optional<at::Tensor> mask;
-  if (hidden) mask = hidden->logical_not().unsqueeze(1).unsqueeze(1).expand({-1, 1, queries.size(1), -1});
-  at::Tensor out = at::scaled_dot_product_attention(split(queries), split(parts[1]), split(parts[2]), mask)
+  if (hidden) {
+    is_hidden = at::arange(tokens, hidden->options()).eq(hidden->unsqueeze(1));
+    mask = is_hidden.logical_not().unsqueeze(1).unsqueeze(1).expand({-1, 1, queries.size(1), -1});
+  }
+  at::Tensor out = interruptible_attention(split(queries), split(parts[1]), split(parts[2]), mask)
                        .transpose(1, 2)
                        .reshape({n, queries.size(1), dim});
-  if (hidden) out = out.masked_fill(hidden->unsqueeze(-1), 0);
+  if (hidden) out = out.masked_fill(is_hidden.unsqueeze(-1), 0);
   return out;
 }
 
@@ -75,35 +109,44 @@ at::Tensor TransformerBlock::forward(const at::Tensor& tokens,
 }
 
 at::Tensor Transformer::forward(at::Tensor tokens, const std::optional<at::Tensor>& hidden) const {
+  if (pass && !hidden) return norm(pass->forward(tokens, {}));
   for (const TransformerBlock& block : blocks) tokens = block.forward(tokens, hidden);
   return norm(tokens);
 }
 
-at::Tensor Transformer::forward_first(at::Tensor tokens) const {
-  const at::Tensor first = at::zeros({tokens.size(0), 1}, at::kLong);
+at::Tensor Transformer::forward_at(at::Tensor tokens, const at::Tensor& query_ids,
+                                   const std::optional<at::Tensor>& first_qkv) const {
+  if (pass && !first_qkv) return norm(pass->forward(tokens, query_ids));
   for (size_t i = 0; i < blocks.size(); ++i) {
-    if (i + 1 < blocks.size()) {
-      tokens = blocks[i].forward(tokens);
-      continue;
-    }
-    const at::Tensor attended = blocks[i].attend(blocks[i].project_qkv(tokens), first);
-    tokens = blocks[i].finish(tokens.slice(1, 0, 1).contiguous(), attended);
+    const TransformerBlock& block = blocks[i];
+    const at::Tensor qkv = i == 0 && first_qkv ? *first_qkv : block.project_qkv(tokens);
+    const bool last = i + 1 == blocks.size();
+    const at::Tensor attended = last ? block.attend(qkv, query_ids) : block.attend(qkv);
+    if (last) tokens = gather_tokens(tokens, query_ids);
+    tokens = block.finish(tokens, attended);
   }
-  return norm(tokens.slice(1, 0, 1));
+  return norm(tokens);
 }
 
-void Transformer::pack() {
+at::Tensor Transformer::forward_first(const at::Tensor& tokens) const {
+  return forward_at(tokens, at::zeros({tokens.size(0), 1}, tokens.options().dtype(at::kLong)));
+}
+
+void Transformer::pack(const RunContext& context) {
   for (TransformerBlock& block : blocks) {
-    for (LinearWeights* linear : {&block.qkv, &block.proj, &block.fc1, &block.fc2}) linear->pack();
+    for (LinearWeights* linear : {&block.qkv, &block.proj, &block.fc1, &block.fc2}) {
+      context.check();
+      linear->pack();
+    }
     block.norm1.packed = block.norm2.packed = block.qkv.packed.defined();
     norm.packed = block.qkv.packed.defined();
   }
 }
 
-void Transformer::drop_unpacked() {
+void Transformer::drop_unpacked(bool all) {
   for (TransformerBlock& block : blocks) {
     for (LinearWeights* linear : {&block.qkv, &block.proj, &block.fc1, &block.fc2}) {
-      if (linear->packed.defined()) linear->weight.reset();
+      if (all || linear->packed.defined()) linear->weight.reset();
     }
   }
 }
@@ -115,6 +158,11 @@ const at::Tensor& at_name(const TensorMap& tensors, const std::string& name) {
   if (found == tensors.end())
     throw Error(codes::kCheckpointContent, "The checkpoint has no tensor '" + name + "'.");
   return found->second;
+}
+
+void initialize_layer_norm(TensorMap& tensors, const std::string& name, int64_t dim) {
+  tensors[name + ".weight"] = at::ones({dim}, at::kFloat);
+  tensors[name + ".bias"] = at::zeros({dim}, at::kFloat);
 }
 
 }  // namespace
@@ -142,7 +190,7 @@ Transformer transformer_weights(const TensorMap& tensors, const TransformerConfi
     block.heads = config.heads;
     result.blocks.push_back(std::move(block));
   }
-  result.norm = layer_norm_weights(tensors, norm, eps);
+  if (!norm.empty()) result.norm = layer_norm_weights(tensors, norm, eps);
   return result;
 }
 
@@ -153,24 +201,12 @@ void initialize_linear(TensorMap& tensors, const std::string& name, int64_t in, 
   tensors[name + ".bias"] = at::zeros({out}, at::kFloat);
 }
 
-void initialize_layer_norm(TensorMap& tensors, const std::string& name, int64_t dim) {
-  tensors[name + ".weight"] = at::ones({dim}, at::kFloat);
-  tensors[name + ".bias"] = at::zeros({dim}, at::kFloat);
-}
-
-void initialize_patch_embedding(TensorMap& tensors, const std::string& name, int64_t patch_size, int64_t dim,
-                                at::Generator& generator) {
-  initialize_linear(tensors, name, 3 * patch_size * patch_size, dim, generator);
-  at::Tensor& weight = tensors[name + ".weight"];
-  weight = weight.view({dim, 3, patch_size, patch_size});
-}
-
 void initialize_token(TensorMap& tensors, const std::string& name, int64_t dim, at::Generator& generator) {
   tensors[name] = at::empty({1, 1, dim}, at::kFloat).normal_(0, 0.02, generator);
 }
 
-void initialize_blocks(TensorMap& tensors, const TransformerConfig& config, const std::string& prefix,
-                       at::Generator& generator) {
+void initialize_transformer(TensorMap& tensors, const TransformerConfig& config, const std::string& prefix,
+                            const std::string& norm, at::Generator& generator) {
   for (int64_t i = 0; i < config.depth; ++i) {
     const std::string name = prefix + "." + std::to_string(i);
     initialize_layer_norm(tensors, name + ".norm1", config.dim);
@@ -180,6 +216,7 @@ void initialize_blocks(TensorMap& tensors, const TransformerConfig& config, cons
     initialize_linear(tensors, name + ".mlp.fc1", config.dim, config.mlp_dim, generator);
     initialize_linear(tensors, name + ".mlp.fc2", config.mlp_dim, config.dim, generator);
   }
+  initialize_layer_norm(tensors, norm, config.dim);
 }
 
 Grid checked_grid(const at::Tensor& images, int64_t patch_size) {
@@ -211,24 +248,10 @@ at::Tensor gather_tokens(const at::Tensor& x, const at::Tensor& row, const at::T
   return x.reshape({-1, width}).index_select(0, rows).view({ids.size(0), ids.size(1), width});
 }
 
-TensorMap converted(const TensorMap& tensors, at::ScalarType dtype, at::Device device) {
-  TensorMap result;
-  for (const auto& [name, tensor] : tensors) {
-    result[name] = tensor.to(device, dtype, /*non_blocking=*/false, /*copy=*/true).contiguous();
-  }
-  return result;
-}
-
 int64_t total_bytes(const TensorMap& tensors) {
   int64_t bytes = 0;
   for (const auto& entry : tensors) bytes += static_cast<int64_t>(entry.second.nbytes());
   return bytes;
-}
-
-void drop_unused_weights(TensorMap& tensors) {
-  std::erase_if(tensors, [](const auto& entry) {
-    return entry.second.use_count() == 1 && entry.first.ends_with(".weight");
-  });
 }
 
 }  // namespace ltrp

@@ -1,15 +1,17 @@
-// Building blocks of both models: patch projection, pre-norm transformer blocks, initial weights.
+// Building blocks of the models: patch projection, pre-norm transformer blocks, initial weights.
 #pragma once
 
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "core/checkpoint/checkpoint.h"
-#include "core/model/config.h"
+#include "core/run_context.h"
+#include "core/weights/config.h"
+#include "core/weights/weights.h"
 
 namespace ltrp {
 
@@ -24,7 +26,7 @@ struct LinearWeights {
 };
 
 struct LayerNormWeights {
-  at::Tensor weight;  // [dim]
+  at::Tensor weight;  // [dim]; undefined: the identity
   at::Tensor bias;
   double eps = 1e-6;
   bool packed = false;  // float32 weights that will not change any more, see LinearWeights::pack()
@@ -40,8 +42,6 @@ struct PatchEmbedding {
   // patches [n, T, 3 * p * p] -> [n, T, dim]
   at::Tensor operator()(const at::Tensor& patches) const;
   void pack();
-  // Lets go of the weight that pack() laid out anew.
-  void drop_unpacked();
 };
 
 // x + Proj(Attention(LN1(x))), then x + FC2(GELU(FC1(LN2(x)))); exact (erf) GELU.
@@ -50,8 +50,8 @@ struct TransformerBlock {
   LinearWeights qkv, proj, fc1, fc2;
   int64_t heads = 1;
 
-  // tokens [n, T, dim] -> the same. `hidden` [n, T] bool: tokens masked in attention as key and as query;
-  // their attention output is zero, so that only the projection's bias reaches them.
+  // tokens [n, T, dim] -> the same. `hidden` [n] int64: a token of each that is masked in attention as key
+  // and as query; the attention output of a hidden query is zero.
   at::Tensor forward(const at::Tensor& tokens, const std::optional<at::Tensor>& hidden = {}) const;
 
   // The same in pieces, for engines that share work between variants.
@@ -64,36 +64,45 @@ struct TransformerBlock {
   at::Tensor finish(const at::Tensor& residual, const at::Tensor& attended) const;
 };
 
+// All blocks of a transformer in one go, in place of LibTorch's operators; with gradients.
+class BlocksPass {
+ public:
+  virtual ~BlocksPass() = default;
+  // tokens [n, T, dim] -> [n, T, dim], or [n, Q, dim] for the tokens `query_ids` [n, Q] int64.
+  virtual at::Tensor forward(const at::Tensor& tokens, const std::optional<at::Tensor>& query_ids) = 0;
+};
+
 struct Transformer {
   std::vector<TransformerBlock> blocks;
-  LayerNormWeights norm;  // after the last block
+  LayerNormWeights norm;             // after the last block
+  std::shared_ptr<BlocksPass> pass;  // may be null: how the blocks are computed while they are trained
 
   at::Tensor forward(at::Tensor tokens, const std::optional<at::Tensor>& hidden = {}) const;
-  // The first token's output alone: tokens [n, T, dim] -> [n, 1, dim]. In the last block the others serve as
-  // keys and values only.
-  at::Tensor forward_first(at::Tensor tokens) const;
-  void pack();
-  // Lets go of the weights that pack() laid out anew.
-  void drop_unpacked();
+  // The output of the tokens `query_ids` [n, Q] int64 alone, [n, Q, dim]; in the last block the others serve
+  // as keys and values only. `first_qkv` [n, T, 3 * dim] saves the first block's projection when it is known.
+  at::Tensor forward_at(at::Tensor tokens, const at::Tensor& query_ids,
+                        const std::optional<at::Tensor>& first_qkv = {}) const;
+  // Of the first token: [n, 1, dim].
+  at::Tensor forward_first(const at::Tensor& tokens) const;
+  void pack(const RunContext& context = {});
+  // Lets go of the weights that pack() laid out anew, or of `all` products' weights.
+  void drop_unpacked(bool all = false);
 };
 
 // Looks up tensors by canonical name while a model binds its weights.
 LinearWeights linear_weights(const TensorMap& tensors, const std::string& name);
 LayerNormWeights layer_norm_weights(const TensorMap& tensors, const std::string& name, double eps);
-// Blocks `prefix`.0 ... and the final norm `norm`.
+// Blocks `prefix`.0 ... and the final norm `norm`; an empty name: none.
 Transformer transformer_weights(const TensorMap& tensors, const TransformerConfig& config,
                                 const std::string& prefix, const std::string& norm, double eps);
 
 // Initial weights as in MAE: Xavier-uniform linear maps, zero biases, unit norms.
 void initialize_linear(TensorMap& tensors, const std::string& name, int64_t in, int64_t out,
                        at::Generator& generator);
-void initialize_layer_norm(TensorMap& tensors, const std::string& name, int64_t dim);
-void initialize_patch_embedding(TensorMap& tensors, const std::string& name, int64_t patch_size, int64_t dim,
-                                at::Generator& generator);
 void initialize_token(TensorMap& tensors, const std::string& name, int64_t dim,
                       at::Generator& generator);  // normal, 0.02
-void initialize_blocks(TensorMap& tensors, const TransformerConfig& config, const std::string& prefix,
-                       at::Generator& generator);
+void initialize_transformer(TensorMap& tensors, const TransformerConfig& config, const std::string& prefix,
+                            const std::string& norm, at::Generator& generator);
 
 // Grid of images [n, 3, H, W], or of bytes [n, H, W, 3]; Error(kInvalidArgument) when the shape is another or
 // not a multiple of the patch size.
@@ -104,10 +113,5 @@ at::Tensor gather_tokens(const at::Tensor& x, const at::Tensor& ids);
 // The same for row [m] int64 and ids [m, K]: result i has tokens of x[row[i]].
 at::Tensor gather_tokens(const at::Tensor& x, const at::Tensor& row, const at::Tensor& ids);
 
-// All tensors as `dtype` copies owned by the map.
-TensorMap converted(const TensorMap& tensors, at::ScalarType dtype, at::Device device);
 int64_t total_bytes(const TensorMap& tensors);
-// Removes the weights that nobody but the map holds any more: they are in use in another layout.
-void drop_unused_weights(TensorMap& tensors);
-
 }  // namespace ltrp

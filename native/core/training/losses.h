@@ -1,27 +1,38 @@
-// Learning-to-rank losses (method section 4); differentiable in `predicted` through autograd.
+// Learning-to-rank losses (docs/method.md, 4); differentiable once in `predicted` through autograd.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <optional>
-#include <string>
+
+#include "core/names.h"
+#include "core/run_context.h"
+#include "kernels/arguments.h"
 
 namespace ltrp {
 
-enum class RankingLoss { kPointWise, kListNet, kListMle, kRankNet, kFocusedRank };
-
-// 'pointWise', 'listNet', 'listMle', 'rankNet', 'focusedRank'; Error(kInvalidArgument) lists them.
-RankingLoss parse_ranking_loss(const std::string& name);
+using RankingLoss = args::ListLoss;
+template <>
+struct Names<RankingLoss> {
+  static constexpr Named<RankingLoss> all[] = {{RankingLoss::kPointWise, "pointWise"},
+                                               {RankingLoss::kListNet, "listNet"},
+                                               {RankingLoss::kListMle, "listMle"},
+                                               {RankingLoss::kRankNet, "rankNet"},
+                                               {RankingLoss::kFocusedRank, "focusedRank"}};
+};
 
 struct RankingLossOptions {
-  std::optional<int64_t> k;  // list_mle: items drawn; focused_rank: items in the focus (required there)
+  // list_mle: items drawn; focused_rank: items in the focus (required there). Above the list: all of it.
+  std::optional<int64_t> k;
   std::optional<at::Tensor> noise;  // [n, V] for list_mle with k; drawn from `seed` when absent
   uint64_t seed = 0;
 };
 
-// predicted, target [lists, items] floating -> scalar tensor of the same dtype.
+// predicted, target [lists, items] floating -> scalar tensor of the same dtype. Memory is O(lists * items)
+// for all of them; the losses over pairs take O(lists * items^2) time and ask `context` every few
+// milliseconds.
 at::Tensor ranking_loss(RankingLoss loss, const at::Tensor& predicted, const at::Tensor& target,
-                        const RankingLossOptions& options = {});
+                        const RankingLossOptions& options = {}, const RunContext& context = {});
 
 }  // namespace ltrp

@@ -39,7 +39,15 @@ AdamW::AdamW(const TensorMap& tensors, const TrainingOptions& options)
 
 void AdamW::zero_gradients() {
   for (Group& group : groups_) {
-    for (at::Tensor& weight : group.weights) weight.mutable_grad().reset();
+    for (at::Tensor& weight : group.weights) {
+      at::Tensor& gradient = weight.mutable_grad();
+      // On a CPU the same memory serves the whole run.
+      if (gradient.defined() && gradient.is_cpu()) {
+        gradient.zero_();
+      } else {
+        gradient.reset();
+      }
+    }
   }
 }
 
@@ -57,13 +65,7 @@ double AdamW::clip_gradients(const std::optional<double>& limit) {
     for (int64_t i = 0; i < read.size(0); ++i) squares += std::pow(read[i].item<double>(), 2);
   }
   const double norm = std::sqrt(squares);
-  if (limit && norm > *limit) {
-    for (Group& group : groups_) {
-      for (at::Tensor& weight : group.weights) {
-        if (weight.grad().defined()) weight.mutable_grad().mul_(*limit / norm);
-      }
-    }
-  }
+  shrink_ = limit && norm > *limit ? norm / *limit : 1;
   return norm;
 }
 
@@ -78,9 +80,13 @@ void AdamW::update(double learning_rate) {
       gradients.push_back(gradient.defined() ? gradient.contiguous() : at::zeros_like(group.weights[i]));
       group.steps[i].add_(1);
     }
+    std::optional<at::Tensor> divisor;
+    if (shrink_ != 1) divisor = at::full({}, shrink_, group.steps[0].options());
     at::_fused_adamw_(group.weights, gradients, group.first_moments, group.second_moments,
                       /*max_exp_avg_sqs=*/{}, group.steps, learning_rate, beta1_, beta2_, group.weight_decay,
-                      kEps, /*amsgrad=*/false, /*maximize=*/false);
+                      kEps, /*amsgrad=*/false, /*maximize=*/false, divisor);
+    // LibTorch does not: who holds the weights in another layout has to see that they changed.
+    for (const at::Tensor& weight : group.weights) weight.unsafeGetTensorImpl()->bump_version();
   }
 }
 

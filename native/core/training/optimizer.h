@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "core/checkpoint/checkpoint.h"
 #include "core/training/trainer.h"
+#include "core/weights/weights.h"
 
 namespace ltrp {
 
@@ -23,8 +23,10 @@ class AdamW {
   AdamW(const TensorMap& tensors, const TrainingOptions& options);
 
   void zero_gradients();
-  // Global L2 norm of all gradients; scales them down to `limit` when it is given and exceeded.
+  // Global L2 norm of all gradients; the next update scales them down to `limit` when it is given and
+  // exceeded.
   double clip_gradients(const std::optional<double>& limit);
+  // By the gradients that clip_gradients() has seen last.
   void update(double learning_rate);
 
   // First and second moments and step counts, for training checkpoints. Keys "adam_m/<name>",
@@ -41,6 +43,7 @@ class AdamW {
   };
   std::vector<Group> groups_;
   double beta1_, beta2_;
+  double shrink_ = 1;  // what the next update divides the gradients by
 };
 
 }  // namespace ltrp

@@ -1,9 +1,10 @@
 #include "core/training/options_json.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <type_traits>
 
 #include "core/checkpoint/config_json.h"
-#include "core/error.h"
 
 namespace ltrp {
 
@@ -11,141 +12,150 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::pair<RankingLoss, const char*> kLosses[] = {{RankingLoss::kPointWise, "pointWise"},
-                                                           {RankingLoss::kListNet, "listNet"},
-                                                           {RankingLoss::kListMle, "listMle"},
-                                                           {RankingLoss::kRankNet, "rankNet"},
-                                                           {RankingLoss::kFocusedRank, "focusedRank"}};
-constexpr std::pair<Drop, const char*> kDrops[] = {
-    {Drop::kDecoder, "decoder"}, {Drop::kEncoder, "encoder"}, {Drop::kBoth, "both"}};
-constexpr std::pair<Metric, const char*> kMetrics[] = {
-    {Metric::kL1, "l1"}, {Metric::kL2, "l2"}, {Metric::kPsnr, "psnr"}, {Metric::kSsim, "ssim"}};
-constexpr std::pair<RankerInput, const char*> kInputs[] = {{RankerInput::kVisible, "visible"},
-                                                           {RankerInput::kFull, "full"}};
-constexpr std::pair<RankerStart, const char*> kStarts[] = {{RankerStart::kRandom, "random"},
-                                                           {RankerStart::kTeacher, "teacher"}};
-constexpr std::pair<TrainingPrecision, const char*> kPrecisions[] = {
-    {TrainingPrecision::kFloat32, "float32"}, {TrainingPrecision::kBFloat16, "bfloat16"}};
-
-template <typename Value, size_t count>
-std::string name_of(Value value, const std::pair<Value, const char*> (&names)[count]) {
-  for (const auto& [candidate, name] : names) {
-    if (candidate == value) return name;
-  }
-  throw Error(codes::kInternal, "An option has a value without a name.");
-}
-
-template <typename Value, size_t count>
-Value value_of(const std::string& name, const std::pair<Value, const char*> (&names)[count]) {
-  for (const auto& [value, candidate] : names) {
-    if (name == candidate) return value;
-  }
-  throw Error(codes::kCheckpointContent,
-              "The training checkpoint's options name an unknown value '" + name + "'.");
-}
-
 template <typename Value>
-json optional_to_json(const std::optional<Value>& value) {
+json written(const Value& value) {
+  if constexpr (std::is_enum_v<Value>) return name_of(value);
+  return value;
+}
+template <typename Value>
+json written(const std::optional<Value>& value) {
   return value ? json(*value) : json(nullptr);
 }
 
+// What came, for messages.
+std::string shown(const json& value) {
+  const std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
+  return text.size() > 60 ? text.substr(0, 59) + "…" : text;
+}
+
+// Values from JSON; `name` is the option's for what is refused.
+[[noreturn]] void refuse_value(const std::string& name, const char* what, const json& value) {
+  invalid(name + " must be " + what + "; got " + shown(value) + ".");
+}
+
 template <typename Value>
-std::optional<Value> optional_from_json(const json& value) {
-  if (value.is_null()) return std::nullopt;
-  return value.get<Value>();
-}
-
-json training_to_json(const TrainingOptions& o) {
-  return {{"batchSize", o.batch_size},
-          {"microBatchSize", o.micro_batch_size},
-          {"steps", o.steps},
-          {"warmupSteps", o.warmup_steps},
-          {"learningRate", o.learning_rate},
-          {"weightDecay", o.weight_decay},
-          {"beta1", o.beta1},
-          {"beta2", o.beta2},
-          {"clipGradientNorm", optional_to_json(o.clip_gradient_norm)},
-          {"precision", name_of(o.precision, kPrecisions)},
-          {"seed", o.seed},
-          {"cropScale", {o.crop_scale_min, o.crop_scale_max}},
-          {"flip", o.flip},
-          {"maskRatio", o.mask_ratio}};
-}
-
-TrainingOptions training_from_json(const json& j) {
-  TrainingOptions o;
-  j.at("batchSize").get_to(o.batch_size);
-  j.at("microBatchSize").get_to(o.micro_batch_size);
-  j.at("steps").get_to(o.steps);
-  j.at("warmupSteps").get_to(o.warmup_steps);
-  j.at("learningRate").get_to(o.learning_rate);
-  j.at("weightDecay").get_to(o.weight_decay);
-  j.at("beta1").get_to(o.beta1);
-  j.at("beta2").get_to(o.beta2);
-  o.clip_gradient_norm = optional_from_json<double>(j.at("clipGradientNorm"));
-  o.precision = value_of(j.at("precision").get<std::string>(), kPrecisions);
-  j.at("seed").get_to(o.seed);
-  j.at("cropScale").at(0).get_to(o.crop_scale_min);
-  j.at("cropScale").at(1).get_to(o.crop_scale_max);
-  j.at("flip").get_to(o.flip);
-  j.at("maskRatio").get_to(o.mask_ratio);
-  return o;
-}
-
-// nlohmann's exceptions become ours.
-template <typename Function>
-auto translated(Function function) {
-  try {
-    return function();
-  } catch (const json::exception& error) {
-    throw Error(codes::kCheckpointContent,
-                std::string("The training checkpoint's options cannot be read: ") + error.what() + ".");
+void read(const std::string& name, const json& from, Value& into) {
+  if constexpr (std::is_same_v<Value, bool>) {
+    if (!from.is_boolean()) refuse_value(name, "true or false", from);
+    into = from.get<bool>();
+  } else if constexpr (std::is_integral_v<Value>) {
+    if (!from.is_number_integer() || from.get<double>() >= 0x1p63) refuse_value(name, "an integer", from);
+    if (std::is_unsigned_v<Value> && from < 0) refuse_value(name, "an integer of at least 0", from);
+    into = from.get<Value>();
+  } else if constexpr (std::is_same_v<Value, double>) {
+    if (!from.is_number()) refuse_value(name, "a number", from);
+    into = from.get<double>();
+  } else {
+    const std::string word = from.is_string() ? from.get<std::string>() : std::string();
+    if constexpr (std::is_enum_v<Value>) {
+      into = value_of<Value>(name, word, shown(from));
+    } else {
+      if (!from.is_string()) refuse_value(name, "a string", from);
+      into = word;
+    }
   }
+}
+template <typename Value>
+void read(const std::string& name, const json& from, std::optional<Value>& into) {
+  if (from.is_null()) {
+    into.reset();
+  } else {
+    read(name, from, into.emplace());
+  }
+}
+void read(const std::string& name, const json& from, std::array<double, 2>& into) {
+  const bool two = from.is_array() && from.size() == 2 && from[0].is_number() && from[1].is_number();
+  if (!two) refuse_value(name, "[least, most]", from);
+  into = from.get<std::array<double, 2>>();
+}
+
+struct Check {
+  template <typename Value>
+  void operator()(const char* name, const Value& value, Change, const Interval& allowed = {}) const {
+    if constexpr (std::is_arithmetic_v<Value>) check_in(allowed, name, static_cast<double>(value));
+  }
+  template <typename Value>
+  void operator()(const char* name, const std::optional<Value>& value, Change change,
+                  const Interval& allowed = {}) const {
+    if (value) (*this)(name, *value, change, allowed);
+  }
+  void operator()(const char* name, const std::array<double, 2>& value, Change,
+                  const Interval& allowed) const {
+    if (!allowed.contains(value[0]) || !allowed.contains(value[1]) || value[0] > value[1]) {
+      invalid(std::string(name) + " must be [least, most], both " + text_of(allowed) + "; got [" +
+              text_of(value[0]) + ", " + text_of(value[1]) + "].");
+    }
+  }
+};
+
+json parsed(const std::string& text) {
+  json options = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!options.is_object()) invalid("options must be a JSON object.");
+  return options;
+}
+
+template <typename Options>
+void read_all(const json& from, Options& options) {
+  Options::each(options, [&](const char* name, auto& value, Change change, const Interval& = {}) {
+    const auto found = from.find(name);
+    if (found != from.end()) return read(name, *found, value);
+    if (change != Change::kOptional) invalid(std::string(name) + " is missing.");
+  });
 }
 
 }  // namespace
 
-json to_json(const PretrainOptions& options) {
-  json result = training_to_json(options.training);
-  result["model"] = config_to_json(options.model);
-  return result;
-}
-
-json to_json(const RankerTrainingOptions& options) {
-  json result = training_to_json(options.training);
-  result["model"] = config_to_json(options.model);
-  result["teacher"] = options.teacher;
-  result["loss"] = name_of(options.loss, kLosses);
-  result["lossK"] = optional_to_json(options.loss_k);
-  result["drop"] = name_of(options.scores.drop, kDrops);
-  result["metric"] = name_of(options.scores.metric, kMetrics);
-  result["input"] = name_of(options.input, kInputs);
-  result["start"] = name_of(options.start, kStarts);
-  result["memoryBudget"] = options.scores.memory_budget;
-  return result;
-}
-
-PretrainOptions pretrain_options_from_json(const json& j) {
-  return translated([&] {
-    return PretrainOptions{training_from_json(j), config_from_json<MaeConfig>(j.at("model"))};
+template <typename Options>
+std::string to_json(const Options& options) {
+  json result;
+  Options::each(options, [&](const char* name, const auto& value, Change, const Interval& = {}) {
+    result[name] = written(value);
   });
+  result["model"] = config_to_json(options.model);
+  return result.dump();
 }
 
-RankerTrainingOptions ranker_options_from_json(const json& j) {
-  return translated([&] {
-    RankerTrainingOptions o;
-    o.training = training_from_json(j);
-    o.model = config_from_json<RankerConfig>(j.at("model"));
-    j.at("teacher").get_to(o.teacher);
-    o.loss = value_of(j.at("loss").get<std::string>(), kLosses);
-    o.loss_k = optional_from_json<int64_t>(j.at("lossK"));
-    o.scores.drop = value_of(j.at("drop").get<std::string>(), kDrops);
-    o.scores.metric = value_of(j.at("metric").get<std::string>(), kMetrics);
-    o.input = value_of(j.at("input").get<std::string>(), kInputs);
-    o.start = value_of(j.at("start").get<std::string>(), kStarts);
-    j.at("memoryBudget").get_to(o.scores.memory_budget);
-    return o;
-  });
+template <typename Options>
+void read_options(const std::string& text, Options& options) {
+  read_all(parsed(text), options);
 }
+
+template <typename Options>
+void change_options(const std::string& text, Options& options) {
+  json changes = parsed(text);
+  Options::each(options, [&](const char* name, auto& value, Change change, const Interval& = {}) {
+    const auto found = changes.find(name);
+    if (found == changes.end() || change != Change::kMay) return;
+    read(name, *found, value);
+    changes.erase(found);
+  });
+  if (!changes.empty()) invalid(changes.begin().key() + " must stay as it is when this run is resumed.");
+}
+
+template <typename Options>
+Options options_of_checkpoint(const std::string& text) {
+  try {
+    const json from = parsed(text);
+    Options options;
+    options.model = config_from_json<decltype(options.model)>(from.at("model"));
+    read_all(from, options);
+    return options;
+  } catch (const std::exception& error) {
+    throw Error(codes::kCheckpointContent,
+                std::string("The training checkpoint's options cannot be read: ") + error.what());
+  }
+}
+
+void validate(const PretrainOptions& options) { PretrainOptions::each(options, Check{}); }
+void validate(const RankerTrainingOptions& options) { RankerTrainingOptions::each(options, Check{}); }
+
+template std::string to_json(const PretrainOptions&);
+template std::string to_json(const RankerTrainingOptions&);
+template void read_options(const std::string&, PretrainOptions&);
+template void read_options(const std::string&, RankerTrainingOptions&);
+template void change_options(const std::string&, PretrainOptions&);
+template void change_options(const std::string&, RankerTrainingOptions&);
+template PretrainOptions options_of_checkpoint(const std::string&);
+template RankerTrainingOptions options_of_checkpoint(const std::string&);
 
 }  // namespace ltrp

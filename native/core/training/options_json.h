@@ -1,16 +1,28 @@
-// Training options in the header of a training checkpoint.
+// Training options as JSON: what JavaScript gives and gets, and the header of a training checkpoint.
+// PretrainOptions and RankerTrainingOptions only.
 #pragma once
 
-#include <nlohmann/json_fwd.hpp>
+#include <string>
 
-#include "core/training/trainer.h"
+#include "core/training/options.h"
 
 namespace ltrp {
 
-nlohmann::json to_json(const PretrainOptions& options);
-nlohmann::json to_json(const RankerTrainingOptions& options);
-// Error(kCheckpointContent) naming a missing or mistyped field.
-PretrainOptions pretrain_options_from_json(const nlohmann::json& json);
-RankerTrainingOptions ranker_options_from_json(const nlohmann::json& json);
+// All options, the model among them.
+template <typename Options>
+std::string to_json(const Options& options);
+
+// Of a new run: all but the model, which `options` has already. Error(kInvalidArgument) naming the option
+// that is missing or of another type.
+template <typename Options>
+void read_options(const std::string& json, Options& options);
+
+// What a resumed run does in another way. Error(kInvalidArgument) naming the option, also one that must stay.
+template <typename Options>
+void change_options(const std::string& json, Options& options);
+
+// The inverse of to_json(). Error(kCheckpointContent).
+template <typename Options>
+Options options_of_checkpoint(const std::string& json);
 
 }  // namespace ltrp

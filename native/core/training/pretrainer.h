@@ -9,14 +9,15 @@ namespace ltrp {
 class Pretrainer final : public TrainerBase {
  public:
   explicit Pretrainer(const PretrainOptions& options);
+  // Takes the weights of options.init.
+  void begin();
   void export_model(const std::string& path, StoredType type) const override;
   const PretrainOptions* pretrain_options() const override { return &options_; }
 
  private:
-  Input input() const override;
   LossParts micro_loss(const at::Tensor& images, uint64_t first_stream, const RunContext& context) override;
-  EvaluationSums evaluate_batch(const at::Tensor& images, uint64_t first, const RunContext& context) override;
-  EvaluationResult evaluation_result(const EvaluationSums& sums, int64_t pictures) const override;
+  EvaluationResult evaluate_batch(const at::Tensor& images, uint64_t first,
+                                  const RunContext& context) override;
   std::map<std::string, std::string> metadata() const override;
   // Mean squared error on the masked patches of images [m, 3, H, W] under the masks of (seed, first ...).
   at::Tensor masked_error(const at::Tensor& images, uint64_t seed, uint64_t first) const;

@@ -1,4 +1,5 @@
-// Training of the ranker against a frozen teacher's leave-one-out scores (method sections 3 and 4).
+// Training of the ranker against a frozen teacher's leave-one-out scores (docs/method.md, 3 and
+// 4).
 #pragma once
 
 #include "core/model/mae.h"
@@ -10,6 +11,8 @@ namespace ltrp {
 class RankerTrainer final : public TrainerBase {
  public:
   explicit RankerTrainer(const RankerTrainingOptions& options);
+  // Takes the weights of options.init.
+  void begin();
   void export_model(const std::string& path, StoredType type) const override;
   const RankerTrainingOptions* ranker_options() const override { return &options_; }
 
@@ -18,14 +21,12 @@ class RankerTrainer final : public TrainerBase {
   const MaskedAutoencoder& teacher() const { return teacher_; }
 
  private:
-  Input input() const override;
   LossParts micro_loss(const at::Tensor& images, uint64_t first_stream, const RunContext& context) override;
-  EvaluationSums evaluate_batch(const at::Tensor& images, uint64_t first, const RunContext& context) override;
-  EvaluationResult evaluation_result(const EvaluationSums& sums, int64_t pictures) const override;
+  EvaluationResult evaluate_batch(const at::Tensor& images, uint64_t first,
+                                  const RunContext& context) override;
   std::map<std::string, std::string> metadata() const override;
 
   void start_from_teacher();
-  at::Tensor visible_ids(int64_t images, uint64_t seed, uint64_t first) const;
   // The teacher's scores [m, V] at the visible ids, free of autograd and inference mode.
   at::Tensor teacher_scores(const at::Tensor& images, const at::Tensor& visible,
                             const RunContext& context) const;

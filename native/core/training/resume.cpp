@@ -1,8 +1,7 @@
 // Making trainers, afresh or from a training checkpoint.
-#include <nlohmann/json.hpp>
-
 #include "core/checkpoint/safetensors.h"
 #include "core/error.h"
+#include "core/training/checksum.h"
 #include "core/training/options_json.h"
 #include "core/training/pretrainer.h"
 #include "core/training/ranker_trainer.h"
@@ -10,14 +9,19 @@
 namespace ltrp {
 
 std::unique_ptr<Trainer> create_pretrainer(const PretrainOptions& options) {
-  return std::make_unique<Pretrainer>(options);
+  auto trainer = std::make_unique<Pretrainer>(options);
+  trainer->begin();
+  return trainer;
 }
 
 std::unique_ptr<Trainer> create_ranker_trainer(const RankerTrainingOptions& options) {
-  return std::make_unique<RankerTrainer>(options);
+  auto trainer = std::make_unique<RankerTrainer>(options);
+  trainer->begin();
+  return trainer;
 }
 
-std::unique_ptr<Trainer> resume_trainer(const std::string& path, at::Device device) {
+std::unique_ptr<Trainer> resume_trainer(const std::string& path, at::Device device,
+                                        const std::string& changes) {
   const SafetensorsFile file = read_safetensors(path);
   const auto field = [&](const char* name) {
     const auto found = file.metadata.find(name);
@@ -32,7 +36,11 @@ std::unique_ptr<Trainer> resume_trainer(const std::string& path, at::Device devi
                                                "' is not a training checkpoint of this version (format '" +
                                                field("format") + "', expected 'ltrp-training-1').");
   }
-  const nlohmann::json options = nlohmann::json::parse(field("options"), nullptr, /*allow_exceptions=*/false);
+  // Checkpoints of earlier versions have none.
+  if (file.metadata.contains(kChecksumKey) && field(kChecksumKey) != checksum(file.tensors, file.metadata)) {
+    throw Error(codes::kCheckpointFormat,
+                "'" + path + "' is damaged: its bytes are not the ones that its checksum was made of.");
+  }
   const std::string kind = field("kind");
   int64_t step = 0;
   try {
@@ -41,15 +49,17 @@ std::unique_ptr<Trainer> resume_trainer(const std::string& path, at::Device devi
     throw Error(codes::kCheckpointContent, "'" + path + "' has no readable step in its header.");
   }
   if (kind == "pretrain") {
-    PretrainOptions stored = pretrain_options_from_json(options);
+    auto stored = options_of_checkpoint<PretrainOptions>(field("options"));
     stored.training.device = device;
+    change_options(changes, stored);
     auto trainer = std::make_unique<Pretrainer>(stored);
     trainer->restore(file.tensors, step);
     return trainer;
   }
   if (kind == "ranker") {
-    RankerTrainingOptions stored = ranker_options_from_json(options);
+    auto stored = options_of_checkpoint<RankerTrainingOptions>(field("options"));
     stored.training.device = device;
+    change_options(changes, stored);
     auto trainer = std::make_unique<RankerTrainer>(stored);
     if (RankerTrainer::fingerprint(trainer->teacher()) != field("teacher_fingerprint")) {
       throw Error(codes::kCheckpointContent,

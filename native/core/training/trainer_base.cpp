@@ -7,9 +7,14 @@
 #include <chrono>
 #include <cmath>
 
+#include "core/check.h"
 #include "core/checkpoint/safetensors.h"
-#include "core/error.h"
+#include "core/engine/masking.h"
 #include "core/random.h"
+#include "core/training/checksum.h"
+#include "core/training/trained_blocks.h"
+#include "core/weights/positions.h"
+#include "kernels/linear.h"
 #include "kernels/queue.h"
 
 namespace ltrp {
@@ -25,32 +30,22 @@ double seconds_since(Clock::time_point start) {
 // Independent streams of random numbers out of one seed.
 constexpr uint64_t kCropStream = 1, kMaskStream = 2, kEvaluationStream = 3;
 
-[[noreturn]] void refuse(const std::string& what) { throw Error(codes::kInvalidArgument, what); }
+bool all_finite(const at::Tensor& tensor) { return at::isfinite(tensor).all().item<bool>(); }
 
 }  // namespace
 
-void validate(const TrainingOptions& o) {
-  if (o.batch_size < 1) refuse("batchSize must be at least 1.");
-  if (o.micro_batch_size < 1 || o.micro_batch_size > o.batch_size)
-    refuse("microBatchSize must lie between 1 and batchSize.");
-  if (o.steps < 1) refuse("steps must be at least 1.");
-  if (o.warmup_steps < 0 || o.warmup_steps > o.steps) refuse("warmupSteps must lie between 0 and steps.");
-  if (!(o.learning_rate > 0) || !std::isfinite(o.learning_rate))
-    refuse("learningRate must be a positive number.");
-  if (!(o.weight_decay >= 0) || !std::isfinite(o.weight_decay))
-    refuse("weightDecay must be 0 or a positive number.");
-  if (!(o.beta1 >= 0 && o.beta1 < 1) || !(o.beta2 >= 0 && o.beta2 < 1))
-    refuse("beta1 and beta2 must lie in [0, 1).");
-  if (o.clip_gradient_norm && !(*o.clip_gradient_norm > 0))
-    refuse("clipGradientNorm must be a positive number or null.");
-  if (!(o.crop_scale_min > 0 && o.crop_scale_min <= o.crop_scale_max && o.crop_scale_max <= 1)) {
-    refuse("cropScale must be two shares of the picture's area with 0 < minimum <= maximum <= 1.");
-  }
-  if (!(o.mask_ratio > 0 && o.mask_ratio < 1)) refuse("maskRatio must lie between 0 and 1, both excluded.");
+void check_same_geometry(const std::string& path, const char* part, const TransformerConfig& given,
+                         const TransformerConfig& own) {
+  const auto text = [](const TransformerConfig& c) {
+    return "dim " + std::to_string(c.dim) + ", depth " + std::to_string(c.depth) + ", heads " +
+           std::to_string(c.heads) + ", mlpDim " + std::to_string(c.mlp_dim);
+  };
+  if (text(given) == text(own)) return;
+  invalid("The " + std::string(part) + " of '" + path + "' has " + text(given) +
+          "; the run begins from these weights and must have the same, but asks for " + text(own) + ".");
 }
 
-AutocastScope::AutocastScope(TrainingPrecision precision, at::DeviceType device)
-    : active_(precision == TrainingPrecision::kBFloat16), device_(device) {
+AutocastScope::AutocastScope(bool active, at::DeviceType device) : active_(active), device_(device) {
   if (!active_) return;
   at::autocast::set_autocast_dtype(device_, at::kBFloat16);
   at::autocast::set_autocast_enabled(device_, true);
@@ -62,37 +57,62 @@ AutocastScope::~AutocastScope() {
   at::autocast::clear_cache();
 }
 
-TrainerBase::TrainerBase(const TrainingOptions& options) : options_(options) { validate(options_); }
+TrainerBase::TrainerBase(const TrainingOptions& options, const VitConfig& model)
+    : options_(options), model_(model) {}
 
-void TrainerBase::start(const TensorMap& model_tensors) {
+void TrainerBase::start(const TensorMap& model_tensors, const std::vector<Transformer*>& transformers) {
+  visible_count(model_.grid().patches(), options_.mask_ratio);
   model_tensors_ = model_tensors;
   optimizer_.emplace(model_tensors_, options_);
+  if (!options_.device.is_cpu() || !options_.own_blocks) return;
+  for (Transformer* transformer : transformers) {
+    transformer->pass = std::make_shared<TrainedBlocks>(
+        transformer->blocks, autocasts() ? Precision::kBfloat16 : Precision::kFloat32);
+  }
+}
+
+bool TrainerBase::autocasts() const {
+  if (options_.precision != TrainingPrecision::kBFloat16) return false;
+  // A processor that has no such products would take longer for them than for float32.
+  return !options_.device.is_cpu() || !options_.own_blocks || has_fast_products(Precision::kBfloat16);
 }
 
 uint64_t TrainerBase::mask_seed() const { return mix_seed(options_.seed, kMaskStream); }
 uint64_t TrainerBase::evaluation_seed() const { return mix_seed(options_.seed, kEvaluationStream); }
 
+at::Tensor TrainerBase::visible_ids(int64_t images, uint64_t seed, uint64_t first) const {
+  const int64_t patches = model_.grid().patches();
+  return visible_from_noise(masking_noise(images, patches, seed, static_cast<int64_t>(first)),
+                            visible_count(patches, options_.mask_ratio))
+      .to(options_.device);
+}
+
+TensorMap TrainerBase::weights() const {
+  TensorMap result;
+  for (const auto& [name, tensor] : model_tensors_) result[name] = tensor.detach().to(at::kCPU);
+  return result;
+}
+
 StepResult TrainerBase::train_step(std::span<const Picture> pictures, const RunContext& context) {
   if (static_cast<int64_t>(pictures.size()) != options_.batch_size) {
-    refuse("A training step takes exactly " + std::to_string(options_.batch_size) +
-           " pictures (batchSize); got " + std::to_string(pictures.size()) + ".");
+    invalid("pictures must be exactly batchSize = " + std::to_string(options_.batch_size) + "; got " +
+            std::to_string(pictures.size()) + ".");
   }
   if (step_ >= options_.steps)
-    refuse("All " + std::to_string(options_.steps) + " steps of this run are done.");
+    invalid("All " + std::to_string(options_.steps) + " steps of this run are done.");
   const auto begin = Clock::now();
   StepResult result;
   const std::unique_ptr<Queue> queue = open_queue(options_.device);
-  const Input in = input();
-  const CropOptions crops{options_.crop_scale_min, options_.crop_scale_max, options_.flip};
+  const CropOptions crops{options_.crop_scale[0], options_.crop_scale[1], options_.flip};
   optimizer_->zero_gradients();
   for (int64_t first = 0; first < options_.batch_size; first += options_.micro_batch_size) {
     context.check();
     const int64_t count = std::min(options_.micro_batch_size, options_.batch_size - first);
     const auto stream = static_cast<uint64_t>(step_ * options_.batch_size + first);
     const auto augment_begin = Clock::now();
-    const at::Tensor images =
-        augment(pictures.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), in.height, in.width,
-                crops, in.mean, in.std, mix_seed(options_.seed, kCropStream), stream);
+    const at::Tensor images = augment(
+        pictures.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), model_.image_height,
+        model_.image_width, crops, model_.mean, model_.std, mix_seed(options_.seed, kCropStream), stream);
     result.augment_seconds += seconds_since(augment_begin);
     const LossParts parts = micro_loss(queue->arrived(queue->upload(images)), stream, context);
     const double share = static_cast<double>(count) / static_cast<double>(options_.batch_size);
@@ -101,56 +121,71 @@ StepResult TrainerBase::train_step(std::span<const Picture> pictures, const RunC
     result.teacher_seconds += parts.teacher_seconds;
   }
   context.check();
-  if (!std::isfinite(result.loss)) {
-    throw Error(codes::kInvalidArgument,
-                "The loss is no longer finite at step " + std::to_string(step_ + 1) +
-                    "; lower learningRate or set clipGradientNorm, and resume from the last checkpoint.");
-  }
   result.gradient_norm = optimizer_->clip_gradients(options_.clip_gradient_norm);
   result.learning_rate = scheduled_learning_rate(options_, step_);
-  optimizer_->update(result.learning_rate);
+  result.applied = std::isfinite(result.loss) && std::isfinite(result.gradient_norm);
+  if (result.applied) optimizer_->update(result.learning_rate);
   result.step = ++step_;
   result.total_seconds = seconds_since(begin);
   return result;
 }
 
 EvaluationResult TrainerBase::evaluate(std::span<const Picture> pictures, const RunContext& context) {
-  if (pictures.empty()) refuse("There is no picture to evaluate on.");
+  if (pictures.empty()) invalid("pictures must hold at least one; got none.");
   const c10::NoGradGuard no_grad;
   const std::unique_ptr<Queue> queue = open_queue(options_.device);
-  const Input in = input();
-  EvaluationSums sums;
+  // Of sums first, then of means.
+  EvaluationResult result;
+  const auto for_fields = [](const auto& body) {
+    body(&EvaluationResult::reconstruction_error);
+    body(&EvaluationResult::loss);
+    body(&EvaluationResult::kendall_tau);
+    body(&EvaluationResult::ndcg);
+  };
   const auto total = static_cast<int64_t>(pictures.size());
   for (int64_t first = 0; first < total; first += options_.micro_batch_size) {
     context.check();
     const int64_t count = std::min(options_.micro_batch_size, total - first);
     const at::Tensor images =
-        centre_crops(pictures.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), in.height,
-                     in.width, in.mean, in.std);
-    const EvaluationSums part =
+        centre_crops(pictures.subspan(static_cast<size_t>(first), static_cast<size_t>(count)),
+                     model_.image_height, model_.image_width, model_.mean, model_.std);
+    const EvaluationResult part =
         evaluate_batch(queue->arrived(queue->upload(images)), static_cast<uint64_t>(first), context);
-    sums.reconstruction_error += part.reconstruction_error;
-    sums.loss += part.loss;
-    sums.kendall_tau += part.kendall_tau;
-    sums.ndcg += part.ndcg;
+    for_fields([&](auto field) {
+      if (part.*field) result.*field = (result.*field).value_or(0) + *(part.*field);
+    });
     context.progress(first + count, total);
   }
-  return evaluation_result(sums, total);
+  for_fields([&](auto field) {
+    if (result.*field) *(result.*field) /= static_cast<double>(total);
+  });
+  return result;
 }
 
 void TrainerBase::save(const std::string& path) const {
   TensorMap state;
   for (const auto& [name, tensor] : model_tensors_) state["model/" + name] = tensor.detach();
   optimizer_->export_state(state);
-  for (auto& entry : state) entry.second = entry.second.to(at::kCPU);
+  for (auto& [name, tensor] : state) {
+    tensor = tensor.to(at::kCPU);
+    if (all_finite(tensor)) continue;
+    throw Error(codes::kDiverged, "After step " + std::to_string(step_) + " the tensor '" + name +
+                                      "' has values that are NaN or infinite; it is not saved.");
+  }
   std::map<std::string, std::string> header = metadata();
   header["format"] = "ltrp-training-1";
   header["step"] = std::to_string(step_);
+  header[kChecksumKey] = checksum(state, header);
   write_safetensors(path, state, header);
 }
 
 void TrainerBase::restore(const TensorMap& state, int64_t step) {
   const c10::NoGradGuard no_grad;
+  for (const auto& [name, tensor] : state) {
+    if (all_finite(tensor)) continue;
+    throw Error(codes::kCheckpointContent,
+                "The training checkpoint's tensor '" + name + "' has values that are NaN or infinite.");
+  }
   for (auto& [name, tensor] : model_tensors_) {
     const auto found = state.find("model/" + name);
     if (found == state.end()) {
@@ -163,11 +198,34 @@ void TrainerBase::restore(const TensorMap& state, int64_t step) {
     tensor.copy_(found->second);
   }
   optimizer_->import_state(state);
-  if (step < 0 || step > options_.steps) {
+  if (step < 0)
     throw Error(codes::kCheckpointContent,
-                "The training checkpoint's step " + std::to_string(step) + " is outside its run.");
+                "The training checkpoint's step must be at least 0; it is " + std::to_string(step) + ".");
+  if (step > options_.steps) {
+    invalid("steps must be at least the " + std::to_string(step) + " that are done; got " +
+            std::to_string(options_.steps) + ".");
   }
   step_ = step;
+}
+
+void TrainerBase::check_same_vit(const std::string& path, const VitConfig& given) const {
+  check_same_geometry(path, "encoder", given.encoder, model_.encoder);
+  if (given.patch_size == model_.patch_size) return;
+  invalid("The patches of '" + path + "' are " + std::to_string(given.patch_size) +
+          " pixels wide; the run begins from these weights and must have the same, but asks for " +
+          std::to_string(model_.patch_size) + ".");
+}
+
+void TrainerBase::begin_from(const TensorMap& tensors, Grid grid) {
+  const c10::NoGradGuard no_grad;
+  for (auto& [name, tensor] : model_tensors_) {
+    const auto found = tensors.find(name);
+    if (found == tensors.end()) continue;
+    const at::Tensor given = name == "pos_embed" || name == "decoder_pos_embed"
+                                 ? resize_positions(found->second, grid, model_.grid())
+                                 : found->second;
+    tensor.copy_(given);
+  }
 }
 
 }  // namespace ltrp

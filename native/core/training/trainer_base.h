@@ -4,14 +4,16 @@
 #include <map>
 #include <string>
 
+#include "core/model/transformer.h"
 #include "core/training/augment.h"
 #include "core/training/optimizer.h"
 #include "core/training/trainer.h"
 
 namespace ltrp {
 
-// Refuses values out of range with one sentence naming the option.
-void validate(const TrainingOptions& options);
+// Refuses weights that a run cannot begin from: those of `path` have `given`, the run's model has `own`.
+void check_same_geometry(const std::string& path, const char* part, const TransformerConfig& given,
+                         const TransformerConfig& own);
 
 class TrainerBase : public Trainer {
  public:
@@ -24,50 +26,53 @@ class TrainerBase : public Trainer {
   void restore(const TensorMap& state, int64_t step);
 
  protected:
-  // Geometry of the training input.
-  struct Input {
-    int64_t height, width;
-    at::ArrayRef<double> mean, std;
-  };
   struct LossParts {
     at::Tensor loss;  // mean over the micro-batch, with autograd history
     double teacher_seconds = 0;
   };
-  // Sums over the pictures of a micro-batch; divided by `pictures` at the end.
-  struct EvaluationSums {
-    double reconstruction_error = 0, loss = 0, kendall_tau = 0, ndcg = 0;
-  };
 
-  explicit TrainerBase(const TrainingOptions& options);
+  // `model`: the part of its geometry that every model has.
+  TrainerBase(const TrainingOptions& options, const VitConfig& model);
   // Called once by the constructors of the trainers, when the model exists.
-  void start(const TensorMap& model_tensors);
+  void start(const TensorMap& model_tensors, const std::vector<Transformer*>& transformers);
 
-  virtual Input input() const = 0;
   // images [m, 3, H, W]; `first_stream` numbers the first picture among all pictures ever trained on.
   virtual LossParts micro_loss(const at::Tensor& images, uint64_t first_stream,
                                const RunContext& context) = 0;
-  // `first` numbers the first picture within the evaluated set.
-  virtual EvaluationSums evaluate_batch(const at::Tensor& images, uint64_t first,
-                                        const RunContext& context) = 0;
-  virtual EvaluationResult evaluation_result(const EvaluationSums& sums, int64_t pictures) const = 0;
+  // Sums over the pictures of a micro-batch; `first` numbers the first one within the evaluated set.
+  virtual EvaluationResult evaluate_batch(const at::Tensor& images, uint64_t first,
+                                          const RunContext& context) = 0;
   // Metadata of a training checkpoint beyond format and step.
   virtual std::map<std::string, std::string> metadata() const = 0;
 
   const TrainingOptions& training() const { return options_; }
+  // Whether LibTorch's products are to be bfloat16.
+  bool autocasts() const;
   uint64_t mask_seed() const;
   uint64_t evaluation_seed() const;
+  // Of `images` whose numbers begin at `first`: [images, V] on the device.
+  at::Tensor visible_ids(int64_t images, uint64_t seed, uint64_t first) const;
+  // The model's weights as files hold them: on the CPU, without history.
+  TensorMap weights() const;
+
+  // Refuses weights of `path` that a run cannot begin from because the encoder or the patches differ.
+  void check_same_vit(const std::string& path, const VitConfig& given) const;
+  // Begins from given weights: those of `tensors` that the model has. Position tables of another `grid` are
+  // interpolated.
+  void begin_from(const TensorMap& tensors, Grid grid);
 
  private:
   TrainingOptions options_;
+  VitConfig model_;
   TensorMap model_tensors_;  // shares storage with the model
   std::optional<AdamW> optimizer_;
   int64_t step_ = 0;
 };
 
-// Autocast to bfloat16 for the lifetime of the object when asked for; weights stay float32.
+// Autocast to bfloat16 for the lifetime of the object if `active`; weights stay float32.
 class AutocastScope {
  public:
-  AutocastScope(TrainingPrecision precision, at::DeviceType device);
+  AutocastScope(bool active, at::DeviceType device);
   ~AutocastScope();
   AutocastScope(const AutocastScope&) = delete;
   AutocastScope& operator=(const AutocastScope&) = delete;

@@ -4,17 +4,19 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
 #include <utility>
 #include <vector>
 
-#include "kernels/cpu/operators.h"
 #include "kernels/cpu/products.h"
 #include "kernels/cpu/queue.h"
+#include "kernels/cpu/scratch.h"
 #include "kernels/cpu/simd_dispatch.h"
-#include "kernels/linear.h"
+#include "kernels/forward.h"
+#include "kernels/interrupt.h"
 #include "kernels/parallel.h"
 
 namespace ltrp {
@@ -30,33 +32,51 @@ int64_t width_of(const Arguments& arguments) {
 int64_t width_of(const args::PatchRows& arguments) { return 3 * arguments.patch_size * arguments.patch_size; }
 
 // Calls one of the row kernels for ranges of rows from several threads: some ten thousand values are worth
-// one.
+// one, and few enough are done between two looks at the Interrupt.
 template <auto kKernel, typename Arguments>
 void rows(const Arguments& arguments, int64_t count) {
   const auto kernel = simd::kernels().*kKernel;
   const int64_t grain = std::max<int64_t>(1, 16384 / std::max<int64_t>(1, width_of(arguments)));
-  at::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) { kernel(arguments, begin, end); });
+  const int64_t piece = 64 * grain;
+  const Interrupt interrupt = Interrupt::current();
+  at::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) {
+    for (; begin < end; begin += piece) {
+      interrupt.check();
+      kernel(arguments, begin, std::min(end, begin + piece));
+    }
+  });
 }
 
 void split_heads(const args::SplitHeads& arguments, int64_t variants) {
-  at::parallel_for(0, variants, 1,
-                   [&](int64_t begin, int64_t end) { simd::kernels().split_heads(arguments, begin, end); });
+  const Interrupt interrupt = Interrupt::current();
+  at::parallel_for(0, variants, 1, [&](int64_t begin, int64_t end) {
+    for (; begin < end; ++begin) {
+      interrupt.check();
+      simd::kernels().split_heads(arguments, begin, begin + 1);
+    }
+  });
+}
+
+// Calls a kernel that needs a workspace for `at_a_time` of `count` things at a time.
+template <typename Kernel, typename Arguments>
+void for_pieces(int64_t count, int64_t at_a_time, int64_t workspace, Kernel kernel,
+                const Arguments& arguments) {
+  const Interrupt interrupt = Interrupt::current();
+  const simd::Stop stop{[](const void* of) { return static_cast<const Interrupt*>(of)->asked(); },
+                        &interrupt};
+  for_tasks((count + at_a_time - 1) / at_a_time, [&] { return cpu::scratch(workspace); },
+            [&](int64_t task, float* memory) {
+              kernel(arguments, task * at_a_time, std::min(count, (task + 1) * at_a_time), memory, stop);
+              interrupt.check();
+            });
 }
 
 // Heads a few at a time: one is long enough for a task, neighbours share what they read, and each thread
 // needs its own workspace.
 template <typename Kernel, typename Arguments>
 void for_heads(int64_t heads, Kernel kernel, const Arguments& arguments) {
-  const auto bytes =
-      static_cast<size_t>(simd::kernels().attention_workspace(arguments.set, arguments.head_dim)) *
-      sizeof(float);
-  const int64_t at_a_time = std::clamp<int64_t>(heads / (4 * at::get_num_threads()), 1, 16);
-  for_tasks((heads + at_a_time - 1) / at_a_time,
-            [&] { return c10::GetAllocator(c10::kCPU)->allocate(bytes); },
-            [&](int64_t task, const at::DataPtr& memory) {
-              kernel(arguments, task * at_a_time, std::min(heads, (task + 1) * at_a_time),
-                     static_cast<float*>(memory.get()));
-            });
+  for_pieces(heads, std::clamp<int64_t>(heads / (4 * at::get_num_threads()), 1, 16),
+             simd::kernels().attention_workspace(arguments.set, arguments.head_dim), kernel, arguments);
 }
 
 void attention(const args::Attention& arguments) {
@@ -67,6 +87,11 @@ void removal_attention(const args::RemovalAttention& arguments, int64_t images) 
   for_heads(images * arguments.heads, simd::kernels().removal_attention, arguments);
 }
 
+void similarity(const args::Similarity& arguments, int64_t variants) {
+  for_pieces(variants, 1, simd::kernels().similarity_workspace(arguments), simd::kernels().similarity,
+             arguments);
+}
+
 at::Tensor large_rows(const at::Tensor& squares, const at::Tensor& unread, double tolerance) {
   const auto slots = static_cast<size_t>(squares.size(1));
   const auto together = static_cast<size_t>(rows_together(squares.size(1)));
@@ -74,7 +99,9 @@ at::Tensor large_rows(const at::Tensor& squares, const at::Tensor& unread, doubl
   std::vector<std::pair<float, int32_t>> ascending(slots);
   std::vector<char> left_out(slots);
   std::vector<int32_t> kept;
+  const Interrupt interrupt = Interrupt::current();
   for (int64_t variant = 0; variant < squares.size(0); ++variant, value += slots) {
+    interrupt.check();
     if (unread.defined()) value[unread.const_data_ptr<int32_t>()[variant]] = 0;
     const double sum = std::accumulate(value, value + slots, 0.0);
     size_t first = 0;
@@ -98,15 +125,42 @@ at::Tensor large_rows(const at::Tensor& squares, const at::Tensor& unread, doubl
   return ids;
 }
 
-args::Encoding encoding(Precision precision) {
-  switch (precision) {
-    case Precision::kBfloat16:
-      return args::Encoding::kBfloat16;
-    case Precision::kInt8:
-      return args::Encoding::kUint8;
-    default:
-      return args::Encoding::kFloat32;
+at::Tensor normalize_pixels(const at::Tensor& bytes, at::ArrayRef<double> mean, at::ArrayRef<double> std) {
+  const at::Tensor source = bytes.contiguous();
+  const int64_t images = source.size(0), height = source.size(1), width = source.size(2);
+  at::Tensor result = at::empty({images, 3, height, width}, at::kFloat);
+  // One multiply-add a value; a table of 256 entries a channel makes it a look-up with the division done
+  // once.
+  std::array<std::array<float, 256>, 3> table;
+  for (size_t c = 0; c < 3; ++c) {
+    for (size_t v = 0; v < 256; ++v) {
+      table[c][v] = static_cast<float>((static_cast<float>(v) / 255.0F - static_cast<float>(mean[c])) /
+                                       static_cast<float>(std[c]));
+    }
   }
+  const uint8_t* in = source.const_data_ptr<uint8_t>();
+  float* out = result.mutable_data_ptr<float>();
+  const int64_t plane = height * width;
+  const Interrupt interrupt = Interrupt::current();
+  at::parallel_for(0, images * height, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      interrupt.check();
+      const int64_t image = row / height, y = row % height;
+      const uint8_t* pixel = in + row * width * 3;
+      float* red = out + image * 3 * plane + y * width;
+      for (int64_t x = 0; x < width; ++x, pixel += 3) {
+        red[x] = table[0][pixel[0]];
+        red[x + plane] = table[1][pixel[1]];
+        red[x + 2 * plane] = table[2][pixel[2]];
+      }
+    }
+  });
+  return result;
+}
+
+RoundedRows byte_patch_rows(const at::Tensor& bytes, at::ArrayRef<double> mean, at::ArrayRef<double> std,
+                            int64_t patch_size, const at::Tensor& ids, Precision precision) {
+  return patch_rows(normalize_pixels(bytes, mean, std), patch_size, ids, precision);
 }
 
 // Enough rows for full speed, few enough that what passes from one product to the next stays in a core's own
@@ -137,18 +191,13 @@ const Backend& cpu_backend() {
       .patches = rows<&KernelTable::patches>,
       .attention = attention,
       .removal_attention = removal_attention,
+      .similarity = similarity,
       .large_rows = large_rows,
-      .normalize_pixels = cpu::normalize_pixels,
-      .byte_patch_rows = cpu::byte_patch_rows,
-      .decoder_input = generic::decoder_input,
-      .decoder_input_without = generic::decoder_input_without,
-      .starting_difference = generic::starting_difference,
-      .delete_rows = generic::delete_rows,
-      .masked_tokens = generic::masked_tokens,
-      .density_peaks = generic::density_peaks,
-      .list_loss = nullptr,
+      .normalize_pixels = normalize_pixels,
+      .byte_patch_rows = byte_patch_rows,
+      .special = nullptr,
       .has_fast_products = cpu::has_fast_products,
-      .encoding = encoding,
+      .encoding = cpu::encoding,
       .pack = cpu::pack,
       .multiply = cpu::multiply,
       .values_at_a_time = values_at_a_time,

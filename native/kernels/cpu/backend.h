@@ -1,5 +1,5 @@
-// The CPU's kernels (kernels/cpu/simd, at the level in use, on all of LibTorch's threads) and products
-// (our own, or oneDNN's).
+// The CPU's kernels (kernels/cpu/simd, at the level in use, on all of LibTorch's threads) and
+// products.
 #pragma once
 
 #include "kernels/backend.h"

@@ -1,4 +1,4 @@
-// Products with packed weights for the CPU's backend: our own (panels.h) or oneDNN's.
+// Products with packed weights for the CPU's backend, in panels.h.
 #pragma once
 
 #include "kernels/backend.h"
@@ -6,7 +6,8 @@
 namespace ltrp::cpu {
 
 bool has_fast_products(Precision precision);
+args::Encoding encoding(Precision precision);
 PackedWeight pack(const at::Tensor& weight, Precision precision);
-ProductRows multiply(const PackedWeight& weight, const RoundedRows& x);
+ProductRows multiply(const PackedWeight& weight, const RoundedRows& x, const ProductRows* into);
 
 }  // namespace ltrp::cpu

@@ -1,13 +1,11 @@
 #include "kernels/cuda/backend.h"
 
-#include <ATen/ATen.h>
-
+#include "kernels/cpu/backend.h"
 #include "kernels/cuda/current_device.h"
-#include "kernels/cuda/large_rows_launchers.h"
 #include "kernels/cuda/launchers.h"
-#include "kernels/cuda/operators.h"
 #include "kernels/cuda/products.h"
 #include "kernels/cuda/queue.h"
+#include "kernels/tensor_arguments.h"
 
 namespace ltrp {
 
@@ -30,6 +28,12 @@ void attention(const args::Attention& arguments) {
 
 at::Tensor large_rows(const at::Tensor& squares, const at::Tensor& unread, double tolerance) {
   const int64_t variants = squares.size(0), slots = squares.size(1);
+  // More rows than the kernel can sort are sorted on the host, which has to wait for the ids in any case.
+  if (slots > args::kMostSorted) {
+    return cpu_backend()
+        .large_rows(squares.cpu(), unread.defined() ? unread.cpu() : unread, tolerance)
+        .to(squares.device());
+  }
   const auto room = [&](int64_t count, at::ScalarType type) {
     return at::empty({count}, squares.options().dtype(type));
   };
@@ -50,6 +54,49 @@ at::Tensor large_rows(const at::Tensor& squares, const at::Tensor& unread, doubl
   return ids.narrow(0, 0, total.item<int32_t>());
 }
 
+template <typename Arguments>
+void set_statistics(Arguments& arguments, at::ArrayRef<double> mean, at::ArrayRef<double> std) {
+  for (size_t c = 0; c < 3; ++c) {
+    arguments.mean[c] = static_cast<float>(mean[c]);
+    arguments.std[c] = static_cast<float>(std[c]);
+  }
+}
+
+at::Tensor normalize_pixels(const at::Tensor& bytes, at::ArrayRef<double> mean, at::ArrayRef<double> std) {
+  const at::Tensor source = bytes.contiguous();
+  args::NormalizePixels arguments;
+  arguments.images = source.size(0);
+  arguments.height = source.size(1);
+  arguments.width = source.size(2);
+  at::Tensor result =
+      at::empty({arguments.images, 3, arguments.height, arguments.width}, source.options().dtype(at::kFloat));
+  arguments.bytes = source.const_data_ptr<uint8_t>();
+  set_statistics(arguments, mean, std);
+  arguments.out = result.mutable_data_ptr<float>();
+  cuda::launch_normalize_pixels(arguments, cuda::current_stream());
+  return result;
+}
+
+RoundedRows byte_patch_rows(const at::Tensor& bytes, at::ArrayRef<double> mean, at::ArrayRef<double> std,
+                            int64_t patch_size, const at::Tensor& ids, Precision precision) {
+  TORCH_CHECK(bytes.is_contiguous(), "contiguous bytes are expected");
+  args::PixelPatches arguments;
+  arguments.patch_size = patch_size;
+  arguments.height = bytes.size(1);
+  arguments.width = bytes.size(2);
+  arguments.per_image = (arguments.height / patch_size) * (arguments.width / patch_size);
+  if (ids.defined()) {
+    arguments.per_image = ids.size(1);
+    arguments.ids = longs(ids);
+  }
+  arguments.bytes = bytes.const_data_ptr<uint8_t>();
+  set_statistics(arguments, mean, std);
+  const int64_t rows = bytes.size(0) * arguments.per_image;
+  RoundedRows result = rounded_rows(bytes, rows, 3 * patch_size * patch_size, precision, arguments.out);
+  cuda::launch_pixel_patches(arguments, rows, cuda::current_stream());
+  return result;
+}
+
 // All that fits the memory budget: the device is filled by one large product, not by many small ones.
 int64_t values_at_a_time() { return int64_t{1} << 26; }
 
@@ -58,6 +105,15 @@ int64_t callers() { return 1; }
 
 // Some 20 milliseconds of a data centre's GPU, a tenth of a second of a laptop's.
 double flops_at_a_time() { return 1e12; }
+
+constexpr SpecialKernels kSpecial = {
+    .decoder_input = queue<cuda::launch_decoder_input>,
+    .starting_difference = queue<cuda::launch_starting_difference>,
+    .delete_row = queue<cuda::launch_delete_row>,
+    .masked_tokens = queue<cuda::launch_masked_tokens>,
+    .density_peaks = queue<cuda::launch_density_peaks>,
+    .list_loss = queue<cuda::launch_listwise_loss>,
+};
 
 }  // namespace
 
@@ -76,16 +132,11 @@ const Backend& cuda_backend() {
       .patches = queue<cuda::launch_patch_rows>,
       .attention = attention,
       .removal_attention = queue<cuda::launch_removal_attention>,
+      .similarity = nullptr,
       .large_rows = large_rows,
-      .normalize_pixels = cuda::normalize_pixels,
-      .byte_patch_rows = cuda::byte_patch_rows,
-      .decoder_input = cuda::decoder_input,
-      .decoder_input_without = cuda::decoder_input_without,
-      .starting_difference = cuda::starting_difference,
-      .delete_rows = cuda::delete_rows,
-      .masked_tokens = cuda::masked_tokens,
-      .density_peaks = cuda::density_peaks,
-      .list_loss = cuda::list_loss,
+      .normalize_pixels = normalize_pixels,
+      .byte_patch_rows = byte_patch_rows,
+      .special = &kSpecial,
       .has_fast_products = cuda::has_fast_products,
       .encoding = cuda::encoding,
       .pack = cuda::pack,

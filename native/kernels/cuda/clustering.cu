@@ -1,6 +1,6 @@
 // DPC-KNN: density peaks with k nearest neighbours (Du, Ding, Jia, Knowledge-Based Systems 99, 2016), as
-// method section 5 uses it to find patches unlike those that are kept already. For the L patches x_i of an
-// image, C values each:
+// docs/method.md, 5 uses it to find patches unlike those that are kept already. For the L patches x_i
+// of an image, C values each:
 //
 //   distance_ij  = |x_i - x_j| / sqrt(C)
 //   density_i    = exp(-mean of the squares of the 5 smallest distance_i., its own zero included)
@@ -30,7 +30,7 @@
 
 #include "kernels/cuda/block_scan.cuh"
 #include "kernels/cuda/block_sort.cuh"
-#include "kernels/cuda/clustering_launchers.h"
+#include "kernels/cuda/launchers.h"
 
 namespace ltrp::cuda {
 namespace {
@@ -258,7 +258,7 @@ __global__ __launch_bounds__(kThreads) void assign(DensityPeaks a) {
 
 void launch_density_peaks(const args::DensityPeaks& arguments, int64_t images, Stream stream) {
   const int64_t patches = arguments.patches;
-  if (patches < 1 || patches > kMostPatches) {
+  if (patches < 1 || patches > args::kMostSorted) {
     throw std::invalid_argument("clusters are found among 1 to 4096 patches an image");
   }
   if (arguments.values < 1 || arguments.values > INT32_MAX - kDepth) {

@@ -1,9 +1,9 @@
 // What a .cu file includes for CUDA itself. It has two faces with one vocabulary:
 //
 //   nvcc                  CUDA's own headers; Shared and DynamicShared are plain arrays and cost nothing
-//   LTRP_EMULATE_CUDA     native/test/emulation/cuda.h: the same file as C++20, executed on the CPU, where
-//   every
-//                         access to shared memory is checked for bounds, for initialisation and for races
+//   LTRP_EMULATE_CUDA     the header that it names (native/test/emulation/cuda.h): the same file as C++20,
+//                         executed on the CPU, where every access to shared memory is checked for bounds, for
+//                         initialisation and for races
 //
 // A .cu file keeps to what both faces have:
 //
@@ -30,7 +30,7 @@
 #include "kernels/cuda/stream.h"
 
 #if defined(LTRP_EMULATE_CUDA)
-#include "test/emulation/cuda.h"
+#include LTRP_EMULATE_CUDA
 #else
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>

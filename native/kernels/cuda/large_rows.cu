@@ -18,7 +18,7 @@
 
 #include "kernels/cuda/block_scan.cuh"
 #include "kernels/cuda/block_sort.cuh"
-#include "kernels/cuda/large_rows_launchers.h"
+#include "kernels/cuda/launchers.h"
 
 namespace ltrp::cuda {
 namespace {
@@ -112,7 +112,7 @@ __global__ __launch_bounds__(kCompactThreads) void list_kept(args::LargeRows a) 
 }  // namespace
 
 void launch_large_rows(const args::LargeRows& arguments, int64_t variants, Stream stream) {
-  if (arguments.slots < 1 || arguments.slots > kMostSlots) {
+  if (arguments.slots < 1 || arguments.slots > args::kMostSorted) {
     throw std::invalid_argument("rows can be left out of variants of 1 to 4096 rows only");
   }
   if (arguments.together < 1 || arguments.together > INT32_MAX) {

@@ -1,5 +1,6 @@
-// What the host calls to queue a kernel: one function for each struct of kernels/arguments.h, whose pointers
-// are the device's. Each returns at once; work on a stream runs in the order in which it was queued.
+// What the host calls to queue a kernel: one function for each struct of kernels/arguments.h and
+// kernels/cuda/arguments.h, whose pointers are the device's. Each returns at once; work on a stream runs in
+// the order in which it was queued.
 //
 // Outputs may be float32, bfloat16, float16, float8 (e4m3) and int8; kUint8 is the CPU's. Products are
 // float32, bfloat16 or int32. Every address and width is accepted; 16-byte boundaries and widths that are
@@ -9,7 +10,7 @@
 
 #include <cstdint>
 
-#include "kernels/arguments.h"
+#include "kernels/cuda/arguments.h"
 #include "kernels/cuda/stream.h"
 
 namespace ltrp::cuda {
@@ -41,5 +42,29 @@ void launch_attention_split(const args::Attention& arguments, Stream stream);
 
 // All heads of images [0, images) and all variants of arguments.set.
 void launch_removal_attention(const args::RemovalAttention& arguments, int64_t images, Stream stream);
+
+// std::invalid_argument for images without pixels.
+void launch_normalize_pixels(const args::NormalizePixels& arguments, Stream stream);
+
+// `rows`: patches. std::invalid_argument for images that are no whole patches.
+void launch_pixel_patches(const args::PixelPatches& arguments, int64_t rows, Stream stream);
+
+// The decoder's input: these throw std::invalid_argument for sizes that contradict each other.
+void launch_decoder_input(const args::DecoderInput& arguments, int64_t variants, Stream stream);
+void launch_starting_difference(const args::StartingDifference& arguments, int64_t variants, Stream stream);
+void launch_delete_row(const args::DeleteRow& arguments, int64_t variants, Stream stream);
+void launch_masked_tokens(const args::MaskedTokens& arguments, int64_t variants, Stream stream);
+
+// Writes everything but `x` and `noise`, which it reads. std::invalid_argument for images of no or more than
+// args::kMostSorted patches, for patches without values and for a number of clusters outside [1, patches].
+void launch_density_peaks(const args::DensityPeaks& arguments, int64_t images, Stream stream);
+
+// The loss of `lists` lists and, where `gradient` is given, its gradient. std::invalid_argument for lists of
+// no or more than args::kMostSorted items, for no lists, and for a focus outside [1, items].
+void launch_listwise_loss(const args::ListwiseLoss& arguments, int64_t lists, Stream stream);
+
+// Writes everything but `squares` and `tolerance`, which it reads. std::invalid_argument for more than
+// args::kMostSorted slots and for more rows than int32 counts.
+void launch_large_rows(const args::LargeRows& arguments, int64_t variants, Stream stream);
 
 }  // namespace ltrp::cuda

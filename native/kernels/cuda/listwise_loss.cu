@@ -1,4 +1,4 @@
-// Learning-to-rank losses (method section 4) and their gradients in the predictions s, for targets y. N
+// Learning-to-rank losses (docs/method.md, 4) and their gradients in the predictions s, for targets y. N
 // lists of n items; the gradient comes with the loss, because it is made of the same sums.
 //
 //   pointWise   mean (s - y)^2                               g = 2 (s - y) / (N n)
@@ -28,7 +28,7 @@
 
 #include "kernels/cuda/block_scan.cuh"
 #include "kernels/cuda/block_sort.cuh"
-#include "kernels/cuda/listwise_loss_launchers.h"
+#include "kernels/cuda/launchers.h"
 
 namespace ltrp::cuda {
 namespace {
@@ -262,10 +262,8 @@ __global__ __launch_bounds__(kThreads) void list_losses(ListwiseLoss a, int padd
                   a.gradient != nullptr ? a.gradient + start : nullptr,
                   static_cast<int>(a.items),
                   padded};
-  const float upstream = a.upstream != nullptr ? *a.upstream : 1.0F;
   const double per_list = 1.0 / static_cast<double>(gridDim.x);
   const double items = static_cast<double>(list.items), k = static_cast<double>(a.k);
-  const auto weight = [&](double share) { return static_cast<float>(static_cast<double>(upstream) * share); };
 
   // The losses that add to the gradient start from zero.
   if (list.gradient != nullptr && a.loss != ListLoss::kPointWise && a.loss != ListLoss::kListNet) {
@@ -275,33 +273,33 @@ __global__ __launch_bounds__(kThreads) void list_losses(ListwiseLoss a, int padd
   double loss = 0;  // of this thread, weighted
   switch (a.loss) {
     case ListLoss::kPointWise:
-      loss = point_wise(list, weight(per_list / items)) * (per_list / items);
+      loss = point_wise(list, static_cast<float>(per_list / items)) * (per_list / items);
       break;
     case ListLoss::kListNet:
-      loss = list_net(list, weight(per_list / items), partials) * (per_list / items);
+      loss = list_net(list, static_cast<float>(per_list / items), partials) * (per_list / items);
       break;
     case ListLoss::kListMle: {
       const int drawn = static_cast<int>(a.k);
       sort_items(list, keys, drawn);
-      loss = list_mle(list, keys, drawn, weight(per_list), partials) * per_list;
+      loss = list_mle(list, keys, drawn, static_cast<float>(per_list), partials) * per_list;
       break;
     }
     case ListLoss::kRankNet: {
       load_pairs(list, keys);
       const double share = 0.5 * per_list / (items * items);
-      loss = pairwise(list, keys, EveryPair(), weight(share)) * share;
+      loss = pairwise(list, keys, EveryPair(), static_cast<float>(share)) * share;
       break;
     }
     case ListLoss::kFocusedRank: {
       const int focus = static_cast<int>(a.k);
       sort_items(list, keys, focus);
       const uint64_t boundary = focus < list.items ? keys.load(focus) : kLastKey;
-      loss = list_mle(list, keys, focus, weight(per_list), partials) * per_list;
+      loss = list_mle(list, keys, focus, static_cast<float>(per_list), partials) * per_list;
       if (focus == list.items) break;
       __syncthreads();
       load_pairs(list, keys);
       const double share = 0.5 * per_list / (k * (items - k));
-      loss += pairwise(list, keys, AcrossBoundary{boundary}, weight(share)) * share;
+      loss += pairwise(list, keys, AcrossBoundary{boundary}, static_cast<float>(share)) * share;
       break;
     }
   }
@@ -322,7 +320,7 @@ __global__ __launch_bounds__(kThreads) void add_lists(ListwiseLoss a, int64_t li
 
 void launch_listwise_loss(const args::ListwiseLoss& arguments, int64_t lists, Stream stream) {
   ListwiseLoss a = arguments;
-  if (lists < 1 || lists > INT32_MAX || a.items < 1 || a.items > kMostItems) {
+  if (lists < 1 || lists > INT32_MAX || a.items < 1 || a.items > args::kMostSorted) {
     throw std::invalid_argument("a ranking loss needs lists of 1 to 4096 items");
   }
   if (a.loss == ListLoss::kFocusedRank && (a.k < 1 || a.k > a.items)) {

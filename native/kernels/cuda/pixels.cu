@@ -8,20 +8,19 @@
 //   normalize_pixels   1 byte read, 4 written a value: 3 MB for 4 images of 224 x 224, all of it memory
 //                      traffic. A thread takes 4 pixels: 3 words in, 16 bytes out into each plane. Grid
 //                      (1024-pixel pieces in fours, images) of 256 threads.
-//   pixel_patches      the same without the detour through an image in memory: 1 byte (or 4, from a float32
-//                      image) read, 1 to 4 written a value. A warp a patch of up to 1024 values, 4 patches
+//   pixel_patches      the same without the detour through an image in memory: 1 byte read, 1 to 4 written a
+//   value. A warp a patch of up to 1024 values, 4 patches
 //                      a block. Where rows have a scale, a patch is read twice, the second time from the
 //                      L1 cache (768 bytes at 16 pixels): to keep it in registers would take all of them,
 //                      for its addresses are as many as its values.
 #include <stdexcept>
 
-#include "kernels/cuda/pixels_launchers.h"
+#include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.cuh"
 
 namespace ltrp::cuda {
 namespace {
 
-using args::PatchOrder;
 using args::PixelPatches;
 
 constexpr unsigned kThreads = 256;
@@ -74,33 +73,14 @@ __global__ void __launch_bounds__(kThreads) normalize_pixels(args::NormalizePixe
   }
 }
 
-// Where in its patch a value lies.
-struct Place {
-  int channel;
-  int row;
-  int column;
-};
-
-template <PatchOrder kOrder>
-__device__ __forceinline__ Place place_of(int value, int side) {
-  if constexpr (kOrder == PatchOrder::kChannelRowColumn) {
-    const int line = value / side;
-    return {line / side, line % side, value % side};
-  } else {
-    const int pixel = value / 3;
-    return {value % 3, pixel / side, pixel % side};
-  }
-}
-
-// kSide: the patch size where it is known to the compiler, whose divisions are shifts then; else 0.
-// kBytes: from bytes. 24 warps on a multiprocessor leave 80 registers to a thread; 64 are one too few on
-// sm_80.
-template <typename Shape, PatchOrder kOrder, bool kBytes, int kSide>
+// kSide: the patch size where it is known to the compiler, whose divisions are shifts then; else 0. 24 warps
+// on a multiprocessor leave 80 registers to a thread; 64 are one too few on sm_80.
+template <typename Shape, int kSide>
 __global__ void __launch_bounds__(Shape::kBlock, Shape::kBlocksAtOnce + Shape::kBlocksAtOnce / 2)
     pixel_patches(PixelPatches a, int64_t rows) {
   constexpr int kPiece = Shape::kPiece;
   __shared__ Shared<float, kTable> table;
-  if constexpr (kBytes) fill_table(table, a.mean, a.std);
+  fill_table(table, a.mean, a.std);
   const int side = kSide > 0 ? kSide : static_cast<int>(a.patch_size), width = 3 * side * side;
   const int64_t columns = a.width / side;
   // All warps of a block whose rows are shared by several take the same number of turns.
@@ -108,58 +88,22 @@ __global__ void __launch_bounds__(Shape::kBlock, Shape::kBlocksAtOnce + Shape::k
     const int64_t id = a.ids != nullptr ? a.ids[r] : r % a.per_image, image = r / a.per_image;
     const int64_t top = id / columns * side, left = id % columns * side;
     round_row<Shape>(a.out, r, width, [&](int, int first) {
-      Values<kPiece> x;
-      const Place at = place_of<kOrder>(first, side);
-      if constexpr (kBytes) {
-        const uint8_t* from =
-            a.bytes + 3 * ((image * a.height + top + at.row) * a.width + left + at.column) + at.channel;
-        if constexpr (kPiece == 4 && kOrder == PatchOrder::kRowColumnChannel) {
-          // 4 neighbouring bytes of a line: 3 * side is a multiple of 4.
-          const uint32_t word = __ldg(reinterpret_cast<const uint32_t*>(from));
-          const int channel = at.channel;
-          for_values<kPiece>([&](int i) {
-            const int c = channel + i >= 3 ? channel + i - 3 : channel + i;
-            x.x[i] = table[256 * c + static_cast<int>(word >> (8 * i) & 0xffU)];
-          });
-        } else {
-          // 4 neighbouring pixels of a line.
-          for_values<kPiece>([&](int i) { x.x[i] = table[256 * at.channel + from[3 * i]]; });
-        }
-      } else {
-        const int64_t plane = a.height * a.width;
-        const float* from = a.images + (image * 3 + at.channel) * plane + (top + at.row) * a.width + left;
-        if constexpr (kOrder == PatchOrder::kChannelRowColumn) {
-          x = load_values<kPiece>(from + at.column);
-        } else {
-          for_values<kPiece>([&](int i) {
-            const int value = at.channel + i;
-            x.x[i] = from[value % 3 * plane - at.channel * plane + at.column + value / 3];
-          });
-        }
-      }
+      const int line = first / side, channel = line / side;
+      const uint8_t* from =
+          a.bytes + 3 * ((image * a.height + top + line % side) * a.width + left + first % side) + channel;
+      Values<kPiece> x;  // of neighbouring pixels of a line
+      for_values<kPiece>([&](int i) { x.x[i] = table[256 * channel + from[3 * i]]; });
       return x;
     });
   }
 }
 
-template <typename Shape, PatchOrder kOrder, bool kBytes, int kSide>
+template <typename Shape, int kSide>
 void launch_patches(const PixelPatches& a, int64_t rows, Stream stream) {
   const int64_t blocks = (rows + Shape::kRows - 1) / Shape::kRows;
-  launch(pixel_patches<Shape, kOrder, kBytes, kSide>,
+  launch(pixel_patches<Shape, kSide>,
          dim3(static_cast<unsigned>(blocks < kMostBlocks ? blocks : kMostBlocks)), dim3(Shape::kBlock), 0,
          stream, a, rows);
-}
-
-template <PatchOrder kOrder, bool kBytes>
-void launch_patches(const PixelPatches& a, int64_t rows, Stream stream) {
-  const int64_t side = a.patch_size, width = 3 * side * side;
-  // Lines of an image begin on boundaries as long as patches are multiples of 4 wide.
-  const bool pieces = side % 4 == 0 && in_pieces(width, {kBytes ? nullptr : a.images, a.out.values}) &&
-                      (!kBytes || reinterpret_cast<uintptr_t>(a.bytes) % 4 == 0);
-  if (pieces && side == 16) return launch_patches<RowShape<1, 0, 4>, kOrder, kBytes, 16>(a, rows, stream);
-  with_streaming_shape(width, pieces, [&](auto shape) {
-    launch_patches<decltype(shape), kOrder, kBytes, 0>(a, rows, stream);
-  });
 }
 
 }  // namespace
@@ -184,14 +128,13 @@ void launch_pixel_patches(const PixelPatches& a, int64_t rows, Stream stream) {
     throw std::invalid_argument("images must be whole patches");
   }
   if (rows < 1) return;
-  const bool channels_first = a.order == PatchOrder::kChannelRowColumn;
-  if (a.bytes != nullptr) {
-    channels_first ? launch_patches<PatchOrder::kChannelRowColumn, true>(a, rows, stream)
-                   : launch_patches<PatchOrder::kRowColumnChannel, true>(a, rows, stream);
-  } else {
-    channels_first ? launch_patches<PatchOrder::kChannelRowColumn, false>(a, rows, stream)
-                   : launch_patches<PatchOrder::kRowColumnChannel, false>(a, rows, stream);
-  }
+  const int64_t side = a.patch_size, width = 3 * side * side;
+  // Lines of an image begin on boundaries as long as patches are multiples of 4 wide.
+  const bool pieces =
+      side % 4 == 0 && in_pieces(width, {a.out.values}) && reinterpret_cast<uintptr_t>(a.bytes) % 4 == 0;
+  if (pieces && side == 16) return launch_patches<RowShape<1, 0, 4>, 16>(a, rows, stream);
+  with_streaming_shape(width, pieces,
+                       [&](auto shape) { launch_patches<decltype(shape), 0>(a, rows, stream); });
 }
 
 }  // namespace ltrp::cuda

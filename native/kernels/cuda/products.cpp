@@ -53,7 +53,7 @@ args::Encoding encoding(Precision precision) {
 }
 
 PackedWeight pack(const at::Tensor& weight, Precision precision) {
-  PackedWeight result{precision, weight.size(0), weight.size(1), {}, {}, {}};
+  PackedWeight result{precision, weight.size(0), weight.size(1), {}, {}};
   switch (precision) {
     case Precision::kFloat32:
       result.values = weight.contiguous();
@@ -77,7 +77,8 @@ PackedWeight pack(const at::Tensor& weight, Precision precision) {
   return result;
 }
 
-ProductRows multiply(const PackedWeight& weight, const RoundedRows& x) {
+ProductRows multiply(const PackedWeight& weight, const RoundedRows& x, const ProductRows* into) {
+  TORCH_CHECK(into == nullptr, "products on a GPU are new tensors");
   switch (weight.precision) {
     case Precision::kFloat32:
     case Precision::kBfloat16:

@@ -11,14 +11,14 @@
 // loads and 5 shuffles, and no table of where each patch lies has to be written first.
 //
 // All four kernels move bytes. A row of out is written once and its sources read once, of which positions and
-// mask token stay in the L2 cache: E = 512, L = 196, V = 49 is 402 KB written and 100 KB (bfloat16: 50 KB)
-// read from memory a variant; one addition a value, two where there are latents.
+// mask token stay in the L2 cache: E = 512, L = 196, V = 49 is 402 KB written and 100 KB
+// read from memory a variant; one addition a value.
 //
 // Launch: a warp a row of up to 1024 values, 4 rows a block: E = 512 is 4 x 16 bytes a lane.
 #include <stdexcept>
 
+#include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.cuh"
-#include "kernels/cuda/variants_launchers.h"
 
 namespace ltrp::cuda {
 namespace {
@@ -44,17 +44,6 @@ __device__ __forceinline__ Slot slot_of(const int64_t* visible, int count, int p
   return {below, __any_sync(kAllLanes, found) != 0};
 }
 
-// Values of a product's row, with the bias where there is one.
-template <int kPiece, typename Row>
-__device__ __forceinline__ Values<kPiece> with_bias(const Row& row, const float* bias, int column) {
-  Values<kPiece> x = row.template piece<kPiece>(column);
-  if (bias != nullptr) {
-    const Values<kPiece> shift = load_values<kPiece>(bias + column);
-    for_values<kPiece>([&](int i) { x.x[i] += shift.x[i]; });
-  }
-  return x;
-}
-
 // Where the T tokens of a variant come from. Row ids count the T tokens of each variant.
 template <typename Shape>
 __global__ void __launch_bounds__(Shape::kBlock, 2 * Shape::kBlocksAtOnce)
@@ -62,40 +51,28 @@ __global__ void __launch_bounds__(Shape::kBlock, 2 * Shape::kBlocksAtOnce)
   constexpr int kPiece = Shape::kPiece;
   const int64_t row = Shape::row();
   if (row >= rows) return;  // all warps of the row
-  const bool deleted = a.removed != nullptr && !a.keep_place;
+  const bool deleted = a.removed != nullptr;
   const int64_t tokens = a.patches + (deleted ? 0 : 1), variant = row / tokens;
   const int64_t image = a.image != nullptr ? a.image[variant] : variant;
   const int width = static_cast<int>(a.width), visible_count = static_cast<int>(a.visible_per_image);
   const int64_t* visible = a.visible + image * a.visible_per_image;
-  const int removed = a.removed != nullptr ? a.removed[variant] : -1;
+  const int removed = deleted ? a.removed[variant] : visible_count;
   int token = static_cast<int>(row % tokens);
   if (deleted && token >= static_cast<int>(visible[removed]) + 1) ++token;
-  // The row of `embedded` among those of its image or variant; -1: a mask token.
-  int latent = 0;
-  if (token > 0) {
-    const Slot slot = slot_of(visible, visible_count, token - 1);
-    if (!slot.visible || slot.below == removed) {
-      latent = -1;
-    } else {
-      latent = slot.below + (a.encoded_without && slot.below > removed ? 0 : 1);
-    }
+  // What the position is added to: a latent, or the mask token.
+  const float* from = a.mask_token;
+  const Slot slot = token > 0 ? slot_of(visible, visible_count, token - 1) : Slot{-1, true};
+  if (slot.visible) {
+    const int64_t first = deleted ? variant * visible_count : image * (visible_count + 1);
+    from = a.embedded + (first + slot.below + (slot.below > removed ? 0 : 1)) * width;
   }
   const float* position = a.positions + static_cast<int64_t>(token) * width;
   float* out = a.out + row * width;
-  const auto store = [&](int column, Values<kPiece> x) {
+  Shape::for_pieces(width, [&](int, int column) {
+    Values<kPiece> x = load_values<kPiece>(from + column);
     const Values<kPiece> shift = load_values<kPiece>(position + column);
     for_values<kPiece>([&](int i) { x.x[i] += shift.x[i]; });
     store_values(out + column, x);
-  };
-  if (latent < 0) {
-    Shape::for_pieces(width,
-                      [&](int, int column) { store(column, load_values<kPiece>(a.mask_token + column)); });
-    return;
-  }
-  const int64_t first = a.encoded_without ? variant * visible_count : image * (visible_count + 1);
-  with_row(a.embedded, first + latent, width, [&](const auto& embedded) {
-    Shape::for_pieces(width,
-                      [&](int, int column) { store(column, with_bias<kPiece>(embedded, a.bias, column)); });
   });
 }
 
@@ -113,18 +90,16 @@ __global__ void __launch_bounds__(Shape::kBlock, 2 * Shape::kBlocksAtOnce)
   if (token > 0) slot = slot_of(a.visible + image * a.visible_per_image, visible_count, token - 1);
   float* out = a.out + row * width;
   if (slot.visible && slot.below != removed) {
-    with_row(a.difference, variant * (visible_count + 1) + slot.below + 1, width, [&](const auto& change) {
-      Shape::for_pieces(
-          width, [&](int, int column) { store_values(out + column, change.template piece<kPiece>(column)); });
-    });
+    const float* change = a.difference + (variant * (visible_count + 1) + slot.below + 1) * width;
+    Shape::for_pieces(
+        width, [&](int, int column) { store_values(out + column, load_values<kPiece>(change + column)); });
   } else if (slot.visible && a.mask_token != nullptr) {
-    with_row(a.embedded, image * (visible_count + 1) + slot.below + 1, width, [&](const auto& embedded) {
-      Shape::for_pieces(width, [&](int, int column) {
-        const Values<kPiece> anchor = with_bias<kPiece>(embedded, a.bias, column);
-        Values<kPiece> x = load_values<kPiece>(a.mask_token + column);
-        for_values<kPiece>([&](int i) { x.x[i] -= anchor.x[i]; });
-        store_values(out + column, x);
-      });
+    const float* anchor = a.embedded + (image * (visible_count + 1) + slot.below + 1) * width;
+    Shape::for_pieces(width, [&](int, int column) {
+      const Values<kPiece> before = load_values<kPiece>(anchor + column);
+      Values<kPiece> x = load_values<kPiece>(a.mask_token + column);
+      for_values<kPiece>([&](int i) { x.x[i] -= before.x[i]; });
+      store_values(out + column, x);
     });
   } else {
     Shape::for_pieces(width, [&](int, int column) { store_values(out + column, Values<kPiece>{}); });
@@ -185,13 +160,9 @@ void check_counts(int64_t patches, int64_t visible, int64_t width) {
 
 void launch_decoder_input(const args::DecoderInput& a, int64_t variants, Stream stream) {
   check_counts(a.patches, a.visible_per_image, a.width);
-  if (a.removed == nullptr && a.encoded_without) {
-    throw std::invalid_argument("variants encoded without a patch need to name it");
-  }
   if (variants < 1) return;
-  const int64_t tokens = a.patches + (a.removed == nullptr || a.keep_place ? 1 : 0);
-  const bool pieces = in_pieces(
-      a.width, {a.embedded.values, a.embedded.column_scale, a.bias, a.mask_token, a.positions, a.out});
+  const int64_t tokens = a.patches + (a.removed == nullptr ? 1 : 0);
+  const bool pieces = in_pieces(a.width, {a.embedded, a.mask_token, a.positions, a.out});
   with_streaming_shape(a.width, pieces, [&](auto shape) {
     using Shape = decltype(shape);
     launch_rows<Shape>(decoder_input_kernel<Shape>, a, variants * tokens, stream);
@@ -200,12 +171,11 @@ void launch_decoder_input(const args::DecoderInput& a, int64_t variants, Stream 
 
 void launch_starting_difference(const args::StartingDifference& a, int64_t variants, Stream stream) {
   check_counts(a.patches, a.visible_per_image, a.width);
-  if (a.mask_token != nullptr && a.embedded.values == nullptr) {
+  if (a.mask_token != nullptr && a.embedded == nullptr) {
     throw std::invalid_argument("a mask token's difference needs what it takes the place of");
   }
   if (variants < 1) return;
-  const bool pieces = in_pieces(a.width, {a.difference.values, a.difference.column_scale, a.mask_token,
-                                          a.embedded.values, a.embedded.column_scale, a.bias, a.out});
+  const bool pieces = in_pieces(a.width, {a.difference, a.mask_token, a.embedded, a.out});
   with_streaming_shape(a.width, pieces, [&](auto shape) {
     using Shape = decltype(shape);
     launch_rows<Shape>(starting_difference_kernel<Shape>, a, variants * (a.patches + 1), stream);

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "core/checkpoint/safetensors.h"
-#include "kernels/cuda/clustering_launchers.h"
+#include "kernels/cuda/launchers.h"
 #include "kernels/pixels.h"
 #include "test/checkpoint_support.h"
 #include "test/cuda/device_tensors.h"
@@ -169,7 +169,7 @@ TEST_CASE("clusters that make no sense are refused") {
     CHECK_THROWS_AS(cuda::launch_density_peaks(arguments, 1, nullptr), std::invalid_argument);
   };
   refused();
-  arguments.patches = cuda::kMostPatches + 1;
+  arguments.patches = args::kMostSorted + 1;
   arguments.values = 3;
   arguments.clusters = 1;
   refused();

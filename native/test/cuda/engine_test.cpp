@@ -7,7 +7,7 @@
 #include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/safetensors.h"
 #include "core/engine/agreement.h"
-#include "core/engine/frozen_ranker.h"
+#include "core/engine/inference_ranker.h"
 #include "core/engine/leave_one_out.h"
 #include "core/engine/masking.h"
 #include "core/engine/teacher.h"
@@ -40,7 +40,7 @@ struct Golden {
 
 Golden small_golden() {
   const std::string folder = LTRP_SOURCE_DIR "/test/fixtures/golden-small/";
-  Golden golden{load_mae_checkpoint(folder + "hf-v5"),
+  Golden golden{load_checkpoint<MaeConfig>(folder + "hf-v5"),
                 {},
                 {},
                 read_safetensors(folder + "expected.safetensors").tensors};
@@ -164,7 +164,7 @@ TEST_CASE("CUDA engine: a ranker's logits in every precision") {
                                            {Precision::kFloat8, 0.3},
                                            {Precision::kInt8, 0.1}}) {
       CAPTURE(precision_name(precision));
-      const FrozenRanker ranker(PatchRanker(checkpoint, at::kFloat, device()), precision);
+      const InferenceRanker ranker(PatchRanker(checkpoint, at::kFloat, device()), precision);
       const at::Tensor got = ranker.logits(images, {}, {});
       CHECK(largest_error(got, want) < bound * want.std().item<double>());
     }

@@ -3,7 +3,9 @@
 #include <numeric>
 #include <vector>
 
-#include "kernels/cuda/large_rows_launchers.h"
+#include "kernels/backend.h"
+#include "kernels/cuda/backend.h"
+#include "kernels/cuda/launchers.h"
 #include "test/cuda/device_tensors.h"
 
 namespace ltrp::test {
@@ -160,10 +162,28 @@ TEST_CASE("ids do not depend on the order of threads") {
   });
 }
 
+TEST_CASE("the operator keeps the same rows below, at and beyond what the kernel can sort") {
+  for (const int64_t slots : {197, 4096, 4097, 5000, 16385}) {
+    const int64_t variants = slots > 300 ? 2 : 5;
+    const at::Tensor squares = (normal({variants, slots}, 9) * 6).exp();
+    const at::Tensor unread = at::randint(0, slots, {variants}, generator_for(10, 1), at::kInt);
+    for (const double tolerance : {0.0, 1e-3, 0.3}) {
+      for (const bool some_unread : {false, true}) {
+        CAPTURE(slots);
+        CAPTURE(tolerance);
+        const Options options{tolerance, rows_together(slots), some_unread ? unread : at::Tensor()};
+        const at::Tensor got = cuda_backend().large_rows(
+            on_device(squares), some_unread ? on_device(unread) : at::Tensor(), tolerance);
+        CHECK(numbers(got) == expected(squares, options).ids);
+      }
+    }
+  }
+}
+
 TEST_CASE("sets that cannot be served are refused") {
   args::LargeRows arguments;
   CHECK_THROWS_AS(cuda::launch_large_rows(arguments, 1, nullptr), std::invalid_argument);
-  arguments.slots = cuda::kMostSlots + 1;
+  arguments.slots = args::kMostSorted + 1;
   CHECK_THROWS_AS(cuda::launch_large_rows(arguments, 1, nullptr), std::invalid_argument);
   arguments.slots = 4000;
   arguments.together = 0;

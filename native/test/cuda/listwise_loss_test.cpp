@@ -1,11 +1,10 @@
-// The losses of method section 4 on the device against the trainer's in float64: values, gradients, and the
-// gradients against differences of the values.
+// The losses of docs/method.md, 4 on the device against LibTorch's operators in float64: values,
+// gradients, and the gradients against differences of the values.
 #include <cmath>
 #include <vector>
 
 #include "core/checkpoint/safetensors.h"
-#include "core/training/losses.h"
-#include "kernels/cuda/listwise_loss_launchers.h"
+#include "kernels/cuda/launchers.h"
 #include "test/checkpoint_support.h"
 #include "test/cuda/device_tensors.h"
 
@@ -14,14 +13,13 @@ namespace {
 
 struct Case {
   args::ListLoss loss;
-  RankingLoss reference;
   const char* name;
 };
-const Case kCases[] = {{args::ListLoss::kPointWise, RankingLoss::kPointWise, "pointWise"},
-                       {args::ListLoss::kListNet, RankingLoss::kListNet, "listNet"},
-                       {args::ListLoss::kListMle, RankingLoss::kListMle, "listMle"},
-                       {args::ListLoss::kRankNet, RankingLoss::kRankNet, "rankNet"},
-                       {args::ListLoss::kFocusedRank, RankingLoss::kFocusedRank, "focusedRank"}};
+const Case kCases[] = {{args::ListLoss::kPointWise, "pointWise"},
+                       {args::ListLoss::kListNet, "listNet"},
+                       {args::ListLoss::kListMle, "listMle"},
+                       {args::ListLoss::kRankNet, "rankNet"},
+                       {args::ListLoss::kFocusedRank, "focusedRank"}};
 
 struct Result {
   at::Tensor value;     // []
@@ -29,13 +27,12 @@ struct Result {
 };
 
 Result of_kernel(args::ListLoss loss, const at::Tensor& predicted, const at::Tensor& target, int64_t k = 0,
-                 const at::Tensor& noise = {}, const at::Tensor& upstream = {}) {
+                 const at::Tensor& noise = {}) {
   const int64_t lists = predicted.size(0);
   const at::Tensor s = on_device(predicted.to(at::kFloat)), y = on_device(target.to(at::kFloat)),
                    list_loss = room_on_device({lists}, at::kDouble), value = room_on_device({1}),
                    gradient = room_on_device(predicted.sizes());
-  const at::Tensor drawn_by = noise.defined() ? on_device(noise) : noise,
-                   above = upstream.defined() ? on_device(upstream) : upstream;
+  const at::Tensor drawn_by = noise.defined() ? on_device(noise) : noise;
   args::ListwiseLoss arguments;
   arguments.loss = loss;
   arguments.items = predicted.size(1);
@@ -43,7 +40,6 @@ Result of_kernel(args::ListLoss loss, const at::Tensor& predicted, const at::Ten
   arguments.predicted = s.const_data_ptr<float>();
   arguments.target = y.const_data_ptr<float>();
   if (noise.defined()) arguments.noise = drawn_by.const_data_ptr<float>();
-  if (upstream.defined()) arguments.upstream = above.const_data_ptr<float>();
   arguments.list_loss = list_loss.mutable_data_ptr<double>();
   arguments.value = value.mutable_data_ptr<float>();
   arguments.gradient = gradient.mutable_data_ptr<float>();
@@ -58,18 +54,58 @@ Result of_kernel(args::ListLoss loss, const at::Tensor& predicted, const at::Ten
   return result;
 }
 
-Result of_trainer(RankingLoss loss, const at::Tensor& predicted, const at::Tensor& target,
-                  at::ScalarType type, int64_t k = 0, const at::Tensor& noise = {}) {
-  RankingLossOptions options;
-  if (k > 0) options.k = k;
-  if (noise.defined()) options.noise = noise;
+// Items of each list in falling order of `values`, as LibTorch sorts: ties by place, NaN first.
+at::Tensor falling(const at::Tensor& values) {
+  return values.argsort(/*stable=*/true, 1, /*descending=*/true);
+}
+
+at::Tensor reference_list_mle(const at::Tensor& s, const at::Tensor& y) {
+  const at::Tensor sorted = s.gather(1, falling(y));
+  return (sorted.flip({1}).logcumsumexp(1).flip({1}) - sorted).sum(1).mean();
+}
+
+at::Tensor reference_pairs(const at::Tensor& row_s, const at::Tensor& row_y, const at::Tensor& column_s,
+                           const at::Tensor& column_y) {
+  const at::Tensor order = row_y.unsqueeze(2) - column_y.unsqueeze(1);
+  const at::Tensor label =
+      at::where(order.abs() < 0.001, at::full_like(order, 0.5), (order > 0).to(order.scalar_type()));
+  return at::binary_cross_entropy_with_logits(row_s.unsqueeze(2) - column_s.unsqueeze(1), label) / 2;
+}
+
+at::Tensor reference_loss(args::ListLoss loss, const at::Tensor& s, const at::Tensor& y, int64_t k,
+                          const at::Tensor& noise) {
+  switch (loss) {
+    case args::ListLoss::kPointWise:
+      return at::mse_loss(s, y);
+    case args::ListLoss::kListNet:
+      return -(y.softmax(1) * s.log_softmax(1)).mean();
+    case args::ListLoss::kListMle: {
+      if (!noise.defined()) return reference_list_mle(s, y);
+      const at::Tensor drawn = noise.argsort(/*stable=*/true, 1, /*descending=*/false).slice(1, 0, k);
+      return reference_list_mle(s.gather(1, drawn), y.gather(1, drawn));
+    }
+    case args::ListLoss::kRankNet:
+      return reference_pairs(s, y, s, y);
+    case args::ListLoss::kFocusedRank:
+      break;
+  }
+  const at::Tensor order = falling(y), sorted_s = s.gather(1, order), sorted_y = y.gather(1, order);
+  const at::Tensor focus = reference_list_mle(sorted_s.slice(1, 0, k), sorted_y.slice(1, 0, k));
+  if (k == s.size(1)) return focus;
+  return focus + reference_pairs(sorted_s.slice(1, 0, k), sorted_y.slice(1, 0, k), sorted_s.slice(1, k),
+                                 sorted_y.slice(1, k));
+}
+
+// The formulas in LibTorch's operators and by its autograd.
+Result of_libtorch(args::ListLoss loss, const at::Tensor& predicted, const at::Tensor& target,
+                   at::ScalarType type, int64_t k = 0, const at::Tensor& noise = {}) {
   const at::Tensor s = predicted.to(type).clone().requires_grad_(true);
-  const at::Tensor value = ranking_loss(loss, s, target.to(type), options);
+  const at::Tensor value = reference_loss(loss, s, target.to(type), k, noise);
   value.backward();
   return {value.detach(), s.grad()};
 }
 
-// The trainer's in float64 sees the same float32 numbers; ties of rank_net are decided on their difference,
+// LibTorch in float64 sees the same float32 numbers; ties of rank_net are decided on their difference,
 // so targets keep clear of the threshold.
 at::Tensor clear_targets(int64_t lists, int64_t items, uint64_t seed) {
   return (normal({lists, items}, seed) * 4).round() / 4;
@@ -86,8 +122,8 @@ TEST_CASE("every loss and its gradient: at most twice LibTorch's error in float3
                          predicted = normal({lists, items}, 6, spread, spread);
         const int64_t k = c.loss == args::ListLoss::kFocusedRank ? std::max<int64_t>(1, items / 3) : 0;
         const Result got = of_kernel(c.loss, predicted, target, k),
-                     exact = of_trainer(c.reference, predicted, target, at::kDouble, k),
-                     plain = of_trainer(c.reference, predicted, target, at::kFloat, k);
+                     exact = of_libtorch(c.loss, predicted, target, at::kDouble, k),
+                     plain = of_libtorch(c.loss, predicted, target, at::kFloat, k);
         CAPTURE(items);
         CAPTURE(spread);
         // A list of one item has neither loss nor gradient in listMle and listNet.
@@ -114,17 +150,15 @@ TEST_CASE("gradients agree with central differences of the value in float64") {
     for (const int64_t items : {2, 7, 19}) {
       const int64_t k = c.loss == args::ListLoss::kFocusedRank ? items / 2 : 0;
       const at::Tensor target = clear_targets(2, items, 8), predicted = normal({2, items}, 9, 2);
-      RankingLossOptions options;
-      if (k > 0) options.k = k;
       const at::Tensor point = predicted.to(at::kDouble), y = target.to(at::kDouble);
       const at::Tensor numeric = at::empty_like(point);
       constexpr double kStep = 1e-5;
       for (int64_t i = 0; i < point.numel(); ++i) {
         at::Tensor moved = point.clone();
         moved.view({-1})[i] += kStep;
-        const double above = ranking_loss(c.reference, moved, y, options).item<double>();
+        const double above = reference_loss(c.loss, moved, y, k, {}).item<double>();
         moved.view({-1})[i] -= 2 * kStep;
-        const double below = ranking_loss(c.reference, moved, y, options).item<double>();
+        const double below = reference_loss(c.loss, moved, y, k, {}).item<double>();
         numeric.view({-1})[i] = (above - below) / (2 * kStep);
       }
       const Result got = of_kernel(c.loss, predicted, target, k);
@@ -139,8 +173,8 @@ TEST_CASE("a list as long as there can be, and many lists") {
     CAPTURE(items);
     const at::Tensor target = normal({lists, items}, 5), predicted = normal({lists, items}, 6, 3);
     const Result got = of_kernel(args::ListLoss::kListMle, predicted, target),
-                 exact = of_trainer(RankingLoss::kListMle, predicted, target, at::kDouble),
-                 plain = of_trainer(RankingLoss::kListMle, predicted, target, at::kFloat);
+                 exact = of_libtorch(args::ListLoss::kListMle, predicted, target, at::kDouble),
+                 plain = of_libtorch(args::ListLoss::kListMle, predicted, target, at::kFloat);
     ErrorBound bound;
     bound.add(got.value, plain.value, exact.value);
     bound.add(got.gradient, plain.gradient, exact.gradient);
@@ -164,7 +198,7 @@ TEST_CASE("only differences of predictions matter, at any magnitude") {
   const at::Tensor order = at::arange(40, at::kFloat).view({1, 40});
   for (const at::Tensor& y : {order, -order}) {
     const Result got = of_kernel(args::ListLoss::kListMle, steep, y),
-                 exact = of_trainer(RankingLoss::kListMle, steep, y, at::kDouble);
+                 exact = of_libtorch(args::ListLoss::kListMle, steep, y, at::kDouble);
     CHECK(largest_error(got.value, exact.value) <= 1e-6 * std::abs(exact.value.item<double>()) + 1e-30);
     CHECK(largest_error(got.gradient, exact.gradient) < 1e-6);
   }
@@ -175,7 +209,7 @@ TEST_CASE("ties of the target keep the order of the items, or of the noise") {
   const at::Tensor predicted = normal({6, 50}, 2), noise = uniform({6, 50}, 3);
   const auto check = [&](int64_t k, const at::Tensor& drawn_by) {
     const Result got = of_kernel(args::ListLoss::kListMle, predicted, target, k, drawn_by),
-                 exact = of_trainer(RankingLoss::kListMle, predicted, target, at::kDouble, k, drawn_by);
+                 exact = of_libtorch(args::ListLoss::kListMle, predicted, target, at::kDouble, k, drawn_by);
     CHECK(largest_error(got.value, exact.value) <= 1e-6 * exact.value.abs().item<double>());
     CHECK(largest_error(got.gradient, exact.gradient) < 1e-6);
     return got;
@@ -196,20 +230,9 @@ TEST_CASE("rank_net's ties end at 0.001, the diagonal counts") {
   const at::Tensor target = at::tensor({0.5F, 0.5004F, -1.0F, -1.0011F, 0.5F}).view({1, 5});
   const at::Tensor predicted = normal({1, 5}, 4);
   const Result got = of_kernel(args::ListLoss::kRankNet, predicted, target),
-               exact = of_trainer(RankingLoss::kRankNet, predicted, target, at::kDouble);
+               exact = of_libtorch(args::ListLoss::kRankNet, predicted, target, at::kDouble);
   CHECK(largest_error(got.value, exact.value) < 1e-7);
   CHECK(largest_error(got.gradient, exact.gradient) < 1e-7);
-}
-
-TEST_CASE("the gradient is that of what follows times the loss's") {
-  const at::Tensor target = clear_targets(2, 9, 1), predicted = normal({2, 9}, 2);
-  for (const Case& c : kCases) {
-    const int64_t k = c.loss == args::ListLoss::kFocusedRank ? 4 : 0;
-    const Result once = of_kernel(c.loss, predicted, target, k),
-                 thrice = of_kernel(c.loss, predicted, target, k, {}, at::full({1}, 3.0F));
-    CHECK(same(once.value, thrice.value));
-    CHECK(at::allclose(thrice.gradient, once.gradient * 3, 1e-6, 1e-9));
-  }
 }
 
 TEST_CASE("what is not a number is not hidden") {
@@ -226,7 +249,7 @@ TEST_CASE("what is not a number is not hidden") {
   }
   // A NaN target is the largest, as LibTorch sorts.
   const Result got = of_kernel(args::ListLoss::kListMle, good, broken),
-               exact = of_trainer(RankingLoss::kListMle, good, broken, at::kDouble);
+               exact = of_libtorch(args::ListLoss::kListMle, good, broken, at::kDouble);
   CHECK(largest_error(got.value, exact.value) < 1e-6 * exact.value.abs().item<double>());
 }
 
@@ -269,7 +292,7 @@ TEST_CASE("losses do not depend on the order of threads") {
 TEST_CASE("losses that make no sense are refused") {
   args::ListwiseLoss arguments;
   CHECK_THROWS_AS(cuda::launch_listwise_loss(arguments, 1, nullptr), std::invalid_argument);
-  arguments.items = cuda::kMostItems + 1;
+  arguments.items = args::kMostSorted + 1;
   CHECK_THROWS_AS(cuda::launch_listwise_loss(arguments, 1, nullptr), std::invalid_argument);
   arguments.items = 5;
   CHECK_THROWS_AS(cuda::launch_listwise_loss(arguments, 0, nullptr), std::invalid_argument);

@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "core/engine/selection.h"
+#include "core/model/decoder_input.h"
 #include "core/training/losses.h"
-#include "kernels/cpu/operators.h"
 #include "kernels/forward.h"
 #include "kernels/pixels.h"
 #include "test/core_support.h"
@@ -68,26 +68,35 @@ TEST_CASE("the decoder's input and what variants change of it are LibTorch's, bi
                      without = uniform({m, kVisible, width}, 7),
                      difference = uniform({m * (kVisible + 1), width}, 8),
                      rows = uniform({kImages, kPatches + 1, width}, 9);
-    const WithCuda with;
-    const DecoderTokens there = there_of(tokens);
-    const RemovedTokens lacking = there_of(removed);
-    CHECK(same(on_host(decoder_input(there, on_device(embedded))), generic::decoder_input(tokens, embedded)));
-    CHECK(same(on_host(decoder_input_without(there, lacking, on_device(without))),
-               generic::decoder_input_without(tokens, removed, without)));
-    CHECK(same(on_host(delete_rows(on_device(rows), lacking)), generic::delete_rows(rows, removed)));
-    CHECK(same(on_host(masked_tokens(there.visible, kPatches)).to(at::kLong),
-               generic::masked_tokens(visible, kPatches, nullptr)));
-    CHECK(same(on_host(masked_tokens(there.visible, kPatches, &lacking)).to(at::kLong),
-               generic::masked_tokens(visible, kPatches, &removed)));
+    std::vector<StartingRows> starts;
     for (const bool gone : {false, true}) {
       for (const bool replaced : {false, true}) {
         if (replaced && !gone) continue;
-        const StartingRows want{removed.image, gone ? removed.slot : at::Tensor(), difference,
-                                replaced ? embedded : at::Tensor()};
-        const StartingRows got{lacking.image, gone ? lacking.slot : at::Tensor(), on_device(difference),
-                               replaced ? on_device(embedded) : at::Tensor()};
-        CHECK(same(on_host(starting_difference(there, got)), generic::starting_difference(tokens, want)));
+        starts.push_back({removed.image, gone ? removed.slot : at::Tensor(), difference,
+                          replaced ? embedded : at::Tensor()});
       }
+    }
+    // On a CPU all of it is LibTorch's.
+    const at::Tensor input = decoder_input(tokens, embedded),
+                     input_without = decoder_input_without(tokens, removed, without),
+                     remaining = delete_rows(rows, removed), masked = masked_tokens(visible, kPatches),
+                     masked_without = masked_tokens(visible, kPatches, &removed);
+    std::vector<at::Tensor> differences;
+    for (const StartingRows& start : starts) differences.push_back(starting_difference(tokens, start));
+    const WithCuda with;
+    const DecoderTokens there = there_of(tokens);
+    const RemovedTokens lacking = there_of(removed);
+    CHECK(same(on_host(decoder_input(there, on_device(embedded))), input));
+    CHECK(same(on_host(decoder_input_without(there, lacking, on_device(without))), input_without));
+    CHECK(same(on_host(delete_rows(on_device(rows), lacking)), remaining));
+    CHECK(same(on_host(masked_tokens(there.visible, kPatches)).to(at::kLong), masked));
+    CHECK(same(on_host(masked_tokens(there.visible, kPatches, &lacking)).to(at::kLong), masked_without));
+    const auto on_device_if = [](const at::Tensor& x) { return x.defined() ? on_device(x) : x; };
+    for (size_t i = 0; i < starts.size(); ++i) {
+      const StartingRows& start = starts[i];
+      const StartingRows moved{lacking.image, on_device_if(start.slot), on_device(start.difference),
+                               on_device_if(start.embedded)};
+      CHECK(same(on_host(starting_difference(there, moved)), differences[i]));
     }
   }
 }

@@ -7,14 +7,13 @@
 #include <string>
 #include <vector>
 
-#include "kernels/cuda/pixels_launchers.h"
+#include "kernels/cuda/launchers.h"
 #include "test/cuda/device_tensors.h"
 
 namespace ltrp::test {
 namespace {
 
 using args::Encoding;
-using args::PatchOrder;
 
 const std::array<double, 3> kMean{0.485, 0.456, 0.406}, kStd{0.229, 0.224, 0.225};
 
@@ -101,19 +100,18 @@ at::Tensor half_step(const at::Tensor& exact, const at::Tensor& scale, Encoding 
   }
 }
 
-// `images` float32 or `bytes`, whichever is defined; L patches in order or `ids` [n, per_image].
-void check_patches(const at::Tensor& images, const at::Tensor& bytes, int64_t side, PatchOrder order,
-                   const at::Tensor& ids, const EncodingCase& encoding, int64_t offset) {
-  const at::Tensor pixels = bytes.defined() ? normalize_pixels(bytes, kMean, kStd) : images;
-  at::Tensor want = order == PatchOrder::kChannelRowColumn ? patchify_channels_first(pixels, side)
-                                                           : patchify_channels_last(pixels, side);
+// L patches in order or `ids` [n, per_image].
+void check_patches(const at::Tensor& bytes, int64_t side, const at::Tensor& ids, const EncodingCase& encoding,
+                   int64_t offset) {
+  const at::Tensor pixels = normalize_pixels(bytes, kMean, kStd);
+  at::Tensor want = patchify_channels_first(pixels, side);
   const int64_t width = want.size(2);
   if (ids.defined()) want = want.gather(1, ids.unsqueeze(2).expand({-1, -1, width}));
   const int64_t rows = want.size(0) * want.size(1);
   want = want.reshape({rows, width});
 
-  const at::Tensor in = on_device(bytes.defined() ? bytes : images, offset),
-                   chosen = ids.defined() ? on_device(ids) : ids, scale = room_on_device({rows}),
+  const at::Tensor in = on_device(bytes, offset), chosen = ids.defined() ? on_device(ids) : ids,
+                   scale = room_on_device({rows}),
                    room = room_on_device({rows * width},
                                          encoding.encoding == Encoding::kFloat8 ? at::kByte : encoding.type,
                                          offset);
@@ -123,13 +121,8 @@ void check_patches(const at::Tensor& images, const at::Tensor& bytes, int64_t si
   arguments.width = pixels.size(3);
   arguments.per_image = rows / pixels.size(0);
   if (ids.defined()) arguments.ids = chosen.const_data_ptr<int64_t>();
-  if (bytes.defined()) {
-    arguments.bytes = in.const_data_ptr<uint8_t>();
-    set_statistics(arguments);
-  } else {
-    arguments.images = in.const_data_ptr<float>();
-  }
-  arguments.order = order;
+  arguments.bytes = in.const_data_ptr<uint8_t>();
+  set_statistics(arguments);
   arguments.out.encoding = encoding.encoding;
   arguments.out.values = room.mutable_data_ptr();
   arguments.out.scale = scale.mutable_data_ptr<float>();
@@ -155,7 +148,7 @@ void check_patches(const at::Tensor& images, const at::Tensor& bytes, int64_t si
   CHECK((error <= allowed).all().item<bool>());
 }
 
-TEST_CASE("patches of images and of bytes, in both orders and every encoding") {
+TEST_CASE("patches of bytes, in every encoding") {
   for (const auto& [n, rows, columns, side] : std::vector<std::array<int64_t, 4>>{{1, 1, 1, 1},
                                                                                   {2, 3, 2, 3},
                                                                                   {1, 2, 3, 4},
@@ -164,19 +157,14 @@ TEST_CASE("patches of images and of bytes, in both orders and every encoding") {
                                                                                   {2, 3, 2, 16},
                                                                                   {1, 1, 1, 20}}) {
     const at::Tensor bytes = random_bytes({n, rows * side, columns * side, 3}, 2);
-    const at::Tensor images = normal({n, 3, rows * side, columns * side}, 3, 2);
     const at::Tensor ids = at::empty({n, 2}, at::kLong).random_(0, rows * columns, generator_for(4, 1));
     for (const EncodingCase& encoding : kEncodings) {
-      for (const PatchOrder order : {PatchOrder::kChannelRowColumn, PatchOrder::kRowColumnChannel}) {
-        for (const int64_t offset : {0, 1}) {
-          CAPTURE(side);
-          CAPTURE(static_cast<int>(encoding.encoding));
-          CAPTURE(static_cast<int>(order));
-          CAPTURE(offset);
-          check_patches(images, {}, side, order, {}, encoding, offset);
-          check_patches({}, bytes, side, order, {}, encoding, offset);
-          check_patches({}, bytes, side, order, ids, encoding, offset);
-        }
+      for (const int64_t offset : {0, 1}) {
+        CAPTURE(side);
+        CAPTURE(static_cast<int>(encoding.encoding));
+        CAPTURE(offset);
+        check_patches(bytes, side, {}, encoding, offset);
+        check_patches(bytes, side, ids, encoding, offset);
       }
     }
   }
@@ -186,14 +174,13 @@ TEST_CASE("patches as wide as the shared rows") {
   // 40 pixels: 4800 values, for which four warps share a patch.
   const at::Tensor bytes = random_bytes({1, 40, 80, 3}, 5);
   for (const EncodingCase& encoding : kEncodings) {
-    check_patches({}, bytes, 40, PatchOrder::kChannelRowColumn, {}, encoding, 0);
-    check_patches({}, bytes, 40, PatchOrder::kRowColumnChannel, {}, encoding, 0);
+    check_patches(bytes, 40, {}, encoding, 0);
   }
 }
 
 TEST_CASE("more patches than one launch has blocks") {
   const at::Tensor bytes = random_bytes({3, 64, 64, 3}, 6);
-  check_patches({}, bytes, 1, PatchOrder::kChannelRowColumn, {}, kEncodings[0], 0);
+  check_patches(bytes, 1, {}, kEncodings[0], 0);
 }
 
 TEST_CASE("patches do not depend on the order of threads") {
@@ -201,9 +188,8 @@ TEST_CASE("patches do not depend on the order of threads") {
   for (const EncodingCase& encoding : kEncodings) {
     check_every_order([&] {
       // Each value is checked against what it must be, in every order.
-      check_patches({}, bytes, 8, PatchOrder::kRowColumnChannel, {}, encoding, 0);
-      check_patches({}, bytes.slice(2, 0, 32).contiguous(), 32, PatchOrder::kChannelRowColumn, {}, encoding,
-                    0);
+      check_patches(bytes, 8, {}, encoding, 0);
+      check_patches(bytes.slice(2, 0, 32).contiguous(), 32, {}, encoding, 0);
       return std::vector<at::Tensor>{};
     });
   }

@@ -3,14 +3,12 @@
 
 #include "core/engine/masking.h"
 #include "core/model/mae.h"
-#include "kernels/cuda/variants_launchers.h"
+#include "kernels/cuda/launchers.h"
 #include "test/core_support.h"
 #include "test/cuda/device_tensors.h"
 
 namespace ltrp::test {
 namespace {
-
-using args::Encoding;
 
 // `count` ascending ids of [0, patches), for each of `images`.
 at::Tensor some_visible(int64_t images, int64_t patches, int64_t count, uint64_t seed) {
@@ -26,35 +24,6 @@ at::Tensor ids_without(const at::Tensor& removed, int64_t count) {
 at::Tensor rows_at(const at::Tensor& rows, const at::Tensor& ids) {
   return rows.gather(1, ids.unsqueeze(2).expand({-1, -1, rows.size(2)}));
 }
-
-// A product in one of its encodings, on the device, and what it stands for.
-struct TestProduct {
-  at::Tensor values, scale, column_scale;
-  at::Tensor meaning;  // float64 [rows, width]
-  at::Tensor plain;    // the same in float32, as LibTorch multiplies
-  args::Product product;
-
-  TestProduct(const at::Tensor& x, Encoding encoding, bool scaled, uint64_t seed, int64_t offset) {
-    const int64_t width = x.size(-1), rows = x.numel() / width;
-    const at::ScalarType type = encoding == Encoding::kBfloat16 ? at::kBFloat16
-                                : encoding == Encoding::kInt32  ? at::kInt
-                                                                : at::kFloat;
-    const at::Tensor stored = (encoding == Encoding::kInt32 ? x * 100 : x).to(type).view({rows, width});
-    plain = stored.to(at::kFloat);
-    meaning = stored.to(at::kDouble);
-    values = on_device(stored, offset);
-    product.values = values.const_data_ptr();
-    product.encoding = encoding;
-    if (!scaled) return;
-    const at::Tensor of_rows = uniform({rows}, seed, 0.1, 2), of_columns = uniform({width}, seed + 1, 0.1, 2);
-    plain = plain * of_rows.unsqueeze(1) * of_columns;
-    meaning = meaning * of_rows.unsqueeze(1) * of_columns;
-    scale = on_device(of_rows);
-    column_scale = on_device(of_columns, offset);
-    product.scale = scale.const_data_ptr<float>();
-    product.column_scale = column_scale.const_data_ptr<float>();
-  }
-};
 
 // Images, variants and which patch each lacks.
 struct Scene {
@@ -90,80 +59,50 @@ at::Tensor unshuffled(const at::Tensor& embedded, const at::Tensor& visible, con
   return at::cat({embedded.slice(1, 0, 1), tokens}, 1) + positions;
 }
 
-TEST_CASE("the anchor's input and its variants', every way of leaving a patch out") {
+TEST_CASE("the anchor's input and its variants'") {
   uint64_t seed = 100;
   for (const Scene& scene : scenes()) {
-    for (const Encoding encoding : {Encoding::kFloat32, Encoding::kBfloat16, Encoding::kInt32}) {
-      for (const int64_t offset : {0, 1}) {
-        for (const bool extras : {false, true}) {  // scales and a bias
-          for (const int kind : {0, 1, 2, 3, 4}) {
-            // 0: anchors. 1: deleted. 2: a mask token instead. 3, 4: the same, encoded without the patch.
-            const bool anchors = kind == 0, keep_place = kind == 2 || kind == 4, without = kind >= 3;
-            CAPTURE(scene.patches);
-            CAPTURE(static_cast<int>(encoding));
-            CAPTURE(offset);
-            CAPTURE(extras);
-            CAPTURE(kind);
-            ++seed;
-            const int64_t m = anchors ? scene.images : scene.image.size(0), width = scene.width;
-            const int64_t latents = scene.visible_count + (without ? 0 : 1);
-            const TestProduct embedded(normal({without ? m : scene.images, latents, width}, seed), encoding,
-                                       extras, seed, offset);
-            const at::Tensor bias = normal({width}, seed + 1), mask_token = normal({width}, seed + 2),
-                             positions = normal({scene.patches + 1, width}, seed + 3);
-            const at::Tensor in_bias = on_device(bias, offset), in_mask = on_device(mask_token, offset),
-                             in_positions = on_device(positions, offset), visible = on_device(scene.visible),
-                             image = on_device(scene.image.to(at::kInt)),
-                             removed = on_device(scene.removed.to(at::kInt));
+    for (const int64_t offset : {0, 1}) {
+      for (const bool without : {false, true}) {
+        CAPTURE(scene.patches);
+        CAPTURE(offset);
+        CAPTURE(without);
+        ++seed;
+        const int64_t m = without ? scene.image.size(0) : scene.images, width = scene.width;
+        const int64_t latents = scene.visible_count + (without ? 0 : 1);
+        const at::Tensor embedded = normal({m, latents, width}, seed), mask_token = normal({width}, seed + 2),
+                         positions = normal({scene.patches + 1, width}, seed + 3);
+        const at::Tensor in_embedded = on_device(embedded, offset), in_mask = on_device(mask_token, offset),
+                         in_positions = on_device(positions, offset), visible = on_device(scene.visible),
+                         image = on_device(scene.image.to(at::kInt)),
+                         removed = on_device(scene.removed.to(at::kInt));
 
-            // In LibTorch's operators.
-            const auto assembled = [&](at::Tensor rows) {
-              if (extras) rows = rows + bias;
-              rows = rows.view({-1, latents, width});
-              if (anchors) return unshuffled(rows, scene.visible, mask_token, positions);
-              at::Tensor of_visible = scene.of_variants();
-              if (!without) rows = rows.index_select(0, scene.image);
-              if (without || keep_place) {
-                // Without the removed patch's latent the mask token is in its place.
-                const at::Tensor remaining = ids_without(scene.removed, scene.visible_count);
-                of_visible = of_visible.gather(1, remaining);
-                if (!without) {
-                  rows = rows_at(rows, at::cat({at::zeros({m, 1}, at::kLong), remaining + 1}, 1));
-                }
-              }
-              const at::Tensor input = unshuffled(rows, of_visible, mask_token, positions);
-              return keep_place ? input
-                                : rows_at(input, ids_without(scene.removed_tokens(), scene.patches + 1));
-            };
-            const at::Tensor want = assembled(embedded.plain);
-            const at::Tensor out = room_on_device(want.sizes(), at::kFloat, offset);
-            args::DecoderInput arguments;
-            arguments.patches = scene.patches;
-            arguments.visible_per_image = scene.visible_count;
-            arguments.width = width;
-            if (!anchors) {
-              arguments.image = image.const_data_ptr<int32_t>();
-              arguments.removed = removed.const_data_ptr<int32_t>();
-            }
-            arguments.keep_place = keep_place;
-            arguments.encoded_without = without;
-            arguments.visible = visible.const_data_ptr<int64_t>();
-            arguments.embedded = embedded.product;
-            if (extras) arguments.bias = in_bias.const_data_ptr<float>();
-            arguments.mask_token = in_mask.const_data_ptr<float>();
-            arguments.positions = in_positions.const_data_ptr<float>();
-            arguments.out = out.mutable_data_ptr<float>();
-            cuda::launch_decoder_input(arguments, m, nullptr);
-            if (!extras) {
-              CHECK(same(on_host(out), want));
-            } else {
-              // A GPU rounds a product and its bias once.
-              ErrorBound bound;
-              bound.add(on_host(out), want, assembled(embedded.meaning));
-              bound.check();
-            }
-          }
+        // In LibTorch's operators.
+        at::Tensor want;
+        if (without) {
+          const at::Tensor remaining = ids_without(scene.removed, scene.visible_count);
+          want =
+              rows_at(unshuffled(embedded, scene.of_variants().gather(1, remaining), mask_token, positions),
+                      ids_without(scene.removed_tokens(), scene.patches + 1));
+        } else {
+          want = unshuffled(embedded, scene.visible, mask_token, positions);
         }
+        const at::Tensor out = room_on_device(want.sizes(), at::kFloat, offset);
+        args::DecoderInput arguments;
+        arguments.patches = scene.patches;
+        arguments.visible_per_image = scene.visible_count;
+        arguments.width = width;
+        if (without) {
+          arguments.image = image.const_data_ptr<int32_t>();
+          arguments.removed = removed.const_data_ptr<int32_t>();
+        }
+        arguments.visible = visible.const_data_ptr<int64_t>();
+        arguments.embedded = in_embedded.const_data_ptr<float>();
+        arguments.mask_token = in_mask.const_data_ptr<float>();
+        arguments.positions = in_positions.const_data_ptr<float>();
+        arguments.out = out.mutable_data_ptr<float>();
+        cuda::launch_decoder_input(arguments, m, nullptr);
+        CHECK(same(on_host(out), want));
       }
     }
   }
@@ -184,8 +123,7 @@ TEST_CASE("the anchor's input is the model's") {
   arguments.visible_per_image = 5;
   arguments.width = 16;
   arguments.visible = ids.const_data_ptr<int64_t>();
-  arguments.embedded.values = embedded.const_data_ptr();
-  arguments.embedded.encoding = Encoding::kFloat32;
+  arguments.embedded = embedded.const_data_ptr<float>();
   arguments.mask_token = mask_token.const_data_ptr<float>();
   arguments.positions = positions.const_data_ptr<float>();
   arguments.out = out.mutable_data_ptr<float>();
@@ -207,22 +145,20 @@ TEST_CASE("the difference that a variant starts with") {
         CAPTURE(kind);
         ++seed;
         const int64_t m = scene.image.size(0), width = scene.width, latents = scene.visible_count + 1;
-        const TestProduct difference(normal({m, latents, width}, seed), Encoding::kBfloat16, true, seed,
-                                     offset),
-            embedded(normal({scene.images, latents, width}, seed + 1), Encoding::kFloat32, false, seed,
-                     offset);
-        const at::Tensor bias = normal({width}, seed + 2), mask_token = normal({width}, seed + 3);
-        const at::Tensor in_bias = on_device(bias, offset), in_mask = on_device(mask_token, offset),
-                         visible = on_device(scene.visible), image = on_device(scene.image.to(at::kInt)),
+        const at::Tensor difference = normal({m, latents, width}, seed),
+                         embedded = normal({scene.images, latents, width}, seed + 1),
+                         mask_token = normal({width}, seed + 3);
+        const at::Tensor in_difference = on_device(difference, offset),
+                         in_embedded = on_device(embedded, offset);
+        const at::Tensor in_mask = on_device(mask_token, offset), visible = on_device(scene.visible),
+                         image = on_device(scene.image.to(at::kInt)),
                          removed = on_device(scene.removed.to(at::kInt));
 
         at::Tensor want = at::zeros({m, scene.patches + 1, width});
         const at::Tensor tokens = at::constant_pad_nd(scene.of_variants() + 1, {1, 0}, 0);
-        want.scatter_(1, tokens.unsqueeze(2).expand({-1, -1, width}),
-                      difference.plain.view({m, latents, width}));
+        want.scatter_(1, tokens.unsqueeze(2).expand({-1, -1, width}), difference);
         if (kind > 0) {
-          const at::Tensor anchor =
-              (embedded.plain + bias).view({-1, latents, width}).index({scene.image, scene.removed + 1});
+          const at::Tensor anchor = embedded.index({scene.image, scene.removed + 1});
           want.index_put_({at::arange(m, at::kLong), scene.removed_tokens()},
                           kind == 1 ? at::zeros({m, width}) : mask_token - anchor);
         }
@@ -235,11 +171,10 @@ TEST_CASE("the difference that a variant starts with") {
         arguments.image = image.const_data_ptr<int32_t>();
         if (kind > 0) arguments.removed = removed.const_data_ptr<int32_t>();
         arguments.visible = visible.const_data_ptr<int64_t>();
-        arguments.difference = difference.product;
+        arguments.difference = in_difference.const_data_ptr<float>();
         if (kind == 2) {
           arguments.mask_token = in_mask.const_data_ptr<float>();
-          arguments.embedded = embedded.product;
-          arguments.bias = in_bias.const_data_ptr<float>();
+          arguments.embedded = in_embedded.const_data_ptr<float>();
         }
         arguments.out = out.mutable_data_ptr<float>();
         cuda::launch_starting_difference(arguments, m, nullptr);
@@ -307,9 +242,6 @@ TEST_CASE("variants that contradict themselves are refused") {
   input.patches = 3;
   input.visible_per_image = 4;
   input.width = 8;
-  CHECK_THROWS_AS(cuda::launch_decoder_input(input, 1, nullptr), std::invalid_argument);
-  input.visible_per_image = 2;
-  input.encoded_without = true;
   CHECK_THROWS_AS(cuda::launch_decoder_input(input, 1, nullptr), std::invalid_argument);
   args::StartingDifference difference;
   difference.patches = 3;

@@ -11,7 +11,8 @@
 namespace ltrp::simd::LTRP_SIMD_LEVEL {
 namespace {
 
-constexpr float kMinusInfinity = -1e30F;
+constexpr float kMinusInfinity = -3e38F;
+constexpr int64_t kAhead = 8;                               // tokens that are prefetched
 constexpr int kQueryBlock = 6;                              // queries at a time
 constexpr int kKeyBlock = LTRP_SIMD_BYTES == 64 ? 4 : 2;    // vectors of keys at a time: registers allow it
 constexpr int kValueBlock = LTRP_SIMD_BYTES == 64 ? 4 : 2;  // vectors of output at a time
@@ -69,6 +70,16 @@ struct Source {
   int64_t base_stride = 0;
   int64_t stride = 0;
 
+  // A head's values of neighbouring tokens are a product's whole row apart, where no processor expects them.
+  void prefetch(int64_t token, int64_t offset) const {
+    const int64_t at = token * stride + offset;
+    if (bfloat16 != nullptr) {
+      __builtin_prefetch(bfloat16 + at);
+    } else if (float32 != nullptr) {
+      __builtin_prefetch(float32 + at);
+    }
+  }
+
   Floats part(int64_t token, int64_t offset, int64_t count) const {
     const int64_t at = token * stride + offset;
     Floats x = load_part(base + token * base_stride + offset, count);
@@ -89,6 +100,12 @@ inline void load_keys(const Head& head, const Source& keys) {
     for (int64_t t = 0; t < head.keys; t += kWidth) {
 #pragma GCC unroll 16
       for (int i = 0; i < kWidth; ++i) block[i] = t + i < head.tokens ? keys.part(t + i, d, count) : Floats{};
+      // The first values of a token bring the others along: no more than a few lines.
+      if (d == 0) {
+        for (int64_t i = t + kWidth; i < t + 2 * kWidth && i < head.tokens; ++i) {
+          for (int64_t line = 0; line < head.dim; line += kWidth) keys.prefetch(i, line);
+        }
+      }
       transpose(block);
 #pragma GCC unroll 16
       for (int i = 0; i < kWidth; ++i) store(head.k + (d + i) * head.keys + t, block[i]);
@@ -100,6 +117,7 @@ inline void load_values(const Head& head, const Source& values) {
   for (int64_t t = 0; t < head.tokens; ++t) {
     for (int64_t d = 0; d < head.dim; d += kWidth) {
       const int64_t count = head.dim - d < kWidth ? head.dim - d : kWidth;
+      if (t + kAhead < head.tokens) values.prefetch(t + kAhead, d);
       store(head.v + t * head.values + d, values.part(t, d, count));
     }
   }
@@ -147,10 +165,12 @@ inline void logits(const Head& head, int64_t first, Floats* top) {
   if (left == 1) logits_tile<kRows, 1>(head, first, key, top);
 }
 
-// p = exp(p - max); returns the sum of the row. `top`: its largest logits, lane by lane.
+// p = exp(p - max); returns the sum of the row. `top`: its largest logits, lane by lane. Where logits
+// overflow there is no softmax: the sum is NaN, as infinity less infinity is.
 inline float exponentials(const Head& head, int r, Floats top) {
   float* p = head.p + r * head.keys;
-  const float most = largest_of(top);
+  float most = largest_of(top);
+  if (!(most > kMinusInfinity)) most = __builtin_nanf("");
   Floats sum = {};
   for (int64_t key = 0; key < head.keys; key += kWidth) {
     const Floats e = exponential(load(p + key) - most);
@@ -281,7 +301,7 @@ Source source_of(const Attention& args, int64_t variant, int64_t h, int part) {
   return result;
 }
 
-void attention_task(const Attention& args, const Head& head, int64_t task) {
+void attention_task(const Attention& args, const Head& head, int64_t task, const Stop& stop) {
   const Variants& set = args.set;
   const int64_t variant = task / args.heads, h = task % args.heads;
   const int64_t image = set.image[variant], width = args.heads * args.head_dim;
@@ -293,6 +313,7 @@ void attention_task(const Attention& args, const Head& head, int64_t task) {
 
   float sums[kQueryBlock];
   for (int64_t first = 0; first < set.rows_tokens; first += kQueryBlock) {
+    if (stop()) return;
     const int64_t rows = set.rows_tokens - first < kQueryBlock ? set.rows_tokens - first : kQueryBlock;
     attend_rows(head, first, rows, sums);
     for (int64_t r = 0; r < rows; ++r) {
@@ -302,9 +323,10 @@ void attention_task(const Attention& args, const Head& head, int64_t task) {
           args.anchor_output != nullptr
               ? args.anchor_output + (image * set.tokens + token) * width + h * args.head_dim
               : nullptr;
-      const float share = token == removed ? 0.0F : 1.0F / sums[r];
+      const float share = 1.0F / sums[r];
       for_dim(args.head_dim, [&](int64_t d, int64_t count) {
-        Floats x = load(head.o + r * head.values + d) * share;
+        // A token that is not there attends to nothing; where it was the only one, its row is NaN.
+        Floats x = token == removed ? Floats{} : load(head.o + r * head.values + d) * share;
         if (anchor != nullptr) x -= load_part(anchor + d, count);
         store_part(out + d, x, count);
       });
@@ -331,7 +353,8 @@ const float* without_key(const Head& head, int64_t query, int64_t removed, float
   return p;
 }
 
-void removal_task(const RemovalAttention& args, const Head& head, int64_t image, int64_t h) {
+void removal_task(const RemovalAttention& args, const Head& head, int64_t image, int64_t h,
+                  const Stop& stop) {
   const Variants& set = args.set;
   const int64_t width = args.heads * args.head_dim, part_values = set.tokens * args.head_dim;
   Source source;
@@ -346,6 +369,7 @@ void removal_task(const RemovalAttention& args, const Head& head, int64_t image,
 
   float sums[kQueryBlock + 1];
   for (int64_t first = 0; first < set.rows_tokens; first += kQueryBlock) {
+    if (stop()) return;
     const int64_t rows = set.rows_tokens - first < kQueryBlock ? set.rows_tokens - first : kQueryBlock;
     attend_rows(head, first, rows, sums);
     for (int64_t r = 0; r < rows; ++r) {
@@ -386,17 +410,18 @@ int64_t attention_workspace(const Variants& set, int64_t head_dim) {
   return sizes.k + sizes.v + sizes.q + sizes.p + sizes.o + sizes.bias;
 }
 
-void attention(const Attention& args, int64_t begin, int64_t end, float* workspace) {
+void attention(const Attention& args, int64_t begin, int64_t end, float* workspace, const Stop& stop) {
   const Head head = head_in(workspace, args.set, args.head_dim);
   for (int64_t task = begin; task < end; ++task) {
-    attention_task(args, head, task);
+    attention_task(args, head, task, stop);
   }
 }
 
-void removal_attention(const RemovalAttention& args, int64_t begin, int64_t end, float* workspace) {
+void removal_attention(const RemovalAttention& args, int64_t begin, int64_t end, float* workspace,
+                       const Stop& stop) {
   const Head head = head_in(workspace, args.set, args.head_dim);
   for (int64_t task = begin; task < end; ++task) {
-    removal_task(args, head, task / args.heads, task % args.heads);
+    removal_task(args, head, task / args.heads, task % args.heads, stop);
   }
 }
 

@@ -7,7 +7,8 @@ namespace ltrp::simd::LTRP_SIMD_LEVEL {
 
 // Floats of workspace that the other two need, aligned to a vector.
 int64_t attention_workspace(const Variants& set, int64_t head_dim);
-void attention(const Attention& args, int64_t begin, int64_t end, float* workspace);
-void removal_attention(const RemovalAttention& args, int64_t begin, int64_t end, float* workspace);
+void attention(const Attention& args, int64_t begin, int64_t end, float* workspace, const Stop& stop);
+void removal_attention(const RemovalAttention& args, int64_t begin, int64_t end, float* workspace,
+                       const Stop& stop);
 
 }  // namespace ltrp::simd::LTRP_SIMD_LEVEL

@@ -7,13 +7,12 @@
 
 namespace ltrp::simd {
 
-// Outputs in a panel. A panel holds its outputs' weights for all K inputs: [K / depth][kPanel][depth], where
-// `depth` inputs lie side by side as one instruction takes them (float32 1, bfloat16 2, int8 4). The last
-// panel is filled up with zeros.
-constexpr int64_t kPanel = 64;
+// A panel holds the weights of some outputs (KernelTable::panel_outputs) for all K inputs:
+// [K / depth][outputs][depth], where `depth` inputs lie side by side as one instruction takes them (float32
+// 1, bfloat16 2, int8 4). The last panel and the last inputs are filled up with zeros.
 
 // y[r, n] = (sum over k of x[r, k] w[n, k] - zero_point sums[n]) scale[n] + bias[n], then GELU, plus
-// residual[r, n].
+// residual[r, n]. The bits of a row depend on nothing but the row, the weights and the fields below.
 struct MatrixProduct {
   args::Encoding encoding = args::Encoding::kFloat32;  // of x and w; kUint8: x unsigned, w signed
   int64_t inputs = 0;                                  // K, a multiple of the encoding's depth
@@ -26,8 +25,11 @@ struct MatrixProduct {
   const float* bias = nullptr;                         // [N], kFloat32 only; may be null
   bool gelu = false;                                   // kFloat32 only
   const float* residual = nullptr;                     // [rows, N], kFloat32 only; may be null
-  bool native_bfloat16 = false;                        // the processor rounds to bfloat16 itself
   void* y = nullptr;                                   // [rows, N]: kFloat32 float32, else bfloat16
+  // Whether the processor multiplies so and rounds to bfloat16 by one instruction; several do the same.
+  bool native_int8 = false;
+  bool native_bfloat16 = false;
+  bool native_tiles = false;  // AMX, for both
 };
 
 }  // namespace ltrp::simd

@@ -1,80 +1,41 @@
-// Matrix products in tiles of five rows and one panel, whose sums stay in registers while the panel streams
-// by: 20 accumulators, four vectors of weights, one value of x for all lanes. A step of the tile is 20
-// multiply-adds for nine loads, which leaves the multiplying units as the only limit.
+// Matrix products in tiles of a few rows and one panel, whose sums stay in registers while the panel streams
+// by. With 64-byte vectors that is five rows of 64 outputs: 20 accumulators, four vectors of weights, one
+// value of x for all lanes, nine loads for 20 multiply-adds. With 16 registers it is six rows of two vectors.
 //
-// Why not the library's: at a few hundred rows its products themselves are within some percent of this, but
-// every call looks up, checks and allocates for longer than a short product takes.
+// Every sum is taken in one order, that of the inputs, whatever the tile, the rows around it and the thread:
+// the bits of a row depend on the row and the weights alone.
 #include "kernels/cpu/simd/product.h"
 
+#include "kernels/cpu/simd/encodings.h"
+#include "kernels/cpu/simd/tiles.h"
 #include "kernels/cpu/simd/vector.h"
 
 namespace ltrp::simd::LTRP_SIMD_LEVEL {
 
-#if LTRP_SIMD_BYTES == 64
-
 namespace {
 
-constexpr int kRows = 5;                                     // of a tile
-constexpr int kVectors = static_cast<int>(kPanel) / kWidth;  // of a panel
+constexpr int kRows = LTRP_SIMD_BYTES == 64 ? 5 : 6;  // of a tile
+constexpr int kLine = 16;                             // floats in a cache line
+// Inputs of a float32 panel that pass at a time: with 64-byte vectors a block of the panel fits the cache of
+// a core, with shorter ones that closest to it.
+constexpr int64_t kBlock = LTRP_SIMD_BYTES == 64 ? 2560 : 384;
 
-// One encoding's values, accumulators and multiply-add: y += x * w for `kDepth` inputs a lane. Written as
-// instructions, because the compiler copies accumulators about when it is given the intrinsics, and because
-// this file is compiled for processors without them as well.
-struct Float32 {
-  using Value = float;
-  using Sums = Floats;
-  static constexpr int kDepth = 1;
-  static Floats spread(const float* x) { return fill(*x); }
-  static void multiply_add(Floats& y, Floats x, Floats w) { y += x * w; }
-};
-
-struct Bfloat16 {
-  using Value = uint16_t;
-  using Sums = Floats;
-  static constexpr int kDepth = 2;
-  static Floats spread(const uint16_t* x) {
-    float pair;
-    __builtin_memcpy(&pair, x, sizeof pair);
-    return (Floats)_mm512_set1_ps(pair);
+// What follows the sums of a float32 tile, which lie in y. Compiled once, so that it is the same arithmetic
+// whatever tile the row was in.
+__attribute__((noinline)) void finish(const MatrixProduct& args, int64_t row, int64_t end, int64_t panel) {
+  const int64_t stop = panel * kPanel + kPanel < args.outputs ? panel * kPanel + kPanel : args.outputs;
+  for (; row < end; ++row) {
+    for (int64_t output = panel * kPanel; output < stop; output += kWidth) {
+      const int64_t count = stop - output < kWidth ? stop - output : static_cast<int64_t>(kWidth);
+      const int64_t at = row * args.outputs + output;
+      float* y = static_cast<float*>(args.y) + at;
+      Floats sum = load_part(y, count);
+      if (args.bias != nullptr) sum += load_part(args.bias + output, count);
+      if (args.gelu) sum = gelu(sum);
+      if (args.residual != nullptr) sum += load_part(args.residual + at, count);
+      store_part(y, sum, count);
+    }
   }
-  static void multiply_add(Floats& y, Floats x, Floats w) {
-    asm("vdpbf16ps %2, %1, %0" : "+v"(y) : "v"(x), "v"(w));
-  }
-};
-
-struct Uint8 {
-  using Value = uint8_t;
-  using Sums = Ints;
-  static constexpr int kDepth = 4;
-  static Ints spread(const uint8_t* x) {
-    int32_t four;
-    __builtin_memcpy(&four, x, sizeof four);
-    return four - Ints{};
-  }
-  static void multiply_add(Ints& y, Ints x, Ints w) { asm("vpdpbusd %2, %1, %0" : "+v"(y) : "v"(x), "v"(w)); }
-};
-
-inline Halves to_bfloat16(Floats x, bool native) {
-  if (!native) return narrow(x);
-  Halves result;
-  asm("vcvtneps2bf16 %1, %0" : "=v"(result) : "v"(x));
-  return result;
-}
-
-// Stores one vector of sums; `count` of its outputs exist.
-inline void finish(const MatrixProduct& args, Floats sum, int64_t row, int64_t output, int64_t count) {
-  if (args.bias != nullptr) sum += load_part(args.bias + output, count);
-  if (args.gelu) sum = gelu(sum);
-  const int64_t at = row * args.outputs + output;
-  if (args.residual != nullptr) sum += load_part(args.residual + at, count);
-  store_part(static_cast<float*>(args.y) + at, sum, count);
-}
-
-inline void finish_rounded(const MatrixProduct& args, Floats sum, int64_t row, int64_t output,
-                           int64_t count) {
-  const Halves rounded = to_bfloat16(sum, args.native_bfloat16);
-  auto* y = static_cast<uint16_t*>(args.y) + row * args.outputs + output;
-  __builtin_memcpy(y, &rounded, static_cast<unsigned long>(count) * 2);
 }
 
 // Where the next panel's weights lie, brought nearer while this one's are multiplied: a line of them every
@@ -84,22 +45,43 @@ struct Ahead {
   int64_t every = 1;
 };
 
+// The inputs of a panel that pass now, in steps of a lane's inputs.
+struct Block {
+  int64_t begin = 0, end = 0;
+  int64_t all = 0;
+};
+
 template <typename Type, int kCount>
-inline void tile(const MatrixProduct& args, int64_t row, int64_t panel, Ahead ahead) {
+inline void tile(const MatrixProduct& args, const Block& block, int64_t row, int64_t panel, Ahead ahead) {
   using Value = typename Type::Value;
+  using Result = typename Type::Result;
   typename Type::Sums sums[kCount][kVectors] = {};
-  const Value* x = static_cast<const Value*>(args.x) + row * args.inputs;
-  const int64_t steps = args.inputs / Type::kDepth;
-  const auto* w = static_cast<const float*>(args.panels) + panel * steps * kPanel;
-  for (int64_t step = 0; step < steps;) {
+  const int64_t first = panel * kPanel;
+  const int64_t outputs = args.outputs - first < kPanel ? args.outputs - first : static_cast<int64_t>(kPanel);
+  Result* y = static_cast<Result*>(args.y) + row * args.outputs + first;
+  Result edge[kPanel] = {};  // a row of a panel that does not have all its outputs
+  if constexpr (Type::kDepth == 1) {
+    if (block.begin > 0) {
+#pragma GCC unroll 6
+      for (int r = 0; r < kCount; ++r) {
+        const Result* from = y + r * args.outputs;
+        if (outputs < kPanel) from = copied(edge, from, outputs);
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) sums[r][v] = load(from + v * kWidth);
+      }
+    }
+  }
+  const Value* x = static_cast<const Value*>(args.x) + row * args.inputs + block.begin * Type::kDepth;
+  const auto* w = static_cast<const float*>(args.panels) + (panel * block.all + block.begin) * kPanel;
+  for (int64_t step = block.begin; step < block.end;) {
     __builtin_prefetch(ahead.weights, 0, 2);
-    ahead.weights += kWidth;
-    const int64_t stop = steps < step + ahead.every ? steps : step + ahead.every;
+    ahead.weights += kLine;
+    const int64_t stop = block.end < step + ahead.every ? block.end : step + ahead.every;
     for (; step < stop; ++step, x += Type::kDepth, w += kPanel) {
-      decltype(Type::spread(x)) weights[kVectors];
+      typename Type::Operand weights[kVectors];
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) __builtin_memcpy(&weights[v], w + v * kWidth, sizeof weights[v]);
-#pragma GCC unroll 5
+#pragma GCC unroll 6
       for (int r = 0; r < kCount; ++r) {
         const auto value = Type::spread(x + r * args.inputs);
 #pragma GCC unroll 4
@@ -107,56 +89,50 @@ inline void tile(const MatrixProduct& args, int64_t row, int64_t panel, Ahead ah
       }
     }
   }
+#pragma GCC unroll 6
+  for (int r = 0; r < kCount; ++r) {
+    Result* to = outputs < kPanel ? edge : y + r * args.outputs;
 #pragma GCC unroll 4
-  for (int v = 0; v < kVectors; ++v) {
-    const int64_t output = panel * kPanel + v * kWidth, left = args.outputs - output;
-    if (left <= 0) return;
-    const int64_t count = left < kWidth ? left : static_cast<int64_t>(kWidth);
-#pragma GCC unroll 5
-    for (int r = 0; r < kCount; ++r) {
-      if constexpr (Type::kDepth == 1) {
-        finish(args, sums[r][v], row + r, output, count);
-      } else if constexpr (Type::kDepth == 2) {
-        finish_rounded(args, sums[r][v], row + r, output, count);
-      } else {
-        Ints offset;
-        __builtin_memcpy(&offset, args.sums + output, sizeof offset);
-        offset *= args.zero_point;
-        finish_rounded(args, __builtin_convertvector(sums[r][v] - offset, Floats) * load(args.scale + output),
-                       row + r, output, count);
-      }
+    for (int v = 0; v < kVectors; ++v) {
+      const auto result = Type::result(sums[r][v], args, first + v * kWidth);
+      __builtin_memcpy(to + v * kWidth, &result, sizeof result);
     }
+    if (outputs < kPanel) copied(y + r * args.outputs, edge, outputs);
   }
+}
+
+template <typename Type, int kCount = kRows>
+inline void tile_of(int64_t count, const MatrixProduct& args, const Block& block, int64_t row, int64_t panel,
+                    Ahead ahead) {
+  if constexpr (kCount > 1) {
+    if (count < kCount) return tile_of<Type, kCount - 1>(count, args, block, row, panel, ahead);
+  }
+  tile<Type, kCount>(args, block, row, panel, ahead);
 }
 
 template <typename Type>
 void tiles(const MatrixProduct& args, int64_t row_begin, int64_t row_end, int64_t panel_begin,
            int64_t panel_end) {
-  const int64_t steps = args.inputs / Type::kDepth, per_panel = steps * kPanel;
+  Block block;
+  block.all = args.inputs / Type::kDepth;
   const int64_t tiles_of_panel = (row_end - row_begin + kRows - 1) / kRows;
+  // The other encodings' sums are kept in registers to their end: y is narrower than they are.
+  const int64_t blocks = Type::kDepth == 1 && block.all > kBlock ? (block.all + kBlock - 1) / kBlock : 1;
   Ahead ahead;
-  ahead.every = tiles_of_panel / kVectors > 1 ? tiles_of_panel / kVectors : 1;
-  const int64_t each = (steps + ahead.every - 1) / ahead.every * kWidth;
-  for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
-    // The last panel's successor is some other product's affair.
-    ahead.weights =
-        static_cast<const float*>(args.panels) + (panel + 1 < panel_end ? panel + 1 : panel) * per_panel;
-    for (int64_t row = row_begin; row < row_end; row += kRows, ahead.weights += each) {
-      switch (row_end - row) {
-        case 1:
-          tile<Type, 1>(args, row, panel, ahead);
-          break;
-        case 2:
-          tile<Type, 2>(args, row, panel, ahead);
-          break;
-        case 3:
-          tile<Type, 3>(args, row, panel, ahead);
-          break;
-        case 4:
-          tile<Type, 4>(args, row, panel, ahead);
-          break;
-        default:
-          tile<Type, kRows>(args, row, panel, ahead);
+  ahead.every = tiles_of_panel * kLine / kPanel > 1 ? tiles_of_panel * kLine / kPanel : 1;
+  const bool finished = Type::kDepth == 1 && (args.bias != nullptr || args.gelu || args.residual != nullptr);
+  for (int64_t part = 0; part < blocks; ++part) {
+    block.begin = block.all * part / blocks;
+    block.end = block.all * (part + 1) / blocks;
+    const int64_t each = (block.end - block.begin + ahead.every - 1) / ahead.every * kLine;
+    for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
+      // The last panel's successor is some other product's affair.
+      const int64_t next = panel + 1 < panel_end ? panel + 1 : panel;
+      ahead.weights = static_cast<const float*>(args.panels) + (next * block.all + block.begin) * kPanel;
+      for (int64_t row = row_begin; row < row_end; row += kRows, ahead.weights += each) {
+        tile_of<Type>(row_end - row, args, block, row, panel, ahead);
+        if (finished && part + 1 == blocks)
+          finish(args, row, row + kRows < row_end ? row + kRows : row_end, panel);
       }
     }
   }
@@ -166,16 +142,25 @@ void tiles(const MatrixProduct& args, int64_t row_begin, int64_t row_end, int64_
 
 void product(const MatrixProduct& args, int64_t row_begin, int64_t row_end, int64_t panel_begin,
              int64_t panel_end) {
+#ifdef LTRP_SIMD_TILES
+  if (args.native_tiles && args.encoding != Encoding::kFloat32)
+    return tile_product<NativeTiles>(args, row_begin, row_end, panel_begin, panel_end);
+#endif
   switch (args.encoding) {
     case Encoding::kUint8:
+#ifdef LTRP_SIMD_NATIVE_PRODUCTS
+      if (args.native_int8) return tiles<NativeUint8>(args, row_begin, row_end, panel_begin, panel_end);
+#endif
       return tiles<Uint8>(args, row_begin, row_end, panel_begin, panel_end);
     case Encoding::kBfloat16:
+#if defined(LTRP_SIMD_NATIVE_PRODUCTS) && LTRP_SIMD_BYTES == 64
+      if (args.native_bfloat16)
+        return tiles<NativeBfloat16>(args, row_begin, row_end, panel_begin, panel_end);
+#endif
       return tiles<Bfloat16>(args, row_begin, row_end, panel_begin, panel_end);
     default:
       return tiles<Float32>(args, row_begin, row_end, panel_begin, panel_end);
   }
 }
-
-#endif
 
 }  // namespace ltrp::simd::LTRP_SIMD_LEVEL

@@ -5,8 +5,10 @@
 
 namespace ltrp::simd::LTRP_SIMD_LEVEL {
 
-// Rows and panels of the product, on levels with 512-bit vectors only. bfloat16 needs AVX512_BF16 and kUint8
-// needs AVX512_VNNI.
+// Outputs in a panel; 16 registers hold two vectors' sums for six rows, 32 four vectors' for five.
+constexpr int64_t kPanelOutputs = LTRP_SIMD_BYTES == 64 ? 64 : LTRP_SIMD_BYTES / 2;
+
+// Rows and panels of the product.
 void product(const MatrixProduct& args, int64_t row_begin, int64_t row_end, int64_t panel_begin,
              int64_t panel_end);
 

@@ -23,19 +23,9 @@ inline Row locate(const Variants& set, const PackedRows& rows, int64_t packed) {
   return {id, image * set.tokens + token};
 }
 
-// Calls body(offset, count) for whole vectors and once for what is left; `count` is a constant kWidth in the
-// loop, so that its branches vanish.
-template <typename Body>
-inline void for_vectors(int64_t width, Body body) {
-  int64_t i = 0;
-  for (; i + kWidth <= width; i += kWidth) body(i, kWidth);
-  if (i < width) body(i, width - i);
-}
-
-// The first `count` lanes, zero in the others.
-inline Floats first_lanes(Floats x, int64_t count) {
-  for (int64_t lane = count; lane < kWidth; ++lane) x[lane] = 0;
-  return x;
+// Of a deviation. Where its square has overflowed, NaN: a row divided by infinity would pass for zeros.
+inline float inverse_of(float deviation) {
+  return deviation <= 3.4e38F ? 1.0F / deviation : __builtin_nanf("");
 }
 
 // Rounds one row that value(offset, count) yields; lanes beyond count must be zero or are ignored. kZero: the
@@ -55,7 +45,7 @@ inline void round_row(const Rounded& out, int64_t row, int64_t width, float* scr
     for_vectors(width, [&](int64_t i, int64_t count) { store_part(to + i, value(i, count), count); });
     return;
   }
-  Floats top = {};
+  Floats top = {}, whole = {};
   for_vectors(width, [&](int64_t i, int64_t count) {
     const Floats x = value(i, count);
     store_part(scratch + i, x, count);
@@ -64,9 +54,11 @@ inline void round_row(const Rounded& out, int64_t row, int64_t width, float* scr
     // In units of 127 steps, on either side of zero.
     top = larger(
         top, kZero == 128 ? magnitude(own) : larger(own * (127.0F / (255 - kZero)), own * (-127.0F / kZero)));
+    whole += own * 0.0F;
   });
   const float most = largest_of(top);
-  const float scale = most > 0 ? most / 127.0F : 1.0F;
+  // No byte stands for NaN or infinity: the scale does, for the whole row. Zero unless there are such.
+  const float scale = (most > 0 ? most / 127.0F : 1.0F) + sum_of(whole);
   // The reciprocal of a tiny scale overflows; its row is as good as zero.
   const float inverse = most > 1e-36F ? 127.0F / most : 0.0F;
   out.scale[row] = scale;
@@ -218,7 +210,7 @@ void layer_norm(const LayerNormRows& args, int64_t begin, int64_t end) {
       square += count == kWidth ? apart * apart : first_lanes(apart * apart, count);
     });
     const float sigma = __builtin_sqrtf(sum_of(square) * per_width + static_cast<float>(args.eps));
-    const float inverse = 1.0F / sigma;
+    const float inverse = inverse_of(sigma);
     for_vectors(width, [&](int64_t i, int64_t count) {
       const Floats y = (load_part(x + i, count) - mean) * inverse;
       if (args.normed != nullptr) store_part(args.normed + r * width + i, y, count);
@@ -253,7 +245,8 @@ void add_layer_norm(const AddLayerNorm& args, int64_t begin, int64_t end) {
       const Floats apart = load_part(x + i, count) - mean;
       square += count == kWidth ? apart * apart : first_lanes(apart * apart, count);
     });
-    const float inverse = 1.0F / __builtin_sqrtf(sum_of(square) * per_width + static_cast<float>(args.eps));
+    const float inverse =
+        inverse_of(__builtin_sqrtf(sum_of(square) * per_width + static_cast<float>(args.eps)));
     round_row(args.out, r, width, scratch, [&](int64_t i, int64_t count) {
       return (load_part(x + i, count) - mean) * inverse * load_part(args.weight + i, count) +
              load_part(args.bias + i, count);

@@ -26,6 +26,7 @@ typedef float Floats __attribute__((vector_size(kWidth * 4)));
 typedef int32_t Ints __attribute__((vector_size(kWidth * 4)));
 typedef uint32_t Words __attribute__((vector_size(kWidth * 4)));
 typedef uint16_t Halves __attribute__((vector_size(kWidth * 2)));
+typedef int16_t Shorts __attribute__((vector_size(kWidth * 4)));
 typedef uint8_t Bytes __attribute__((vector_size(kWidth)));
 
 inline Floats load(const float* p) {
@@ -47,14 +48,30 @@ inline void store_some(float* p, Floats x, int64_t count) {
 
 inline Floats fill(float value) { return value - Floats{}; }
 
-// ---- what GCC's generic vectors are poor at: conversions between widths, maxima
+// Calls body(offset, count) for whole vectors and once for what is left; `count` is a constant kWidth in the
+// loop, so that its branches vanish.
+template <typename Body>
+inline void for_vectors(int64_t width, Body body) {
+  int64_t i = 0;
+  for (; i + kWidth <= width; i += kWidth) body(i, kWidth);
+  if (i < width) body(i, width - i);
+}
+
+// The first `count` lanes, zero in the others.
+inline Floats first_lanes(Floats x, int64_t count) {
+  for (int64_t lane = count; lane < kWidth; ++lane) x[lane] = 0;
+  return x;
+}
+
+// ---- what GCC's generic vectors are poor at: conversions between widths, maxima; vectors wider than the
+// ---- processor's, which tests compile, have to do with them
 // ---------------------------------------
 
 // The low halves or bytes of 32-bit words, all within range; and back.
-#if LTRP_SIMD_BYTES == 64
-inline Halves low_halves(Words x) { return (Halves)_mm512_cvtepi32_epi16((__m512i)x); }
-inline Bytes low_bytes(Words x) { return (Bytes)_mm512_cvtepi32_epi8((__m512i)x); }
-inline Words words_of(Halves x) { return (Words)_mm512_cvtepu16_epi32((__m256i)x); }
+#if LTRP_SIMD_BYTES == 64 && defined(__AVX512BW__)
+inline Halves low_halves(Words x) { return (Halves)_mm512_maskz_cvtepi32_epi16(0xffff, (__m512i)x); }
+inline Bytes low_bytes(Words x) { return (Bytes)_mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)x); }
+inline Words words_of(Halves x) { return (Words)_mm512_maskz_cvtepu16_epi32(0xffff, (__m256i)x); }
 // With a mask of all lanes: the plain intrinsics start from an undefined vector, which GCC 12 warns of.
 inline Floats larger(Floats a, Floats b) {
   return (Floats)_mm512_mask_max_ps((__m512)a, 0xffff, (__m512)a, (__m512)b);
@@ -85,6 +102,18 @@ inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 #endif
 
+// Of 16-bit integers, two in each word: the exact sum of both products.
+inline Ints sums_of_pairs(Words x, Words w) {
+#if LTRP_SIMD_BYTES == 64 && defined(__AVX512BW__)
+  return (Ints)_mm512_madd_epi16((__m512i)x, (__m512i)w);
+#elif LTRP_SIMD_BYTES == 32
+  return (Ints)_mm256_madd_epi16((__m256i)x, (__m256i)w);
+#else
+  const Ints a = (Ints)x, b = (Ints)w;
+  return (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);
+#endif
+}
+
 // bfloat16 is the upper half of a float32.
 inline Floats widen(Halves x) {
   const Words wide = words_of(x) << 16;
@@ -102,12 +131,13 @@ inline Floats load_some_bfloat16(const uint16_t* p, int64_t count) {
   __builtin_memcpy(&x, p, static_cast<unsigned long>(count) * 2);
   return widen(x);
 }
-// Round to nearest, ties to even. Finite values only.
-inline Halves narrow(Floats x) {
+// Round to nearest, ties to even, in the low half of a word. Finite values only.
+inline Words rounded_words(Floats x) {
   Words bits;
   __builtin_memcpy(&bits, &x, sizeof bits);
-  return low_halves((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+  return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
 }
+inline Halves narrow(Floats x) { return low_halves(rounded_words(x)); }
 
 // A float32 whose last mantissa bit counts ones: adding it rounds to nearest even.
 constexpr float kRounder = 12582912.0F;  // 1.5 * 2^23
@@ -197,9 +227,10 @@ inline float largest_of(Floats x) {
 }
 
 // e^x, relative error below 1e-7 for x >= -87; smaller x give e^-87. Range reduction by ln 2 in two pieces,
-// then a polynomial of degree 6 (our fit, relative error 3e-9 in exact arithmetic).
+// then a polynomial of degree 6 (our fit, relative error 3e-9 in exact arithmetic). NaN stays NaN.
 inline Floats exponential(Floats x) {
-  x = smaller(larger(x, fill(-87.0F)), fill(88.0F));
+  // Of a number and NaN, larger() and smaller() yield what comes second.
+  x = smaller(fill(88.0F), larger(fill(-87.0F), x));
   const Floats shifted = x * 1.44269504F + kRounder;
   const Floats n = shifted - kRounder;
   const Floats r = x - n * 0.693359375F + n * 2.12194440e-4F;

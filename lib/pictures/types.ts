@@ -1,0 +1,41 @@
+/** Facts and wishes about a picture. Without sharp's types, which are not part of the package's declarations. */
+import type { Buffer } from 'node:buffer';
+
+/** What sharp says of a picture before anything is decoded. */
+export interface Header {
+  /** After the EXIF rotation. */
+  height: number;
+  width: number;
+  /** Colour space, sample type and compression, as sharp's metadata names them. */
+  space: string;
+  depth: string;
+  channels: number;
+  compression?: string | undefined;
+  /** Decoded in several passes over the whole picture. */
+  progressive: boolean;
+  /** Turned or mirrored by its EXIF orientation. */
+  turned: boolean;
+}
+
+/** How large a picture becomes; neither: as it is. */
+export interface Scaling {
+  /** Stretched to this size, from which a part is then cut out. */
+  exact?: { height: number; width: number; cut?: Cut | undefined } | undefined;
+  /** Neither side is longer (`inside`), or the shorter one is not longer (`outside`); never scaled up. */
+  side?: { pixels: number; fit: 'inside' | 'outside'; kernel: 'cubic' | 'lanczos3' } | undefined;
+}
+
+/** A rectangle of pixels. */
+export interface Cut {
+  top: number;
+  left: number;
+  height: number;
+  width: number;
+}
+
+/** RGB bytes, row by row. */
+export interface Pixels {
+  pixels: Buffer;
+  height: number;
+  width: number;
+}

@@ -1,0 +1,82 @@
+// A classifier that receives all patches of an image or only the kept ones (docs/method.md, 8).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+
+#include "core/model/vit.h"
+#include "core/weights/kind.h"
+
+namespace ltrp {
+
+enum class Pooling {
+  kCls,         // the CLS token after `norm`: LTRP's, DeiT's, most of timm's, Hugging Face's
+  kMean,        // the mean of the patch tokens, then `fc_norm`; there is no `norm`: MAE's fine-tuned files
+  kNormedMean,  // `norm`, then the mean of the patch tokens: timm's with global_pool 'avg' and no fc_norm
+};
+template <>
+struct Names<Pooling> {
+  static constexpr Named<Pooling> all[] = {
+      {Pooling::kCls, "cls"}, {Pooling::kMean, "mean"}, {Pooling::kNormedMean, "normed-mean"}};
+};
+
+struct ClassifierConfig : VitConfig {
+  int64_t classes = 0;  // 0: no head
+  Pooling pooling = Pooling::kCls;
+  bool operator==(const ClassifierConfig&) const = default;
+
+  static const ModelKind kind;
+  template <typename Self, typename Visit>
+  static void each(Self& c, Visit&& visit) {
+    VitConfig::each(c, visit);
+    visit("classes", c.classes);
+    visit("pooling", c.pooling);
+  }
+  static void each_tensor(ClassifierConfig& c, TensorVisitor& visit);
+  void recognise(Evidence& file);
+  std::optional<Lacking> lacking() const;
+  void check() const;
+};
+using ClassifierCheckpoint = Checkpoint<ClassifierConfig>;
+
+class Classifier {
+ public:
+  // Takes the weights of a checked checkpoint; see Vit.
+  explicit Classifier(const ClassifierCheckpoint& checkpoint, at::ScalarType dtype = at::kFloat,
+                      at::Device device = at::kCPU, const RunContext& context = {});
+  // Freshly initialised for training; the same weights from a seed on every device.
+  static Classifier initialized(const ClassifierConfig& config, uint64_t seed, at::Device device = at::kCPU);
+
+  const ClassifierConfig& config() const { return config_; }
+  const Vit& vit() const { return vit_; }
+  const TensorMap& tensors() const { return vit_.tensors(); }
+  // See PatchRanker.
+  void drop_products();
+  int64_t weight_bytes() const { return total_bytes(tensors()); }
+
+  // images as for Vit, `keep` [n, K] int64: only those patches go in, gathered after the positions are added.
+  // Their order changes rounding only. -> logits [n, classes].
+  at::Tensor forward(const at::Tensor& images, const std::optional<at::Tensor>& keep = {}) const {
+    return vit_.read(images, keep, logits());
+  }
+
+  // What the head reads, [n, D], and its logits, [n, classes]. Live no longer than the model.
+  TokenReader embedding() const;
+  // Error(kCheckpointContent) where there is no head.
+  TokenReader logits() const;
+
+ private:
+  at::Tensor pooled(const at::Tensor& tokens) const;
+
+  ClassifierConfig config_;
+  Vit vit_;
+  LayerNormWeights fc_norm_;
+  LinearWeights head_;
+};
+
+// logits [n, classes] -> ids of the k largest of each, the largest first, [n, k] int64; of equal ones the
+// lower id first. Error(kInvalidArgument) unless 1 <= k <= classes.
+at::Tensor top_classes(const at::Tensor& logits, int64_t k);
+
+}  // namespace ltrp

@@ -1,0 +1,133 @@
+// What defines a training run but the pictures.
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "core/check.h"
+#include "core/engine/score_options.h"
+#include "core/model/mae.h"
+#include "core/model/ranker.h"
+#include "core/names.h"
+#include "core/training/losses.h"
+
+namespace ltrp {
+
+// bfloat16: of matrix products, where the device has such; weights, optimizer and scores stay float32.
+enum class TrainingPrecision { kFloat32, kBFloat16 };
+template <>
+struct Names<TrainingPrecision> {
+  static constexpr Named<TrainingPrecision> all[] = {{TrainingPrecision::kFloat32, "float32"},
+                                                     {TrainingPrecision::kBFloat16, "bfloat16"}};
+};
+
+enum class RankerInput { kVisible, kFull };
+template <>
+struct Names<RankerInput> {
+  static constexpr Named<RankerInput> all[] = {{RankerInput::kVisible, "visible"},
+                                               {RankerInput::kFull, "full"}};
+};
+
+// kTeacher: patch projection, CLS token and blocks start as the first ones of the teacher's encoder, of the
+// same width.
+enum class RankerStart { kRandom, kTeacher };
+template <>
+struct Names<RankerStart> {
+  static constexpr Named<RankerStart> all[] = {{RankerStart::kRandom, "random"},
+                                               {RankerStart::kTeacher, "teacher"}};
+};
+
+// Whether a resumed run may have another value from there on. kOptional: fixed, and may be left out.
+enum class Change { kFixed, kMay, kOptional };
+
+// Each struct lists its options once, in each(): name, place, whether it may change, and what it may be.
+// Reading, writing (options_json.h) and checking (validate) go by that list.
+
+// Units: images for sizes, optimizer steps for lengths.
+struct TrainingOptions {
+  int64_t batch_size = 64;
+  int64_t micro_batch_size = 32;
+  int64_t steps = 1000;
+  int64_t warmup_steps = 100;
+  double learning_rate = 1e-3;  // peak, absolute; linear warm-up, half-cosine to 0
+  double weight_decay = 0.05;   // none on biases, norms, CLS and mask tokens
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  std::optional<double> clip_gradient_norm;
+  TrainingPrecision precision = TrainingPrecision::kFloat32;
+  uint64_t seed = 0;
+  std::array<double, 2> crop_scale{0.2, 1.0};  // least and most
+  bool flip = true;
+  double mask_ratio = 0.75;
+  // Where weights, batches and the optimizer's state are. Not part of a run: a checkpoint goes on anywhere.
+  c10::Device device = c10::kCPU;
+  // Whether a CPU passes the blocks by kernels of its own (trained_blocks.h) or, for comparisons, by
+  // LibTorch.
+  bool own_blocks = true;
+
+  template <typename Self, typename Visit>
+  static void each(Self& o, Visit&& visit) {
+    visit("batchSize", o.batch_size, Change::kFixed, closed(1, 1 << 20));
+    visit("microBatchSize", o.micro_batch_size, Change::kMay, closed(1, static_cast<double>(o.batch_size)));
+    visit("steps", o.steps, Change::kMay, closed(1, 0x1p40));
+    visit("warmupSteps", o.warmup_steps, Change::kMay, closed(0, static_cast<double>(o.steps)));
+    visit("learningRate", o.learning_rate, Change::kMay, Interval{0, 1e6, /*low_open=*/true});
+    visit("weightDecay", o.weight_decay, Change::kMay, closed(0, 1e6));
+    visit("beta1", o.beta1, Change::kMay, half_open(0, 1));
+    visit("beta2", o.beta2, Change::kMay, half_open(0, 1));
+    visit("clipGradientNorm", o.clip_gradient_norm, Change::kMay, above(0));
+    visit("precision", o.precision, Change::kMay);
+    visit("seed", o.seed, Change::kFixed, half_open(0, 0x1p53));
+    visit("cropScale", o.crop_scale, Change::kFixed, Interval{0, 1, /*low_open=*/true});
+    visit("flip", o.flip, Change::kFixed);
+    visit("maskRatio", o.mask_ratio, Change::kFixed, open(0, 1));
+  }
+};
+
+struct PretrainOptions {
+  TrainingOptions training;
+  MaeConfig model;
+  std::string init;  // checkpoint that the weights begin from; empty: drawn from the seed
+
+  template <typename Self, typename Visit>
+  static void each(Self& o, Visit&& visit) {
+    TrainingOptions::each(o.training, visit);
+    visit("init", o.init, Change::kOptional);
+  }
+};
+
+struct RankerTrainingOptions {
+  TrainingOptions training;
+  RankerConfig model;
+  std::string teacher;  // checkpoint path
+  RankingLoss loss = RankingLoss::kListMle;
+  std::optional<int64_t> loss_k;
+  LeaveOneOutOptions scores;
+  RankerInput input = RankerInput::kVisible;
+  RankerStart start = RankerStart::kRandom;
+  std::string init;  // as in PretrainOptions: a ranker's
+
+  template <typename Self, typename Visit>
+  static void each(Self& o, Visit&& visit) {
+    TrainingOptions::each(o.training, visit);
+    visit("teacher", o.teacher, Change::kMay);  // where the same one lies now
+    visit("loss", o.loss, Change::kFixed);
+    visit("lossK", o.loss_k, Change::kFixed, at_least(1));
+    visit("drop", o.scores.drop, Change::kFixed);
+    visit("metric", o.scores.metric, Change::kFixed);
+    visit("input", o.input, Change::kFixed);
+    visit("start", o.start, Change::kFixed);
+    visit("memoryBudget", o.scores.memory_budget, Change::kMay, at_least(1));
+    visit("init", o.init, Change::kOptional);
+  }
+};
+
+// Error(kInvalidArgument) naming the option that is out of range.
+void validate(const PretrainOptions& options);
+void validate(const RankerTrainingOptions& options);
+
+}  // namespace ltrp

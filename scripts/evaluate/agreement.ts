@@ -1,0 +1,66 @@
+/** Agreement of maps with a teacher's, and of a teacher's maps with each other. */
+import { rankAgreement } from '../../lib/index.js';
+import type { Maps } from './maps.js';
+import { sum } from './masks.js';
+import type { TeacherMaps } from './teacher-maps.js';
+
+/** Kendall's tau-b and NDCG of every row with a teacher's map. */
+export async function agreementWith(
+  maps: Maps,
+  target: Float64Array,
+): Promise<{ row: string; tau: number; ndcg: number }[]> {
+  const rows = [...maps.keys()];
+  const length = target.length;
+  const predicted = new Float32Array(rows.length * length);
+  const targets = new Float32Array(rows.length * length);
+  for (const [i, map] of [...maps.values()].entries()) {
+    predicted.set(map, i * length);
+    targets.set(target, i * length);
+  }
+  const { kendallTau, ndcg } = await rankAgreement(predicted, targets, [rows.length, length]);
+  return rows.map((row, i) => ({ row, tau: kendallTau[i] ?? NaN, ndcg: ndcg[i] ?? NaN }));
+}
+
+/** How well two independent halves of a teacher's rounds agree within a picture. */
+export interface HalvesAgreement {
+  rounds: number;
+  /** Pearson's correlation over the patches. */
+  correlation: number;
+  /** Kendall's tau-b. */
+  tau: number;
+}
+
+export async function agreementOfHalves({ halves }: TeacherMaps): Promise<HalvesAgreement[]> {
+  const result: HalvesAgreement[] = [];
+  for (const [rounds, [first, second]] of halves) {
+    const { kendallTau } = await rankAgreement(
+      Float32Array.from(first),
+      Float32Array.from(second),
+      [1, first.length],
+    );
+    result.push({ rounds, correlation: pearson(first, second), tau: kendallTau[0] ?? NaN });
+  }
+  return result;
+}
+
+/** Pearson's correlation. */
+export function pearson(first: Float64Array, second: Float64Array): number {
+  const n = first.length;
+  const [a, b] = [sum(first) / n, sum(second) / n];
+  let [ab, aa, bb] = [0, 0, 0];
+  for (let i = 0; i < n; i++) {
+    const [x, y] = [(first[i] as number) - a, (second[i] as number) - b];
+    ab += x * y;
+    aa += x * x;
+    bb += y * y;
+  }
+  return ab / Math.sqrt(aa * bb);
+}
+
+/**
+ * Reliability of a measurement of which two halves correlate by `half` (Spearman 1910, Brown 1910): what the whole would
+ * correlate with another whole by.
+ */
+export function spearmanBrown(half: number): number {
+  return (2 * half) / (1 + half);
+}

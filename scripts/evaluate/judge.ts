@@ -1,0 +1,164 @@
+/** A classifier that sees only the kept patches: does its answer stay what it is on the whole picture? */
+import { createHash } from 'node:crypto';
+import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { basename, join } from 'node:path';
+import sharp from 'sharp';
+import type { Picture } from './pictures.js';
+import { evaluateCache, modelDigest } from './teacher-maps.js';
+
+/** What onnxruntime-node has and this uses: its types are not there until the benchmark's packages are installed. */
+interface Tensor {
+  readonly data: Float32Array;
+}
+interface Session {
+  readonly inputNames: readonly string[];
+  readonly outputNames: readonly string[];
+  readonly inputMetadata: readonly { shape: readonly (number | string)[] }[];
+  run(feeds: Record<string, Tensor>): Promise<Record<string, Tensor>>;
+}
+interface Runtime {
+  Tensor: new (type: 'float32', data: Float32Array, shape: readonly number[]) => Tensor;
+  InferenceSession: { create(file: string, options: object): Promise<Session> };
+}
+
+const fromBench = createRequire(new URL('../../bench/package.json', import.meta.url));
+
+/** Whether onnxruntime-node, of the benchmark's packages, is installed. */
+export function hasRuntime(): boolean {
+  try {
+    fromBench.resolve('onnxruntime-node');
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** What stands where patches were dropped: the picture's mean colour, or a blurred copy of it. */
+export const fills = ['mean', 'blur'] as const;
+export type Fill = (typeof fills)[number];
+
+/** [size, size, 3]: the picture that shows through where patches are dropped. A blur's σ is the side of a patch. */
+export async function background(
+  { pixels, size, patch }: Pick<Picture, 'pixels' | 'size' | 'patch'>,
+  fill: Fill,
+): Promise<Uint8Array> {
+  if (fill === 'blur') {
+    return sharp(pixels, { raw: { width: size, height: size, channels: 3 } })
+      .blur(patch)
+      .raw()
+      .toBuffer();
+  }
+  const sums = [0, 0, 0];
+  for (const [i, value] of pixels.entries()) (sums[i % 3] as number) += value;
+  return pixels.map((_, i) => Math.round((sums[i % 3] as number) / size ** 2));
+}
+
+/** The picture's own pixels in the kept patches, the background's elsewhere. */
+export function keepOnly(
+  { pixels, size, patch }: Pick<Picture, 'pixels' | 'size' | 'patch'>,
+  kept: Iterable<number>,
+  behind: Uint8Array,
+): Uint8Array {
+  const seen = Uint8Array.from(behind); // a copy even of a Buffer, whose slice is none
+  const grid = size / patch;
+  for (const id of kept) {
+    const [top, left] = [Math.floor(id / grid) * patch, (id % grid) * patch];
+    for (let row = top; row < top + patch; row++) {
+      const start = 3 * (row * size + left);
+      seen.set(pixels.subarray(start, start + 3 * patch), start);
+    }
+  }
+  return seen;
+}
+
+/** A view of a picture: all of it, or some patches before a background. */
+export type View = 'whole' | { kept: readonly number[]; fill: Fill };
+
+/** A classifier whose answers are kept in the user's cache. */
+export class Judge {
+  /** Answers computed, not read from the cache, and the seconds they took. */
+  readonly spent = { answers: 0, seconds: 0 };
+  readonly #known = new Map<string, number>();
+  readonly #file: string;
+  #session: Promise<Session> | undefined;
+  readonly #model: string;
+
+  /**
+   * @param model - an ONNX file: [N, 3, S, S] of (x - 128) / 128 to probabilities [N, classes].
+   * @param cache - folder of the kept answers.
+   */
+  constructor(model: string, cache = evaluateCache()) {
+    this.#model = model;
+    const folder = join(cache, 'judge');
+    mkdirSync(folder, { recursive: true });
+    this.#file = join(folder, `${basename(model, '.onnx')}-${modelDigest(model)}.txt`);
+    if (!existsSync(this.#file)) return;
+    for (const line of readFileSync(this.#file, 'utf8').split('\n')) {
+      const [key = '', answer = ''] = line.split(' ');
+      if (/^[0-9a-f]{24}$/.test(key) && /^\d+$/.test(answer)) this.#known.set(key, Number(answer));
+    }
+  }
+
+  /** The most probable class of each view. */
+  async answers(picture: Picture, views: readonly View[]): Promise<number[]> {
+    const keys = views.map((view) => viewKey(picture, view));
+    const missing = [...new Set(keys.filter((key) => !this.#known.has(key)))];
+    if (missing.length > 0) {
+      const backgrounds = new Map<Fill, Uint8Array>();
+      for (const fill of fills) backgrounds.set(fill, await background(picture, fill));
+      const pictures = missing.map((key) => {
+        const view = views[keys.indexOf(key)] as View;
+        return view === 'whole'
+          ? picture.pixels
+          : keepOnly(picture, view.kept, backgrounds.get(view.fill) as Uint8Array);
+      });
+      const start = performance.now();
+      const answers = await this.#classify(pictures, picture.size);
+      this.spent.seconds += (performance.now() - start) / 1000;
+      this.spent.answers += answers.length;
+      for (const [i, key] of missing.entries()) this.#known.set(key, answers[i] as number);
+      appendFileSync(this.#file, missing.map((key, i) => `${key} ${answers[i]}\n`).join(''));
+    }
+    return keys.map((key) => this.#known.get(key) as number);
+  }
+
+  async #classify(pictures: readonly Uint8Array[], size: number): Promise<number[]> {
+    const runtime = fromBench('onnxruntime-node') as Runtime;
+    // One thread: pictures follow each other, and the machine may have other work.
+    this.#session ??= runtime.InferenceSession.create(this.#model, { intraOpNumThreads: 1 });
+    const session = await this.#session;
+    const [input = '', output = ''] = [session.inputNames[0], session.outputNames[0]];
+    const side = session.inputMetadata[0]?.shape[3] as number;
+    const answers: number[] = [];
+    for (const pixels of pictures) {
+      const seen = side === size ? pixels : await resized(pixels, size, side);
+      const area = side * side;
+      const values = new Float32Array(3 * area);
+      for (let i = 0; i < area; i++) {
+        for (let c = 0; c < 3; c++) {
+          values[c * area + i] = ((seen[3 * i + c] as number) - 128) / 128;
+        }
+      }
+      const tensor = new runtime.Tensor('float32', values, [1, 3, side, side]);
+      const scores = (await session.run({ [input]: tensor }))[output]?.data ?? [];
+      let best = 0;
+      for (const [i, score] of scores.entries()) if (score > (scores[best] as number)) best = i;
+      answers.push(best);
+    }
+    return answers;
+  }
+}
+
+function viewKey(picture: Picture, view: View): string {
+  const words =
+    view === 'whole' ? view : `${view.fill} ${[...view.kept].sort((a, b) => a - b).join()}`;
+  return createHash('sha256').update(`${picture.digest} ${words}`).digest('hex').slice(0, 24);
+}
+
+function resized(pixels: Uint8Array, size: number, side: number): Promise<Uint8Array> {
+  return sharp(pixels, { raw: { width: size, height: size, channels: 3 } })
+    .resize(side, side, { kernel: 'cubic' })
+    .raw()
+    .toBuffer();
+}

@@ -1,0 +1,147 @@
+/** What is asked of `npm run evaluate -- --photographs`. */
+import { join, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { drops, metrics, precisions } from '../../lib/types.js';
+import { parts, type Part } from './parts.js';
+import { evaluateCache, type TeacherSettings } from './teacher-maps.js';
+
+export const help = `npm run evaluate -- --photographs FOLDER [options]
+
+Measures rankers, teachers and plain arithmetic on real photographs: the share of object pixels in kept patches (coco), how
+often a classifier that sees kept patches alone keeps its answer (imagenette, in1k), agreement with the teacher, and the
+teacher's own reliability. Writes results.json, results.md and page.html; the tables also go to standard output.
+
+  --part <name>        test (default; for published figures), validation (for choosing anything)
+  --ranker <file>      a ranker, or 'tiny' (default); several times for several
+  --teacher <file>     a teacher, or 'tiny' (default); several times for several; 'none' for none
+  --rounds <list>      rounds of the teacher's maps, powers of two (default 2,16,64)
+  --judge-rounds <list>  the same on the judge's pictures, which are more (default 2,16)
+  --mask-ratio <x>     of the teacher's maps (default 0.75)
+  --metric <name>      of the teacher's maps: ${metrics.join(', ')} (default l1)
+  --drop <name>        of the teacher's maps: ${drops.join(', ')} (default decoder)
+  --precision <name>   of the teacher's maps: ${precisions.join(', ')} (default int8)
+  --judge <name>       v2 (default), v1 (several times faster, often wrong), none
+  --pictures <n>       of each of the judge's sets, at most (default 150)
+  --selection          compares ways to select instead of maps: scoreShare from 0 to 1, and compat
+  --quick              24 pictures of each set, 2 rounds, judge v1, unless asked otherwise
+  --out <folder>       default: evaluate/<part> in the user's cache; not in the repository, for pictures are on the page
+  --list               prints the photographs of --part (also: training) and measures nothing
+
+Teachers' maps and the judge's answers are kept in the user's cache, so a second run is fast.
+Without --photographs: composite scenes, see npm run evaluate -- --help.
+`;
+
+export interface Options {
+  photographs: string;
+  part: Part;
+  rankers: readonly string[];
+  teachers: readonly string[];
+  rounds: readonly number[];
+  judgeRounds: readonly number[];
+  teacherSettings: TeacherSettings;
+  judge: 'v1' | 'v2' | 'none';
+  /** Of each of the judge's sets. */
+  pictures: number;
+  /** Of coco. */
+  objectPictures: number;
+  selection: boolean;
+  out: string;
+  list: boolean;
+}
+
+/** Of this project. */
+const repository = fileURLToPath(new URL('../../', import.meta.url));
+
+export class UsageError extends Error {}
+
+export function readOptions(args: readonly string[]): Options {
+  const { values } = parse(args);
+  const quick = values.quick ?? false;
+  const part = choice('part', values.part ?? 'test', parts);
+  const list = values.list ?? false;
+  if (values.photographs === undefined) throw new UsageError('--photographs needs a folder');
+  if (part === 'training' && !list) {
+    throw new UsageError(
+      '--part training is trained on: nothing is measured there, only listed (--list)',
+    );
+  }
+  const teachers = values.teacher ?? ['tiny'];
+  const rounds = roundList('rounds', values.rounds ?? (quick ? '2' : '2,16,64'));
+  const folder = values.selection === true ? `${part}-selection` : part;
+  const out = resolve(values.out ?? join(evaluateCache(), folder));
+  if (!relative(repository, out).startsWith('..')) {
+    throw new UsageError(
+      `--out must not be in the repository: the page has photographs that must not be committed; ${out} is`,
+    );
+  }
+  return {
+    photographs: values.photographs,
+    part,
+    rankers: values.ranker ?? ['tiny'],
+    teachers: values.selection === true || teachers.includes('none') ? [] : teachers, // selection does not look at them
+    rounds,
+    judgeRounds: roundList('judge-rounds', values['judge-rounds'] ?? (quick ? '2' : '2,16')),
+    teacherSettings: {
+      maskRatio: positive('mask-ratio', values['mask-ratio'] ?? '0.75'),
+      metric: choice('metric', values.metric ?? 'l1', metrics),
+      drop: choice('drop', values.drop ?? 'decoder', drops),
+      precision: choice('precision', values.precision ?? 'int8', precisions),
+    },
+    judge: choice('judge', values.judge ?? (quick ? 'v1' : 'v2'), ['v1', 'v2', 'none'] as const),
+    pictures: positive('pictures', values.pictures ?? (quick ? '24' : '150')),
+    objectPictures: quick ? 24 : Infinity,
+    selection: values.selection ?? false,
+    out,
+    list,
+  };
+}
+
+function parse(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      options: {
+        photographs: { type: 'string' },
+        part: { type: 'string' },
+        ranker: { type: 'string', multiple: true },
+        teacher: { type: 'string', multiple: true },
+        rounds: { type: 'string' },
+        'judge-rounds': { type: 'string' },
+        'mask-ratio': { type: 'string' },
+        metric: { type: 'string' },
+        drop: { type: 'string' },
+        precision: { type: 'string' },
+        judge: { type: 'string' },
+        pictures: { type: 'string' },
+        selection: { type: 'boolean' },
+        quick: { type: 'boolean' },
+        out: { type: 'string' },
+        list: { type: 'boolean' },
+      },
+    });
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+function choice<Word extends string>(name: string, value: string, words: readonly Word[]): Word {
+  const word = words.find((each) => each === value);
+  if (word === undefined)
+    throw new UsageError(`--${name} must be one of ${words.join(', ')}, not ${value}`);
+  return word;
+}
+
+function positive(name: string, text: string): number {
+  const value = Number(text);
+  if (!(value > 0)) throw new UsageError(`--${name} must be a positive number, not ${text}`);
+  return value;
+}
+
+function roundList(name: string, text: string): number[] {
+  const rounds = text.split(',').map(Number);
+  if (!rounds.every((each) => each >= 2 && Number.isInteger(Math.log2(each)))) {
+    throw new UsageError(`--${name} must be powers of two from 2, such as 2,16,64; not ${text}`);
+  }
+  return [...new Set(rounds)].sort((a, b) => a - b);
+}

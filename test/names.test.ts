@@ -1,0 +1,68 @@
+/** The words of every enumeration have one table in the core: types, choices of the command and documents are compared with it. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import test from 'ava';
+import { buildProgram } from '../lib/cli/program.js';
+import {
+  modelKinds,
+  poolings,
+  rankerInputs,
+  rankerStarts,
+  trainingPrecisions,
+} from '../lib/native/binding.js';
+import { loadCore } from '../lib/native/loader.js';
+import { selectorNames } from '../lib/selectors.js';
+import { drops, heads, lossNames, metrics, precisions, storedTypes } from '../lib/types.js';
+import { repository } from './support/paths.js';
+
+/** What the types are checked against by the compiler. */
+const typed: Record<string, readonly string[]> = {
+  precision: precisions,
+  drop: drops,
+  metric: metrics,
+  loss: lossNames,
+  head: heads,
+  mode: ['default', 'compat'],
+  type: storedTypes,
+  kind: modelKinds,
+  pooling: poolings,
+  selector: selectorNames,
+  trainingPrecision: trainingPrecisions,
+  input: rankerInputs,
+  start: rankerStarts,
+};
+
+/** Choices of options of the command that are called otherwise, or that have other words in one command. */
+const named: Record<string, string> = {
+  exportType: 'type',
+  'train precision': 'trainingPrecision',
+};
+named['pretrain precision'] = 'trainingPrecision';
+
+test('types have the words that the core has', async (t) => {
+  const { names } = (await loadCore({})).info();
+  t.deepEqual(names, typed);
+});
+
+test('so have the choices of the command', (t) => {
+  const leaves = (command: Command): Command[] =>
+    command.commands.length === 0 ? [command] : command.commands.flatMap(leaves);
+  let compared = 0;
+  for (const command of leaves(buildProgram())) {
+    for (const option of command.options) {
+      const name = option.attributeName();
+      const words = typed[named[`${command.name()} ${name}`] ?? named[name] ?? name];
+      if (words === undefined || option.argChoices === undefined) continue;
+      t.deepEqual(option.argChoices, words, `${command.name()} ${name}`);
+      compared++;
+    }
+  }
+  t.true(compared >= 13, String(compared));
+});
+
+test('the method names every loss, metric and place of removal', async (t) => {
+  const text = await readFile(join(repository, 'docs', 'method.md'), 'utf8');
+  for (const word of [...drops, ...metrics, ...lossNames, ...selectorNames])
+    t.true(text.includes(`\`${word}\``), word);
+});
