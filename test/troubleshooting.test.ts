@@ -24,7 +24,7 @@ import { loadFailure } from '../lib/native/load-failure.js';
 import { installLibtorch } from '../lib/libtorch/install.js';
 import { releaseFor, type LibtorchRelease } from '../lib/libtorch/releases.js';
 import { decideLibtorch } from '../lib/libtorch/find.js';
-import { loadBootstrap, loadCore } from '../lib/native/loader.js';
+import { loadBootstrap, loadCore, loadedCore } from '../lib/native/loader.js';
 import { readDocument } from './support/documents.js';
 import { repository, temporaryFolder } from './support/paths.js';
 import { heicOf, smallWebp, tiff } from './support/picture-files.js';
@@ -429,7 +429,10 @@ const withoutMessage = ['ERR_LTRP_INTERNAL'];
 
 /** A message as the page shows it: with the places of a reader instead of this machine's. */
 function shown(message: string, folder: string): string {
-  return message
+  // Whichever LibTorch the tests run with, the page shows the one that ltrp fetches.
+  const root = loadedCore()?.libtorch.root ?? '';
+  const fetched = join(homedir(), '.cache', 'ltrp', 'libtorch', '2.13.0-cpu');
+  return (root === '' ? message : message.replaceAll(root, fetched))
     .replaceAll(folder, '/home/you')
     .replaceAll(repository.replace(/\/$/, ''), '/home/you/node_modules/ltrp')
     .replaceAll(homedir(), '/home/you')

@@ -77,6 +77,12 @@ Napi::Value select_patches(const Napi::CallbackInfo& info) {
     const int64_t n = images.size(0), patches = checked_grid(images, patch_size).patches();
     const at::Tensor logits =
         float_tensor(info[2], "logits", {n, patches}, /*finite=*/true, /*or_minus_infinity=*/true);
+    // Logits that are too few may well be those of larger patches; the number to blame is either.
+    if (options.has("keep") && !options.has("patchSize") && options.integer("keep") > patches) {
+      invalid("keep must be in [1, " + std::to_string(patches) +
+              "], the number of patches that logits give each image; got " +
+              std::to_string(options.integer("keep")) + ".");
+    }
     SelectionOptions selection = selection_options(options, n, patches);
     selection.patch_size = patch_size;
     if (options.has("mean")) selection.mean = options.three("mean");

@@ -22,7 +22,7 @@ struct Float32 {
     __builtin_memcpy(&x, p, sizeof x);
     return fill(x);
   }
-  static void multiply_add(Floats& y, Floats x, Floats w) { y += x * w; }
+  static Floats multiply_add(Floats y, Floats x, Floats w) { return y + x * w; }
 };
 
 // The second input of a pair first, as AVX512_BF16 does it; products of two bfloat16 are exact.
@@ -33,16 +33,17 @@ struct Bfloat16 {
     __builtin_memcpy(&word, p, sizeof word);
     return (Floats)(word - Words{});
   }
-  static void multiply_add(Floats& y, Floats x, Floats w) {
+  static Floats multiply_add(Floats y, Floats x, Floats w) {
     y += (Floats)((Words)x & 0xffff0000) * (Floats)((Words)w & 0xffff0000);
-    y += (Floats)((Words)x << 16) * (Floats)((Words)w << 16);
+    return y + (Floats)((Words)x << 16) * (Floats)((Words)w << 16);
   }
 };
 #if defined(LTRP_SIMD_NATIVE_PRODUCTS) && LTRP_SIMD_BYTES == 64
 // Written as such for the reasons of encodings.h.
 struct NativeBfloat16 : Bfloat16 {
-  static void multiply_add(Floats& y, Floats x, Floats w) {
+  static Floats multiply_add(Floats y, Floats x, Floats w) {
     asm("vdpbf16ps %2, %1, %0" : "+v"(y) : "v"(x), "v"(w));
+    return y;
   }
 };
 #endif
@@ -76,7 +77,7 @@ inline void step(Floats (*sums)[kVectors], const Left& a, const float* b,
   const auto one = [&](Floats * sum, const char* at) __attribute__((always_inline)) {
     const Floats x = Type::spread(at);
 #pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) Type::multiply_add(sum[v], x, weights[v]);
+    for (int v = 0; v < kVectors; ++v) sum[v] = Type::multiply_add(sum[v], x, weights[v]);
   };
   (one(sums[kRow], kTransposed ? a.first + kRow * 4 : row_of<kRow>(a)), ...);
 }
