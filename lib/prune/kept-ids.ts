@@ -7,7 +7,7 @@ import { Refusal } from './refusal.js';
 import { Size } from './size.js';
 
 /** The number of kept patches, which a run chooses. */
-export const kept = Size.named('kept');
+export const kept = Size.named('ltrp/kept');
 
 /** Larger than any number of tokens: ONNX's Gather refuses it, and would have taken -1 for the last one. */
 const nowhere = 2 ** 40;

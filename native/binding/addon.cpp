@@ -13,6 +13,7 @@
 #include "binding/ranking.h"
 #include "binding/selectors.h"
 #include "binding/trainer.h"
+#include "kernels/cpu/tensor_memory.h"
 
 namespace ltrp::binding {
 namespace {
@@ -30,6 +31,9 @@ void set_threads(const Napi::CallbackInfo& info) {
 void shutdown(const Napi::CallbackInfo& info) { Environment::of(info.Env()).compute.shutdown(); }
 
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  // Before anything of the core has computed: other environments may do so by now, but find it done.
+  static const bool keeps_memory = (cpu::keep_tensor_memory(), true);
+  static_cast<void>(keeps_memory);
   auto environment = std::make_unique<Environment>(env);
   Napi::Function job = Job::define(env);
   environment->job_class = Napi::Persistent(job);

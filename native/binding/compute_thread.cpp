@@ -3,8 +3,10 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
+#include "kernels/cpu/tensor_memory.h"
 #include "kernels/interrupt.h"
 
 #if defined(__linux__)
@@ -12,6 +14,13 @@
 #endif
 
 namespace ltrp::binding {
+
+namespace {
+
+// Without work for so long, memory that was kept for it goes back to the system.
+constexpr std::chrono::seconds kIdle{1};
+
+}  // namespace
 
 int ComputeThread::threads() const { return threads_ > 0 ? threads_ : at::get_num_threads(); }
 
@@ -99,7 +108,13 @@ void ComputeThread::run() {
     Task* task = nullptr;
     {
       std::unique_lock lock(mutex_);
-      queued_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
+      const auto called = [this] { return stopping_ || !queue_.empty(); };
+      if (!queued_.wait_for(lock, kIdle, called)) {
+        lock.unlock();
+        cpu::release_tensor_memory();
+        lock.lock();
+        queued_.wait(lock, called);
+      }
       if (stopping_) return;
       task = queue_.front();
       queue_.pop_front();
