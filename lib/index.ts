@@ -84,6 +84,7 @@ export type {
   ModelConfig,
   PatchScores,
   Precision,
+  Prior,
   ProgressEvent,
   ProgressListener,
   RankerConfig,

@@ -16,6 +16,7 @@ import {
   type Metric,
   type PixelBatch,
   type Precision,
+  type Prior,
   type StoredType,
   type TransformerConfig as NativeTransformerConfig,
 } from '../types.js';
@@ -156,6 +157,7 @@ export interface NativeSelection {
   scoreShare?: number | undefined; // default 1, 'compat': 0.7
   seed?: number | undefined; // default 0
   mode?: 'default' | 'compat' | undefined;
+  prior?: Prior | undefined; // default 'none'
   device?: string | undefined; // default 'cpu'
   densityNoise?: Float32Array | undefined; // [n * L]
   memberNoise?: Float32Array | undefined; // [n * L]
@@ -168,12 +170,17 @@ export interface NativeRanker {
   readonly precision: NativePrecision;
   /**
    * Without `visible`: all L patches go in. With it ([n * V], ascending per image): only those go in (training's asymmetric input).
-   * Logits [n, L]; patches that did not go in have -Infinity. With `select`: `indices` [n, keep] of the patches to keep, too.
+   * Logits [n, L]; patches that did not go in have -Infinity. With `prior`: combined scores instead of logits.
+   * With `select`: `indices` [n, keep] of the patches to keep, too.
    */
   rank(
     job: NativeJob,
     images: NativeImages,
-    options: { visible?: Int32Array | undefined; select?: NativeSelection | undefined },
+    options: {
+      visible?: Int32Array | undefined;
+      prior?: Prior | undefined; // default 'none'
+      select?: NativeSelection | undefined;
+    },
   ): Promise<{ logits: Float32Array; indices?: Int32Array; shape: [number, number] }>;
   dispose(): void;
 }
