@@ -62,6 +62,7 @@ export {
   type Evaluation,
   type PretrainOptions,
   type RankerTrainingOptions,
+  type ScoredCrop,
   type ResumeOptions,
   type StepResult,
   type StoredType,

@@ -9,6 +9,8 @@ import {
   poolings,
   rankerInputs,
   rankerStarts,
+  rankerTargets,
+  schedules,
   trainingPrecisions,
 } from '../lib/native/binding.js';
 import { loadCore } from '../lib/native/loader.js';
@@ -38,8 +40,10 @@ const typed: Record<string, readonly string[]> = {
   pooling: poolings,
   selector: selectorNames,
   trainingPrecision: trainingPrecisions,
+  schedule: schedules,
   input: rankerInputs,
   start: rankerStarts,
+  targets: rankerTargets,
 };
 
 /** Choices of options of the command that are called otherwise, or that have other words in one command. */

@@ -88,8 +88,10 @@ Napi::Object names(Napi::Env env) {
   object.Set("selector", to_javascript(env, words));
   set_names<Pooling>(object, "pooling");
   set_names<TrainingPrecision>(object, "trainingPrecision");
+  set_names<Schedule>(object, "schedule");
   set_names<RankerInput>(object, "input");
   set_names<RankerStart>(object, "start");
+  set_names<RankerTargets>(object, "targets");
   return object;
 }
 
