@@ -35,10 +35,13 @@ export interface ScoreManifest {
 export type StoredPicture = [root: number, name: string, digest: string];
 
 export class ScoreStore {
-  private constructor(
-    readonly path: string,
-    readonly manifest: Readonly<ScoreManifest>,
-  ) {}
+  readonly path: string;
+  readonly manifest: Readonly<ScoreManifest>;
+
+  private constructor(path: string, manifest: ScoreManifest) {
+    this.path = path;
+    this.manifest = manifest;
+  }
 
   /** @throws {LtrpError} `ERR_LTRP_FILE_NOT_FOUND`, `ERR_LTRP_RUN_DAMAGED`. */
   static async open(path: string): Promise<ScoreStore> {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -148,9 +149,9 @@ struct Scored {
     for (size_t i = 0; i < result.size(); ++i) {
       const auto row = static_cast<int64_t>(3 * i);
       const auto* crop = maps.crops[row].const_data_ptr<int32_t>();
-      result[i].scored = {{crop[0], crop[1], crop[2], crop[3]},
-                          crop[4] == 1,
-                          {maps.scores.const_data_ptr<float>() + row * 12, 12}};
+      result[i].scored = ScoredCrop{{crop[0], crop[1], crop[2], crop[3]},
+                                    crop[4] == 1,
+                                    {maps.scores.const_data_ptr<float>() + row * 12, 12}};
     }
     return result;
   }
@@ -188,7 +189,7 @@ TEST_CASE("training on a stored crop is training on its pixels") {
   for (size_t i = 0; i < views.size(); ++i) {
     bytes.push_back(bytes_of(views[i], scored.maps.crops[static_cast<int64_t>(3 * i)], small_mae_config()));
     cut.push_back({bytes.back().const_data_ptr<uint8_t>(), 24, 32});
-    cut.back().scored = {{0, 0, 24, 32}, false, views[i].scored->scores};
+    cut.back().scored = ScoredCrop{{0, 0, 24, 32}, false, views[i].scored->scores};
   }
   const auto a = create_ranker_trainer(maps_run()), b = create_ranker_trainer(maps_run());
   CHECK(*a->evaluate(views, {}).loss == *b->evaluate(cut, {}).loss);
