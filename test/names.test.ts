@@ -15,15 +15,7 @@ import {
 } from '../lib/native/binding.js';
 import { loadCore } from '../lib/native/loader.js';
 import { selectorNames } from '../lib/selectors.js';
-import {
-  drops,
-  heads,
-  lossNames,
-  metrics,
-  precisions,
-  priors,
-  storedTypes,
-} from '../lib/types.js';
+import { drops, heads, lossNames, metrics, precisions, priors, storedTypes } from '../lib/types.js';
 import { repository } from './support/paths.js';
 
 /** What the types are checked against by the compiler. */

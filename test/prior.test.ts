@@ -13,7 +13,8 @@ const run = hasEmbedded ? test : test.skip;
 const rank = (values: ArrayLike<number>, value: number): number => {
   const all = Array.from(values);
   return (
-    all.filter((each) => each < value).length + (all.filter((each) => each === value).length - 1) / 2
+    all.filter((each) => each < value).length +
+    (all.filter((each) => each === value).length - 1) / 2
   );
 };
 

@@ -29,62 +29,62 @@ const contents = (store: string): [string, string][] =>
     .sort()
     .map((name) => [name, readFileSync(join(store, name), 'latin1')]);
 
-test.serial('the map of a stored crop is scoreMap of its pixels with the stored seed', async (t) => {
-  t.timeout(120_000);
-  const { folder, out: store } = await photosFor(t, 0);
-  // Of the teacher's size, and whole crops: resampling changes nothing, and only mirroring is left.
-  const data = join(folder, 'whole');
-  await mkdir(data);
-  for (const seed of [1, 2, 3]) {
-    await writeFile(
-      join(data, `${seed}.png`),
-      await picture(112, 112, 3, seed).png().toBuffer(),
-    );
-  }
-  const more = ['--crops', '3', '--crop-scale', '1,1', '--mask-ratio', '0.75', '--seed', '9'];
-  const { code, stdout, stderr } = await ltrp(score(data, store, ...more));
-  t.is(code, 0, stderr);
-  t.regex(stdout, /^2 shards with 9 maps in /);
-  t.deepEqual(shards(store), ['scores-000000.safetensors', 'scores-000001.safetensors']);
-  const mae = await MaskedAutoencoder.load(smallMae);
-  t.teardown(() => {
-    mae.dispose();
-  });
-  const flips = new Set<number>();
-  for (const [shard, seeds] of [
-    [0, [1, 2]],
-    [1, [3]],
-  ] as const) {
-    const file = new Tensors(join(store, `scores-00000${shard}.safetensors`));
-    const scores = file.f32('scores');
-    t.deepEqual(scores.shape, [3 * seeds.length, 49]);
-    t.deepEqual([...file.i32('sizes').data], Array(2 * seeds.length).fill(112));
-    const pictures = JSON.parse(file.metadata['pictures'] ?? '') as [number, string, string][];
-    t.deepEqual(
-      pictures.map(([root, name]) => [root, name]),
-      seeds.map((seed) => [0, `${seed}.png`]),
-    );
-    t.is(file.metadata['precision'], 'float32');
-    for (const [row, seed] of file.wide('seeds').entries()) {
-      const crop = [...file.i32('crops').data.subarray(5 * row, 5 * row + 5)];
-      t.deepEqual(crop.slice(0, 4), [0, 0, 112, 112]);
-      flips.add(crop[4] ?? -1);
-      const pixels = picturePixels(112, 112, 3, seeds[Math.floor(row / 3)]);
-      const bytes = new Uint8Array(pixels.length);
-      for (let i = 0; i < bytes.length; i += 3) {
-        const [y, x] = [Math.floor(i / 336), (i % 336) / 3];
-        const from = 336 * y + 3 * (crop[4] === 1 ? 111 - x : x);
-        bytes.set(pixels.subarray(from, from + 3), i);
-      }
-      const { mean } = await mae.scoreMap(
-        { data: bytes, shape: [1, 112, 112, 3] },
-        { rounds: 1, maskRatio: 0.75, seed },
-      );
-      t.deepEqual(mean, scores.data.subarray(49 * row, 49 * row + 49), `${shard} ${row}`);
+test.serial(
+  'the map of a stored crop is scoreMap of its pixels with the stored seed',
+  async (t) => {
+    t.timeout(120_000);
+    const { folder, out: store } = await photosFor(t, 0);
+    // Of the teacher's size, and whole crops: resampling changes nothing, and only mirroring is left.
+    const data = join(folder, 'whole');
+    await mkdir(data);
+    for (const seed of [1, 2, 3]) {
+      await writeFile(join(data, `${seed}.png`), await picture(112, 112, 3, seed).png().toBuffer());
     }
-  }
-  t.deepEqual([...flips].sort(), [0, 1]);
-});
+    const more = ['--crops', '3', '--crop-scale', '1,1', '--mask-ratio', '0.75', '--seed', '9'];
+    const { code, stdout, stderr } = await ltrp(score(data, store, ...more));
+    t.is(code, 0, stderr);
+    t.regex(stdout, /^2 shards with 9 maps in /);
+    t.deepEqual(shards(store), ['scores-000000.safetensors', 'scores-000001.safetensors']);
+    const mae = await MaskedAutoencoder.load(smallMae);
+    t.teardown(() => {
+      mae.dispose();
+    });
+    const flips = new Set<number>();
+    for (const [shard, seeds] of [
+      [0, [1, 2]],
+      [1, [3]],
+    ] as const) {
+      const file = new Tensors(join(store, `scores-00000${shard}.safetensors`));
+      const scores = file.f32('scores');
+      t.deepEqual(scores.shape, [3 * seeds.length, 49]);
+      t.deepEqual([...file.i32('sizes').data], Array(2 * seeds.length).fill(112));
+      const pictures = JSON.parse(file.metadata['pictures'] ?? '') as [number, string, string][];
+      t.deepEqual(
+        pictures.map(([root, name]) => [root, name]),
+        seeds.map((seed) => [0, `${seed}.png`]),
+      );
+      t.is(file.metadata['precision'], 'float32');
+      for (const [row, seed] of file.wide('seeds').entries()) {
+        const crop = [...file.i32('crops').data.subarray(5 * row, 5 * row + 5)];
+        t.deepEqual(crop.slice(0, 4), [0, 0, 112, 112]);
+        flips.add(crop[4] ?? -1);
+        const pixels = picturePixels(112, 112, 3, seeds[Math.floor(row / 3)]);
+        const bytes = new Uint8Array(pixels.length);
+        for (let i = 0; i < bytes.length; i += 3) {
+          const [y, x] = [Math.floor(i / 336), (i % 336) / 3];
+          const from = 336 * y + 3 * (crop[4] === 1 ? 111 - x : x);
+          bytes.set(pixels.subarray(from, from + 3), i);
+        }
+        const { mean } = await mae.scoreMap(
+          { data: bytes, shape: [1, 112, 112, 3] },
+          { rounds: 1, maskRatio: 0.75, seed },
+        );
+        t.deepEqual(mean, scores.data.subarray(49 * row, 49 * row + 49), `${shard} ${row}`);
+      }
+    }
+    t.deepEqual([...flips].sort(), [0, 1]);
+  },
+);
 
 test.serial('killed, continued and shared by processes: the same bytes', async (t) => {
   t.timeout(300_000);
@@ -142,7 +142,10 @@ test.serial('a store is continued as it was begun, or not at all', async (t) => 
     t.not(code, 0, stderr);
     t.regex(stderr, pattern);
   };
-  await refused(/crops 1 and not 2; seed 0 and not 4.*CONFLICT/, ...score(data, store, '--crops', '2', '--seed', '4'));
+  await refused(
+    /crops 1 and not 2; seed 0 and not 4.*CONFLICT/,
+    ...score(data, store, '--crops', '2', '--seed', '4'),
+  );
   const teacher = join(folder, 'teacher');
   await cp(smallMae, teacher, { recursive: true });
   await writeFile(join(teacher, 'notes.txt'), 'another one');
@@ -159,7 +162,9 @@ test.serial('a store is continued as it was begun, or not at all', async (t) => 
   const moved = join(folder, 'moved');
   await rename(data, moved);
   t.is((await ltrp(score(moved, store))).code, 0, 'pictures may move');
-  const roots = (JSON.parse(await readFile(join(store, 'scores.json'), 'utf8')) as { roots: string[] }).roots;
+  const roots = (
+    JSON.parse(await readFile(join(store, 'scores.json'), 'utf8')) as { roots: string[] }
+  ).roots;
   t.deepEqual(roots, [moved]);
 });
 
@@ -225,43 +230,59 @@ test.serial('a ranker learns from stored maps; killed and resumed, it is the sam
   await refused(/is no shard of the scores/, ...train(incomplete, other));
 });
 
-test.serial('pictures that changed, vanished or moved since they were scored are named', async (t) => {
-  t.timeout(180_000);
-  const { folder, data, out: store } = await photosFor(t, 8);
-  t.is((await ltrp(score(data, store, '--crops', '2'))).code, 0);
-  await writeFile(join(data, '2.png'), await picture(96, 96, 3, 77).png().toBuffer());
-  await rm(join(data, '5.png'));
-  const options = ['--steps', '6', '--val-share', '0'];
-  const { code, stdout, stderr } = await ltrp(train(store, join(folder, 'run'), ...options));
-  t.is(code, 0, stderr);
-  t.regex(stderr, /skipped: .*2\.png has changed since it was scored; its maps are left out/);
-  t.regex(stderr, /skipped: .*5\.png/);
-  t.is(stderr.split('\n').filter((line) => line.startsWith('skipped')).length, 2);
-  t.regex(stdout, /2 unreadable images/);
-  const strict = await ltrp(
-    train(store, join(folder, 'strict'), ...options, '--max-unreadable', '0.1'),
-  );
-  t.is(strict.code, 1, strict.stderr);
-  t.regex(strict.stderr, /of 8 images cannot be read, more than the allowed share of 0\.1/);
+test.serial(
+  'pictures that changed, vanished or moved since they were scored are named',
+  async (t) => {
+    t.timeout(180_000);
+    const { folder, data, out: store } = await photosFor(t, 8);
+    t.is((await ltrp(score(data, store, '--crops', '2'))).code, 0);
+    await writeFile(join(data, '2.png'), await picture(96, 96, 3, 77).png().toBuffer());
+    await rm(join(data, '5.png'));
+    const options = ['--steps', '6', '--val-share', '0'];
+    const { code, stdout, stderr } = await ltrp(train(store, join(folder, 'run'), ...options));
+    t.is(code, 0, stderr);
+    t.regex(stderr, /skipped: .*2\.png has changed since it was scored; its maps are left out/);
+    t.regex(stderr, /skipped: .*5\.png/);
+    t.is(stderr.split('\n').filter((line) => line.startsWith('skipped')).length, 2);
+    t.regex(stdout, /2 unreadable images/);
+    const strict = await ltrp(
+      train(store, join(folder, 'strict'), ...options, '--max-unreadable', '0.1'),
+    );
+    t.is(strict.code, 1, strict.stderr);
+    t.regex(strict.stderr, /of 8 images cannot be read, more than the allowed share of 0\.1/);
 
-  const moved = join(folder, 'moved');
-  await rename(data, moved);
-  const lost = await ltrp(train(store, join(folder, 'lost'), ...options));
-  t.regex(lost.stderr, /no folder .*photos.*name their new place with --data.*FILE_NOT_FOUND/);
-  const found = await ltrp(train(store, join(folder, 'found'), ...options, '--data', moved));
-  t.is(found.code, 0, found.stderr);
-  t.deepEqual(curve(join(folder, 'found')), curve(join(folder, 'run')));
-});
+    const moved = join(folder, 'moved');
+    await rename(data, moved);
+    const lost = await ltrp(train(store, join(folder, 'lost'), ...options));
+    t.regex(lost.stderr, /no folder .*photos.*name their new place with --data.*FILE_NOT_FOUND/);
+    const found = await ltrp(train(store, join(folder, 'found'), ...options, '--data', moved));
+    t.is(found.code, 0, found.stderr);
+    t.deepEqual(curve(join(folder, 'found')), curve(join(folder, 'run')));
+  },
+);
 
 test('a trainer takes stored maps from its caller', async (t) => {
   const ranker = {
-    ...{ imageHeight: 32, imageWidth: 32, patchSize: 8, layerNormEps: 1e-5, head: 'token' as const },
+    ...{
+      imageHeight: 32,
+      imageWidth: 32,
+      patchSize: 8,
+      layerNormEps: 1e-5,
+      head: 'token' as const,
+    },
     encoder: { dim: 32, depth: 1, heads: 1, mlpDim: 64 },
   };
   const mean: [number, number, number] = [0.5, 0.5, 0.5];
   const options = {
     ...{ kind: 'ranker' as const, model: { ...ranker, mean, std: mean } },
-    ...{ ...oneStep, seed: 1, flip: true, maskRatio: 0.75, targets: 'maps' as const, teacher: null },
+    ...{
+      ...oneStep,
+      seed: 1,
+      flip: true,
+      maskRatio: 0.75,
+      targets: 'maps' as const,
+      teacher: null,
+    },
     ...{ cropScale: [0.5, 1] as [number, number], loss: 'rankNet' as const, lossK: null },
     ...{ drop: 'decoder' as const, metric: 'l1' as const, input: 'full' as const },
     ...{ start: 'random' as const, memoryBudget: 2 ** 28 },
@@ -281,8 +302,14 @@ test('a trainer takes stored maps from its caller', async (t) => {
   t.is((await trainer.trainStep([{ ...whole, scored }])).step, 1);
   const invalid = { code: 'ERR_LTRP_INVALID_ARGUMENT' };
   for (const [bad, message] of [
-    [{ ...scored, scores: scores.slice(1) }, /scored\.scores must have a value for each .* 16 patches; got 15/],
-    [{ ...scored, top: 5 }, /crop of picture 0 must lie within its 40 x 40 pixels; got 30 x 36 at \(0, 5\)/],
+    [
+      { ...scored, scores: scores.slice(1) },
+      /scored\.scores must have a value for each .* 16 patches; got 15/,
+    ],
+    [
+      { ...scored, top: 5 },
+      /crop of picture 0 must lie within its 40 x 40 pixels; got 30 x 36 at \(0, 5\)/,
+    ],
     [{ ...scored, flip: undefined }, /scored\.flip/],
     [undefined, /scored is missing/],
   ] as const) {

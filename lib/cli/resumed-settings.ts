@@ -6,7 +6,13 @@ import { resolveModel } from '../models.js';
 import { changeKeys } from '../native/binding.js';
 import type { TrainingChanges } from '../trainer.js';
 import type { NativeOptions, RunChange, RunConfig } from './run-config.js';
-import { decayOf, decayWithoutWsd, freeOptions, stepsOf, type TrainingSettings } from './training-options.js';
+import {
+  decayOf,
+  decayWithoutWsd,
+  freeOptions,
+  stepsOf,
+  type TrainingSettings,
+} from './training-options.js';
 
 const shape = 'the weights have that shape';
 const learned = 'it says what is learned';
@@ -34,7 +40,10 @@ const fixed: Record<string, string> = {
 /** Why a setting stays as it is; undefined where it may change. */
 function reasonToStay(name: string, before: unknown): string | undefined {
   if (name === 'scores' && before !== undefined) return undefined; // a place, as that of the pictures
-  if (Object.hasOwn(changeKeys, name) || ['epochs', 'warmup', 'decay', 'data', 'decodeSize'].includes(name))
+  if (
+    Object.hasOwn(changeKeys, name) ||
+    ['epochs', 'warmup', 'decay', 'data', 'decodeSize'].includes(name)
+  )
     return undefined;
   return fixed[name] ?? learned;
 }

@@ -30,14 +30,19 @@ export interface StoreSettings extends NativeStoreOptions {
 const lineInterval = 10_000; // milliseconds
 
 /** Returns the exit code. */
-export async function storeCommand(names: readonly string[], settings: StoreSettings): Promise<number> {
+export async function storeCommand(
+  names: readonly string[],
+  settings: StoreSettings,
+): Promise<number> {
   const signal = interruptSignal();
   const { model, device, precision = 'float32', libtorch } = settings;
   const { sources, passedOver } = await resolveSources(names);
   for (const sentence of passedOver) complain(sentence);
   const shared = sources.find(({ share }) => share !== null);
   if (shared !== undefined) {
-    throw invalid(`${shared.name} must be named without a share: every picture is scored as often.`);
+    throw invalid(
+      `${shared.name} must be named without a share: every picture is scored as often.`,
+    );
   }
   const dataset = new Dataset(sources);
   const { core, native } = await loadModel('mae', model, { device, precision, libtorch, signal });
@@ -96,7 +101,9 @@ export async function storeCommand(names: readonly string[], settings: StoreSett
   } catch (error) {
     const stopped = interruption();
     if (stopped === undefined || error !== signal.reason) throw error;
-    complain(`${stopped.word}; finished shards stay, and the same command goes on with the others.`);
+    complain(
+      `${stopped.word}; finished shards stay, and the same command goes on with the others.`,
+    );
     return stopped.exitCode;
   } finally {
     native.dispose();

@@ -113,7 +113,10 @@ on such scores; --store keeps those of random crops for that.`,
     )
     .addOption(new Option('--no-flip', 'with --store: no random mirroring'))
     .addOption(
-      new Option('--shard <pictures>', 'with --store: pictures of a file; a killed command loses one')
+      new Option(
+        '--shard <pictures>',
+        'with --store: pictures of a file; a killed command loses one',
+      )
         .argParser(parseInteger(1, 2 ** 20))
         .default(64),
     )
@@ -129,7 +132,9 @@ on such scores; --store keeps those of random crops for that.`,
       const { store } = settings;
       const unused = ofStore.find((name) => command.getOptionValueSource(name) === 'cli');
       if (store === undefined && unused !== undefined)
-        throw invalid(`${unused === 'flip' ? '--no-flip' : unused} is for scores that are kept with --store.`);
+        throw invalid(
+          `${unused === 'flip' ? '--no-flip' : unused} is for scores that are kept with --store.`,
+        );
       process.exitCode = await (store === undefined
         ? score(patterns, settings)
         : storeCommand(patterns, { ...settings, store }));

@@ -51,7 +51,7 @@ length, learning rate or clipping.`,
     new Option(
       '--val-share <share>',
       'share of the pictures of --scores that is held out for validation, by a hash of their names (default: 0.05; with --val-scores: 0)',
-    ).argParser(parseShare('[0, 1)')),
+    ).argParser(parseShare('[0, 1]')),
     new Option('--image-size <pixels>', "of the crops (default: the teacher's)").argParser(
       parseImageSize,
     ),
@@ -114,11 +114,16 @@ async function targetsOf({ settings, core, maps, given, signal }: Beginning<Trai
     const teacher = resolveModel(settings.teacher, 'mae', '--teacher');
     const geometry = await modelConfig(core, teacher, 'mae', signal);
     const { drop, metric, input, start } = settings;
-    return { geometry, options: { targets: 'teacher', teacher, drop, metric, input, start } as const };
+    return {
+      geometry,
+      options: { targets: 'teacher', teacher, drop, metric, input, start } as const,
+    };
   }
   const superfluous = decided.find(given);
   if (superfluous !== undefined)
-    throw invalid(`${superfluous === 'flip' ? '--no-flip' : superfluous} must be left out with --scores: the stored maps decide it.`);
+    throw invalid(
+      `${superfluous === 'flip' ? '--no-flip' : superfluous} must be left out with --scores: the stored maps decide it.`,
+    );
   const { model, options } = maps.store.manifest;
   const { drop, metric } = options;
   const fixed = { teacher: null, input: 'full', start: 'random' } as const;

@@ -246,7 +246,7 @@ export const decayWithoutWsd = (): LtrpError => invalid('--decay is for --schedu
 
 /** The schedule of a run of so many steps. */
 export function decayOf(
-  { schedule, decay }: Pick<TrainingSettings, 'schedule' | 'decay'>,
+  { schedule, decay }: { schedule: TrainingSettings['schedule']; decay?: number | undefined },
   steps: number,
 ): Pick<NativeTrainingOptions, 'schedule' | 'decaySteps'> {
   if (schedule !== 'wsd') return { schedule };

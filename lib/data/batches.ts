@@ -104,7 +104,10 @@ export class BatchStream {
     }
     throw (
       this.#tooMany ??
-      new LtrpError('ERR_LTRP_DATA_UNREADABLE', `None of the ${dataset.pictures} images can be read.`)
+      new LtrpError(
+        'ERR_LTRP_DATA_UNREADABLE',
+        `None of the ${dataset.pictures} images can be read.`,
+      )
     );
   }
 

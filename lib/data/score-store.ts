@@ -61,7 +61,11 @@ export class ScoreStore {
    * @throws {LtrpError} `ERR_LTRP_RUN_CONFLICT` when that is of other options, pictures or another teacher;
    *   `ERR_LTRP_RUN_DAMAGED`, `ERR_LTRP_FILE_WRITE`.
    */
-  static async begin(path: string, wanted: ScoreManifest, signal: AbortSignal): Promise<ScoreStore> {
+  static async begin(
+    path: string,
+    wanted: ScoreManifest,
+    signal: AbortSignal,
+  ): Promise<ScoreStore> {
     const begin = async (): Promise<ScoreStore> => {
       const there = await read(path);
       if (there !== null) refuseOther(path, there, wanted);
@@ -100,7 +104,9 @@ export class ScoreStore {
 
   /** What every shard has in its metadata, so that those of different stores cannot be mixed. */
   get identity(): string {
-    return createHash('sha256').update(JSON.stringify(compared(this.manifest))).digest('hex');
+    return createHash('sha256')
+      .update(JSON.stringify(compared(this.manifest)))
+      .digest('hex');
   }
 }
 
@@ -151,7 +157,9 @@ function refuseOther(path: string, there: ScoreManifest, wanted: ScoreManifest):
     if (was === is) return [];
     if (name === 'teacher') return ['another teacher'];
     if (name === 'pictures') {
-      return [`other pictures (${there.data.images} then, ${wanted.data.images} now, or other names)`];
+      return [
+        `other pictures (${there.data.images} then, ${wanted.data.images} now, or other names)`,
+      ];
     }
     return [`${name} ${was} and not ${is}`];
   });

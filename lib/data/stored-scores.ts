@@ -164,7 +164,10 @@ function cropsOf(items: readonly Item[]): ScoredCrops {
   };
 }
 
-async function checkPicture({ path, digest, height, width }: Item, picture: NativePicture): Promise<void> {
+async function checkPicture(
+  { path, digest, height, width }: Item,
+  picture: NativePicture,
+): Promise<void> {
   const fail = (what: string): LtrpError =>
     new LtrpError('ERR_LTRP_DATA_UNREADABLE', `${path} ${what}; its maps are left out.`);
   if ((await fileDigest(path)) !== digest) throw fail('has changed since it was scored');

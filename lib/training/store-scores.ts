@@ -72,7 +72,12 @@ class Storing {
   constructor(run: StoreRun) {
     this.#run = run;
     this.#entries = run.sources.flatMap(({ files, names, problems }, root) =>
-      files.map((path, i) => ({ path, root, name: names[i] as string, problem: problems.get(path) })),
+      files.map((path, i) => ({
+        path,
+        root,
+        name: names[i] as string,
+        problem: problems.get(path),
+      })),
     );
     const { decodeSize: shortSide } = run.store.manifest;
     this.#decoder = new PictureDecoder({ shortSide, cacheBytes: 0, concurrency: run.concurrency });
@@ -120,7 +125,9 @@ class Storing {
       if (!(cause instanceof Error && 'errno' in cause)) throw cause;
       const { message } = cause;
       const { path } = this.#run.store;
-      throw new LtrpError('ERR_LTRP_FILE_WRITE', `${path} cannot be written to: ${message}`, { cause });
+      throw new LtrpError('ERR_LTRP_FILE_WRITE', `${path} cannot be written to: ${message}`, {
+        cause,
+      });
     }
   }
 

@@ -78,9 +78,8 @@ class Mae : public ModelObject<Mae, Teacher> {
     return DefineClass(
         env, kName,
         {InstanceMethod("scorePatches", &Mae::score_patches), InstanceMethod("scoreMap", &Mae::score_map),
-         InstanceMethod("storeScores", &Mae::store_scores),
-         InstanceMethod("reconstruct", &Mae::reconstruct), InstanceMethod("encode", &Mae::encode),
-         InstanceMethod("dispose", &Mae::dispose)});
+         InstanceMethod("storeScores", &Mae::store_scores), InstanceMethod("reconstruct", &Mae::reconstruct),
+         InstanceMethod("encode", &Mae::encode), InstanceMethod("dispose", &Mae::dispose)});
   }
 
  private:
@@ -163,13 +162,13 @@ Napi::Value Mae::store_scores(const Napi::CallbackInfo& info) {
       const std::string name = names.Get(i).ToString();
       metadata[name] = string_argument(given.Get(name), "metadata." + name);
     }
-    return [=, path = target.string("path"), batch = std::move(batch)](
-               const RunContext& context) -> MakeResult {
-      c10::InferenceMode guard;
-      write_score_shard(path, score_crops(*teacher, batch.pictures, numbers, options, context), metadata,
-                        context);
-      return [](Napi::Env env, Napi::Object) -> Napi::Value { return env.Undefined(); };
-    };
+    return
+        [=, path = target.string("path"), batch = std::move(batch)](const RunContext& context) -> MakeResult {
+          c10::InferenceMode guard;
+          write_score_shard(path, score_crops(*teacher, batch.pictures, numbers, options, context), metadata,
+                            context);
+          return [](Napi::Env env, Napi::Object) -> Napi::Value { return env.Undefined(); };
+        };
   });
 }
 

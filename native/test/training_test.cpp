@@ -47,7 +47,7 @@ TEST_CASE("warm-up, stable, decay: the length of the run makes no difference bef
   options.learning_rate = 2;
   CHECK(scheduled_learning_rate(options, 4) == doctest::Approx(1));
   for (const int64_t done : {9, 10, 60, 94}) CHECK(scheduled_learning_rate(options, done) == 2);
-  CHECK(scheduled_learning_rate(options, 98) == doctest::Approx(1));   // 4 of 16: 1 - 1/2
+  CHECK(scheduled_learning_rate(options, 98) == doctest::Approx(1));    // 4 of 16: 1 - 1/2
   CHECK(scheduled_learning_rate(options, 103) == doctest::Approx(.5));  // 9 of 16: 1 - 3/4
   CHECK(scheduled_learning_rate(options, 110) == 0);
   options.decay_steps = 0;

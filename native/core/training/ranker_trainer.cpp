@@ -161,9 +161,8 @@ EvaluationResult RankerTrainer::evaluate_batch(const MicroBatch& batch, uint64_t
   sums.ndcg = ndcg(logits, target, context).sum().item<double>();
   RankingLossOptions of_all;
   of_all.k = options_.loss_k;
-  sums.loss =
-      ranking_loss(options_.loss, logits, target, of_all, context.without_progress()).item<double>() *
-      static_cast<double>(images.size(0));
+  sums.loss = ranking_loss(options_.loss, logits, target, of_all, context.without_progress()).item<double>() *
+              static_cast<double>(images.size(0));
   return sums;
 }
 
