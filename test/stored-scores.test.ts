@@ -7,7 +7,6 @@ import { MaskedAutoencoder, PatchRanker, Trainer } from '../lib/index.js';
 import { ltrp, startLtrp } from './support/command.js';
 import { oneStep } from './support/lifecycle-models.js';
 import { smallMae } from './support/models.js';
-import { temporaryFolder } from './support/paths.js';
 import { picture, picturePixels } from './support/pictures.js';
 import { curve, photosFor, readLog, until, writePictures } from './support/runs.js';
 import { Tensors } from './support/safetensors.js';

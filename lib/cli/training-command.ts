@@ -294,7 +294,7 @@ async function openDataset(sources: readonly string[], hint: string | false): Pr
 /** The share of stored maps that is held out, so that run.json says it. */
 function heldOut({ scores, valScores, valShare }: TrainingSettings): { valShare?: number } {
   if (scores === undefined) {
-    const given = valScores === undefined ? valShare : valScores;
+    const given = valScores ?? valShare;
     if (given !== undefined) throw invalid('--val-scores and --val-share are for --scores.');
     return {};
   }
