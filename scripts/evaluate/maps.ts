@@ -49,7 +49,7 @@ const weights: Readonly<Record<string, readonly (readonly [keyof Heuristics, num
 };
 export const sums = Object.keys(weights);
 
-/** The row of a ranker with the prior 'centre': its ranks and the centre's, summed, equal places sharing the mean of theirs. */
+/** The row of a ranker's ranks and the centre's, summed. */
 export const withCentre = (ranker: string): string => `${ranker} + centre`;
 
 /** The row of a teacher. */
@@ -65,8 +65,7 @@ export async function allMaps(
   for (const { name, ranker } of rankers) {
     const { logits } = await ranker.rank(picture.images);
     maps.set(name, Float64Array.from(logits));
-    const combined = await ranker.rank(picture.images, { prior: 'centre' });
-    maps.set(withCentre(name), Float64Array.from(combined.logits));
+    maps.set(withCentre(name), rankSum([logits, 1], [plain.centre, 1]));
   }
   for (const { name, maps: ofTeacher } of teachers) {
     for (const [rounds, map] of ofTeacher.mean) maps.set(teacherRow(name, rounds), map);
