@@ -7,6 +7,7 @@ import type {
   LoadOptions,
   PixelBatch,
   Precision,
+  Prior,
   Ranking,
   RankerConfig,
 } from './types.js';
@@ -19,9 +20,14 @@ export interface RankOptions extends JobOptions {
    * Default: all patches.
    */
   visible?: Int32Array | undefined;
+  /**
+   * `'centre'`: in place of logits come combined scores, a patch's rank by logit and its rank by nearness to the centre, summed.
+   * They say how patches are ordered within an image and nothing else. Default `'none'`.
+   */
+  prior?: Prior | undefined;
 }
 
-const rankKeys: OptionKeys<RankOptions> = { ...jobKeys, visible: true };
+const rankKeys: OptionKeys<RankOptions> = { ...jobKeys, visible: true, prior: true };
 
 /** A token that only this file can pass to the constructor. */
 const made = Symbol('made');
@@ -33,7 +39,7 @@ const made = Symbol('made');
 export let rankAndSelect: (
   ranker: Pick<PatchRanker, 'rank'>,
   images: PixelBatch,
-  select: NativeSelection | undefined,
+  options: { prior: Prior | undefined; select: NativeSelection | undefined },
   signal: AbortSignal,
 ) => ReturnType<NativeRanker['rank']> | undefined;
 
@@ -67,9 +73,9 @@ export class PatchRanker {
   readonly #native: NativeRanker;
 
   static {
-    rankAndSelect = (ranker, images, select, signal) =>
+    rankAndSelect = (ranker, images, options, signal) =>
       #native in ranker
-        ? runJob(ranker.#core, { signal }, (job) => ranker.#native.rank(job, images, { select }))
+        ? runJob(ranker.#core, { signal }, (job) => ranker.#native.rank(job, images, options))
         : undefined;
   }
 
@@ -109,8 +115,8 @@ export class PatchRanker {
   async rank(images: ImageBatch | PixelBatch, options?: RankOptions): Promise<Ranking> {
     const checked = checkOptions(options, rankKeys);
     const given = readImageBatch(images);
-    const { visible } = checked;
-    return runJob(this.#core, checked, (job) => this.#native.rank(job, given, { visible }));
+    const { visible, prior } = checked;
+    return runJob(this.#core, checked, (job) => this.#native.rank(job, given, { visible, prior }));
   }
 
   /** Frees the weights once running calls are done; later calls reject with `ERR_LTRP_DISPOSED`. Calling it again does nothing. */

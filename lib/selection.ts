@@ -2,7 +2,7 @@ import { types } from 'node:util';
 import { checkNormalization } from './images.js';
 import { callCore } from './native/call.js';
 import type { NativeImages } from './native/binding.js';
-import type { Device, ImageBatch, JobOptions, PixelBatch } from './types.js';
+import type { Device, ImageBatch, JobOptions, PixelBatch, Prior } from './types.js';
 import { checkOptions, invalid, jobKeys, readImageBatch, type OptionKeys } from './validation.js';
 
 /** Options of {@link selectPatches}. Exactly one of `keep` and `keepRatio` must be given. */
@@ -17,6 +17,11 @@ export interface SelectPatchesOptions extends JobOptions {
   seed?: number | undefined;
   /** `'default'`: a cluster's centre represents it, raster order. `'compat'`: a random member, score order, then cluster order. */
   mode?: 'default' | 'compat' | undefined;
+  /**
+   * `'centre'`: chooses by a patch's rank by logit and its rank by nearness to the centre, summed, as `PatchRanker.rank` combines
+   * them; not for logits that it has combined already. Default `'none'`.
+   */
+  prior?: Prior | undefined;
   /** `[n * L]` in [0, 1): breaks ties between densities. Default: drawn from `seed`. */
   densityNoise?: Float32Array | undefined;
   /** `[n * L]`, `'compat'` only: the member with the largest noise represents its cluster. Default: drawn from `seed`. */
@@ -41,6 +46,7 @@ const selectKeys: OptionKeys<SelectPatchesOptions> = {
   scoreShare: true,
   seed: true,
   mode: true,
+  prior: true,
   densityNoise: true,
   memberNoise: true,
   device: true,

@@ -38,6 +38,7 @@ export type {
   NativePicture as TrainingPicture,
   NativePretrainOptions as PretrainOptions,
   NativeRankerTrainingOptions as RankerTrainingOptions,
+  NativeScoredCrop as ScoredCrop,
   NativeStepResult as StepResult,
   NativeTrainingChanges as TrainingChanges,
 } from './native/binding.js';
@@ -108,9 +109,10 @@ export class Trainer {
     this.#core = core;
     this.#native = native;
     const { model } = native;
-    const { init, ...options } = JSON.parse(native.options) as { init: string };
+    const { init, ...options } = JSON.parse(native.options) as { init: string; teacher?: string };
     const kind = 'head' in model ? 'ranker' : 'pretrain';
-    this.#options = { kind, ...options, model, ...(init !== '' && { init }) } as never;
+    const none = options.teacher === '' && { teacher: null };
+    this.#options = { kind, ...options, ...none, model, ...(init !== '' && { init }) } as never;
   }
 
   /**
@@ -140,6 +142,7 @@ export class Trainer {
     const { device, libtorch, signal, changes } = checkOptions(trainer, resumeKeys, 'trainer');
     checkPath('path', path, 'a path');
     const given = checkOptions(changes, changeKeys, 'trainer.changes');
+    if (given.teacher === null) delete given.teacher;
     if (given.teacher !== undefined) {
       given.teacher = resolveModel(given.teacher, 'mae', 'trainer.changes.teacher');
     }
@@ -232,8 +235,12 @@ function readRun(given: NativePretrainOptions | NativeRankerTrainingOptions) {
   const native = kind === 'ranker' ? 'ranker' : 'mae';
   options.cropScale = readShort('options.cropScale', options.cropScale) as [number, number];
   options.init = resolveWeights(options.init, native) ?? '';
-  if (native === 'ranker')
-    options.teacher = resolveModel(options.teacher, 'mae', 'options.teacher');
+  if (native === 'ranker') {
+    const without = options.targets === 'maps' && options.teacher === null;
+    // Whatever is no name is refused by its name.
+    const teacher = options.teacher as string;
+    options.teacher = without ? '' : resolveModel(teacher, 'mae', 'options.teacher');
+  }
   return { kind: native, model: readModel(model), options: asJson(options, 'options') } as const;
 }
 
@@ -301,18 +308,21 @@ function readModel(given: unknown): NativeMaeConfig | NativeRankerConfig {
   return model as unknown as NativeMaeConfig | NativeRankerConfig;
 }
 
+const cropFields = ['top', 'left', 'height', 'width', 'flip', 'scores'] as const;
+
 /** Pictures as they were given, read once. */
 function readPictures(pictures: unknown): NativePicture[] {
   const list = reading('pictures', () =>
     Array.isArray(pictures) ? Array.from(pictures as unknown[]) : undefined,
   );
   if (list === undefined) throw invalid(`pictures must be an array; got ${described(pictures)}.`);
-  return list.map(
-    (picture, i) =>
-      readFields(
-        Object(picture) as object,
-        ['pixels', 'height', 'width'],
-        `pictures[${i}]`,
-      ) as unknown as NativePicture,
-  );
+  return list.map((picture, i) => {
+    const name = `pictures[${i}]`;
+    const keys = ['pixels', 'height', 'width', 'scored'] as const;
+    const fields = readFields(Object(picture) as object, keys, name);
+    if (fields.scored !== undefined) {
+      fields.scored = readFields(Object(fields.scored) as object, cropFields, `${name}.scored`);
+    }
+    return fields as unknown as NativePicture;
+  });
 }

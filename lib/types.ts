@@ -11,6 +11,9 @@ export type Device = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
 /** Arithmetic of the forward passes, from exact to coarse. */
 export type Precision = 'float32' | 'float16' | 'bfloat16' | 'fp8' | 'int8';
 
+/** What is known of a patch before it is looked at: `'centre'`, that photographers put subjects in the middle. */
+export type Prior = 'none' | 'centre';
+
 /** All words of a union: the compiler compares them with it, test/names.test.ts with those of the core. */
 export function words<Word extends string>(all: Record<Word, true>): readonly Word[] {
   return Object.keys(all) as Word[];
@@ -24,6 +27,9 @@ export const precisions = words<Precision>({
   fp8: true,
   int8: true,
 });
+
+/** Every {@link Prior}. */
+export const priors = words<Prior>({ none: true, centre: true });
 
 /** Options of every load. */
 export interface LoadOptions {
@@ -266,7 +272,7 @@ export interface Encoding {
 
 /** A logit for every patch; larger ranks higher. */
 export interface Ranking {
-  /** [n, L]; -Infinity for patches that did not go in (`visible`). */
+  /** [n, L], with `prior` combined scores; -Infinity for patches that did not go in (`visible`). */
   logits: Float32Array;
   /** Of the tensors above. */
   shape: readonly [images: number, patches: number];

@@ -16,7 +16,14 @@ const native = {
   'core/device': ['core/top', 'kernels'],
   'core/weights': ['core/top'],
   'core/model': ['core/top', 'core/weights', 'kernels'],
-  'core/engine': ['core/top', 'core/device', 'core/weights', 'core/model', 'kernels'],
+  'core/engine': [
+    'core/top',
+    'core/device',
+    'core/weights',
+    'core/model',
+    'core/selectors',
+    'kernels',
+  ],
   'core/selectors': ['core/top', 'core/weights'],
   'core/checkpoint': ['core/top', 'core/weights'],
   'core/training': [

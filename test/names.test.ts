@@ -9,11 +9,13 @@ import {
   poolings,
   rankerInputs,
   rankerStarts,
+  rankerTargets,
+  schedules,
   trainingPrecisions,
 } from '../lib/native/binding.js';
 import { loadCore } from '../lib/native/loader.js';
 import { selectorNames } from '../lib/selectors.js';
-import { drops, heads, lossNames, metrics, precisions, storedTypes } from '../lib/types.js';
+import { drops, heads, lossNames, metrics, precisions, priors, storedTypes } from '../lib/types.js';
 import { repository } from './support/paths.js';
 
 /** What the types are checked against by the compiler. */
@@ -24,13 +26,16 @@ const typed: Record<string, readonly string[]> = {
   loss: lossNames,
   head: heads,
   mode: ['default', 'compat'],
+  prior: priors,
   type: storedTypes,
   kind: modelKinds,
   pooling: poolings,
   selector: selectorNames,
   trainingPrecision: trainingPrecisions,
+  schedule: schedules,
   input: rankerInputs,
   start: rankerStarts,
+  targets: rankerTargets,
 };
 
 /** Choices of options of the command that are called otherwise, or that have other words in one command. */
@@ -63,6 +68,6 @@ test('so have the choices of the command', (t) => {
 
 test('the method names every loss, metric and place of removal', async (t) => {
   const text = await readFile(join(repository, 'docs', 'method.md'), 'utf8');
-  for (const word of [...drops, ...metrics, ...lossNames, ...selectorNames])
+  for (const word of [...drops, ...metrics, ...lossNames, ...priors, ...selectorNames])
     t.true(text.includes(`\`${word}\``), word);
 });

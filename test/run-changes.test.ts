@@ -1,5 +1,5 @@
 /** Runs that go on in another place, longer, or otherwise; and runs that begin from given weights. */
-import { mkdir, readFile, rename, rm } from 'node:fs/promises';
+import { cp, mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { MaskedAutoencoder, PatchRanker, Trainer } from '../lib/index.js';
@@ -119,6 +119,35 @@ test.serial(
     t.is(runJson(out).options.steps, 12);
   },
 );
+
+test.serial('warm-up, stable, decay: prolonged at will, and a model of any point', async (t) => {
+  t.timeout(120_000);
+  const { folder, data, out } = await photosFor(t);
+  const stable = ['--schedule', 'wsd', '--decay', '0', '--warmup', '2'];
+  const whole = join(folder, 'whole');
+  t.is((await pretrain(data, whole, '--steps', '9', ...stable)).code, 0);
+  t.is((await pretrain(data, out, '--steps', '5', ...stable)).code, 0);
+  const copy = join(folder, 'copy');
+  await cp(out, copy, { recursive: true });
+  t.is((await resume(out, '--steps', '9')).code, 0);
+  t.deepEqual(curve(out), curve(whole));
+  t.deepEqual(await readFile(checkpoint(out, 9)), await readFile(checkpoint(whole, 9)));
+
+  const { code, stderr } = await resume(copy, '--steps', '9', '--decay', '4');
+  t.is(code, 0, stderr);
+  const rates = readLog(copy).flatMap(({ learningRate }) => learningRate ?? []);
+  const peak = 1e-3;
+  t.deepEqual(rates.slice(0, 6), [peak / 2, ...Array<number>(5).fill(peak)]);
+  const falling = [1, 2, 3].map((done) => peak * (1 - Math.sqrt(done / 4)));
+  for (const [i, rate] of falling.entries()) t.true(Math.abs((rates[6 + i] ?? NaN) - rate) < 1e-15);
+  t.is(rates.length, 9);
+
+  const cosine = await resume(copy, '--steps', '10', '--schedule', 'cosine');
+  t.is(cosine.code, 0, cosine.stderr);
+  const refused = await resume(copy, '--decay', '2');
+  t.is(refused.code, 2);
+  t.regex(refused.stderr, /--decay is for --schedule wsd/);
+});
 
 test.serial('what a run keeps is refused with the reason, and the way out works', async (t) => {
   t.timeout(120_000);

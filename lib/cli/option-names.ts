@@ -8,6 +8,7 @@ import type { Command } from 'commander';
 const otherNames: Readonly<Record<string, string>> = {
   keepRatio: '--keep',
   warmupSteps: '--warmup',
+  decaySteps: '--decay',
   cacheBytes: '--cache-memory',
   image_height: 'the height in --image-size',
   imageHeight: 'the height in --image-size',

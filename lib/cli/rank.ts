@@ -18,11 +18,13 @@ import {
   type Shown,
 } from './results.js';
 import { mapOrdered } from '../stream/ordered.js';
+import { priors, type Prior } from '../types.js';
 import { rankFiles, type RankedFile, type RankFilesResult } from '../stream/rank-files.js';
 
 interface RankSettings extends ImageSettings {
   keep: number;
   scoreShare: number;
+  prior: Prior;
 }
 
 /** One line of the command's JSON. */
@@ -33,8 +35,9 @@ export interface RankResult {
   height: number;
   model: string;
   grid: PatchGrid;
-  /** Logits in raster order, larger ranks higher. */
+  /** Logits in raster order, larger ranks higher; with a prior, combined scores. */
   scores: (number | null)[];
+  prior: Prior;
   keepRatio: number;
   /** Ids of the kept patches (by score, and a share for diversity), ascending. */
   kept: number[];
@@ -65,6 +68,14 @@ Boxes are in pixels of the original, after its EXIF rotation.`,
       )
         .argParser(parseShare('[0, 1]'))
         .default(1),
+    )
+    .addOption(
+      new Option(
+        '--prior <prior>',
+        "what the ranking is combined with: 'centre' adds the rank by nearness to the picture's centre",
+      )
+        .choices(priors)
+        .default('none'),
     )
     .action(async (patterns: string[], settings: RankSettings) => {
       process.exitCode = await rank(patterns, settings);
@@ -127,10 +138,10 @@ function rankAll(
   out: OutputFolder | undefined,
   signal: AbortSignal,
 ): AsyncIterable<PromiseSettledResult<Shown<RankResult>>> {
-  const { keep: keepRatio, scoreShare, seed, grid, patches } = settings;
+  const { keep: keepRatio, scoreShare, prior, seed, grid, patches } = settings;
   const ranked = rankFiles(
     tasks.map((task): NamedTask => ({ picture: task.file, task })),
-    { ranker, grid, patches, keepRatio, scoreShare, seed, signal },
+    { ranker, grid, patches, keepRatio, scoreShare, prior, seed, signal },
   );
   return mapOrdered(ranked, { ahead: drawnAhead, signal }, (result) =>
     outcomeOf(result, settings, out),
@@ -163,6 +174,7 @@ async function write(
     model: settings.model,
     grid,
     scores: jsonNumbers(logits),
+    prior: settings.prior,
     keepRatio: settings.keep,
     kept: Array.from(indices),
     boxes: patchBoxes(grid, width, height),

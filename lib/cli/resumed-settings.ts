@@ -6,7 +6,13 @@ import { resolveModel } from '../models.js';
 import { changeKeys } from '../native/binding.js';
 import type { TrainingChanges } from '../trainer.js';
 import type { NativeOptions, RunChange, RunConfig } from './run-config.js';
-import { freeOptions, stepsOf, type TrainingSettings } from './training-options.js';
+import {
+  decayOf,
+  decayWithoutWsd,
+  freeOptions,
+  stepsOf,
+  type TrainingSettings,
+} from './training-options.js';
 
 const shape = 'the weights have that shape';
 const learned = 'it says what is learned';
@@ -28,11 +34,16 @@ const fixed: Record<string, string> = {
   seed: 'the order of the pictures, the crops and the masks are drawn from it',
   start: 'it counts when a run begins',
   init: 'it counts when a run begins',
+  valShare: 'it says which maps are learned from',
 };
 
 /** Why a setting stays as it is; undefined where it may change. */
-function reasonToStay(name: string): string | undefined {
-  if (Object.hasOwn(changeKeys, name) || ['epochs', 'warmup', 'data', 'decodeSize'].includes(name))
+function reasonToStay(name: string, before: unknown): string | undefined {
+  if (name === 'scores' && before !== undefined) return undefined; // a place, as that of the pictures
+  if (
+    Object.hasOwn(changeKeys, name) ||
+    ['epochs', 'warmup', 'decay', 'data', 'decodeSize'].includes(name)
+  )
     return undefined;
   return fixed[name] ?? learned;
 }
@@ -63,7 +74,7 @@ export function resumedSettings<Settings extends TrainingSettings>(
     if (freeOptions.includes(name)) {
       merged[name] = value;
     } else if (JSON.stringify(value) !== JSON.stringify(before)) {
-      const reason = reasonToStay(name);
+      const reason = reasonToStay(name, before);
       if (reason === undefined) {
         merged[name] = value;
         changed.add(name);
@@ -109,6 +120,11 @@ export function resumedOptions(
     changed.has('warmup') ? (settings.warmup ?? warmupSteps) : warmupSteps,
     steps,
   );
+  const { schedule } = settings;
+  if (changed.has('decay') && schedule !== 'wsd') throw decayWithoutWsd();
+  // Another schedule does not have the decay of the one before.
+  const decay = changed.has('schedule') && !changed.has('decay') ? undefined : settings.decay;
+  Object.assign(options, decayOf({ schedule, decay }, steps));
   for (const name of Object.keys(changeKeys)) {
     if (name === 'steps' || !changed.has(name)) continue;
     options[name] = (settings as unknown as Record<string, unknown>)[name] ?? null;
@@ -166,8 +182,11 @@ export function changedConfig(
 
 export const absolutePaths = <Settings extends TrainingSettings>(settings: Settings): Settings => {
   const absolute = (sources: string[] | undefined) => sources?.map((source) => resolve(source));
+  const { scores, valScores } = settings;
   return {
     ...settings,
+    ...(scores !== undefined && { scores: resolve(scores) }),
+    ...(valScores !== undefined && { valScores: resolve(valScores) }),
     ...(settings.data && { data: absolute(settings.data) }),
     ...(settings.val && { val: absolute(settings.val) }),
   };

@@ -5,7 +5,13 @@ import { drops, metrics, type Drop, type Metric } from '../types.js';
 import { eachImage, type ImageTask } from './image-command.js';
 import { withNotes } from './notes.js';
 import { jsonNumbers } from './numbers.js';
-import { addImageOptions, parseInteger, parseShare, type ImageSettings } from './options.js';
+import {
+  addImageOptions,
+  parseInteger,
+  parseName,
+  parseShare,
+  type ImageSettings,
+} from './options.js';
 import { outputSuffixes } from '../output-mark.js';
 import type { OutputFolder } from './output-folder.js';
 import { patchBoxes, type Box, type PatchGrid } from '../patch-grid.js';
@@ -19,13 +25,20 @@ import {
   type Shown,
 } from './results.js';
 import { readWholePicture } from '../whole-picture.js';
+import { invalid } from '../validation.js';
+import { storeCommand, type StoreSettings } from './score-store.js';
+import { parseRange } from './training-options.js';
 
-interface ScoreSettings extends ImageSettings {
+interface ScoreSettings extends ImageSettings, Omit<StoreSettings, 'store'> {
   rounds: number;
   maskRatio: number;
   drop: Drop;
   metric: Metric;
+  store?: string;
 }
+
+/** Options that count with --store only. */
+const ofStore = ['crops', 'cropScale', 'flip', 'shard', 'maxUnreadable'] as const;
 
 /** One line of the command's JSON. */
 export interface ScoreResult {
@@ -57,7 +70,7 @@ export function register(program: Command): void {
 without this patch? The score is a mean over random masks, with its standard error.
 
 The whole picture is covered, as with ltrp rank. Scoring costs hundreds of times what ranking costs. Rankers are trained \
-on such scores.`,
+on such scores; --store keeps those of random crops for that.`,
     )
     .addOption(
       new Option('--rounds <count>', 'every patch is visible in at least this many masks')
@@ -80,8 +93,51 @@ on such scores.`,
         .choices(metrics)
         .default('l1'),
     )
+    .addOption(
+      new Option(
+        '--store <folder>',
+        'store maps of random crops, for ltrp train --scores, instead of showing those of whole pictures',
+      )
+        .argParser(parseName)
+        .conflicts(['out', 'json', 'grid', 'patches']),
+    )
+    .addOption(
+      new Option('--crops <count>', 'with --store: random crops of every picture')
+        .argParser(parseInteger(1, 2 ** 20))
+        .default(1),
+    )
+    .addOption(
+      new Option('--crop-scale <min,max>', "with --store: range of a crop's share of the picture")
+        .argParser(parseRange)
+        .default([0.2, 1], '0.2,1'),
+    )
+    .addOption(new Option('--no-flip', 'with --store: no random mirroring'))
+    .addOption(
+      new Option(
+        '--shard <pictures>',
+        'with --store: pictures of a file; a killed command loses one',
+      )
+        .argParser(parseInteger(1, 2 ** 20))
+        .default(64),
+    )
+    .addOption(
+      new Option(
+        '--max-unreadable <share>',
+        'with --store: share of unreadable pictures that ends the command; up to it they are named and skipped',
+      )
+        .argParser(parseShare('[0, 1]'))
+        .default(0.5),
+    )
     .action(async (patterns: string[], settings: ScoreSettings) => {
-      process.exitCode = await score(patterns, settings);
+      const { store } = settings;
+      const unused = ofStore.find((name) => command.getOptionValueSource(name) === 'cli');
+      if (store === undefined && unused !== undefined)
+        throw invalid(
+          `${unused === 'flip' ? '--no-flip' : unused} is for scores that are kept with --store.`,
+        );
+      process.exitCode = await (store === undefined
+        ? score(patterns, settings)
+        : storeCommand(patterns, { ...settings, store }));
     });
   addImageOptions(command, {
     model: 'a .safetensors or .pth file, or a Hugging Face folder',
@@ -95,7 +151,9 @@ Examples:
   ltrp score cat.jpg                          a quick look, 4 rounds
   ltrp score photos/ --rounds 16 --out maps   smaller standard errors
   ltrp score cat.jpg --mask-ratio 0.75        more context for each reconstruction
-  ltrp score cat.jpg --json | jq '.scores'    for programs`,
+  ltrp score cat.jpg --json | jq '.scores'    for programs
+  ltrp score photos/ --store maps --crops 4   maps to train a ranker on; the same command continues after
+                                              any end, and may run several times at once`,
   });
 }
 

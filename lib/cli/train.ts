@@ -8,7 +8,7 @@ import { rankerPresets } from '../training/presets.js';
 import { drops, heads, lossNames, metrics } from '../types.js';
 import { invalid } from '../validation.js';
 import { trainingExitCodesHelp } from './exit-codes.js';
-import { parseInteger } from './options.js';
+import { parseInteger, parseName, parseShare } from './options.js';
 import { checkGeometry, encoderOptions, modelConfig } from './starting-weights.js';
 import { trainingCommand, type Beginning } from './training-command.js';
 import {
@@ -43,6 +43,15 @@ length, learning rate or clipping.`,
     new Option('--teacher <model>', "checkpoint of a masked autoencoder, or 'tiny'").argParser(
       (text: string) => (embeddedModels.includes(text) ? text : resolve(text)),
     ),
+    new Option(
+      '--scores <folder>',
+      'learn from the maps that ltrp score --store has put there, of all patches, in place of a teacher',
+    ).argParser(parseName),
+    new Option('--val-scores <folder>', 'stored maps for validation').argParser(parseName),
+    new Option(
+      '--val-share <share>',
+      'share of the pictures of --scores that is held out for validation, by a hash of their names (default: 0.05; with --val-scores: 0)',
+    ).argParser(parseShare('[0, 1]')),
     new Option('--image-size <pixels>', "of the crops (default: the teacher's)").argParser(
       parseImageSize,
     ),
@@ -85,29 +94,53 @@ Examples:
   ltrp train --data photos --teacher runs/teacher/model.safetensors --out runs/ranker --epochs 50
   ltrp train --data photos --val held-out --teacher tiny --out runs/ranker --loss rankNet --mask-ratio 0.9
   ltrp train --out runs/ranker --resume
+  ltrp train --scores maps --out runs/ranker --epochs 50
 ${trainingExitCodesHelp}`,
   );
   command.action(() => trainingCommand<TrainSettings>(command, buildOptions));
 }
 
-async function buildOptions({
-  settings,
-  pictures,
-  core,
-  given,
-  signal,
-}: Beginning<TrainSettings>): Promise<RankerTrainingOptions> {
-  if (settings.teacher === undefined) throw invalid('Name the teacher with --teacher.');
-  const teacher = resolveModel(settings.teacher, 'mae', '--teacher');
-  const ofTeacher = await modelConfig(core, teacher, 'mae', signal);
+/** What stored maps have decided. */
+const decided = [
+  ...(['teacher', 'val', 'imageSize', 'decodeSize', 'cropScale', 'flip'] as const),
+  ...(['maskRatio', 'drop', 'metric', 'input', 'start', 'memoryBudget'] as const),
+];
+
+/** Where the targets come from, and the geometry of the pictures that they are of. */
+async function targetsOf({ settings, core, maps, given, signal }: Beginning<TrainSettings>) {
+  if (maps === undefined) {
+    if (settings.teacher === undefined)
+      throw invalid('Name the teacher with --teacher, or stored maps with --scores.');
+    const teacher = resolveModel(settings.teacher, 'mae', '--teacher');
+    const geometry = await modelConfig(core, teacher, 'mae', signal);
+    const { drop, metric, input, start } = settings;
+    return {
+      geometry,
+      options: { targets: 'teacher', teacher, drop, metric, input, start } as const,
+    };
+  }
+  const superfluous = decided.find(given);
+  if (superfluous !== undefined)
+    throw invalid(
+      `${superfluous === 'flip' ? '--no-flip' : superfluous} must be left out with --scores: the stored maps decide it.`,
+    );
+  const { model, options } = maps.store.manifest;
+  const { drop, metric } = options;
+  const fixed = { teacher: null, input: 'full', start: 'random' } as const;
+  return { geometry: model, options: { targets: 'maps', ...fixed, drop, metric } as const };
+}
+
+async function buildOptions(beginning: Beginning<TrainSettings>): Promise<RankerTrainingOptions> {
+  const { settings, pictures, core, given, signal } = beginning;
+  const { geometry, options } = await targetsOf(beginning);
   const init = resolveWeights(settings.init, 'ranker');
   const from = init === undefined ? null : await modelConfig(core, init, 'ranker', signal);
   if (from !== null) checkGeometry(settings, given, { ...encoderOptions(from), head: from.head });
   const preset = rankerPresets[settings.model];
   const dim = settings.dim ?? preset.dim;
-  const { imageHeight, imageWidth, patchSize, mean, std } = from ?? ofTeacher;
+  const { imageHeight, imageWidth, patchSize, mean, std } = from ?? geometry;
   const { height, width } = settings.imageSize ?? { height: imageHeight, width: imageWidth };
-  const { loss, lossK = null, drop, metric, input, start } = settings;
+  const { loss, lossK = null } = settings;
   return {
     kind: 'ranker',
     ...trainingOptions(settings, pictures),
@@ -126,7 +159,7 @@ async function buildOptions({
       mean: [...mean],
       std: [...std],
     },
-    ...{ teacher, loss, lossK, drop, metric, input, start },
+    ...{ ...options, loss, lossK },
     memoryBudget: settings.memoryBudget * 1024 ** 2,
     init,
   };

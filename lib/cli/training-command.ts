@@ -1,11 +1,11 @@
 /** What `pretrain` and `train` do alike: new or resumed run, signals, progress, the report at the end. */
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { Dataset } from '../data/dataset.js';
+import { openScores, type OpenedScores } from '../data/stored-scores.js';
 import { LtrpError, toLtrpError, type LtrpErrorCode } from '../errors.js';
+import { fileDigest } from '../file-digest.js';
 import type { CoreBinding } from '../native/binding.js';
 import { loadCore } from '../native/loader.js';
 import { packageVersion } from '../native/paths.js';
@@ -37,6 +37,8 @@ export interface Beginning<Settings> {
   /** Number of them. */
   pictures: number;
   core: CoreBinding;
+  /** Of --scores. */
+  maps: OpenedScores | undefined;
   /** Whether an option was given on the command line, by its name in the settings. */
   given: (name: keyof Settings & string) => boolean;
   signal: AbortSignal;
@@ -79,8 +81,9 @@ async function train<Settings extends TrainingSettings>(
   const stored = folder.exists() ? readRunConfig(folder, command) : null;
   if (given.resume && stored === null) say(`${folder.path} holds no run yet; a new one begins.`);
   const resumed = stored && resumedSettings(command, given, stored, folder.path);
-  const settings = resumed?.settings ?? given;
-  if (settings.data === undefined) throw invalid('Name the training pictures with --data.');
+  const settings = resumed?.settings ?? { ...given, ...heldOut(given) };
+  if (settings.data === undefined && settings.scores === undefined)
+    throw invalid('Name the training pictures with --data.');
 
   const core = await loadCore({ libtorch: settings.libtorch });
   if (settings.threads !== undefined) core.setThreads(settings.threads);
@@ -90,24 +93,29 @@ async function train<Settings extends TrainingSettings>(
   try {
     if (stored !== null) lock = await lockRun(folder.path, stop);
     // Naming the pictures again, be it by the same name, says that those that are there now are meant.
-    const remembered = stored !== null && command.getOptionValueSource('data') !== 'cli';
-    const dataset = await openDataset(
-      settings.data,
-      remembered && 'If the pictures have moved, name their new place with --data.',
-    );
+    const source = settings.scores === undefined ? 'data' : 'scores';
+    const remembered = stored !== null && command.getOptionValueSource(source) !== 'cli';
+    const maps = await openMaps(core, settings, stop);
+    const dataset =
+      maps?.training.dataset ??
+      (await openDataset(
+        settings.data ?? [],
+        remembered && 'If the pictures have moved, name their new place with --data.',
+      ));
     stop.throwIfAborted();
-    if (remembered) checkData(dataset, stored);
+    if (remembered) checkData(dataset, stored, source);
     const options =
       stored === null || resumed === null
         ? await build({
             settings,
             pictures: dataset.size,
             core,
+            maps,
             given: (name) => command.getOptionValueSource(name) === 'cli',
             signal: stop,
           })
         : resumedOptions(resumed, stored, dataset.size);
-    const teacher = options.kind === 'ranker' ? await fileDigest(options.teacher) : null;
+    const teacher = options.kind === 'ranker' ? await teacherDigest(options.teacher) : null;
     if (stored !== null && stored.teacher !== teacher) throw otherTeacher(folder);
     const place = { device: settings.device, signal: stop };
     trainer =
@@ -138,7 +146,7 @@ async function train<Settings extends TrainingSettings>(
     }
     if (lock === undefined) throw new LtrpError('ERR_LTRP_INTERNAL', 'The run has no lock.');
     await folder.tidy();
-    await trainIn({ folder, lock, trainer, dataset, settings, stop });
+    await trainIn({ folder, lock, trainer, dataset, maps, core, settings, stop });
   } finally {
     trainer?.dispose();
     await lock?.release();
@@ -151,10 +159,12 @@ async function trainIn(run: {
   lock: RunLock;
   trainer: Trainer;
   dataset: Dataset;
+  maps: OpenedScores | undefined;
+  core: CoreBinding;
   settings: TrainingSettings;
   stop: AbortSignal;
 }): Promise<void> {
-  const { folder, lock, trainer, dataset, settings, stop } = run;
+  const { folder, lock, trainer, dataset, maps, core, settings, stop } = run;
   const { options } = trainer;
   const { imageHeight, imageWidth } = options.model;
   const side = Math.max(imageHeight, imageWidth);
@@ -174,12 +184,15 @@ async function trainIn(run: {
     say('\nstopping after this step; Ctrl-C again ends at once');
   };
   try {
+    const heldMaps = await openHeldMaps(core, maps, settings, stop);
     held =
-      settings.val && (await openDataset(settings.val, 'Name the held-out pictures with --val.'));
+      heldMaps?.dataset ??
+      (settings.val && (await openDataset(settings.val, 'Name the held-out pictures with --val.')));
     const validation = held
       ? await decodeValidation(held, {
           limit: settings.valCount,
-          shortSide: Math.ceil((side * 8) / 7),
+          complete: heldMaps?.complete,
+          shortSide: maps?.store.manifest.decodeSize ?? Math.ceil((side * 8) / 7),
           concurrency: settings.decodeThreads,
           maxUnreadable: settings.maxUnreadable,
           signal: stop,
@@ -187,7 +200,7 @@ async function trainIn(run: {
         })
       : [];
     say(
-      `${dataset.size} images, ${options.steps} steps of ${options.batchSize}` +
+      `${dataset.size} ${maps === undefined ? 'images' : `maps of ${dataset.pictures} images`}, ${options.steps} steps of ${options.batchSize}` +
         `${trainer.step > 0 ? `, continuing after step ${trainer.step}` : ''}: ${folder.path}`,
     );
     progress = new TrainingProgress({
@@ -203,11 +216,12 @@ async function trainIn(run: {
       folder,
       lock,
       dataset,
+      complete: maps?.training.complete,
       validation,
       validateEvery: settings.valEvery ?? Math.ceil(options.steps / 20),
       checkpointEvery: settings.checkpointEvery,
       exportType: settings.exportType,
-      decodeSize: settings.decodeSize ?? 2 * side,
+      decodeSize: maps?.store.manifest.decodeSize ?? settings.decodeSize ?? 2 * side,
       cacheBytes: settings.cacheMemory,
       decodeConcurrency: settings.decodeThreads,
       prefetch: settings.prefetch,
@@ -254,6 +268,7 @@ function newConfig(
       // Defaults that depend on other options, so that naming them when resuming is not a change.
       ...(settings.epochs === undefined && { steps: options.steps }),
       warmup: options.warmupSteps,
+      ...(options.schedule === 'wsd' && { decay: options.decaySteps }),
       microBatchSize: options.microBatchSize,
     },
     options,
@@ -276,8 +291,51 @@ async function openDataset(sources: readonly string[], hint: string | false): Pr
   }
 }
 
-function checkData(dataset: Dataset, stored: RunConfig): void {
+/** The share of stored maps that is held out, so that run.json says it. */
+function heldOut({ scores, valScores, valShare }: TrainingSettings): { valShare?: number } {
+  if (scores === undefined) {
+    const given = valScores ?? valShare;
+    if (given !== undefined) throw invalid('--val-scores and --val-share are for --scores.');
+    return {};
+  }
+  return { valShare: valShare ?? (valScores === undefined ? 0.05 : 0) };
+}
+
+async function openMaps(
+  core: CoreBinding,
+  { scores, data, valShare = 0 }: TrainingSettings,
+  signal: AbortSignal,
+): Promise<OpenedScores | undefined> {
+  if (scores === undefined) return undefined;
+  return openScores(scores, { core, data, valShare, signal });
+}
+
+/** Maps to validate with, whose crops must be of the same kind. */
+async function openHeldMaps(
+  core: CoreBinding,
+  maps: OpenedScores | undefined,
+  { valScores }: TrainingSettings,
+  signal: AbortSignal,
+): Promise<OpenedScores['validation']> {
+  if (maps === undefined || valScores === undefined) return maps?.validation ?? null;
+  const held = await openScores(valScores, { core, valShare: 0, signal });
+  const kind = ({ store: { manifest } }: OpenedScores): string =>
+    JSON.stringify([manifest.model, manifest.decodeSize]);
+  if (kind(held) === kind(maps)) return held.training;
+  throw invalid(
+    '--val-scores must be of the image size, patch size and pixel statistics of --scores.',
+  );
+}
+
+function checkData(dataset: Dataset, stored: RunConfig, source: 'data' | 'scores'): void {
   if (dataset.digest === stored.data.digest) return;
+  if (source === 'scores') {
+    throw new LtrpError(
+      'ERR_LTRP_RUN_CONFLICT',
+      `The stored maps are not those of the run (${stored.data.images} then, ${dataset.size} now, or others). ` +
+        'Put them back, or continue with the present ones by naming them again with --scores.',
+    );
+  }
   throw new LtrpError(
     'ERR_LTRP_RUN_CONFLICT',
     `The images are not those of the run (${stored.data.images} then, ${dataset.size} now, or other names). ` +
@@ -343,15 +401,13 @@ async function openTrainer(
   return Trainer.create(options, place);
 }
 
-/** SHA-256 of a file; null for a folder. */
-async function fileDigest(path: string): Promise<string | null> {
+/** SHA-256 of a teacher's file; null for a folder, and without a teacher. */
+async function teacherDigest(path: string | null): Promise<string | null> {
+  if (path === null) return null;
   const info = await stat(path).catch((cause: unknown) => {
     throw new LtrpError('ERR_LTRP_FILE_NOT_FOUND', `There is no teacher ${path}.`, { cause });
   });
-  if (info.isDirectory()) return null;
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
-  return hash.digest('hex');
+  return info.isDirectory() ? null : fileDigest(path);
 }
 
 function report(result: LoopResult, json: boolean): void {

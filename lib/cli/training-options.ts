@@ -2,12 +2,14 @@
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { InvalidArgumentError, Option, type Command } from 'commander';
+import type { LtrpError } from '../errors.js';
 import { embeddedModels } from '../models.js';
-import { trainingPrecisions, type NativeTrainingOptions } from '../native/binding.js';
+import { schedules, trainingPrecisions, type NativeTrainingOptions } from '../native/binding.js';
 import type { Interval } from '../training/loop.js';
 import { presetNames, type PresetName } from '../training/presets.js';
 import { shareOf } from '../share.js';
 import { storedTypes, type Device, type StoredType } from '../types.js';
+import { invalid } from '../validation.js';
 import {
   deviceOption,
   libtorchOption,
@@ -20,10 +22,16 @@ import {
 /** Values of the shared options, after commander. */
 export interface TrainingSettings extends Omit<
   NativeTrainingOptions,
-  'microBatchSize' | 'steps' | 'warmupSteps' | 'clipGradientNorm'
+  'microBatchSize' | 'steps' | 'warmupSteps' | 'decaySteps' | 'schedule' | 'clipGradientNorm'
 > {
+  schedule: NonNullable<NativeTrainingOptions['schedule']>;
+  decay?: number;
   data?: string[];
   val?: string[];
+  /** Of `train`: a store of score maps, another one to validate with, and the share of the first that is held out. */
+  scores?: string;
+  valScores?: string;
+  valShare?: number;
   valEvery?: number;
   valCount: number;
   out: string;
@@ -59,6 +67,7 @@ export const freeOptions: readonly string[] = [
   'out',
   'resume',
   'val',
+  'valScores',
   'valEvery',
   'valCount',
   'checkpointEvery',
@@ -131,6 +140,17 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
       defaults.learningRate,
     ),
     option('--warmup <steps>', 'linear warm-up (default: a twentieth of the run)', parseInteger(0)),
+    option(
+      '--schedule <name>',
+      "the learning rate after the warm-up: 'cosine' to 0, or 'wsd': its peak until --decay",
+    )
+      .choices(schedules)
+      .default('cosine'),
+    option(
+      '--decay <steps>',
+      'of wsd: steps at the end over which it falls to 0; 0: it stays (default: a tenth of the run)',
+      parseInteger(0),
+    ),
     option(
       '--weight-decay <factor>',
       'of AdamW; biases and norms have none',
@@ -212,12 +232,25 @@ export function trainingOptions(
   const { batchSize, learningRate, weightDecay, beta1, beta2, clipGradientNorm = null } = settings;
   const { precision, seed, cropScale, flip, maskRatio } = settings;
   const steps = stepsOf(settings, pictures);
+  if (settings.decay !== undefined && settings.schedule !== 'wsd') throw decayWithoutWsd();
   return {
+    ...decayOf(settings, steps),
     ...{ batchSize, steps, learningRate, weightDecay, beta1, beta2, clipGradientNorm },
     ...{ precision, seed, cropScale, flip, maskRatio },
     microBatchSize: Math.min(settings.microBatchSize ?? 32, batchSize),
     warmupSteps: Math.min(settings.warmup ?? Math.ceil(steps / 20), steps),
   };
+}
+
+export const decayWithoutWsd = (): LtrpError => invalid('--decay is for --schedule wsd.');
+
+/** The schedule of a run of so many steps. */
+export function decayOf(
+  { schedule, decay }: { schedule: TrainingSettings['schedule']; decay?: number | undefined },
+  steps: number,
+): Pick<NativeTrainingOptions, 'schedule' | 'decaySteps'> {
+  if (schedule !== 'wsd') return { schedule };
+  return { schedule, decaySteps: Math.min(decay ?? Math.ceil(steps / 10), steps) };
 }
 
 function parseNumber(text: string): number {
@@ -238,7 +271,7 @@ function parseNonNegative(text: string): number {
   return value;
 }
 
-function parseRange(text: string): [number, number] {
+export function parseRange(text: string): [number, number] {
   const [low, high, ...rest] = text.split(',').map(shareOf);
   if (
     low === undefined ||

@@ -4,6 +4,9 @@ import type { NativePicture } from '../native/binding.js';
 import type { Dataset } from './dataset.js';
 import type { PictureDecoder } from './decoder.js';
 
+/** Makes a decoded picture, of a place in the data set's files, one to learn from. */
+export type Complete = (picture: NativePicture, index: number) => Promise<NativePicture>;
+
 export interface BatchOptions {
   dataset: Dataset;
   decoder: PictureDecoder;
@@ -15,6 +18,8 @@ export interface BatchOptions {
   prefetch: number;
   /** Share of the data set that may be unreadable, in [0, 1]. */
   maxUnreadable: number;
+  /** What a picture at an index of the data set's files is given before it is used; what it throws makes the file unreadable. */
+  complete?: Complete | undefined;
   /** Called once for each unreadable file. */
   onUnreadable?: ((path: string, error: LtrpError) => void) | undefined;
 }
@@ -84,12 +89,14 @@ export class BatchStream {
   }
 
   async #pictureAt(position: number): Promise<NativePicture> {
-    const { dataset, decoder, seed } = this.#options;
+    const { dataset, decoder, seed, complete } = this.#options;
     for (let ahead = 0; ahead < 2 * dataset.size && this.#tooMany === undefined; ahead++) {
-      const path = dataset.files[dataset.at(position + ahead, seed)] as string;
+      const index = dataset.at(position + ahead, seed);
+      const path = dataset.files[index] as string;
       if (this.#unreadable.has(path)) continue;
       try {
-        return await decoder.decode(path, this.#abort.signal);
+        const picture = await decoder.decode(path, this.#abort.signal);
+        return complete === undefined ? picture : await complete(picture, index);
       } catch (error) {
         this.#abort.signal.throwIfAborted();
         this.#refuse(path, toLtrpError(error));
@@ -97,7 +104,10 @@ export class BatchStream {
     }
     throw (
       this.#tooMany ??
-      new LtrpError('ERR_LTRP_DATA_UNREADABLE', `None of the ${dataset.size} images can be read.`)
+      new LtrpError(
+        'ERR_LTRP_DATA_UNREADABLE',
+        `None of the ${dataset.pictures} images can be read.`,
+      )
     );
   }
 
@@ -107,11 +117,11 @@ export class BatchStream {
     this.#unreadable.set(path, error);
     onUnreadable?.(path, error);
     const count = this.#unreadable.size;
-    if (count > maxUnreadable * dataset.size && this.#tooMany === undefined) {
+    if (count > maxUnreadable * dataset.pictures && this.#tooMany === undefined) {
       const named = [...this.#unreadable.keys()].slice(0, 5).join(', ');
       this.#tooMany = new LtrpError(
         'ERR_LTRP_DATA_UNREADABLE',
-        `${count} of ${dataset.size} images cannot be read, more than the allowed share of ${maxUnreadable}: ` +
+        `${count} of ${dataset.pictures} images cannot be read, more than the allowed share of ${maxUnreadable}: ` +
           `${named}${count > 5 ? ', …' : ''}; repair or remove them, or allow more.`,
         { cause: error },
       );

@@ -28,6 +28,7 @@ export class Dataset {
   readonly passedOver: readonly string[];
   readonly #problems = new Map<string, LtrpError>();
   readonly #parts: readonly Part[];
+  #pictures: number | undefined;
   readonly #orders = new Map<string, Uint32Array>();
 
   constructor(sources: readonly Source[], passedOver: readonly string[] = []) {
@@ -59,6 +60,11 @@ export class Dataset {
   /** Number of files, and of pictures in an epoch. */
   get size(): number {
     return this.files.length;
+  }
+
+  /** Number of different files: of a source whose pictures come several times, fewer than {@link size}. */
+  get pictures(): number {
+    return (this.#pictures ??= new Set(this.files).size);
   }
 
   /** Index into {@link files} of the picture at `position` (0, 1, …) of the sequence of `seed`. */

@@ -13,6 +13,8 @@ export interface Source {
   name: string;
   /** Share of every epoch that is drawn from this source, or null: in proportion to its size. */
   share: number | null;
+  /** The folder that `names` are relative to, absolute. */
+  root: string;
   /** Absolute paths, sorted by code unit (lists keep their order), none twice. */
   files: string[];
   /** The same files as they are named within the source: what identifies the data when a run is resumed. */
@@ -76,6 +78,7 @@ function sourceOf(name: string, share: number | null, found: FoundPictures): Sou
   return {
     name,
     share,
+    root,
     files,
     names: files.map((file) => relative(root, file)),
     problems: new Map(problems),

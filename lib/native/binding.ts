@@ -16,6 +16,7 @@ import {
   type Metric,
   type PixelBatch,
   type Precision,
+  type Prior,
   type StoredType,
   type TransformerConfig as NativeTransformerConfig,
 } from '../types.js';
@@ -133,6 +134,15 @@ export interface NativeMae {
     images: NativeImages,
     options: Omit<NativeScoreOptions, 'noise' | 'visible'> & { rounds?: number | undefined },
   ): Promise<{ mean: Float32Array; standardError: Float32Array; shape: [number, number, number] }>;
+  /**
+   * Writes a score shard to `path`, atomically: crops of the pictures, drawn by (seed, `number` of the picture), and their maps.
+   * `options` is {@link NativeStoreOptions} as JSON. Progress counts crops.
+   */
+  storeScores(
+    job: NativeJob,
+    pictures: readonly (NativePicture & { number: number })[],
+    shard: { path: string; options: string; metadata: Record<string, string> },
+  ): Promise<void>;
   /** `patches` are predictions in the model's target space, [n, L, p * p * 3], values ordered (row, column, channel). */
   reconstruct(
     job: NativeJob,
@@ -156,6 +166,7 @@ export interface NativeSelection {
   scoreShare?: number | undefined; // default 1, 'compat': 0.7
   seed?: number | undefined; // default 0
   mode?: 'default' | 'compat' | undefined;
+  prior?: Prior | undefined; // default 'none'
   device?: string | undefined; // default 'cpu'
   densityNoise?: Float32Array | undefined; // [n * L]
   memberNoise?: Float32Array | undefined; // [n * L]
@@ -168,12 +179,17 @@ export interface NativeRanker {
   readonly precision: NativePrecision;
   /**
    * Without `visible`: all L patches go in. With it ([n * V], ascending per image): only those go in (training's asymmetric input).
-   * Logits [n, L]; patches that did not go in have -Infinity. With `select`: `indices` [n, keep] of the patches to keep, too.
+   * Logits [n, L]; patches that did not go in have -Infinity. With `prior`: combined scores instead of logits.
+   * With `select`: `indices` [n, keep] of the patches to keep, too.
    */
   rank(
     job: NativeJob,
     images: NativeImages,
-    options: { visible?: Int32Array | undefined; select?: NativeSelection | undefined },
+    options: {
+      visible?: Int32Array | undefined;
+      prior?: Prior | undefined; // default 'none'
+      select?: NativeSelection | undefined;
+    },
   ): Promise<{ logits: Float32Array; indices?: Int32Array; shape: [number, number] }>;
   dispose(): void;
 }
@@ -224,6 +240,22 @@ export type NativeFileConfig = NativeClassifierConfig | NativeMaeConfig | Native
 /** Every {@link ModelKind}. */
 export const modelKinds = words<ModelKind>({ classifier: true, mae: true, ranker: true });
 
+/** A crop of a picture whose score map is known; its sides are in pixels of the decoded picture. */
+export interface NativeScoredCrop {
+  /** Pixels above it. */
+  top: number;
+  /** Pixels to its left. */
+  left: number;
+  /** Pixels. */
+  height: number;
+  /** Pixels. */
+  width: number;
+  /** Whether the crop is mirrored left to right. */
+  flip: boolean;
+  /** [L] in raster order: scores of the crop, resized to the model's image size and then mirrored; larger is denser. */
+  scores: Float32Array;
+}
+
 /** RGB bytes of one decoded picture. */
 export interface NativePicture {
   /** `height * width * 3` values, row by row. */
@@ -232,6 +264,20 @@ export interface NativePicture {
   height: number;
   /** Pixels. */
   width: number;
+  /** What a ranker with `targets: 'maps'` learns from, and nothing else takes. */
+  scored?: NativeScoredCrop | undefined;
+}
+
+/** How stored score maps are made: fields of ScoreStoreOptions (native/core/training/options.h), all required. */
+export interface NativeStoreOptions {
+  crops: number;
+  cropScale: [number, number];
+  flip: boolean;
+  rounds: number;
+  maskRatio: number;
+  drop: Drop;
+  metric: Metric;
+  seed: number;
 }
 
 /** Options shared by both trainers. All are required; `ltrp pretrain --help` and `ltrp train --help` list sensible values. */
@@ -244,7 +290,14 @@ export interface NativeTrainingOptions {
   steps: number;
   /** Optimizer steps over which the learning rate rises, in [0, steps]. */
   warmupSteps: number;
-  /** Peak learning rate, absolute, above 0. Linear warm-up, half-cosine to 0. */
+  /**
+   * How the learning rate goes on after its linear warm-up. `'cosine'`: half a cosine to 0. `'wsd'` (warm-up, stable, decay): it stays
+   * at its peak and falls over the last `decaySteps`. Default `'cosine'`.
+   */
+  schedule?: 'cosine' | 'wsd' | undefined;
+  /** Of `'wsd'`: optimizer steps at the end over which it falls, in [0, steps]. Default 0: it stays. */
+  decaySteps?: number | undefined;
+  /** Peak learning rate, absolute, above 0. */
   learningRate: number;
   /** Of AdamW, at least 0; none on biases and norms. */
   weightDecay: number;
@@ -289,8 +342,14 @@ export interface NativeRankerTrainingOptions extends NativeTrainingOptions {
   kind: 'ranker';
   /** Geometry of the model; its patch size is the teacher's. */
   model: NativeRankerConfig;
-  /** Frozen teacher: `'tiny'` (embedded), or the path of its checkpoint. */
-  teacher: string;
+  /**
+   * `'teacher'`: scores of random masks, which the teacher computes in every step. `'maps'`: each picture brings a `scored` crop;
+   * then `input` is `'full'`, `start` is `'random'`, and `maskRatio`, `drop`, `metric`, `cropScale`, `flip` and `memoryBudget` are not
+   * read. Default `'teacher'`.
+   */
+  targets?: 'teacher' | 'maps' | undefined;
+  /** Frozen teacher: `'tiny'` (embedded), or the path of its checkpoint; null with `targets: 'maps'`. */
+  teacher: string | null;
   /** The loss on the teacher's scores; see `rankingLoss`. */
   loss: LossName;
   /** For `'listMle'` and `'focusedRank'`: items, at least 1; null: the whole list. */
@@ -317,6 +376,8 @@ const commonKeys: OptionKeys<NativeTrainingOptions> = {
   microBatchSize: true,
   steps: true,
   warmupSteps: true,
+  schedule: true,
+  decaySteps: true,
   learningRate: true,
   weightDecay: true,
   beta1: true,
@@ -340,6 +401,7 @@ export const pretrainKeys: OptionKeys<NativePretrainOptions> = {
 /** Keys of {@link NativeRankerTrainingOptions}. */
 export const rankerKeys: OptionKeys<NativeRankerTrainingOptions> = {
   ...pretrainKeys,
+  targets: true,
   teacher: true,
   loss: true,
   lossK: true,
@@ -360,6 +422,8 @@ export type NativeTrainingChanges = {
     Key in
       | 'steps'
       | 'warmupSteps'
+      | 'schedule'
+      | 'decaySteps'
       | 'microBatchSize'
       | 'learningRate'
       | 'weightDecay'
@@ -376,6 +440,8 @@ export type NativeTrainingChanges = {
 export const changeKeys: OptionKeys<NativeTrainingChanges> = {
   steps: true,
   warmupSteps: true,
+  schedule: true,
+  decaySteps: true,
   microBatchSize: true,
   learningRate: true,
   weightDecay: true,
@@ -392,6 +458,10 @@ export const trainingPrecisions = words<NativeTrainingOptions['precision']>({
   float32: true,
   bfloat16: true,
 });
+export const schedules = words<NonNullable<NativeTrainingOptions['schedule']>>({
+  cosine: true,
+  wsd: true,
+});
 export const rankerInputs = words<NativeRankerTrainingOptions['input']>({
   visible: true,
   full: true,
@@ -399,6 +469,10 @@ export const rankerInputs = words<NativeRankerTrainingOptions['input']>({
 export const rankerStarts = words<NativeRankerTrainingOptions['start']>({
   random: true,
   teacher: true,
+});
+export const rankerTargets = words<NonNullable<NativeRankerTrainingOptions['targets']>>({
+  teacher: true,
+  maps: true,
 });
 
 /** What one optimizer step was like. */
@@ -602,6 +676,19 @@ export interface CoreBinding {
     path: string,
     options: NativeCheckpointOptions & { kind: ModelKind },
   ): Promise<NativeWeights>;
+  /**
+   * A file that `storeScores` wrote: scores [crops * L], `crops` [crops * 5] (top, left, height, width, 1 where mirrored) and
+   * `sizes` [pictures * 2] (height, width as decoded).
+   */
+  readScoreShard(
+    job: NativeJob,
+    path: string,
+  ): Promise<{
+    metadata: Record<string, string>;
+    scores: Float32Array;
+    crops: Int32Array;
+    sizes: Int32Array;
+  }>;
   /** `options` and `changes` as JSON. The device is not part of a run: a checkpoint continues on any. */
   createTrainer(
     job: NativeJob,

@@ -5,7 +5,7 @@ import { loadKeys } from '../models.js';
 import { PatchRanker } from '../patch-ranker.js';
 import { pathOrBytes, sourceName, type PictureSource } from '../pictures/bytes.js';
 import { readGrid, type PatchGrid } from '../patch-grid.js';
-import type { LoadOptions, RankerConfig } from '../types.js';
+import { priors, type LoadOptions, type Prior, type RankerConfig } from '../types.js';
 import {
   checkChoice,
   checkInteger,
@@ -61,6 +61,8 @@ export interface RankFilesOptions extends LoadOptions {
   keepRatio?: number | undefined;
   /** Share of the kept patches, in [0, 1], that the logit alone chooses; the rest adds diversity. Default 1. */
   scoreShare?: number | undefined;
+  /** `'centre'`: ranks by logit and by nearness to the centre, summed, as {@link PatchRanker.rank}. Default `'none'`. */
+  prior?: Prior | undefined;
   /** Integer in [0, 2^53) that breaks ties when patches are chosen for diversity. Default 0. */
   seed?: number | undefined;
   /**
@@ -89,6 +91,7 @@ const rankFilesKeys: OptionKeys<RankFilesOptions> = {
   keep: true,
   keepRatio: true,
   scoreShare: true,
+  prior: true,
   seed: true,
   batchSize: true,
   decoders: true,
@@ -111,7 +114,7 @@ export interface RankedFile<Source = PictureSource> {
   readonly height: number;
   /** Rows and columns of patches. {@link patchBoxes} says where they are (not with fit `'crop'`, which leaves out the edges). */
   readonly grid: PatchGrid;
-  /** [L] in raster order; larger ranks higher. */
+  /** [L] in raster order; larger ranks higher. With `prior`: combined scores. */
   readonly logits: Float32Array;
   /** `[keep]`: ids of the patches to keep, ascending. Empty without `keep` and `keepRatio`. */
   readonly kept: Int32Array;
@@ -171,7 +174,7 @@ export function rankFiles<Source extends PictureSource | NamedPicture>(
 ): AsyncGenerator<RankFilesResult<Source>, void, undefined> {
   const checked = check(source, options);
   const { ranker: given = 'tiny', batchSize = RankingQueue.fullBatch, signal } = checked;
-  const { keep, keepRatio, scoreShare, seed = 0, decoders } = checked;
+  const { keep, keepRatio, scoreShare, prior, seed = 0, decoders } = checked;
   let own: PatchRanker | undefined;
   let queue: RankingQueue;
   let decode: Decode;
@@ -188,7 +191,7 @@ export function rankFiles<Source extends PictureSource | NamedPicture>(
       const ranker: Ranks = own ?? (given as PatchRanker);
       decode = decoderFor(ranker.config, checked);
       const { device } = checked;
-      const settings = { keep, keepRatio, scoreShare, seed, device, batchSize, decoders };
+      const settings = { keep, keepRatio, scoreShare, prior, seed, device, batchSize, decoders };
       queue = new RankingQueue(ranker, { ...settings, signal: stop });
       ordered.ahead =
         checked.ahead ?? RankingQueue.window(batchSize, rankedPixels(ranker.config, checked));
@@ -272,6 +275,7 @@ function check(source: unknown, options: RankFilesOptions | undefined): RankFile
   checkInteger('keep', keep, 1);
   checkShare('keepRatio', keepRatio, '(0, 1]');
   checkShare('scoreShare', scoreShare, '[0, 1]');
+  checkChoice('prior', checked.prior, priors);
   checkInteger('seed', seed, 0);
   checkInteger('batchSize', checked.batchSize, 1, 1024);
   checkInteger('decoders', checked.decoders, 1, 1024);

@@ -4,7 +4,7 @@ import { permutation } from '../data/shuffle.js';
 import { toLtrpError, type LtrpErrorCode } from '../errors.js';
 import { rankAndSelect, type PatchRanker } from '../patch-ranker.js';
 import { keepCount, selectPatches } from '../selection.js';
-import type { Device, PixelBatch } from '../types.js';
+import type { Device, PixelBatch, Prior } from '../types.js';
 import { Slots } from '../slots.js';
 
 /** A picture as the queue takes it: RGB bytes of `size`. */
@@ -24,6 +24,8 @@ export interface QueueSettings {
   keepRatio?: number | undefined;
   /** As in `selectPatches`. */
   scoreShare?: number | undefined;
+  /** What the logits are combined with, as in `PatchRanker.rank`. */
+  prior?: Prior | undefined;
   /** Seed of the noise that breaks ties between densities. */
   seed: number;
   /** Where the kept patches are chosen, as in `selectPatches`. */
@@ -189,12 +191,14 @@ export class RankingQueue {
   }
 
   async #ranked(images: PixelBatch): Promise<{ logits: Float32Array; indices: Int32Array }> {
-    const { signal } = this.#settings;
+    const { signal, prior } = this.#settings;
     const { patchSize, mean, std } = this.#ranker.config;
     const select = this.#selection(images, patchSize);
-    const both = rankAndSelect(this.#ranker, images, select, signal);
+    const both = rankAndSelect(this.#ranker, images, { prior, select }, signal);
     if (both !== undefined) return { indices: new Int32Array(0), ...(await both) };
-    const { logits } = await this.#ranker.rank(images, { signal });
+    // A ranker of an older copy of the package has no such option.
+    const combined = prior === undefined ? {} : { prior };
+    const { logits } = await this.#ranker.rank(images, { signal, ...combined });
     if (select === undefined) return { logits, indices: new Int32Array(0) };
     const options = { ...select, patchSize, mean, std, signal };
     return { logits, indices: (await selectPatches(images, logits, options)).indices };

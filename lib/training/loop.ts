@@ -1,5 +1,5 @@
 /** The training loop: batches in, steps, validation, checkpoints, log. Knows no command line. */
-import { BatchStream } from '../data/batches.js';
+import { BatchStream, type Complete } from '../data/batches.js';
 import type { Dataset } from '../data/dataset.js';
 import { PictureDecoder } from '../data/decoder.js';
 import { LtrpError, toLtrpError } from '../errors.js';
@@ -18,6 +18,8 @@ export interface LoopOptions {
   /** That of the folder. */
   lock: RunLock;
   dataset: Dataset;
+  /** See {@link BatchStream}. */
+  complete?: Complete | undefined;
   /** Held-out pictures, decoded; empty: no validation. */
   validation: readonly TrainingPicture[];
   /** Validation after every so many steps, before the first and after the last one. */
@@ -77,6 +79,7 @@ export async function runTraining(options: LoopOptions): Promise<LoopResult> {
   const timer = new CheckpointTimer(options.checkpointEvery);
   const stream = new BatchStream({
     dataset,
+    complete: options.complete,
     decoder: new PictureDecoder({
       shortSide: options.decodeSize,
       cacheBytes: options.cacheBytes,
@@ -259,6 +262,7 @@ export async function decodeValidation(
   dataset: Dataset,
   options: {
     limit: number;
+    complete?: Complete | undefined;
     shortSide: number;
     concurrency: number;
     maxUnreadable: number;
@@ -269,19 +273,22 @@ export async function decodeValidation(
   await loadSharp(); // else every picture would count as unreadable
   const decoder = new PictureDecoder({ ...options, cacheBytes: 0 });
   const count = Math.min(options.limit, dataset.size);
-  let unreadable = 0;
+  const unreadable = new Set<string>();
   const pictures = await Promise.all(
     Array.from({ length: count }, async (_, position) => {
-      const path = dataset.files[dataset.at(position, 0)] as string;
+      const index = dataset.at(position, 0);
+      const path = dataset.files[index] as string;
       try {
-        return await decoder.decode(path, options.signal);
+        const picture = await decoder.decode(path, options.signal);
+        return (await options.complete?.(picture, index)) ?? picture;
       } catch (error) {
         options.signal.throwIfAborted();
-        options.onUnreadable(path, toLtrpError(error));
-        if (++unreadable > options.maxUnreadable * dataset.size) {
+        // Several crops of one picture.
+        if (!unreadable.has(path)) options.onUnreadable(path, toLtrpError(error));
+        if (unreadable.add(path).size > options.maxUnreadable * dataset.pictures) {
           throw new LtrpError(
             'ERR_LTRP_DATA_UNREADABLE',
-            `${unreadable} of the validation images cannot be read, more than the allowed share of ` +
+            `${unreadable.size} of the validation images cannot be read, more than the allowed share of ` +
               `${options.maxUnreadable}, among them ${path}.`,
             { cause: error },
           );

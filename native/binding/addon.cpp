@@ -10,6 +10,7 @@
 #include "binding/kinds.h"
 #include "binding/multi_label.h"
 #include "binding/node_api.h"
+#include "binding/pictures.h"
 #include "binding/ranking.h"
 #include "binding/selectors.h"
 #include "binding/trainer.h"
@@ -56,6 +57,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("averagePrecision", Napi::Function::New<average_precision>(env, "averagePrecision"));
   exports.Set("convertCheckpoint", Napi::Function::New<convert_checkpoint>(env, "convertCheckpoint"));
   exports.Set("readWeights", Napi::Function::New<read_weights>(env, "readWeights"));
+  exports.Set("readScoreShard", Napi::Function::New<read_score_shard>(env, "readScoreShard"));
   exports.Set("createTrainer", Napi::Function::New<TrainerObject::create>(env, "createTrainer"));
   exports.Set("resumeTrainer", Napi::Function::New<TrainerObject::resume>(env, "resumeTrainer"));
   return exports;

@@ -18,6 +18,7 @@
 #include "core/device/accelerators.h"
 #include "core/device/precision.h"
 #include "core/engine/leave_one_out.h"
+#include "core/engine/prior.h"
 #include "core/engine/selection.h"
 #include "core/model/classifier.h"
 #include "core/selectors/selectors.h"
@@ -77,6 +78,7 @@ Napi::Object names(Napi::Env env) {
   set_names<RankingLoss>(object, "loss");
   set_names<RankerHead>(object, "head");
   set_names<SelectionMode>(object, "mode");
+  set_names<Prior>(object, "prior");
   set_names<StoredType>(object, "type");
   std::vector<std::string> words;
   for (const AnyKind* kind : kinds()) words.push_back(kind->word());
@@ -86,8 +88,10 @@ Napi::Object names(Napi::Env env) {
   object.Set("selector", to_javascript(env, words));
   set_names<Pooling>(object, "pooling");
   set_names<TrainingPrecision>(object, "trainingPrecision");
+  set_names<Schedule>(object, "schedule");
   set_names<RankerInput>(object, "input");
   set_names<RankerStart>(object, "start");
+  set_names<RankerTargets>(object, "targets");
   return object;
 }
 

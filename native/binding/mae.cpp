@@ -4,19 +4,25 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "binding/arguments.h"
 #include "binding/call.h"
 #include "binding/kinds.h"
 #include "binding/model_config.h"
+#include "binding/pictures.h"
 #include "binding/results.h"
 #include "core/engine/finite.h"
 #include "core/engine/leave_one_out.h"
 #include "core/engine/score_map.h"
 #include "core/engine/teacher.h"
 #include "core/model/cost.h"
+#include "core/training/options_json.h"
+#include "core/training/score_store.h"
 
 namespace ltrp::binding {
 namespace {
@@ -72,13 +78,14 @@ class Mae : public ModelObject<Mae, Teacher> {
     return DefineClass(
         env, kName,
         {InstanceMethod("scorePatches", &Mae::score_patches), InstanceMethod("scoreMap", &Mae::score_map),
-         InstanceMethod("reconstruct", &Mae::reconstruct), InstanceMethod("encode", &Mae::encode),
-         InstanceMethod("dispose", &Mae::dispose)});
+         InstanceMethod("storeScores", &Mae::store_scores), InstanceMethod("reconstruct", &Mae::reconstruct),
+         InstanceMethod("encode", &Mae::encode), InstanceMethod("dispose", &Mae::dispose)});
   }
 
  private:
   Napi::Value score_patches(const Napi::CallbackInfo& info);
   Napi::Value score_map(const Napi::CallbackInfo& info);
+  Napi::Value store_scores(const Napi::CallbackInfo& info);
   Napi::Value reconstruct(const Napi::CallbackInfo& info);
   Napi::Value encode(const Napi::CallbackInfo& info);
 };
@@ -132,6 +139,36 @@ Napi::Value Mae::score_map(const Napi::CallbackInfo& info) {
       standard_error.copy_(map.standard_error);
       return {};
     };
+  });
+}
+
+Napi::Value Mae::store_scores(const Napi::CallbackInfo& info) {
+  return enqueue(info, [&]() -> Work {
+    const std::shared_ptr<const Teacher> teacher = model_.get("masked autoencoder");
+    PictureBatch batch = pictures_argument(info[1]);
+    std::vector<int64_t> numbers;
+    for (uint32_t i = 0; i < batch.pictures.size(); ++i) {
+      const Options picture(info[1].As<Napi::Array>().Get(i), "pictures[" + std::to_string(i) + "]");
+      numbers.push_back(picture.integer("number"));
+    }
+    const Options target(info[2]);
+    ScoreStoreOptions options;
+    read_options(target.string("options"), options);
+    options.scores.memory_budget = target.integer("memoryBudget", options.scores.memory_budget);
+    std::map<std::string, std::string> metadata;
+    const auto given = target.get("metadata").As<Napi::Object>();
+    const Napi::Array names = given.GetPropertyNames();
+    for (uint32_t i = 0; i < names.Length(); ++i) {
+      const std::string name = names.Get(i).ToString();
+      metadata[name] = string_argument(given.Get(name), "metadata." + name);
+    }
+    return
+        [=, path = target.string("path"), batch = std::move(batch)](const RunContext& context) -> MakeResult {
+          c10::InferenceMode guard;
+          write_score_shard(path, score_crops(*teacher, batch.pictures, numbers, options, context), metadata,
+                            context);
+          return [](Napi::Env env, Napi::Object) -> Napi::Value { return env.Undefined(); };
+        };
   });
 }
 

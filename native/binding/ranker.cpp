@@ -9,6 +9,7 @@
 #include "binding/ranking.h"
 #include "binding/results.h"
 #include "core/engine/inference_ranker.h"
+#include "core/engine/prior.h"
 
 namespace ltrp::binding {
 namespace {
@@ -36,8 +37,10 @@ Napi::Value Ranker::rank(const Napi::CallbackInfo& info) {
   return enqueue(info, [&](Napi::ObjectReference& kept) -> Work {
     auto model = model_.get("ranker");
     const at::Tensor images = images_argument(info[1]);
-    const int64_t n = images.size(0), patches = model->grid_of(images).patches();
+    const Grid grid = model->grid_of(images);
+    const int64_t n = images.size(0), patches = grid.patches();
     const Options options(info[2]);
+    const auto prior = options.one_of<Prior>("prior", Prior::kNone);
     std::optional<at::Tensor> visible;
     if (options.has("visible")) {
       visible = visible_option(options, n, patches, /*all_allowed=*/true);
@@ -59,7 +62,7 @@ Napi::Value Ranker::rank(const Napi::CallbackInfo& info) {
     return [=](const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       check_finite_images(images);
-      logits.copy_(model->logits(images, visible, context));
+      logits.copy_(with_prior(model->logits(images, visible, context).to(at::kCPU), grid, prior));
       if (select) indices.copy_(ltrp::select_patches(images, logits, *select, context));
       return {};
     };

@@ -60,6 +60,7 @@ SelectionOptions selection_options(const Options& options, int64_t images, int64
   selection.keep =
       options.has("keepRatio") ? kept_patches(patches, options.number("keepRatio")) : options.integer("keep");
   selection.seed = options.seed();
+  selection.prior = options.one_of<Prior>("prior", selection.prior);
   selection.compat = options.one_of<SelectionMode>("mode", SelectionMode::kDefault) == SelectionMode::kCompat;
   selection.score_share =
       options.number("scoreShare", selection.compat ? kCompatScoreShare : selection.score_share);

@@ -1,41 +1,16 @@
 #include "binding/trainer.h"
 
-#include <ATen/core/Tensor.h>
-
 #include <utility>
-#include <vector>
 
 #include "binding/arguments.h"
 #include "binding/call.h"
 #include "binding/model_config.h"
+#include "binding/pictures.h"
 #include "core/training/options_json.h"
 #include "core/training/trainer.h"
 
 namespace ltrp::binding {
 namespace {
-
-// Copies of the caller's pictures; `pictures` points into `pixels`.
-struct PictureBatch {
-  std::vector<at::Tensor> pixels;
-  std::vector<Picture> pictures;
-};
-
-PictureBatch pictures_argument(const Napi::Value& value) {
-  if (!value.IsArray()) invalid("pictures must be an array; got " + describe_value(value) + ".");
-  const auto list = value.As<Napi::Array>();
-  PictureBatch batch;
-  for (uint32_t i = 0; i < list.Length(); ++i) {
-    const Options picture(list.Get(i), "pictures[" + std::to_string(i) + "]");
-    const int64_t height = picture.integer("height"), width = picture.integer("width");
-    for (const auto& [key, side] : {std::pair{"height", height}, std::pair{"width", width}}) {
-      check_in(closed(1, 1 << 30), picture.path(key), static_cast<double>(side));
-    }
-    const int64_t bytes = height * width * 3;
-    batch.pixels.push_back(byte_tensor(picture.get("pixels"), picture.path("pixels"), bytes));
-    batch.pictures.push_back({batch.pixels.back().const_data_ptr<uint8_t>(), height, width});
-  }
-  return batch;
-}
 
 MakeResult made(std::unique_ptr<Trainer> trainer) {
   auto run = std::make_shared<TrainingRun>();

@@ -38,6 +38,22 @@ TEST_CASE("the schedule rises linearly, falls as a half-cosine and ends at zero"
   CHECK(scheduled_learning_rate(options, 0) == doctest::Approx(2));
 }
 
+TEST_CASE("warm-up, stable, decay: the length of the run makes no difference before the decay") {
+  TrainingOptions options;
+  options.schedule = Schedule::kWsd;
+  options.steps = 110;
+  options.warmup_steps = 10;
+  options.decay_steps = 16;
+  options.learning_rate = 2;
+  CHECK(scheduled_learning_rate(options, 4) == doctest::Approx(1));
+  for (const int64_t done : {9, 10, 60, 94}) CHECK(scheduled_learning_rate(options, done) == 2);
+  CHECK(scheduled_learning_rate(options, 98) == doctest::Approx(1));    // 4 of 16: 1 - 1/2
+  CHECK(scheduled_learning_rate(options, 103) == doctest::Approx(.5));  // 9 of 16: 1 - 3/4
+  CHECK(scheduled_learning_rate(options, 110) == 0);
+  options.decay_steps = 0;
+  CHECK(scheduled_learning_rate(options, 109) == 2);
+}
+
 TEST_CASE("AdamW's first steps equal the textbook in float64") {
   const at::Tensor start = random_tensor({3, 4}, 1, at::kFloat),
                    bias_start = random_tensor({4}, 2, at::kFloat);

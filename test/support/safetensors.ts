@@ -11,6 +11,7 @@ export interface Tensor<T extends Values = Values> {
 const readers = {
   F32: (bytes: ArrayBuffer) => new Float32Array(bytes),
   F64: (bytes: ArrayBuffer) => new Float64Array(bytes),
+  I32: (bytes: ArrayBuffer) => new Int32Array(bytes),
   I64: (bytes: ArrayBuffer) => Int32Array.from(new BigInt64Array(bytes), Number),
 };
 
@@ -32,16 +33,28 @@ export class Tensors {
     return name in this.#header;
   }
 
-  #get<T extends Values>(name: string, dtype: keyof typeof readers): Tensor<T> {
+  get metadata(): Record<string, string> {
+    return (this.#header['__metadata__'] ?? {}) as unknown as Record<string, string>;
+  }
+
+  #bytesOf(name: string, dtype: string): ArrayBuffer {
     const entry = this.#header[name];
     if (entry?.dtype !== dtype)
       throw new Error(`${name} is ${entry?.dtype ?? 'missing'}, not ${dtype}`);
     const [begin, end] = entry.data_offsets;
-    const slice = new Uint8Array(this.#bytes.subarray(this.#start + begin, this.#start + end));
-    return { shape: entry.shape, data: readers[dtype](slice.buffer) as T };
+    return new Uint8Array(this.#bytes.subarray(this.#start + begin, this.#start + end)).buffer;
+  }
+
+  #get<T extends Values>(name: string, dtype: keyof typeof readers): Tensor<T> {
+    const data = readers[dtype](this.#bytesOf(name, dtype)) as T;
+    return { shape: this.#header[name]?.shape ?? [], data };
   }
 
   f32 = (name: string): Tensor<Float32Array> => this.#get(name, 'F32');
   f64 = (name: string): Tensor<Float64Array> => this.#get(name, 'F64');
+  i32 = (name: string): Tensor<Int32Array> => this.#get(name, 'I32');
+  /** I64 values that Int32Array cannot hold. */
+  wide = (name: string): number[] =>
+    Array.from(new BigInt64Array(this.#bytesOf(name, 'I64')), Number);
   ids = (name: string): Tensor<Int32Array> => this.#get(name, 'I64');
 }

@@ -94,11 +94,13 @@ void validate(const SelectionOptions& options, int64_t patches) {
   check_in(closed(0, 1), "scoreShare", options.score_share);
 }
 
-at::Tensor select_patches(const at::Tensor& images, const at::Tensor& logits, const SelectionOptions& options,
+at::Tensor select_patches(const at::Tensor& images, const at::Tensor& given, const SelectionOptions& options,
                           const RunContext& context) {
   const c10::InferenceMode inference;
-  const int64_t n = images.size(0), patches = checked_grid(images, options.patch_size).patches();
-  check(images, logits, options, patches);
+  const Grid grid = checked_grid(images, options.patch_size);
+  const int64_t n = images.size(0), patches = grid.patches();
+  check(images, given, options, patches);
+  const at::Tensor logits = with_prior(given, grid, options.prior);
   const std::vector<at::Tensor> chosen_from = candidates(logits, options.keep);
   // Of [L, ...] what belongs to the patches that may be chosen: the rest of the image is as if it were not
   // there, and ids count those patches until they are handed out.

@@ -7,6 +7,7 @@
 #include <array>
 #include <optional>
 
+#include "core/engine/prior.h"
 #include "core/model/transformer.h"
 #include "core/names.h"
 #include "core/run_context.h"
@@ -29,7 +30,8 @@ struct SelectionOptions {
   int64_t patch_size = 16;
   double score_share = 1;  // int(keep * share) go to the highest logits
   uint64_t seed = 0;
-  bool compat = false;  // the authors' way: random member, rising scores, then cluster order
+  Prior prior = Prior::kNone;  // combined with the logits before anything is chosen by them
+  bool compat = false;         // the authors' way: random member, rising scores, then cluster order
   std::optional<at::Tensor> density_noise;  // [n, L] float32 in [0, 1); drawn from seed when absent
   std::optional<at::Tensor> member_noise;   // [n, L]; compat only
   at::Device device = at::kCPU;             // where clusters are found

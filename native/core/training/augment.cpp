@@ -21,6 +21,16 @@ void check_pictures(std::span<const Picture> pictures) {
     if (pictures[i].pixels == nullptr || pictures[i].height < 1 || pictures[i].width < 1) {
       throw Error(codes::kInvalidArgument, "Picture " + std::to_string(i) + " of the batch is empty.");
     }
+    if (!pictures[i].scored) continue;
+    const CropBox& box = pictures[i].scored->box;
+    if (box.top < 0 || box.left < 0 || box.height < 1 || box.width < 1 ||
+        box.top > pictures[i].height - box.height || box.left > pictures[i].width - box.width) {
+      throw Error(codes::kInvalidArgument,
+                  "The scored crop of picture " + std::to_string(i) + " must lie within its " +
+                      std::to_string(pictures[i].width) + " x " + std::to_string(pictures[i].height) +
+                      " pixels; got " + std::to_string(box.width) + " x " + std::to_string(box.height) +
+                      " at (" + std::to_string(box.left) + ", " + std::to_string(box.top) + ").");
+    }
   }
 }
 
@@ -83,6 +93,11 @@ at::Tensor augment(std::span<const Picture> pictures, int64_t out_height, int64_
   std::vector<CropBox> boxes(pictures.size());
   std::vector<char> flips(pictures.size());
   for (size_t i = 0; i < pictures.size(); ++i) {
+    if (const auto& scored = pictures[i].scored) {
+      boxes[i] = scored->box;
+      flips[i] = scored->flip ? 1 : 0;
+      continue;
+    }
     at::Generator generator = generator_for(seed, first_stream + i);
     bool flip = false;
     boxes[i] = random_crop_box(pictures[i].height, pictures[i].width, options, generator, flip);
@@ -94,11 +109,14 @@ at::Tensor augment(std::span<const Picture> pictures, int64_t out_height, int64_
 at::Tensor centre_crops(std::span<const Picture> pictures, int64_t out_height, int64_t out_width,
                         at::ArrayRef<double> mean, at::ArrayRef<double> std) {
   check_pictures(pictures);
-  std::vector<CropBox> boxes;
-  boxes.reserve(pictures.size());
-  for (const Picture& picture : pictures) boxes.push_back(centre_crop_box(picture.height, picture.width));
-  return resize_boxes(pictures, boxes, std::vector<char>(pictures.size(), 0), out_height, out_width, mean,
-                      std);
+  std::vector<CropBox> boxes(pictures.size());
+  std::vector<char> flips(pictures.size(), 0);
+  for (size_t i = 0; i < pictures.size(); ++i) {
+    const auto& scored = pictures[i].scored;
+    boxes[i] = scored ? scored->box : centre_crop_box(pictures[i].height, pictures[i].width);
+    flips[i] = scored && scored->flip ? 1 : 0;
+  }
+  return resize_boxes(pictures, boxes, flips, out_height, out_width, mean, std);
 }
 
 }  // namespace ltrp

@@ -26,13 +26,13 @@ CropBox random_crop_box(int64_t height, int64_t width, const CropOptions& option
 // The centred square of 224/256 of the short side (the usual evaluation crop at any resolution).
 CropBox centre_crop_box(int64_t height, int64_t width);
 
-// Pictures -> normalised [n, 3, out_height, out_width] float32; picture i's crop depends on (seed,
-// first_stream + i) only.
+// Pictures -> normalised [n, 3, out_height, out_width] float32; picture i's crop is its `scored` one, or
+// depends on (seed, first_stream + i) only.
 at::Tensor augment(std::span<const Picture> pictures, int64_t out_height, int64_t out_width,
                    const CropOptions& options, at::ArrayRef<double> mean, at::ArrayRef<double> std,
                    uint64_t seed, uint64_t first_stream);
 
-// Centre crops of the pictures, normalised.
+// Centre crops of the pictures, or their `scored` ones, normalised.
 at::Tensor centre_crops(std::span<const Picture> pictures, int64_t out_height, int64_t out_width,
                         at::ArrayRef<double> mean, at::ArrayRef<double> std);
 

@@ -1,4 +1,4 @@
-// AdamW with a linear warm-up and half-cosine schedule over a model's named tensors.
+// AdamW with a linear warm-up and a schedule over a model's named tensors.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,7 +12,7 @@
 namespace ltrp {
 
 // Learning rate of the step that follows `done` finished steps: rises linearly to the peak over the warm-up,
-// then falls as a half-cosine to 0 at `steps`.
+// then goes by the schedule to 0 at `steps`.
 double scheduled_learning_rate(const TrainingOptions& options, int64_t done);
 
 // Decoupled weight decay (Loshchilov & Hutter 2019) through LibTorch's fused kernel. Position tables are not

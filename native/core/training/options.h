@@ -41,8 +41,27 @@ struct Names<RankerStart> {
                                                {RankerStart::kTeacher, "teacher"}};
 };
 
-// Whether a resumed run may have another value from there on. kOptional: fixed, and may be left out.
-enum class Change { kFixed, kMay, kOptional };
+// kTeacher: scores of random masks, computed as training goes. kMaps: stored score maps, which the pictures
+// bring.
+enum class RankerTargets { kTeacher, kMaps };
+template <>
+struct Names<RankerTargets> {
+  static constexpr Named<RankerTargets> all[] = {{RankerTargets::kTeacher, "teacher"},
+                                                 {RankerTargets::kMaps, "maps"}};
+};
+
+// The learning rate after the warm-up. kCosine: half a cosine to 0 at the end of the run. kWsd (warm-up,
+// stable, decay): the peak, and over the last `decay_steps` 1 - sqrt(share of them that is done) of it
+// (Haegele et al. 2024, arXiv 2405.18392): until then the length of the run makes no difference.
+enum class Schedule { kCosine, kWsd };
+template <>
+struct Names<Schedule> {
+  static constexpr Named<Schedule> all[] = {{Schedule::kCosine, "cosine"}, {Schedule::kWsd, "wsd"}};
+};
+
+// Whether a resumed run may have another value from there on. kOptional: fixed, and may be left out;
+// kMayOptional: may, and may be left out.
+enum class Change { kFixed, kMay, kOptional, kMayOptional };
 
 // Each struct lists its options once, in each(): name, place, whether it may change, and what it may be.
 // Reading, writing (options_json.h) and checking (validate) go by that list.
@@ -53,7 +72,9 @@ struct TrainingOptions {
   int64_t micro_batch_size = 32;
   int64_t steps = 1000;
   int64_t warmup_steps = 100;
-  double learning_rate = 1e-3;  // peak, absolute; linear warm-up, half-cosine to 0
+  Schedule schedule = Schedule::kCosine;
+  int64_t decay_steps = 0;      // of kWsd; 0: the learning rate stays at its peak
+  double learning_rate = 1e-3;  // peak, absolute; linear warm-up
   double weight_decay = 0.05;   // none on biases, norms, CLS and mask tokens
   double beta1 = 0.9;
   double beta2 = 0.95;
@@ -75,6 +96,8 @@ struct TrainingOptions {
     visit("microBatchSize", o.micro_batch_size, Change::kMay, closed(1, static_cast<double>(o.batch_size)));
     visit("steps", o.steps, Change::kMay, closed(1, 0x1p40));
     visit("warmupSteps", o.warmup_steps, Change::kMay, closed(0, static_cast<double>(o.steps)));
+    visit("schedule", o.schedule, Change::kMayOptional);
+    visit("decaySteps", o.decay_steps, Change::kMayOptional, closed(0, static_cast<double>(o.steps)));
     visit("learningRate", o.learning_rate, Change::kMay, Interval{0, 1e6, /*low_open=*/true});
     visit("weightDecay", o.weight_decay, Change::kMay, closed(0, 1e6));
     visit("beta1", o.beta1, Change::kMay, half_open(0, 1));
@@ -103,7 +126,9 @@ struct PretrainOptions {
 struct RankerTrainingOptions {
   TrainingOptions training;
   RankerConfig model;
-  std::string teacher;  // checkpoint path
+  // Without a teacher all patches go in, and what is of its scores (mask_ratio and `scores`) is not read.
+  RankerTargets targets = RankerTargets::kTeacher;
+  std::string teacher;  // checkpoint path; empty for kMaps
   RankingLoss loss = RankingLoss::kListMle;
   std::optional<int64_t> loss_k;
   LeaveOneOutOptions scores;
@@ -114,6 +139,7 @@ struct RankerTrainingOptions {
   template <typename Self, typename Visit>
   static void each(Self& o, Visit&& visit) {
     TrainingOptions::each(o.training, visit);
+    visit("targets", o.targets, Change::kOptional);
     visit("teacher", o.teacher, Change::kMay);  // where the same one lies now
     visit("loss", o.loss, Change::kFixed);
     visit("lossK", o.loss_k, Change::kFixed, at_least(1));
@@ -126,8 +152,32 @@ struct RankerTrainingOptions {
   }
 };
 
+// Of score maps that are stored (score_store.h): each(), but no run has them.
+struct ScoreStoreOptions {
+  int64_t crops = 1;  // of each picture
+  std::array<double, 2> crop_scale{0.2, 1.0};
+  bool flip = true;
+  int64_t rounds = 4;
+  double mask_ratio = 0.9;
+  LeaveOneOutOptions scores;
+  uint64_t seed = 0;
+
+  template <typename Self, typename Visit>
+  static void each(Self& o, Visit&& visit) {
+    visit("crops", o.crops, Change::kFixed, closed(1, 1 << 20));
+    visit("cropScale", o.crop_scale, Change::kFixed, Interval{0, 1, /*low_open=*/true});
+    visit("flip", o.flip, Change::kFixed);
+    visit("rounds", o.rounds, Change::kFixed, closed(1, 1'000'000));
+    visit("maskRatio", o.mask_ratio, Change::kFixed, open(0, 1));
+    visit("drop", o.scores.drop, Change::kFixed);
+    visit("metric", o.scores.metric, Change::kFixed);
+    visit("seed", o.seed, Change::kFixed, half_open(0, 0x1p53));
+  }
+};
+
 // Error(kInvalidArgument) naming the option that is out of range.
 void validate(const PretrainOptions& options);
 void validate(const RankerTrainingOptions& options);
+void validate(const ScoreStoreOptions& options);
 
 }  // namespace ltrp

@@ -99,7 +99,7 @@ void read_all(const json& from, Options& options) {
   Options::each(options, [&](const char* name, auto& value, Change change, const Interval& = {}) {
     const auto found = from.find(name);
     if (found != from.end()) return read(name, *found, value);
-    if (change != Change::kOptional) invalid(std::string(name) + " is missing.");
+    if (change == Change::kFixed || change == Change::kMay) invalid(std::string(name) + " is missing.");
   });
 }
 
@@ -125,7 +125,8 @@ void change_options(const std::string& text, Options& options) {
   json changes = parsed(text);
   Options::each(options, [&](const char* name, auto& value, Change change, const Interval& = {}) {
     const auto found = changes.find(name);
-    if (found == changes.end() || change != Change::kMay) return;
+    const bool may = change == Change::kMay || change == Change::kMayOptional;
+    if (found == changes.end() || !may) return;
     read(name, *found, value);
     changes.erase(found);
   });
@@ -148,11 +149,13 @@ Options options_of_checkpoint(const std::string& text) {
 
 void validate(const PretrainOptions& options) { PretrainOptions::each(options, Check{}); }
 void validate(const RankerTrainingOptions& options) { RankerTrainingOptions::each(options, Check{}); }
+void validate(const ScoreStoreOptions& options) { ScoreStoreOptions::each(options, Check{}); }
 
 template std::string to_json(const PretrainOptions&);
 template std::string to_json(const RankerTrainingOptions&);
 template void read_options(const std::string&, PretrainOptions&);
 template void read_options(const std::string&, RankerTrainingOptions&);
+template void read_options(const std::string&, ScoreStoreOptions&);
 template void change_options(const std::string&, PretrainOptions&);
 template void change_options(const std::string&, RankerTrainingOptions&);
 template PretrainOptions options_of_checkpoint(const std::string&);

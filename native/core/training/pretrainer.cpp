@@ -42,15 +42,15 @@ at::Tensor Pretrainer::masked_error(const at::Tensor& images, uint64_t seed, uin
   return at::mse_loss(predicted.to(at::kFloat), gather_tokens(target, masked));
 }
 
-TrainerBase::LossParts Pretrainer::micro_loss(const at::Tensor& images, uint64_t first_stream,
+TrainerBase::LossParts Pretrainer::micro_loss(const MicroBatch& batch, uint64_t first_stream,
                                               const RunContext&) {
-  return {masked_error(images, mask_seed(), first_stream), 0};
+  return {masked_error(batch.images, mask_seed(), first_stream), 0};
 }
 
-EvaluationResult Pretrainer::evaluate_batch(const at::Tensor& images, uint64_t first, const RunContext&) {
+EvaluationResult Pretrainer::evaluate_batch(const MicroBatch& batch, uint64_t first, const RunContext&) {
   EvaluationResult sums;
-  sums.reconstruction_error =
-      masked_error(images, evaluation_seed(), first).item<double>() * static_cast<double>(images.size(0));
+  sums.reconstruction_error = masked_error(batch.images, evaluation_seed(), first).item<double>() *
+                              static_cast<double>(batch.images.size(0));
   sums.loss = sums.reconstruction_error;
   return sums;
 }

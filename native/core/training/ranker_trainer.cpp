@@ -19,21 +19,35 @@ namespace {
 // One loss draws its items from this stream of the seed.
 constexpr uint64_t kLossStream = 4;
 
+// What a run that learns from maps cannot ask for.
+void check_without_teacher(const RankerTrainingOptions& options) {
+  if (!options.teacher.empty()) invalid("teacher is not for targets 'maps': the maps are its scores.");
+  if (options.input != RankerInput::kFull) {
+    invalid("input must be 'full' with targets 'maps', which are of all patches; got 'visible'.");
+  }
+  if (options.start != RankerStart::kRandom)
+    invalid("start must be 'random' with targets 'maps'; got 'teacher'.");
+}
+
 }  // namespace
 
 RankerTrainer::RankerTrainer(const RankerTrainingOptions& options)
     : TrainerBase((validate(options), options.training), options.model),
       options_(options),
-      teacher_(load_checkpoint<MaeConfig>(options.teacher), at::kFloat, options.training.device),
       model_(PatchRanker::initialized(options.model, options.training.seed, options.training.device)) {
-  if (teacher_.config().patch_size != options.model.patch_size) {
-    invalid("The teacher's patches are " + std::to_string(teacher_.config().patch_size) +
-            " pixels wide, the ranker's " + std::to_string(options.model.patch_size) +
-            "; they must be the same.");
+  if (learns_from_maps()) {
+    check_without_teacher(options);
+  } else {
+    teacher_.emplace(load_checkpoint<MaeConfig>(options.teacher), at::kFloat, options.training.device);
+    if (teacher_->config().patch_size != options.model.patch_size) {
+      invalid("The teacher's patches are " + std::to_string(teacher_->config().patch_size) +
+              " pixels wide, the ranker's " + std::to_string(options.model.patch_size) +
+              "; they must be the same.");
+    }
+    if (options.start == RankerStart::kTeacher) start_from_teacher();
+    // It is frozen: nearly all of a step goes into its decodes, several times faster with packed weights.
+    teacher_->pack();
   }
-  if (options.start == RankerStart::kTeacher) start_from_teacher();
-  // It is frozen: nearly all of a step goes into its decodes, several times faster with packed weights.
-  teacher_.pack();
   start(model_.tensors(), {&model_.vit().blocks()});
 }
 
@@ -57,7 +71,7 @@ void RankerTrainer::begin() {
 }
 
 void RankerTrainer::start_from_teacher() {
-  const TransformerConfig &teacher = teacher_.config().encoder, &ranker = options_.model.encoder;
+  const TransformerConfig &teacher = teacher_->config().encoder, &ranker = options_.model.encoder;
   if (ranker.dim != teacher.dim || ranker.heads != teacher.heads || ranker.mlp_dim != teacher.mlp_dim ||
       ranker.depth > teacher.depth) {
     invalid("A ranker that starts as its teacher needs the teacher's width (dim " +
@@ -67,15 +81,16 @@ void RankerTrainer::start_from_teacher() {
   }
   for (const auto& [name, tensor] : model_.tensors()) {
     if (name == "cls_token" || name.starts_with("patch_embed.") || name.starts_with("blocks.")) {
-      tensor.copy_(teacher_.tensors().at(name));
+      tensor.copy_(teacher_->tensors().at(name));
     }
   }
 }
 
-std::string RankerTrainer::fingerprint(const MaskedAutoencoder& teacher) {
+std::string RankerTrainer::teacher_fingerprint() const {
+  if (!teacher_) return "";
   double sum = 0;
   // On the CPU, whose order of additions is the same wherever the teacher is.
-  for (const auto& entry : teacher.tensors()) {
+  for (const auto& entry : teacher_->tensors()) {
     sum += entry.second.to(at::kCPU).to(at::kDouble).abs().sum().item<double>();
   }
   char text[40];
@@ -84,7 +99,7 @@ std::string RankerTrainer::fingerprint(const MaskedAutoencoder& teacher) {
 }
 
 at::Tensor RankerTrainer::for_teacher(const at::Tensor& images) const {
-  const MaeConfig& teacher = teacher_.config();
+  const MaeConfig& teacher = teacher_->config();
   if (teacher.mean == options_.model.mean && teacher.std == options_.model.std) return images;
   const auto row = [&](const std::array<double, 3>& values) {
     return at::tensor(at::ArrayRef<double>(values), at::kFloat).view({1, 3, 1, 1}).to(images.device());
@@ -96,49 +111,63 @@ at::Tensor RankerTrainer::teacher_scores(const at::Tensor& images, const at::Ten
                                          const RunContext& context) const {
   const RunContext silent = context.without_progress();
   // Cloned out of inference mode, so that losses may save it for their backward pass.
-  return leave_one_out_scores(teacher_, for_teacher(images), visible, options_.scores, silent)
+  return leave_one_out_scores(*teacher_, for_teacher(images), visible, options_.scores, silent)
       .to(training().device, at::kFloat, /*non_blocking=*/false, /*copy=*/true);
 }
 
-TrainerBase::LossParts RankerTrainer::micro_loss(const at::Tensor& images, uint64_t first_stream,
+RankingLossOptions RankerTrainer::loss_options(uint64_t stream) const {
+  RankingLossOptions result;
+  result.k = options_.loss_k;
+  result.seed = mix_seed(mix_seed(training().seed, kLossStream), stream);
+  return result;
+}
+
+TrainerBase::LossParts RankerTrainer::micro_loss(const MicroBatch& batch, uint64_t first_stream,
                                                  const RunContext& context) {
+  const at::Tensor& images = batch.images;
   const auto begin = std::chrono::steady_clock::now();
-  const at::Tensor visible = visible_ids(images.size(0), mask_seed(), first_stream);
-  const at::Tensor target = teacher_scores(images, visible, context);
-  const double teacher_seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  at::Tensor visible, target = batch.scores;
+  double teacher_seconds = 0;
+  if (!learns_from_maps()) {
+    visible = visible_ids(images.size(0), mask_seed(), first_stream);
+    target = teacher_scores(images, visible, context);
+    teacher_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  }
   at::Tensor logits;
   {
     const AutocastScope autocast(autocasts(), images.device().type());
     logits = options_.input == RankerInput::kFull ? model_.forward(images) : model_.forward(images, visible);
   }
-  RankingLossOptions loss_options;
-  loss_options.k = options_.loss_k;
-  loss_options.seed = mix_seed(mix_seed(training().seed, kLossStream), first_stream);
-  return {ranking_loss(options_.loss, logits.to(at::kFloat).gather(1, visible), target, loss_options,
-                       context.without_progress()),
+  logits = logits.to(at::kFloat);
+  if (visible.defined()) logits = logits.gather(1, visible);
+  return {ranking_loss(options_.loss, logits, target, loss_options(first_stream), context.without_progress()),
           teacher_seconds};
 }
 
-EvaluationResult RankerTrainer::evaluate_batch(const at::Tensor& images, uint64_t first,
+EvaluationResult RankerTrainer::evaluate_batch(const MicroBatch& batch, uint64_t first,
                                                const RunContext& context) {
-  const at::Tensor visible = visible_ids(images.size(0), evaluation_seed(), first);
-  const at::Tensor target = teacher_scores(images, visible, context).to(at::kCPU);
-  const at::Tensor logits = model_.forward(images).gather(1, visible).to(at::kCPU);
+  const at::Tensor& images = batch.images;
+  at::Tensor target = batch.scores, logits = model_.forward(images);
+  if (!learns_from_maps()) {
+    const at::Tensor visible = visible_ids(images.size(0), evaluation_seed(), first);
+    target = teacher_scores(images, visible, context);
+    logits = logits.gather(1, visible);
+  }
+  target = target.to(at::kCPU);
+  logits = logits.to(at::kCPU);
   EvaluationResult sums;
   // A constant list has no tau; it counts as no agreement.
   sums.kendall_tau = kendall_tau(logits, target, context).nan_to_num(0).sum().item<double>();
   sums.ndcg = ndcg(logits, target, context).sum().item<double>();
-  RankingLossOptions loss_options;
-  loss_options.k = options_.loss_k;
-  sums.loss =
-      ranking_loss(options_.loss, logits, target, loss_options, context.without_progress()).item<double>() *
-      static_cast<double>(images.size(0));
+  RankingLossOptions of_all;
+  of_all.k = options_.loss_k;
+  sums.loss = ranking_loss(options_.loss, logits, target, of_all, context.without_progress()).item<double>() *
+              static_cast<double>(images.size(0));
   return sums;
 }
 
 std::map<std::string, std::string> RankerTrainer::metadata() const {
-  return {{"kind", "ranker"}, {"options", to_json(options_)}, {"teacher_fingerprint", fingerprint(teacher_)}};
+  return {{"kind", "ranker"}, {"options", to_json(options_)}, {"teacher_fingerprint", teacher_fingerprint()}};
 }
 
 void RankerTrainer::export_model(const std::string& path, StoredType type) const {

@@ -1,5 +1,5 @@
-// Training of the ranker against a frozen teacher's leave-one-out scores (docs/method.md, 3 and
-// 4).
+// Training of the ranker against a frozen teacher's leave-one-out scores, or against stored maps of such
+// (docs/method.md, 3, 4 and 6).
 #pragma once
 
 #include "core/model/mae.h"
@@ -16,17 +16,19 @@ class RankerTrainer final : public TrainerBase {
   void export_model(const std::string& path, StoredType type) const override;
   const RankerTrainingOptions* ranker_options() const override { return &options_; }
 
-  // A number that changes when the teacher's weights do: a resumed run must have the same teacher.
-  static std::string fingerprint(const MaskedAutoencoder& teacher);
-  const MaskedAutoencoder& teacher() const { return teacher_; }
+  // A number that changes when the teacher's weights do: a resumed run must have the same teacher. Empty
+  // without one.
+  std::string teacher_fingerprint() const;
 
  private:
-  LossParts micro_loss(const at::Tensor& images, uint64_t first_stream, const RunContext& context) override;
-  EvaluationResult evaluate_batch(const at::Tensor& images, uint64_t first,
+  LossParts micro_loss(const MicroBatch& batch, uint64_t first_stream, const RunContext& context) override;
+  EvaluationResult evaluate_batch(const MicroBatch& batch, uint64_t first,
                                   const RunContext& context) override;
   std::map<std::string, std::string> metadata() const override;
+  bool learns_from_maps() const override { return options_.targets == RankerTargets::kMaps; }
 
   void start_from_teacher();
+  RankingLossOptions loss_options(uint64_t stream) const;
   // The teacher's scores [m, V] at the visible ids, free of autograd and inference mode.
   at::Tensor teacher_scores(const at::Tensor& images, const at::Tensor& visible,
                             const RunContext& context) const;
@@ -34,7 +36,7 @@ class RankerTrainer final : public TrainerBase {
   at::Tensor for_teacher(const at::Tensor& images) const;
 
   RankerTrainingOptions options_;
-  MaskedAutoencoder teacher_;
+  std::optional<MaskedAutoencoder> teacher_;
   PatchRanker model_;
 };
 

@@ -61,7 +61,7 @@ std::unique_ptr<Trainer> resume_trainer(const std::string& path, at::Device devi
     stored.training.device = device;
     change_options(changes, stored);
     auto trainer = std::make_unique<RankerTrainer>(stored);
-    if (RankerTrainer::fingerprint(trainer->teacher()) != field("teacher_fingerprint")) {
+    if (trainer->teacher_fingerprint() != field("teacher_fingerprint")) {
       throw Error(codes::kCheckpointContent,
                   "The teacher '" + trainer->ranker_options()->teacher +
                       "' is not the one this run began with; put it back to resume.");

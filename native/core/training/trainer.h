@@ -12,6 +12,7 @@
 #include "core/checkpoint/checkpoint.h"
 #include "core/run_context.h"
 #include "core/training/options.h"
+#include "kernels/resample.h"
 
 namespace ltrp {
 
@@ -20,11 +21,20 @@ namespace codes {
 inline constexpr const char* kDiverged = "ERR_LTRP_DIVERGED";
 }  // namespace codes
 
+// A crop of a picture whose score map is known (score_store.h).
+struct ScoredCrop {
+  CropBox box;
+  bool flip = false;
+  std::span<const float> scores;  // [L]; owned by the caller for the duration of the call
+};
+
 // One decoded picture: RGB bytes, rows of width * 3; owned by the caller for the duration of the call.
 struct Picture {
   const uint8_t* pixels = nullptr;
   int64_t height = 0;
   int64_t width = 0;
+  // With it, that crop is taken where others are drawn or taken from the centre.
+  std::optional<ScoredCrop> scored = {};
 };
 
 struct StepResult {
@@ -51,8 +61,9 @@ class Trainer {
  public:
   virtual ~Trainer() = default;
   virtual int64_t step() const = 0;
-  // One optimizer step on exactly batch_size pictures; crops, flips and masks come from (seed, step, slot). A
-  // cancelled step leaves weights and optimizer untouched.
+  // One optimizer step on exactly batch_size pictures; crops, flips and masks come from (seed, step, slot),
+  // with RankerTargets::kMaps crops and flips from the pictures. A cancelled step leaves weights and
+  // optimizer untouched.
   virtual StepResult train_step(std::span<const Picture> pictures, const RunContext& context) = 0;
   virtual EvaluationResult evaluate(std::span<const Picture> pictures, const RunContext& context) = 0;
   // Everything needed to continue exactly, with a checksum. Atomic. Error(kDiverged) when a weight or a

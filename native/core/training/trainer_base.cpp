@@ -4,6 +4,7 @@
 #include <ATen/autocast_mode.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
@@ -15,7 +16,6 @@
 #include "core/training/trained_blocks.h"
 #include "core/weights/positions.h"
 #include "kernels/linear.h"
-#include "kernels/queue.h"
 
 namespace ltrp {
 
@@ -87,6 +87,38 @@ at::Tensor TrainerBase::visible_ids(int64_t images, uint64_t seed, uint64_t firs
       .to(options_.device);
 }
 
+void TrainerBase::check_maps(std::span<const Picture> pictures) const {
+  const auto patches = static_cast<size_t>(model_.grid().patches());
+  for (size_t i = 0; i < pictures.size(); ++i) {
+    const auto& scored = pictures[i].scored;
+    const std::string name = "pictures[" + std::to_string(i) + "].scored";
+    if (scored.has_value() != learns_from_maps()) {
+      invalid(name + (scored ? " is for a ranker with targets 'maps' only." : " is missing."));
+    }
+    if (scored && scored->scores.size() != patches) {
+      invalid(name + ".scores must have a value for each of the model's " + std::to_string(patches) +
+              " patches; got " + std::to_string(scored->scores.size()) + ".");
+    }
+  }
+}
+
+at::Tensor TrainerBase::stored_scores(std::span<const Picture> pictures) const {
+  const int64_t patches = model_.grid().patches();
+  at::Tensor scores = at::empty({static_cast<int64_t>(pictures.size()), patches}, at::kFloat);
+  float* row = scores.mutable_data_ptr<float>();
+  for (const Picture& picture : pictures)
+    row = std::copy_n(picture.scored->scores.data(), static_cast<size_t>(patches), row);
+  return scores;
+}
+
+TrainerBase::MicroBatch TrainerBase::uploaded(Queue& queue, const at::Tensor& images,
+                                              std::span<const Picture> pictures) const {
+  const Queue::Upload sent = queue.upload(images);
+  if (!learns_from_maps()) return {queue.arrived(sent), {}};
+  const Queue::Upload scores = queue.upload(stored_scores(pictures));
+  return {queue.arrived(sent), queue.arrived(scores)};
+}
+
 TensorMap TrainerBase::weights() const {
   TensorMap result;
   for (const auto& [name, tensor] : model_tensors_) result[name] = tensor.detach().to(at::kCPU);
@@ -98,6 +130,7 @@ StepResult TrainerBase::train_step(std::span<const Picture> pictures, const RunC
     invalid("pictures must be exactly batchSize = " + std::to_string(options_.batch_size) + "; got " +
             std::to_string(pictures.size()) + ".");
   }
+  check_maps(pictures);
   if (step_ >= options_.steps)
     invalid("All " + std::to_string(options_.steps) + " steps of this run are done.");
   const auto begin = Clock::now();
@@ -110,11 +143,11 @@ StepResult TrainerBase::train_step(std::span<const Picture> pictures, const RunC
     const int64_t count = std::min(options_.micro_batch_size, options_.batch_size - first);
     const auto stream = static_cast<uint64_t>(step_ * options_.batch_size + first);
     const auto augment_begin = Clock::now();
-    const at::Tensor images = augment(
-        pictures.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), model_.image_height,
-        model_.image_width, crops, model_.mean, model_.std, mix_seed(options_.seed, kCropStream), stream);
+    const auto part = pictures.subspan(static_cast<size_t>(first), static_cast<size_t>(count));
+    const at::Tensor images = augment(part, model_.image_height, model_.image_width, crops, model_.mean,
+                                      model_.std, mix_seed(options_.seed, kCropStream), stream);
     result.augment_seconds += seconds_since(augment_begin);
-    const LossParts parts = micro_loss(queue->arrived(queue->upload(images)), stream, context);
+    const LossParts parts = micro_loss(uploaded(*queue, images, part), stream, context);
     const double share = static_cast<double>(count) / static_cast<double>(options_.batch_size);
     (parts.loss * share).backward();
     result.loss += parts.loss.item<double>() * share;
@@ -132,6 +165,7 @@ StepResult TrainerBase::train_step(std::span<const Picture> pictures, const RunC
 
 EvaluationResult TrainerBase::evaluate(std::span<const Picture> pictures, const RunContext& context) {
   if (pictures.empty()) invalid("pictures must hold at least one; got none.");
+  check_maps(pictures);
   const c10::NoGradGuard no_grad;
   const std::unique_ptr<Queue> queue = open_queue(options_.device);
   // Of sums first, then of means.
@@ -146,11 +180,11 @@ EvaluationResult TrainerBase::evaluate(std::span<const Picture> pictures, const 
   for (int64_t first = 0; first < total; first += options_.micro_batch_size) {
     context.check();
     const int64_t count = std::min(options_.micro_batch_size, total - first);
+    const auto some = pictures.subspan(static_cast<size_t>(first), static_cast<size_t>(count));
     const at::Tensor images =
-        centre_crops(pictures.subspan(static_cast<size_t>(first), static_cast<size_t>(count)),
-                     model_.image_height, model_.image_width, model_.mean, model_.std);
+        centre_crops(some, model_.image_height, model_.image_width, model_.mean, model_.std);
     const EvaluationResult part =
-        evaluate_batch(queue->arrived(queue->upload(images)), static_cast<uint64_t>(first), context);
+        evaluate_batch(uploaded(*queue, images, some), static_cast<uint64_t>(first), context);
     for_fields([&](auto field) {
       if (part.*field) result.*field = (result.*field).value_or(0) + *(part.*field);
     });

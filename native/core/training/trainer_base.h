@@ -8,6 +8,7 @@
 #include "core/training/augment.h"
 #include "core/training/optimizer.h"
 #include "core/training/trainer.h"
+#include "kernels/queue.h"
 
 namespace ltrp {
 
@@ -36,12 +37,19 @@ class TrainerBase : public Trainer {
   // Called once by the constructors of the trainers, when the model exists.
   void start(const TensorMap& model_tensors, const std::vector<Transformer*>& transformers);
 
-  // images [m, 3, H, W]; `first_stream` numbers the first picture among all pictures ever trained on.
-  virtual LossParts micro_loss(const at::Tensor& images, uint64_t first_stream,
-                               const RunContext& context) = 0;
+  // What a micro-batch is made of, on the device.
+  struct MicroBatch {
+    at::Tensor images;  // [m, 3, H, W]
+    at::Tensor scores;  // [m, L] of learns_from_maps(), else undefined
+  };
+
+  // `first_stream` numbers the first picture among all pictures ever trained on.
+  virtual LossParts micro_loss(const MicroBatch& batch, uint64_t first_stream, const RunContext& context) = 0;
   // Sums over the pictures of a micro-batch; `first` numbers the first one within the evaluated set.
-  virtual EvaluationResult evaluate_batch(const at::Tensor& images, uint64_t first,
+  virtual EvaluationResult evaluate_batch(const MicroBatch& batch, uint64_t first,
                                           const RunContext& context) = 0;
+  // Whether pictures bring scored crops.
+  virtual bool learns_from_maps() const { return false; }
   // Metadata of a training checkpoint beyond format and step.
   virtual std::map<std::string, std::string> metadata() const = 0;
 
@@ -62,6 +70,12 @@ class TrainerBase : public Trainer {
   void begin_from(const TensorMap& tensors, Grid grid);
 
  private:
+  // Error(kInvalidArgument) for pictures that bring scored crops and must not, or the other way round.
+  void check_maps(std::span<const Picture> pictures) const;
+  // [m, L] of the pictures; undefined without maps.
+  at::Tensor stored_scores(std::span<const Picture> pictures) const;
+  MicroBatch uploaded(Queue& queue, const at::Tensor& images, std::span<const Picture> pictures) const;
+
   TrainingOptions options_;
   VitConfig model_;
   TensorMap model_tensors_;  // shares storage with the model

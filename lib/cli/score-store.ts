@@ -1,0 +1,111 @@
+/** `ltrp score --store`: score maps of a data set, for rankers to learn from. */
+import { availableParallelism } from 'node:os';
+import { resolve } from 'node:path';
+import { Dataset } from '../data/dataset.js';
+import { ScoreStore } from '../data/score-store.js';
+import { resolveSources } from '../data/sources.js';
+import { modelDigest } from '../file-digest.js';
+import { loadModel, resolveModel } from '../models.js';
+import type { NativeStoreOptions } from '../native/binding.js';
+import { packageVersion } from '../native/paths.js';
+import { storeScores } from '../training/store-scores.js';
+import type { LoadOptions } from '../types.js';
+import { invalid } from '../validation.js';
+import { complain } from './image-command.js';
+import { interruption, interruptSignal } from './interrupt.js';
+import { withNotes } from './notes.js';
+import { duration } from './training-progress.js';
+
+export interface StoreSettings extends NativeStoreOptions {
+  store: string;
+  shard: number;
+  maxUnreadable: number;
+  model: string;
+  device: NonNullable<LoadOptions['device']>;
+  precision?: NonNullable<LoadOptions['precision']>;
+  libtorch?: string;
+}
+
+/** Between two lines about the progress. */
+const lineInterval = 10_000; // milliseconds
+
+/** Returns the exit code. */
+export async function storeCommand(
+  names: readonly string[],
+  settings: StoreSettings,
+): Promise<number> {
+  const signal = interruptSignal();
+  const { model, device, precision = 'float32', libtorch } = settings;
+  const { sources, passedOver } = await resolveSources(names);
+  for (const sentence of passedOver) complain(sentence);
+  const shared = sources.find(({ share }) => share !== null);
+  if (shared !== undefined) {
+    throw invalid(
+      `${shared.name} must be named without a share: every picture is scored as often.`,
+    );
+  }
+  const dataset = new Dataset(sources);
+  const { core, native } = await loadModel('mae', model, { device, precision, libtorch, signal });
+  await withNotes(Promise.resolve(native));
+  try {
+    const { imageHeight, imageWidth, patchSize, mean, std } = native.config;
+    const { crops, cropScale, flip, rounds, maskRatio, drop, metric, seed } = settings;
+    const store = await ScoreStore.begin(
+      resolve(settings.store),
+      {
+        format: 'ltrp-scores-1',
+        version: packageVersion(),
+        teacher: await modelDigest(resolveModel(model, 'mae')),
+        model: { imageHeight, imageWidth, patchSize, mean, std },
+        precision,
+        options: { crops, cropScale, flip, rounds, maskRatio, drop, metric, seed },
+        decodeSize: 2 * Math.max(imageHeight, imageWidth), // as `ltrp train` has it
+        data: { digest: dataset.digest, images: dataset.size },
+        shardPictures: settings.shard,
+        roots: sources.map(({ root }) => root),
+      },
+      signal,
+    );
+    const missing = store.missing().length;
+    complain(
+      `${dataset.size} images, ${crops} crops each; ${missing} of ${store.shards} shards are missing: ${store.path}`,
+    );
+    const begin = performance.now();
+    const seconds = (): number => (performance.now() - begin) / 1000;
+    let shown = begin;
+    const result = await storeScores({
+      core,
+      teacher: native,
+      store,
+      sources,
+      concurrency: Math.max(1, Math.min(8, availableParallelism() - 1)),
+      maxUnreadable: settings.maxUnreadable,
+      signal,
+      onProgress: (shard, done, total) => {
+        if (performance.now() - shown < lineInterval) return;
+        shown = performance.now();
+        complain(`shard ${shard + 1} of ${store.shards}: ${done} of ${total} maps`);
+      },
+      onUnreadable: (path, { message }) => {
+        complain(`skipped: ${message.includes(path) ? message : `${path}: ${message}`}`);
+      },
+      onNotice: complain,
+    });
+    const rate = (result.maps / seconds()).toPrecision(3);
+    const unreadable = result.unreadable > 0 ? `, ${result.unreadable} unreadable images` : '';
+    process.stdout.write(
+      `${result.shards} shards with ${result.maps} maps in ${duration(seconds())} (${rate} maps/s)${unreadable}\n` +
+        `scores: ${store.path}\n`,
+    );
+    return 0;
+  } catch (error) {
+    const stopped = interruption();
+    if (stopped === undefined || error !== signal.reason) throw error;
+    complain(
+      `${stopped.word}; finished shards stay, and the same command goes on with the others.`,
+    );
+    return stopped.exitCode;
+  } finally {
+    native.dispose();
+  }
+}
