@@ -41,6 +41,14 @@ export type {
   NativeMaeConfig as MaeFileConfig,
   NativeRankerConfig as RankerFileConfig,
 } from './native/binding.js';
+export {
+  keepFor,
+  type CentreCrop,
+  type KeepList,
+  type KeepOptions,
+  type KeepTarget,
+  type PictureRanking,
+} from './keep-list.js';
 export { rankingLoss, type LossAndGradient, type RankingLossOptions } from './losses.js';
 export { MaskedAutoencoder } from './masked-autoencoder.js';
 export { embeddedModels } from './models.js';
@@ -70,6 +78,7 @@ export {
   type TrainingPicture,
 } from './trainer.js';
 export type {
+  CropRounding,
   Device,
   Drop,
   Encoding,

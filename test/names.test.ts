@@ -13,7 +13,15 @@ import {
 } from '../lib/native/binding.js';
 import { loadCore } from '../lib/native/loader.js';
 import { selectorNames } from '../lib/selectors.js';
-import { drops, heads, lossNames, metrics, precisions, storedTypes } from '../lib/types.js';
+import {
+  cropRoundings,
+  drops,
+  heads,
+  lossNames,
+  metrics,
+  precisions,
+  storedTypes,
+} from '../lib/types.js';
 import { repository } from './support/paths.js';
 
 /** What the types are checked against by the compiler. */
@@ -25,6 +33,7 @@ const typed: Record<string, readonly string[]> = {
   head: heads,
   mode: ['default', 'compat'],
   type: storedTypes,
+  rounding: cropRoundings,
   kind: modelKinds,
   pooling: poolings,
   selector: selectorNames,

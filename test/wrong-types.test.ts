@@ -197,6 +197,30 @@ const subjects: Record<string, Subject> = {
     options: job,
     inside: [[2, 1]],
   },
+  keepFor: {
+    names: ['ranking', 'target', 'options'],
+    valid: () => [
+      { logits: sixteen(), grid: { rows: 4, columns: 4 }, width: 64, height: 48 },
+      { shape: [28, 28], patchSize: 14, pixelMask: new Uint8Array(784).fill(1) },
+      { keep: 2 },
+    ],
+    call: (...given) => api.keepFor(...(given as [never, never, never])),
+    options: [...job, 'keep', 'keepRatio'],
+    inside: [
+      ...['logits', 'grid', 'width', 'height', 'view'].map((key) => [0, key]),
+      [0, 'grid', 'rows'],
+      [0, 'view', 'shortSide'],
+      [0, 'view', 'rounding'],
+      ...['shape', 'patchSize', 'pixelMask', 'imageGridThw', 'merge', 'spatialShape'].map((key) => [
+        1,
+        key,
+      ]),
+      [1, 'tokens'],
+      [1, 'view'],
+      [1, 'shape', 1],
+      [1, 'view', 'height'],
+    ],
+  },
   readImages: {
     names: ['sources', 'options'],
     valid: () => [[png.slice()], { size: 32 }],
