@@ -53,6 +53,13 @@ export { rankingLoss, type LossAndGradient, type RankingLossOptions } from './lo
 export { MaskedAutoencoder } from './masked-autoencoder.js';
 export { embeddedModels } from './models.js';
 export { PatchRanker, type RankOptions } from './patch-ranker.js';
+export {
+  planSavings,
+  type PlanCost,
+  type PlanOptions,
+  type PlanShare,
+  type SavingsPlan,
+} from './plan-savings.js';
 export { pruneOnnx, type PrunedOnnx, type PruneOptions } from './prune-onnx.js';
 export { patchBoxes, type Box, type PatchGrid } from './patch-grid.js';
 export { selectPatches, type Selection, type SelectPatchesOptions } from './selection.js';

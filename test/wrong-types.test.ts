@@ -286,6 +286,17 @@ const subjects: Record<string, Subject> = {
     call: (...given) => api.pruneOnnx(...(given as [never, never])),
     options: ['idsName', 'overwrite', 'signal'],
   },
+  planSavings: {
+    names: ['model', 'options'],
+    // Refused at the end, before anything is measured.
+    valid: () => [join(folder, 'none.onnx'), {}],
+    call: (...given) => api.planSavings(...(given as [never])),
+    options: ['shares', 'ranker', 'batchSize', 'rounds', 'threads', 'size', 'patches', 'signal'],
+    inside: [
+      [1, 'shares', 0],
+      [1, 'size', 0],
+    ],
+  },
   'Trainer.create': {
     names: ['options', 'trainer'],
     valid: () => [{ ...run }, {}],

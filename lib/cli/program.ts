@@ -7,6 +7,7 @@ import { register as registerDoctor } from './doctor.js';
 import { register as registerLibtorch } from './libtorch.js';
 import { addYes, takeYes } from './offer.js';
 import { useOptionsOf } from './option-names.js';
+import { register as registerPlan } from './plan.js';
 import { register as registerPretrain } from './pretrain.js';
 import { register as registerPrune } from './prune.js';
 import { register as registerRank } from './rank.js';
@@ -34,6 +35,7 @@ ranker has learned the order. Method: "Learning to Rank Patches for Unbiased Ima
     registerTrain,
     registerConvert,
     registerPrune,
+    registerPlan,
     registerDoctor,
     registerLibtorch,
   ];
