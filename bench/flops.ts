@@ -19,11 +19,6 @@ export interface ScoringShape {
 
 type Teacher = Pick<MaeConfig, 'encoder' | 'decoder' | 'patchSize'>;
 
-/** The linears of one block on `tokens` tokens: q, k, v, projection (4 · dim²) and the MLP (2 · dim · mlpDim). */
-function blockLinears({ dim, mlpDim }: TransformerConfig, tokens: number): number {
-  return 2 * tokens * (4 * dim * dim + 2 * dim * mlpDim);
-}
-
 /** q kᵀ and p v of one block, all heads together. */
 function attention({ dim }: TransformerConfig, queries: number, keys: number): number {
   return 4 * queries * keys * dim;

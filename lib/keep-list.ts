@@ -160,13 +160,13 @@ export async function keepFor(
   if ((keep === undefined) === (keepRatio === undefined)) {
     throw invalid('Give exactly one of keep (a number of cells) and keepRatio (a share of them).');
   }
-  const { logits, ...rest } = readRanking(ranking);
+  const { logits, view, ...rest } = readRanking(ranking);
   const { pixelMask, ...encoder } = readTarget(target);
   const { shape, ...list } = await callCore(checked, { logits, pixelMask }, (core, job, given) =>
     core.keepFor(
       job,
       given.logits,
-      rest,
+      { ...rest, view: readView('ranking.view', view) },
       { ...encoder, pixelMask: given.pixelMask },
       { keep, keepRatio },
     ),
@@ -174,12 +174,13 @@ export async function keepFor(
   return { ...list, grid: { rows: shape[0], columns: shape[1] } };
 }
 
-function readRanking(ranking: unknown): {
+/** The fields of a ranking, each read once; the core checks them. */
+export function readRanking(ranking: unknown): {
   logits: Float32Array;
   grid: unknown;
   width: unknown;
   height: unknown;
-  view: object | undefined;
+  view: unknown;
 } {
   if (typeof ranking !== 'object' || ranking === null || types.isPromise(ranking)) {
     throw invalid(
@@ -196,7 +197,7 @@ function readRanking(ranking: unknown): {
     grid: readFields(grid, ['rows', 'columns'], 'ranking.grid'),
     width,
     height,
-    view: readView('ranking.view', view),
+    view,
   };
 }
 

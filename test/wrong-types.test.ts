@@ -286,6 +286,22 @@ const subjects: Record<string, Subject> = {
     call: (...given) => api.pruneOnnx(...(given as [never, never])),
     options: ['idsName', 'overwrite', 'signal'],
   },
+  denseRegions: {
+    names: ['ranking', 'options'],
+    valid: () => [
+      { logits: sixteen(), grid: { rows: 4, columns: 4 }, width: 64, height: 48 },
+      { keepRatio: 0.5 },
+    ],
+    call: (...given) => api.denseRegions(...(given as [never])),
+    options: [...job, 'count', 'keepRatio', 'padding', 'aspect'],
+    inside: ['logits', 'grid', 'width', 'height', 'view'].map((key) => [0, key]),
+  },
+  squeezePicture: {
+    names: ['source', 'options'],
+    valid: () => [png.slice(), { ranker, patches: 4 }],
+    call: (...given) => api.squeezePicture(...(given as [never])),
+    options: ['keepRatio', 'fill', 'format', 'quality', 'ranker', 'patches', 'signal'],
+  },
   planSavings: {
     names: ['model', 'options'],
     // Refused at the end, before anything is measured.

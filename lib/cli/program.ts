@@ -13,6 +13,7 @@ import { register as registerPrune } from './prune.js';
 import { register as registerRank } from './rank.js';
 import { register as registerReconstruct } from './reconstruct.js';
 import { register as registerScore } from './score.js';
+import { register as registerSqueeze } from './squeeze.js';
 import { register as registerTrain } from './train.js';
 
 export function buildProgram(): Command {
@@ -36,6 +37,7 @@ ranker has learned the order. Method: "Learning to Rank Patches for Unbiased Ima
     registerConvert,
     registerPrune,
     registerPlan,
+    registerSqueeze,
     registerDoctor,
     registerLibtorch,
   ];

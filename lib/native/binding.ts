@@ -555,6 +555,18 @@ export interface CoreBinding {
     target: object,
     options: { keep?: number | undefined; keepRatio?: number | undefined },
   ): Promise<NativeKeepList>;
+  /** Of a ranking of the whole picture, by falling weight. */
+  denseRegions(
+    job: NativeJob,
+    logits: Float32Array,
+    ranking: { grid: unknown; width: unknown; height: unknown },
+    options: {
+      count?: number | undefined;
+      keepRatio?: number | undefined;
+      padding?: number | undefined;
+      aspect?: number | undefined;
+    },
+  ): Promise<{ box: [left: number, top: number, width: number, height: number]; weight: number }[]>;
   /** Scores [n, L]; `keep` (0: nobody says) is how many will be kept, `mean` and `std` are those of normalised images. */
   scoreBySelector(
     job: NativeJob,

@@ -12,6 +12,7 @@
 #include "binding/results.h"
 #include "core/engine/keep_list.h"
 #include "core/engine/masking.h"
+#include "core/engine/regions.h"
 
 namespace ltrp::binding {
 namespace {
@@ -93,19 +94,30 @@ EncoderGrid encoder_of(const Options& target, double height, double width) {
   return encoder;
 }
 
+// What `ranking` says of the picture: logits [rows, columns] and its sides in pixels.
+struct Ranked {
+  at::Tensor logits;
+  int64_t height = 0, width = 0;
+};
+
+Ranked ranked_picture(const Napi::Value& logits, const Options& ranking) {
+  const Options grid(ranking.get("grid"), "ranking.grid");
+  const int64_t rows = integer_in(grid, "rows", 1, kMostCells);
+  const int64_t columns = integer_in(grid, "columns", 1, kMostCells / rows);
+  constexpr auto most = int64_t{1} << 31;
+  return {float_tensor(logits, "ranking.logits", {rows, columns}, /*finite=*/true,
+                       /*or_minus_infinity=*/true),
+          integer_in(ranking, "height", 1, most), integer_in(ranking, "width", 1, most)};
+}
+
 }  // namespace
 
 Napi::Value keep_for(const Napi::CallbackInfo& info) {
   return enqueue(info, [&](Napi::ObjectReference& kept) -> Work {
     const Options ranking(info[2], "ranking"), target(info[3], "target"), options(info[4]);
-    const Options grid(ranking.get("grid"), "ranking.grid");
-    const int64_t rows = integer_in(grid, "rows", 1, kMostCells);
-    const int64_t columns = integer_in(grid, "columns", 1, kMostCells / rows);
-    const at::Tensor logits = float_tensor(info[1], "ranking.logits", {rows, columns}, /*finite=*/true,
-                                           /*or_minus_infinity=*/true);
-    constexpr auto most = int64_t{1} << 31;
-    const auto height = static_cast<double>(integer_in(ranking, "height", 1, most)),
-               width = static_cast<double>(integer_in(ranking, "width", 1, most));
+    const Ranked picture = ranked_picture(info[1], ranking);
+    const at::Tensor logits = picture.logits;
+    const auto height = static_cast<double>(picture.height), width = static_cast<double>(picture.width);
     const View view = view_option(ranking, height, width);
     const EncoderGrid encoder = encoder_of(target, height, width);
     const int64_t cells = encoder.cells().patches();
@@ -121,6 +133,37 @@ Napi::Value keep_for(const Napi::CallbackInfo& info) {
       c10::InferenceMode guard;
       ltrp::keep_list(logits, view, encoder, list, context);
       return {};
+    };
+  });
+}
+
+Napi::Value dense_regions(const Napi::CallbackInfo& info) {
+  return enqueue(info, [&]() -> Work {
+    const Options ranking(info[2], "ranking"), given(info[3]);
+    const Ranked picture = ranked_picture(info[1], ranking);
+    RegionOptions options;
+    options.count = given.integer("count", options.count);
+    options.keep_ratio = given.number("keepRatio", options.keep_ratio);
+    options.padding = given.number("padding", options.padding);
+    if (given.has("aspect")) {
+      options.aspect = given.number("aspect");
+      check_in(closed(0.01, 100), "aspect", options.aspect);
+    }
+    validate(options);
+    return [=](const RunContext& context) -> MakeResult {
+      c10::InferenceMode guard;
+      const auto regions =
+          ltrp::dense_regions(picture.logits, picture.height, picture.width, options, context);
+      return [regions](Napi::Env env, Napi::Object) -> Napi::Value {
+        Napi::Array result = Napi::Array::New(env, regions.size());
+        for (size_t i = 0; i < regions.size(); ++i) {
+          Napi::Object region = Napi::Object::New(env);
+          region.Set("box", shape_array(env, {regions[i].box.data(), regions[i].box.size()}));
+          region.Set("weight", regions[i].weight);
+          result[static_cast<uint32_t>(i)] = region;
+        }
+        return result;
+      };
     };
   });
 }

@@ -1,4 +1,4 @@
-// Keep lists for other encoders: keepFor of lib/native/binding.ts.
+// What follows from a picture's ranking: keepFor, denseRegions of lib/native/binding.ts.
 #pragma once
 
 #include "binding/node_api.h"
@@ -6,5 +6,6 @@
 namespace ltrp::binding {
 
 Napi::Value keep_for(const Napi::CallbackInfo& info);
+Napi::Value dense_regions(const Napi::CallbackInfo& info);
 
 }  // namespace ltrp::binding
