@@ -93,7 +93,7 @@ export interface SavingsPlan extends Decision {
 export async function planSavings(model: string, options?: PlanOptions): Promise<SavingsPlan> {
   const checked = checkOptions(options, planKeys);
   const { ranker = 'tiny', batchSize = 1, rounds = 20, signal } = checked;
-  const { threads = usableThreads() } = checked;
+  const { threads = usableThreads(), size: pixels = 224 } = checked;
   checkPath('model', model, 'a path');
   checkSource('ranker', ranker);
   checkInteger('batchSize', batchSize, 1, 1024);
@@ -101,7 +101,7 @@ export async function planSavings(model: string, options?: PlanOptions): Promise
   checkInteger('threads', threads, 1, 1024);
   checkInteger('patches', checked.patches, 2, 2 ** 20);
   const shares = readShares(checked.shares);
-  const size = checkSize(checked.size ?? 224);
+  const size = checkSize(pixels);
   signal?.throwIfAborted();
   const path = resolve(model);
   await stat(path).catch((cause: unknown) => {

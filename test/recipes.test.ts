@@ -52,6 +52,14 @@ const checks: Record<string, Check[]> = {
       t.is(stdout, '98 [ 1, 98 ]\n98 [ 1, 98 ]\n');
     },
   ],
+  'Crops of what ranks high': [
+    async (t, _outcome, folder) => {
+      for (const i of [0, 1]) {
+        const { width, height } = await sharp(join(folder, `coffee-${i}.jpg`)).metadata();
+        t.true(Math.abs(width - height) <= 1 && width > 20, `${width} x ${height}`);
+      }
+    },
+  ],
   'Heat maps': [
     async (t, _outcome, folder) => {
       const { width, height, channels } = await sharp(join(folder, 'coffee-heat.png')).metadata();

@@ -1,4 +1,5 @@
 /** Pixels and files of `squeezePicture`; sharp does the pixels. */
+import type { Buffer } from 'node:buffer';
 import type { Sharp, SharpModule } from '../sharp.js';
 import type { Pixels } from './types.js';
 
@@ -78,7 +79,7 @@ async function maskOf(
   { width, height }: { width: number; height: number },
   { rows, columns }: { rows: number; columns: number },
   kept: Iterable<number>,
-): Promise<Uint8Array> {
+): Promise<Buffer> {
   const [across, down] = [Math.ceil(width / block), Math.ceil(height / block)];
   const wanted = new Set(kept);
   const blocks = Uint8Array.from({ length: across * down }, (_, i) => {

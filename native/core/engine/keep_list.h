@@ -49,7 +49,7 @@ struct EncoderGrid {
   double input_height = 0, input_width = 0, patch_size = 0;
   int64_t tokens = 0;  // rows of the input: the patches, then padding
   View view;           // of the input, or of what `pixel_mask` leaves of it
-  at::Tensor pixel_mask;  // [input_height, input_width] uint8, not 0 where the picture is: a rectangle; or
+  at::Tensor pixel_mask{};  // [input_height, input_width] uint8, not 0 where the picture is: a rectangle; or
                           // undefined
 
   Grid cells() const { return {patches.rows / merge, patches.columns / merge}; }
