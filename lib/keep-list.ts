@@ -224,7 +224,9 @@ function readTarget(target: KeepTarget): { pixelMask: Uint8Array | undefined } {
     spatialShape: readSizes('target.spatialShape', given.spatialShape),
     view: readView('target.view', given.view),
     pixelMask: types.isBigInt64Array(pixelMask)
-      ? reading('target.pixelMask', () => Uint8Array.from(pixelMask, (pixel) => (pixel === 0n ? 0 : 1)))
+      ? reading('target.pixelMask', () =>
+          Uint8Array.from(pixelMask, (pixel) => (pixel === 0n ? 0 : 1)),
+        )
       : pixelMask,
   } as { pixelMask: Uint8Array | undefined };
 }

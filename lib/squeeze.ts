@@ -99,7 +99,10 @@ export async function squeezePicture(
   return typeof given === 'string' ? withBytes(given, name, signal, work) : work(given);
 }
 
-interface Settings extends Required<Pick<SqueezeOptions, 'keepRatio' | 'fill' | 'quality'>> {
+interface Settings {
+  keepRatio: number;
+  fill: SqueezeFill;
+  quality: number;
   format: SqueezeFormat | undefined;
   ranker: PatchRanker | string | undefined;
   patches: number | undefined;
@@ -114,11 +117,18 @@ async function squeeze(
   const { ranker, patches } = settings;
   const own = formatOf(bytes);
   const format = settings.format ?? own ?? 'jpeg';
-  for await (const ranked of rankFiles([{ picture: bytes, name }], { ranker, patches, keepRatio, signal })) {
+  for await (const ranked of rankFiles([{ picture: bytes, name }], {
+    ranker,
+    patches,
+    keepRatio,
+    signal,
+  })) {
     if (!ranked.ok) throw ranked.error;
     const { grid, kept, width, height } = ranked;
     const sharp = await loadSharp();
-    const picture = await uprightPixels(sharp, bytes).catch(refuse(name, 'ERR_LTRP_IMAGE_DECODE', 'decoded'));
+    const picture = await uprightPixels(sharp, bytes).catch(
+      refuse(name, 'ERR_LTRP_IMAGE_DECODE', 'decoded'),
+    );
     signal?.throwIfAborted();
     const softened = await soften(sharp, picture, { grid, kept, fill });
     signal?.throwIfAborted();
@@ -150,5 +160,7 @@ const refuse =
   (name: string, code: LtrpErrorCode, what: string) =>
   (cause: unknown): never => {
     const [why = ''] = (cause as Error).message.split('\n');
-    throw new LtrpError(code, `The image ${name} cannot be ${what}: ${why.replace(/\.$/, '')}.`, { cause });
+    throw new LtrpError(code, `The image ${name} cannot be ${what}: ${why.replace(/\.$/, '')}.`, {
+      cause,
+    });
   };

@@ -20,9 +20,7 @@ const run = hasGolden ? test : test.skip;
 const title = (what: string): string =>
   `${what}${hasGolden ? '' : ' (no golden data beside the repository)'}`;
 const folder = join(golden, 'downstream');
-const foreign = hasGolden
-  ? new Tensors(join(folder, 'foreign.safetensors'))
-  : (undefined as never);
+const foreign = hasGolden ? new Tensors(join(folder, 'foreign.safetensors')) : (undefined as never);
 
 const runs = { numRuns: 60, seed: 18 };
 
@@ -106,7 +104,9 @@ const targets: Record<string, KeepTarget> = {
 for (const [name, target] of Object.entries(targets)) {
   for (const seen of ['stretch', 'crop']) {
     run(title(`golden: ${seen} ranking on ${name}`), async (t) => {
-      const map = new Tensors(join(folder, 'selectors.safetensors')).f32('map_variance').data;
+      const map = Float32Array.from(
+        new Tensors(join(folder, 'selectors.safetensors')).f64('map_variance').data,
+      );
       const ranking: PictureRanking = {
         logits: map.slice(0, 196),
         grid: { rows: 14, columns: 14 },
@@ -127,7 +127,9 @@ for (const [name, target] of Object.entries(targets)) {
 }
 
 run(title('golden: positions in the language model, as docs/keep.md computes them'), async (t) => {
-  const map = new Tensors(join(folder, 'selectors.safetensors')).f32('map_variance').data;
+  const map = Float32Array.from(
+    new Tensors(join(folder, 'selectors.safetensors')).f64('map_variance').data,
+  );
   const ranking = {
     logits: map.slice(0, 196),
     grid: { rows: 14, columns: 14 },
@@ -148,29 +150,36 @@ run(title('golden: positions in the language model, as docs/keep.md computes the
   }
 });
 
-run(title('every grid that Qwen makes of its sizes: whole cells, and as many as asked'), async (t) => {
-  interface Sizes {
-    settings: Record<string, { factor: number }>;
-    tables: Record<string, [[number, number], [number, number]][]>;
-  }
-  const path = join(folder, 'smart-resize.json');
-  const { settings, tables } = JSON.parse(readFileSync(path, 'utf8')) as Sizes;
-  let grids = 0;
-  for (const [name, table] of Object.entries(tables)) {
-    const patch = (settings[name]?.factor ?? NaN) / 2;
-    for (const [[height, width], resized] of table) {
-      const [rows = 0, columns = 0] = resized.map((side) => side / patch);
-      const logits = Float32Array.from({ length: 196 }, (_, i) => Math.sin(i * i));
-      const ranking = { logits, grid: { rows: 14, columns: 14 }, width, height };
-      const list = await keepFor(ranking, qwen(rows, columns), { keepRatio: 0.3 });
-      t.is(list.cells.length, Math.max(1, Math.floor(0.3 * (rows * columns * 0.25) + 0.5)));
-      checkMerged(t, list, 2);
-      close(t, list.values, reference(ranking, cellsOf(rows / 2, columns / 2, [0, 0, width, height])));
-      grids++;
+run(
+  title('every grid that Qwen makes of its sizes: whole cells, and as many as asked'),
+  async (t) => {
+    interface Sizes {
+      settings: Record<string, { factor: number }>;
+      tables: Record<string, [[number, number], [number, number]][]>;
     }
-  }
-  t.true(grids > 40);
-});
+    const path = join(folder, 'smart-resize.json');
+    const { settings, tables } = JSON.parse(readFileSync(path, 'utf8')) as Sizes;
+    let grids = 0;
+    for (const [name, table] of Object.entries(tables)) {
+      const patch = (settings[name]?.factor ?? NaN) / 2;
+      for (const [[height, width], resized] of table) {
+        const [rows = 0, columns = 0] = resized.map((side) => side / patch);
+        const logits = Float32Array.from({ length: 196 }, (_, i) => Math.sin(i * i));
+        const ranking = { logits, grid: { rows: 14, columns: 14 }, width, height };
+        const list = await keepFor(ranking, qwen(rows, columns), { keepRatio: 0.3 });
+        t.is(list.cells.length, Math.max(1, Math.floor(0.3 * (rows * columns * 0.25) + 0.5)));
+        checkMerged(t, list, 2);
+        close(
+          t,
+          list.values,
+          reference(ranking, cellsOf(rows / 2, columns / 2, [0, 0, width, height])),
+        );
+        grids++;
+      }
+    }
+    t.true(grids > 40);
+  },
+);
 
 /** Each kept cell has all of its patches, one after the other, and their places. */
 function checkMerged(t: ExecutionContext, list: KeepList, merge: number): void {
@@ -203,7 +212,10 @@ const rankings: fc.Arbitrary<PictureRanking> = fc
   .chain(({ rows, columns, width, height }) => {
     const length = rows * columns;
     // Few distinct values: ties.
-    const logit = fc.oneof(fc.integer({ min: -3, max: 3 }), fc.float({ min: -9, max: 9, noNaN: true }));
+    const logit = fc.oneof(
+      fc.integer({ min: -3, max: 3 }),
+      fc.float({ min: -9, max: 9, noNaN: true }),
+    );
     return fc
       .array(logit, { minLength: length, maxLength: length })
       .map((list) => ({ logits: Float32Array.from(list), grid: { rows, columns }, width, height }));
@@ -211,16 +223,22 @@ const rankings: fc.Arbitrary<PictureRanking> = fc
 
 test('any two grids: values of the float64 reference, and the largest of them', async (t) => {
   await fc.assert(
-    fc.asyncProperty(rankings, side, side, fc.double({ min: 0.01, max: 1, noNaN: true }), async (ranking, rows, columns, keepRatio) => {
-      const { width, height } = ranking;
-      const list = await keepFor(ranking, { spatialShape: [rows, columns] }, { keepRatio });
-      const want = reference(ranking, cellsOf(rows, columns, [0, 0, width, height]));
-      close(t, list.values, want);
-      const keep = Math.max(1, Math.floor(keepRatio * (rows * columns) + 0.5));
-      t.is(list.cells.length, keep);
-      if (distinct(want)) t.deepEqual([...list.cells], largest(want, keep));
-      checkMerged(t, list, 1);
-    }),
+    fc.asyncProperty(
+      rankings,
+      side,
+      side,
+      fc.double({ min: 0.01, max: 1, noNaN: true }),
+      async (ranking, rows, columns, keepRatio) => {
+        const { width, height } = ranking;
+        const list = await keepFor(ranking, { spatialShape: [rows, columns] }, { keepRatio });
+        const want = reference(ranking, cellsOf(rows, columns, [0, 0, width, height]));
+        close(t, list.values, want);
+        const keep = Math.max(1, Math.floor(keepRatio * (rows * columns) + 0.5));
+        t.is(list.cells.length, keep);
+        if (distinct(want)) t.deepEqual([...list.cells], largest(want, keep));
+        checkMerged(t, list, 1);
+      },
+    ),
     runs,
   );
 });
@@ -251,14 +269,21 @@ test('parts of the picture, and more than it: values of the float64 reference', 
 test('all kept is all ids, and merged cells are whole', async (t) => {
   const merge = fc.integer({ min: 1, max: 3 });
   await fc.assert(
-    fc.asyncProperty(rankings, side, side, merge, fc.double({ min: 0.01, max: 1, noNaN: true }), async (ranking, rows, columns, merge, keepRatio) => {
-      const target = { imageGridThw: [1n, BigInt(rows * merge), BigInt(columns * merge)], merge };
-      const all = await keepFor(ranking, target, { keepRatio: 1 });
-      t.deepEqual([...all.ids.keys()], [...all.ids]);
-      t.is(all.ids.length, rows * columns * merge ** 2);
-      t.true(all.mask.every((kept) => kept === 1));
-      checkMerged(t, await keepFor(ranking, target, { keepRatio }), merge);
-    }),
+    fc.asyncProperty(
+      rankings,
+      side,
+      side,
+      merge,
+      fc.double({ min: 0.01, max: 1, noNaN: true }),
+      async (ranking, rows, columns, merge, keepRatio) => {
+        const target = { imageGridThw: [1n, BigInt(rows * merge), BigInt(columns * merge)], merge };
+        const all = await keepFor(ranking, target, { keepRatio: 1 });
+        t.deepEqual([...all.ids.keys()], [...all.ids]);
+        t.is(all.ids.length, rows * columns * merge ** 2);
+        t.true(all.mask.every((kept) => kept === 1));
+        checkMerged(t, await keepFor(ranking, target, { keepRatio }), merge);
+      },
+    ),
     runs,
   );
 });
@@ -271,7 +296,10 @@ test('the same grid keeps the order of the ranking; a monotone change of the log
       const target = { spatialShape: Int32Array.of(grid.rows, grid.columns) };
       const { ids, values } = await keepFor(ranking, target, { keep });
       const best = [...logits.keys()].sort((a, b) => (logits[b] ?? 0) - (logits[a] ?? 0) || a - b);
-      t.deepEqual([...ids], best.slice(0, keep).sort((a, b) => a - b));
+      t.deepEqual(
+        [...ids],
+        best.slice(0, keep).sort((a, b) => a - b),
+      );
       const changed = { ...ranking, logits: logits.map((value) => 2 * value + 5) };
       if (new Set(changed.logits).size === new Set(logits).size)
         t.deepEqual((await keepFor(changed, target, { keep })).values, values);
@@ -283,33 +311,47 @@ test('the same grid keeps the order of the ranking; a monotone change of the log
 test('padding changes neither order nor positions', async (t) => {
   const pads = fc.tuple(side, side, side, side);
   await fc.assert(
-    fc.asyncProperty(rankings, side, side, pads, async (ranking, rows, columns, [top, right, bottom, left]) => {
-      const keep = Math.ceil((rows * columns) / 2);
-      const plain = await keepFor(ranking, { shape: [rows * 8, columns * 8], patchSize: 8 }, { keep });
-      // Whole patches of padding, marked by a pixel mask.
-      const [height, width] = [rows + top + bottom, columns + left + right];
-      const pixelMask = new Uint8Array(height * width * 64);
-      for (let y = top * 8; y < (top + rows) * 8; y++)
-        pixelMask.fill(1, y * width * 8 + left * 8, y * width * 8 + (left + columns) * 8);
-      const shape = [height * 8, width * 8];
-      const masked = await keepFor(ranking, { shape, patchSize: 8, pixelMask }, { keep });
-      // The same, as a box that reaches beyond the picture.
-      const [w, h] = [ranking.width / columns, ranking.height / rows];
-      const view: Box = [-left * w, -top * h, width * w, height * h];
-      const boxed = await keepFor(ranking, { shape, patchSize: 8, view }, { keep });
-      const moved = Array.from(plain.positions, (place, i) => place + (i % 2 === 0 ? top : left));
-      t.is(masked.values.filter(Number.isFinite).length, rows * columns);
-      if (distinct([...plain.values])) {
-        t.deepEqual([...masked.positions], moved);
-        t.deepEqual([...boxed.positions], moved);
-      }
-      // Rows after the patches.
-      const shorter = { spatialShape: [rows, columns] };
-      const padded = await keepFor(ranking, { ...shorter, tokens: rows * columns + top }, { keep });
-      t.deepEqual(padded.ids, (await keepFor(ranking, shorter, { keep })).ids);
-      t.is(padded.mask.length, rows * columns + top);
-      t.deepEqual([...padded.mask.subarray(rows * columns)], new Array(top).fill(0));
-    }),
+    fc.asyncProperty(
+      rankings,
+      side,
+      side,
+      pads,
+      async (ranking, rows, columns, [top, right, bottom, left]) => {
+        const keep = Math.ceil((rows * columns) / 2);
+        const plain = await keepFor(
+          ranking,
+          { shape: [rows * 8, columns * 8], patchSize: 8 },
+          { keep },
+        );
+        // Whole patches of padding, marked by a pixel mask.
+        const [height, width] = [rows + top + bottom, columns + left + right];
+        const pixelMask = new Uint8Array(height * width * 64);
+        for (let y = top * 8; y < (top + rows) * 8; y++)
+          pixelMask.fill(1, y * width * 8 + left * 8, y * width * 8 + (left + columns) * 8);
+        const shape = [height * 8, width * 8];
+        const masked = await keepFor(ranking, { shape, patchSize: 8, pixelMask }, { keep });
+        // The same, as a box that reaches beyond the picture.
+        const [w, h] = [ranking.width / columns, ranking.height / rows];
+        const view: Box = [-left * w, -top * h, width * w, height * h];
+        const boxed = await keepFor(ranking, { shape, patchSize: 8, view }, { keep });
+        const moved = Array.from(plain.positions, (place, i) => place + (i % 2 === 0 ? top : left));
+        t.is(masked.values.filter(Number.isFinite).length, rows * columns);
+        if (distinct([...plain.values])) {
+          t.deepEqual([...masked.positions], moved);
+          t.deepEqual([...boxed.positions], moved);
+        }
+        // Rows after the patches.
+        const shorter = { spatialShape: [rows, columns] };
+        const padded = await keepFor(
+          ranking,
+          { ...shorter, tokens: rows * columns + top },
+          { keep },
+        );
+        t.deepEqual(padded.ids, (await keepFor(ranking, shorter, { keep })).ids);
+        t.is(padded.mask.length, rows * columns + top);
+        t.deepEqual([...padded.mask.subarray(rows * columns)], new Array(top).fill(0));
+      },
+    ),
     runs,
   );
 });
@@ -356,13 +398,19 @@ test('centre crops: an odd difference begins at the floor or at the even number'
   );
   // 333 x 500 px: the long side is 300.3 px at 200, rounded down.
   const upright = { ...cat, width: 333, height: 500 };
-  const target = (view: KeepTarget['view']): KeepTarget => ({ shape: [200, 200], patchSize: 50, view });
+  const target = (view: KeepTarget['view']): KeepTarget => ({
+    shape: [200, 200],
+    patchSize: 50,
+    view,
+  });
   const cropped = await keepFor(
     upright,
     target({ shortSide: 200, height: 200, width: 200, rounding: 'floor' }),
     { keep: 3 },
   );
-  const boxed = await keepFor(upright, target([0, (50 * 500) / 300, 333, (200 * 500) / 300]), { keep: 3 });
+  const boxed = await keepFor(upright, target([0, (50 * 500) / 300, 333, (200 * 500) / 300]), {
+    keep: 3,
+  });
   close(t, cropped.values, [...boxed.values]);
 });
 
@@ -377,27 +425,133 @@ test('results of rankFiles are rankings', async (t) => {
 });
 
 const refusals: [what: string, RegExp, Partial<PictureRanking>, KeepTarget, KeepOptions][] = [
-  ['a target of no grid', /target must have exactly one of shape, .*; got none/, {}, {}, { keep: 1 }],
-  ['two grids', /got imageGridThw, spatialShape/, {}, { ...qwen(2, 2), spatialShape: [2, 2] }, { keep: 1 }],
+  [
+    'a target of no grid',
+    /target must have exactly one of shape, .*; got none/,
+    {},
+    {},
+    { keep: 1 },
+  ],
+  [
+    'two grids',
+    /got imageGridThw, spatialShape/,
+    {},
+    { ...qwen(2, 2), spatialShape: [2, 2] },
+    { keep: 1 },
+  ],
   ['no patch size', /target\.patchSize must be an integer/, {}, { shape: [28, 28] }, { keep: 1 }],
-  ['a patch larger than the input', /target\.patchSize must be in \[1, 28\]; got 32/, {}, { shape: [28, 56], patchSize: 32 }, { keep: 1 }],
-  ['a merge of another kind', /target\.merge is for a target with imageGridThw; this one has shape/, {}, { shape: [28, 28], patchSize: 14, merge: 2 }, { keep: 1 }],
-  ['half cells', /target\.merge must divide the grid of 34 x 45 patches; got 2/, {}, qwen(34, 45), { keep: 1 }],
-  ['a video', /target\.imageGridThw must be of a picture.*got 4 frames/, {}, { imageGridThw: [4, 2, 2] }, { keep: 1 }],
-  ['another number of rows', /target\.tokens must be the number of patches in the grid, 16; got 12/, {}, { ...qwen(4, 4), tokens: 12 }, { keep: 1 }],
-  ['fewer rows than patches', /target\.tokens must be at least the number of patches in the grid, 16; got 12/, {}, { spatialShape: [4, 4], tokens: 12 }, { keep: 1 }],
+  [
+    'a patch larger than the input',
+    /target\.patchSize must be in \[1, 28\]; got 32/,
+    {},
+    { shape: [28, 56], patchSize: 32 },
+    { keep: 1 },
+  ],
+  [
+    'a merge of another kind',
+    /target\.merge is for a target with imageGridThw; this one has shape/,
+    {},
+    { shape: [28, 28], patchSize: 14, merge: 2 },
+    { keep: 1 },
+  ],
+  [
+    'half cells',
+    /target\.merge must divide the grid of 34 x 45 patches; got 2/,
+    {},
+    qwen(34, 45),
+    { keep: 1 },
+  ],
+  [
+    'a video',
+    /target\.imageGridThw must be of a picture.*got 4 frames/,
+    {},
+    { imageGridThw: [4, 2, 2] },
+    { keep: 1 },
+  ],
+  [
+    'another number of rows',
+    /target\.tokens must be the number of patches in the grid, 16; got 12/,
+    {},
+    { ...qwen(4, 4), tokens: 12 },
+    { keep: 1 },
+  ],
+  [
+    'fewer rows than patches',
+    /target\.tokens must be at least the number of patches in the grid, 16; got 12/,
+    {},
+    { spatialShape: [4, 4], tokens: 12 },
+    { keep: 1 },
+  ],
   ['too many cells kept', /keep must be in \[1, 4\]; got 5/, {}, qwen(4, 4), { keep: 5 }],
   ['no share', /keepRatio must be in \(0, 1\]; got 0/, {}, qwen(4, 4), { keepRatio: 0 }],
   ['both numbers', /Give exactly one of keep/, {}, qwen(4, 4), { keep: 1, keepRatio: 0.5 }],
-  ['a view elsewhere', /target\.view must have a ranked patch in it/, {}, { spatialShape: [4, 4], view: [640, 0, 10, 10] }, { keep: 1 }],
-  ['a crop of another size', /target\.view must be the size of the input, 28 x 28; got 224 x 224/, {}, { shape: [28, 28], patchSize: 14, view: { shortSide: 256, height: 224, width: 224, rounding: 'floor' } }, { keep: 1 }],
-  ['a mask with a hole', /target\.pixelMask must mark a rectangle; 3 pixels in 2 rows and 2 columns/, {}, { shape: [2, 2], patchSize: 1, pixelMask: Uint8Array.of(1, 1, 1, 0) }, { keep: 1 }],
-  ['an empty mask', /target\.pixelMask must mark a rectangle; 0 pixels/, {}, { shape: [2, 2], patchSize: 1, pixelMask: new BigInt64Array(4) }, { keep: 1 }],
-  ['a mask of another size', /target\.pixelMask must have 4 values; got 3/, {}, { shape: [2, 2], patchSize: 1, pixelMask: new Uint8Array(3) }, { keep: 1 }],
-  ['logits of another grid', /ranking\.logits must have 9 values for the shape \[3, 3\]; got 4/, { grid: { rows: 3, columns: 3 } }, qwen(2, 2), { keep: 1 }],
-  ['nothing ranked', /ranking\.logits must rank at least one patch/, { logits: new Float32Array(4).fill(-Infinity) }, qwen(2, 2), { keep: 1 }],
-  ['a view without area', /ranking\.view\.width must be in .*; got 0/, { view: [0, 0, 0, 4] }, qwen(2, 2), { keep: 1 }],
-  ['a rounding that there is not', /ranking\.view\.rounding must be .*'floor'.*'even'/, { view: { shortSide: 8, height: 8, width: 8, rounding: 'up' as never } }, qwen(2, 2), { keep: 1 }],
+  [
+    'a view elsewhere',
+    /target\.view must have a ranked patch in it/,
+    {},
+    { spatialShape: [4, 4], view: [640, 0, 10, 10] },
+    { keep: 1 },
+  ],
+  [
+    'a crop of another size',
+    /target\.view must be the size of the input, 28 x 28; got 224 x 224/,
+    {},
+    {
+      shape: [28, 28],
+      patchSize: 14,
+      view: { shortSide: 256, height: 224, width: 224, rounding: 'floor' },
+    },
+    { keep: 1 },
+  ],
+  [
+    'a mask with a hole',
+    /target\.pixelMask must mark a rectangle; 3 pixels in 2 rows and 2 columns/,
+    {},
+    { shape: [2, 2], patchSize: 1, pixelMask: Uint8Array.of(1, 1, 1, 0) },
+    { keep: 1 },
+  ],
+  [
+    'an empty mask',
+    /target\.pixelMask must mark a rectangle; 0 pixels/,
+    {},
+    { shape: [2, 2], patchSize: 1, pixelMask: new BigInt64Array(4) },
+    { keep: 1 },
+  ],
+  [
+    'a mask of another size',
+    /target\.pixelMask must have 4 values; got 3/,
+    {},
+    { shape: [2, 2], patchSize: 1, pixelMask: new Uint8Array(3) },
+    { keep: 1 },
+  ],
+  [
+    'logits of another grid',
+    /ranking\.logits must have 9 values for the shape \[3, 3\]; got 4/,
+    { grid: { rows: 3, columns: 3 } },
+    qwen(2, 2),
+    { keep: 1 },
+  ],
+  [
+    'nothing ranked',
+    /ranking\.logits must rank at least one patch/,
+    { logits: new Float32Array(4).fill(-Infinity) },
+    qwen(2, 2),
+    { keep: 1 },
+  ],
+  [
+    'a view without area',
+    /ranking\.view\.width must be in .*; got 0/,
+    { view: [0, 0, 0, 4] },
+    qwen(2, 2),
+    { keep: 1 },
+  ],
+  [
+    'a rounding that there is not',
+    /ranking\.view\.rounding must be .*'floor'.*'even'/,
+    { view: { shortSide: 8, height: 8, width: 8, rounding: 'up' as never } },
+    qwen(2, 2),
+    { keep: 1 },
+  ],
 ];
 for (const [what, message, ranking, target, options] of refusals) {
   test(`refused: ${what}`, async (t) => {

@@ -22,7 +22,10 @@ function measured(scorer: number, shares: Record<number, number[]>): Measured {
     batchSize: 1,
     full: arm(always(100)),
     scorer: arm(always(scorer)),
-    shares: Object.entries(shares).map(([share, times]) => ({ share: Number(share), ...arm(times) })),
+    shares: Object.entries(shares).map(([share, times]) => ({
+      share: Number(share),
+      ...arm(times),
+    })),
   };
 }
 
@@ -52,7 +55,14 @@ test('a scorer that costs more than it saves: it does not pay', (t) => {
   const plan = decide(measured(80, { 0.75: always(75), 0.5: always(50), 0.25: always(25) }));
   t.is(plan.paysBelow, null);
   t.true(plan.shares.every(({ pays }) => !pays));
-  const text = table('vit.onnx', { ...plan, patches: 200, batchSize: 1, threads: 2, rounds: 8, uncounted: [] });
+  const text = table('vit.onnx', {
+    ...plan,
+    patches: 200,
+    batchSize: 1,
+    threads: 2,
+    rounds: 8,
+    uncounted: [],
+  });
   t.regex(text, /It does not pay: at no share down to 25% is ranker plus model faster/);
   t.regex(text, /vit\.onnx: 1 picture a run, 2 threads, medians of 8 rounds/);
 });
@@ -61,7 +71,14 @@ test('only small shares pay: the line between the last that pays and the next', 
   const plan = decide(measured(40, { 0.75: always(75), 0.5: always(50) }));
   // (0.5, 0.9), (0.75, 1.15): crosses 1 at 0.6.
   t.true(Math.abs((plan.paysBelow ?? NaN) - 0.6) < 1e-12);
-  const text = table('x', { ...plan, patches: 200, batchSize: 2, threads: 1, rounds: 8, uncounted: ['Einsum'] });
+  const text = table('x', {
+    ...plan,
+    patches: 200,
+    batchSize: 2,
+    threads: 1,
+    rounds: 8,
+    uncounted: ['Einsum'],
+  });
   t.regex(text, /It pays below 60% of the patches\./);
   t.regex(text, /Operations are not counted: Einsum\./);
 });
@@ -101,7 +118,10 @@ test('quantiles lie between neighbours', (t) => {
   t.is(quantile([1, 2, 3, 4, 5], 0.75), 4);
 });
 
-const files = (given: Record<string, string>) => (path: string): string | undefined => given[path];
+const files =
+  (given: Record<string, string>) =>
+  (path: string): string | undefined =>
+    given[path];
 
 test('threads: affinity, and the least quota of a control group and those above it', (t) => {
   const own = '/proc/self/cgroup';
@@ -123,7 +143,12 @@ test('threads: affinity, and the least quota of a control group and those above 
   t.true(usableThreads() >= 1);
 });
 
-const node = (op_name: string, inputs: number[][], output: number[], type = 'float'): ProfileEvent => ({
+const node = (
+  op_name: string,
+  inputs: number[][],
+  output: number[],
+  type = 'float',
+): ProfileEvent => ({
   cat: 'Node',
   args: {
     op_name,
@@ -134,24 +159,87 @@ const node = (op_name: string, inputs: number[][], output: number[], type = 'flo
 
 test('operations of a profile: every kind of product, transposed or not', (t) => {
   const cases: [ProfileEvent, number][] = [
-    [node('MatMul', [[2, 7, 5], [5, 3]], [2, 7, 3]), 2 * 2 * 7 * 5 * 3],
-    [node('MatMul', [[2, 4, 7, 5], [2, 4, 5, 7]], [2, 4, 7, 7]), 2 * 2 * 4 * 7 * 7 * 5],
+    [
+      node(
+        'MatMul',
+        [
+          [2, 7, 5],
+          [5, 3],
+        ],
+        [2, 7, 3],
+      ),
+      2 * 2 * 7 * 5 * 3,
+    ],
+    [
+      node(
+        'MatMul',
+        [
+          [2, 4, 7, 5],
+          [2, 4, 5, 7],
+        ],
+        [2, 4, 7, 7],
+      ),
+      2 * 2 * 4 * 7 * 7 * 5,
+    ],
     [node('Gemm', [[6, 5], [3, 5], [3]], [6, 3]), 2 * 6 * 5 * 3],
     [node('QLinearMatMul', [[6, 5], [], [], [5, 3]], [6, 3]), 2 * 6 * 5 * 3],
-    [node('MatMulInteger', [[6, 5], [5, 3]], [6, 3], 'uint8'), 2 * 6 * 5 * 3],
+    [
+      node(
+        'MatMulInteger',
+        [
+          [6, 5],
+          [5, 3],
+        ],
+        [6, 3],
+        'uint8',
+      ),
+      2 * 6 * 5 * 3,
+    ],
     // 3 colours, patches of 16 px, 14 x 14 of them, 8 channels.
     [node('Conv', [[1, 3, 224, 224], [8, 3, 16, 16], [8]], [1, 8, 14, 14]), 2 * 196 * 8 * 768],
-    [node('Attention', [[2, 4, 9, 8], [2, 4, 11, 8], [2, 4, 11, 8]], [2, 4, 9, 8]), 4 * 2 * 4 * 9 * 11 * 8],
-    [node('Attention', [[2, 9, 16], [16, 48], [48]], [2, 9, 16]), 2 * 2 * 9 * 16 * 48 + 4 * 2 * 81 * 16],
-    [node('MultiHeadAttention', [[2, 9, 16], [2, 11, 16], [2, 11, 16]], [2, 9, 16]), 4 * 2 * 9 * 11 * 16],
+    [
+      node(
+        'Attention',
+        [
+          [2, 4, 9, 8],
+          [2, 4, 11, 8],
+          [2, 4, 11, 8],
+        ],
+        [2, 4, 9, 8],
+      ),
+      4 * 2 * 4 * 9 * 11 * 8,
+    ],
+    [
+      node('Attention', [[2, 9, 16], [16, 48], [48]], [2, 9, 16]),
+      2 * 2 * 9 * 16 * 48 + 4 * 2 * 81 * 16,
+    ],
+    [
+      node(
+        'MultiHeadAttention',
+        [
+          [2, 9, 16],
+          [2, 11, 16],
+          [2, 11, 16],
+        ],
+        [2, 9, 16],
+      ),
+      4 * 2 * 9 * 11 * 16,
+    ],
     [node('Softmax', [[2, 9]], [2, 9]), 0],
     [{ cat: 'Session', args: { op_name: 'MatMul' } }, 0],
   ];
   for (const [event, flops] of cases) {
     t.deepEqual(profiledFlops([event]), { flops, uncounted: [] }, JSON.stringify(event));
   }
-  const all = profiledFlops([...cases.map(([event]) => event), node('Einsum', [[2], [2]], [2]), node('QAttention', [[2]], [2])]);
-  t.is(all.flops, cases.reduce((total, [, flops]) => total + flops, 0));
+  const all = profiledFlops([
+    ...cases.map(([event]) => event),
+    node('Einsum', [[2], [2]], [2]),
+    node('QAttention', [[2]], [2]),
+  ]);
+  t.is(
+    all.flops,
+    cases.reduce((total, [, flops]) => total + flops, 0),
+  );
   t.deepEqual(all.uncounted, ['Einsum', 'QAttention']);
 });
 

@@ -72,7 +72,12 @@ test('any ranking: the regions of a flood fill', async (t) => {
   );
   await fc.assert(
     fc.asyncProperty(given, async ({ rows, columns, logits, keepRatio }) => {
-      const ranking = { logits: Float32Array.from(logits), grid: { rows, columns }, width: columns * 7, height: rows * 9 };
+      const ranking = {
+        logits: Float32Array.from(logits),
+        grid: { rows, columns },
+        width: columns * 7,
+        height: rows * 9,
+      };
       const order = [...logits.keys()].sort((a, b) => (logits[b] ?? 0) - (logits[a] ?? 0));
       const kept = order.slice(0, Math.max(1, Math.round(rows * columns * keepRatio)));
       const regions = await denseRegions(ranking, { count: 64, keepRatio });
@@ -84,7 +89,12 @@ test('any ranking: the regions of a flood fill', async (t) => {
         const ys = patches.map((patch) => Math.floor(patch / columns));
         const xs = patches.map((patch) => patch % columns);
         const [top, left] = [Math.min(...ys), Math.min(...xs)];
-        return [left * 7, top * 9, (Math.max(...xs) + 1 - left) * 7, (Math.max(...ys) + 1 - top) * 9];
+        return [
+          left * 7,
+          top * 9,
+          (Math.max(...xs) + 1 - left) * 7,
+          (Math.max(...ys) + 1 - top) * 9,
+        ];
       });
       const sorted = (list: number[][]): string[] => list.map((box) => box.join()).sort();
       t.deepEqual(sorted(regions.map(({ box }) => [...box])), sorted(boxes));
@@ -97,7 +107,9 @@ test('any ranking: the regions of a flood fill', async (t) => {
 function components(patches: number[], columns: number): number[][] {
   const sets = patches.map((patch) => [patch]);
   const touch = (a: number, b: number): boolean =>
-    Math.abs(Math.floor(a / columns) - Math.floor(b / columns)) + Math.abs((a % columns) - (b % columns)) === 1;
+    Math.abs(Math.floor(a / columns) - Math.floor(b / columns)) +
+      Math.abs((a % columns) - (b % columns)) ===
+    1;
   for (let i = 0; i < sets.length; i++) {
     for (let j = i + 1; j < sets.length; j++) {
       if (sets[i]?.some((a) => sets[j]?.some((b) => touch(a, b))) !== true) continue;
@@ -119,11 +131,17 @@ test('boxes with padding and aspect lie in the picture', async (t) => {
     fc.asyncProperty(options, sizes, sizes, async (given, width, height) => {
       for (const { box } of await denseRegions({ ...two, width, height }, given)) {
         const [left, top, w, h] = box;
-        t.true(box.every(Number.isInteger) && left >= 0 && top >= 0 && w >= 1 && h >= 1, box.join());
+        t.true(
+          box.every(Number.isInteger) && left >= 0 && top >= 0 && w >= 1 && h >= 1,
+          box.join(),
+        );
         t.true(left + w <= width && top + h <= height, box.join());
         // Rounding is by half a pixel a side.
         const fits = w > 1 && h > 1;
-        if (fits) t.true((w - 0.51) / (h + 0.51) <= given.aspect && (w + 0.51) / (h - 0.51) >= given.aspect);
+        if (fits)
+          t.true(
+            (w - 0.51) / (h + 0.51) <= given.aspect && (w + 0.51) / (h - 0.51) >= given.aspect,
+          );
       }
     }),
     runs,

@@ -2,7 +2,7 @@
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import sharp from 'sharp';
+import sharp, { type Sharp } from 'sharp';
 import { bytesAt, curveOf } from '../scripts/evaluate/squeeze-curve.js';
 import { LtrpError, squeezePicture } from '../lib/index.js';
 import { soften } from '../lib/pictures/soften.js';
@@ -23,7 +23,7 @@ function noise(width: number, height: number): Uint8Array {
 for (const fill of ['flat', 'blur'] as const) {
   test(`kept patches have their pixels, the others are smooth (${fill})`, async (t) => {
     const [width, height] = [199, 130];
-    const picture = { pixels: noise(width, height), width, height };
+    const picture = { pixels: Buffer.from(noise(width, height)), width, height };
     // Two columns of patches of 99.5 px: the right one is kept.
     const grid = { rows: 1, columns: 2 };
     const { pixels, ...size } = await soften(sharp, picture, { grid, kept: [1], fill });
@@ -57,7 +57,14 @@ test('a file of each format, that says what it is; fewer patches make it smaller
     for (const keepRatio of [1, 0.25]) {
       const result = await squeezePicture(photo, { format, keepRatio, quality: 50 });
       const { bytes, ...rest } = result;
-      t.deepEqual(rest, { squeezed: true, sourceBytes: source, format, width: 720, height: 466, keepRatio });
+      t.deepEqual(rest, {
+        squeezed: true,
+        sourceBytes: source,
+        format,
+        width: 720,
+        height: 466,
+        keepRatio,
+      });
       const found = await sharp(bytes).metadata();
       t.is(found.format, format === 'avif' ? 'heif' : format);
       t.deepEqual([found.width, found.height], [720, 466]);
@@ -84,7 +91,7 @@ test('never more bytes than the source', async (t) => {
 
 test('pictures come out upright, whatever their orientation', async (t) => {
   const upright = await sharp(photo).resize(96, 64, { fit: 'fill' }).raw().toBuffer();
-  const turned: Record<number, (image: sharp.Sharp) => sharp.Sharp> = {
+  const turned: Record<number, (image: Sharp) => Sharp> = {
     1: (image) => image,
     2: (image) => image.flop(),
     3: (image) => image.rotate(180),
@@ -98,7 +105,10 @@ test('pictures come out upright, whatever their orientation', async (t) => {
       .png({ compressionLevel: 0 })
       .withMetadata({ orientation: Number(orientation) })
       .toBuffer();
-    const { bytes, squeezed, width, height } = await squeezePicture(source, { keepRatio: 1, quality: 95 });
+    const { bytes, squeezed, width, height } = await squeezePicture(source, {
+      keepRatio: 1,
+      quality: 95,
+    });
     t.true(squeezed, orientation);
     t.deepEqual([width, height], [96, 64], orientation);
     const pixels = await sharp(bytes).raw().toBuffer();
@@ -110,7 +120,17 @@ test('pictures come out upright, whatever their orientation', async (t) => {
 test('the command writes the file, and refuses what it must', async (t) => {
   const folder = await temporaryFolder(t);
   const out = join(folder, 'small.webp');
-  const first = await ltrp(['squeeze', photo, '--out', out, '--keep', '30%', '--quality', '40', '--json']);
+  const first = await ltrp([
+    'squeeze',
+    photo,
+    '--out',
+    out,
+    '--keep',
+    '30%',
+    '--quality',
+    '40',
+    '--json',
+  ]);
   t.is(first.code, 0, first.stderr);
   const line = JSON.parse(first.stdout) as Record<string, unknown>;
   t.like(line, { image: photo, file: out, format: 'webp', squeezed: true, keepRatio: 0.3 });
@@ -125,7 +145,14 @@ test('the command writes the file, and refuses what it must', async (t) => {
   const copied = join(folder, 'copied.jpg');
   t.is((await ltrp(['squeeze', small, '--out', copied, '--quality', '100'])).code, 0);
   t.deepEqual(await readFile(copied), await readFile(small));
-  const none = await ltrp(['squeeze', small, '--out', join(folder, 'none.webp'), '--quality', '100']);
+  const none = await ltrp([
+    'squeeze',
+    small,
+    '--out',
+    join(folder, 'none.webp'),
+    '--quality',
+    '100',
+  ]);
   t.is(none.code, 1);
   t.regex(none.stderr, /would not be smaller/);
 });

@@ -40,18 +40,21 @@ export function register(program: Command): void {
 shows the file. It is never larger than the source. docs/squeeze.md says what it saves beside a lower quality.`,
     )
     .argument('<picture>', 'the picture')
-    .requiredOption(
-      '--out <file>',
-      'the file to write: .jpg, .webp or .avif',
-      (value: string) => {
-        if (formatOf(value) === undefined)
-          throw new InvalidArgumentError('It must end in .jpg, .jpeg, .webp or .avif.');
-        return value;
-      },
+    .requiredOption('--out <file>', 'the file to write: .jpg, .webp or .avif', (value: string) => {
+      if (formatOf(value) === undefined)
+        throw new InvalidArgumentError('It must end in .jpg, .jpeg, .webp or .avif.');
+      return value;
+    })
+    .option(
+      '--keep <share>',
+      'share of the patches that stay as they are (default: 0.5)',
+      parseShare('(0, 1]'),
     )
-    .option('--keep <share>', 'share of the patches that stay as they are (default: 0.5)', parseShare('(0, 1]'))
     .addOption(
-      new Option('--fill <kind>', 'what the others become (default: flat)').choices(['flat', 'blur']),
+      new Option('--fill <kind>', 'what the others become (default: flat)').choices([
+        'flat',
+        'blur',
+      ]),
     )
     .option('--quality <1 to 100>', "the encoder's (default: 75)", parseInteger(1, 100))
     .option('--ranker <model>', 'an embedded ranker or a path (default: tiny)', parseName)

@@ -1,5 +1,5 @@
 /** Pixels and files of `squeezePicture`; sharp does the pixels. */
-import type { Buffer } from 'node:buffer';
+import { Buffer } from 'node:buffer';
 import type { Sharp, SharpModule } from '../sharp.js';
 import type { Pixels } from './types.js';
 
@@ -38,7 +38,11 @@ const ofPixels = (
 export async function soften(
   sharp: SharpModule,
   picture: Pixels,
-  { grid, kept, fill }: { grid: { rows: number; columns: number }; kept: Iterable<number>; fill: SqueezeFill },
+  {
+    grid,
+    kept,
+    fill,
+  }: { grid: { rows: number; columns: number }; kept: Iterable<number>; fill: SqueezeFill },
 ): Promise<Pixels> {
   const { width, height } = picture;
   const whole = { width, height, fit: 'fill' } as const;
@@ -88,7 +92,7 @@ async function maskOf(
     const patch = Math.floor((y * rows) / height) * columns + Math.floor((x * columns) / width);
     return wanted.has(patch) ? 255 : 0;
   });
-  const pixels = await ofPixels(sharp, { pixels: blocks, width: across, height: down }, 1)
+  const pixels = await ofPixels(sharp, { pixels: Buffer.from(blocks), width: across, height: down }, 1)
     .resize({ width: across * block, height: down * block, fit: 'fill', kernel: 'nearest' })
     .toColourspace('b-w')
     .raw()
@@ -113,7 +117,13 @@ export function encodePicture(
   switch (format) {
     case 'jpeg':
       return given
-        .jpeg({ quality, chromaSubsampling, progressive: false, optimiseCoding: true, mozjpeg: false })
+        .jpeg({
+          quality,
+          chromaSubsampling,
+          progressive: false,
+          optimiseCoding: true,
+          mozjpeg: false,
+        })
         .toBuffer();
     case 'webp':
       return given.webp({ quality, effort: 4, smartSubsample: false }).toBuffer();

@@ -5,7 +5,10 @@
 import type { RankerConfig, TransformerConfig } from '../types.js';
 
 /** A stack of blocks on `tokens` tokens: linears (4 · dim² and 2 · dim · mlpDim) and both products of attention. */
-export function transformerFlops({ dim, mlpDim, depth }: TransformerConfig, tokens: number): number {
+export function transformerFlops(
+  { dim, mlpDim, depth }: TransformerConfig,
+  tokens: number,
+): number {
   const linears = 2 * tokens * (4 * dim * dim + 2 * dim * mlpDim);
   return depth * (linears + 4 * tokens * tokens * dim);
 }

@@ -73,7 +73,8 @@ export async function measure(
   const times = await ask({ ...setting, kind: 'time', rounds }, signal);
   const memory: number[] = [];
   const full = await ask({ ...setting, kind: 'memory', arm: null }, signal);
-  for (const arm of shares.keys()) memory.push(await ask({ ...setting, kind: 'memory', arm }, signal));
+  for (const arm of shares.keys())
+    memory.push(await ask({ ...setting, kind: 'memory', arm }, signal));
   const folder = await mkdtemp(join(tmpdir(), 'ltrp-profile-'));
   try {
     const flops = await ask({ ...setting, kind: 'flops', folder }, signal);

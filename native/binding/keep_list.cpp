@@ -37,8 +37,7 @@ View view_option(const Options& options, double height, double width,
   if (given.has("shortSide")) {
     const CentreCrop crop{integer_in(given, "shortSide", 1, kMostPixels),
                           integer_in(given, "height", 1, kMostPixels),
-                          integer_in(given, "width", 1, kMostPixels),
-                          given.one_of<CropRounding>("rounding")};
+                          integer_in(given, "width", 1, kMostPixels), given.one_of<CropRounding>("rounding")};
     if (!input.empty() && (crop.height != input[0] || crop.width != input[1])) {
       invalid(name + " must be the size of the input, " + std::to_string(input[0]) + " x " +
               std::to_string(input[1]) + "; got " + std::to_string(crop.height) + " x " +

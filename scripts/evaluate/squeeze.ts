@@ -71,7 +71,10 @@ async function main(): Promise<number> {
     process.stderr.write(known ? 'evaluate: the judge needs onnxruntime-node\n' : help);
     return 2;
   }
-  const paths = photographsOf(folder, 'in1k', values.part as Part).slice(0, Number(values.pictures));
+  const paths = photographsOf(folder, 'in1k', values.part as Part).slice(
+    0,
+    Number(values.pictures),
+  );
   if (paths.length === 0) {
     process.stderr.write(`evaluate: ${folder} has no in1k with pictures of this part\n`);
     return 1;
@@ -92,7 +95,12 @@ async function main(): Promise<number> {
 }
 
 /** Adds one picture to all arms; bytes of its source. */
-async function measure(path: string, arms: Arm[], judge: Judge, ranker: PatchRanker): Promise<number> {
+async function measure(
+  path: string,
+  arms: Arm[],
+  judge: Judge,
+  ranker: PatchRanker,
+): Promise<number> {
   const sharp = await loadSharp();
   const bytes = await readFile(path);
   const answer = async (file: Uint8Array): Promise<number> => {
@@ -120,7 +128,12 @@ async function measure(path: string, arms: Arm[], judge: Judge, ranker: PatchRan
   return bytes.length;
 }
 
-function tables(arms: readonly Arm[], shares: readonly number[], count: number, source: number): string {
+function tables(
+  arms: readonly Arm[],
+  shares: readonly number[],
+  count: number,
+  source: number,
+): string {
   const kilobytes = (bytes: number): string => (bytes / count / 1000).toFixed(1);
   const points = (keeps: readonly number[]): Point[] =>
     arms
@@ -137,7 +150,10 @@ function tables(arms: readonly Arm[], shares: readonly number[], count: number, 
       (quality) =>
         `| ${quality} | ${all
           .map((keep) => arms.find((arm) => arm.keep === keep && arm.quality === quality))
-          .map((arm) => `${kilobytes(arm?.bytes ?? NaN)} / ${(((arm?.agreed ?? NaN) / count) * 100).toFixed(0)}%`)
+          .map(
+            (arm) =>
+              `${kilobytes(arm?.bytes ?? NaN)} / ${(((arm?.agreed ?? NaN) / count) * 100).toFixed(0)}%`,
+          )
           .join(' | ')} |`,
     ),
     '',
@@ -147,7 +163,8 @@ function tables(arms: readonly Arm[], shares: readonly number[], count: number, 
   const [plain, squeezed] = [curveOf(points([1])), curveOf(points(shares))];
   for (const level of levels) {
     const [a, b] = [bytesAt(plain, level), bytesAt(squeezed, level)];
-    const text = (bytes: number | null): string => (bytes === null ? 'never' : (bytes / 1000).toFixed(1));
+    const text = (bytes: number | null): string =>
+      bytes === null ? 'never' : (bytes / 1000).toFixed(1);
     const saved = a === null || b === null ? '' : `${((1 - b / a) * 100).toFixed(0)}%`;
     lines.push(`| ${level * 100}% | ${text(a)} | ${text(b)} | ${saved} |`);
   }

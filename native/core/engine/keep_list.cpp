@@ -27,8 +27,8 @@ std::vector<double> normalized_ranks(const at::Tensor& logits, const RunContext&
   std::vector<double> ranks(static_cast<size_t>(flat.numel()), std::nan(""));
   const std::vector<int64_t> order = sorted_indices(
       flat.numel(), [&](int64_t i, int64_t j) { return logit[i] < logit[j]; }, context);
-  const auto unranked = static_cast<size_t>(
-      std::count(logit, logit + flat.numel(), -std::numeric_limits<float>::infinity()));
+  const auto unranked =
+      static_cast<size_t>(std::count(logit, logit + flat.numel(), -std::numeric_limits<float>::infinity()));
   if (unranked == order.size())
     invalid("ranking.logits must rank at least one patch, but all are -Infinity.");
   const auto ranked = static_cast<double>(order.size() - unranked);
@@ -66,8 +66,7 @@ std::vector<Overlap> overlaps(const Axis& cells, const Axis& ranked) {
     overlap.first = static_cast<int64_t>(std::clamp(std::floor(from), 0.0, last));
     const auto end = static_cast<int64_t>(std::clamp(std::ceil(to), 0.0, last));
     for (int64_t j = overlap.first; j < end; ++j) {
-      const double common =
-          std::min(to, static_cast<double>(j + 1)) - std::max(from, static_cast<double>(j));
+      const double common = std::min(to, static_cast<double>(j + 1)) - std::max(from, static_cast<double>(j));
       const double share = common / (to - from);
       overlap.shares.push_back(share > kLeastShare ? share : 0);
     }
@@ -134,10 +133,10 @@ void validate(const View& view, const std::string& name) {
 
 View view_of(const CentreCrop& crop, double height, double width) {
   const bool upright = height > width;
-  const double resized_height = static_cast<double>(
-                   upright ? long_side(crop.short_side, height, width) : crop.short_side),
-               resized_width = static_cast<double>(
-                   upright ? crop.short_side : long_side(crop.short_side, width, height));
+  const double resized_height =
+                   static_cast<double>(upright ? long_side(crop.short_side, height, width) : crop.short_side),
+               resized_width =
+                   static_cast<double>(upright ? crop.short_side : long_side(crop.short_side, width, height));
   const double down = height / resized_height, across = width / resized_width;
   const double left = centre(static_cast<int64_t>(resized_width), crop.width, crop.rounding),
                top = centre(static_cast<int64_t>(resized_height), crop.height, crop.rounding);
@@ -173,8 +172,8 @@ void keep_list(const at::Tensor& logits, const View& view, const EncoderGrid& en
   for (int64_t row = 0; row < cells.rows; ++row) {
     context.check();
     for (int64_t column = 0; column < cells.columns; ++column) {
-      const double value = mean_rank(rows[static_cast<size_t>(row)], columns[static_cast<size_t>(column)],
-                                     ranks, width);
+      const double value =
+          mean_rank(rows[static_cast<size_t>(row)], columns[static_cast<size_t>(column)], ranks, width);
       values[row * cells.columns + column] = value;
       found = found || value != kNothing;
     }

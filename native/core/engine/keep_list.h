@@ -47,10 +47,10 @@ struct EncoderGrid {
   int64_t merge = 1;  // cells of merge x merge patches are kept or dropped whole
   // Sides of the input and of a patch in pixels; the last patches may leave pixels over.
   double input_height = 0, input_width = 0, patch_size = 0;
-  int64_t tokens = 0;  // rows of the input: the patches, then padding
-  View view;           // of the input, or of what `pixel_mask` leaves of it
+  int64_t tokens = 0;       // rows of the input: the patches, then padding
+  View view;                // of the input, or of what `pixel_mask` leaves of it
   at::Tensor pixel_mask{};  // [input_height, input_width] uint8, not 0 where the picture is: a rectangle; or
-                          // undefined
+                            // undefined
 
   Grid cells() const { return {patches.rows / merge, patches.columns / merge}; }
 };

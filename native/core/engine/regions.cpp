@@ -42,7 +42,8 @@ std::array<int64_t, 4> box_of(const Extent& extent, double patch_height, double 
   const auto full_width = static_cast<double>(width), full_height = static_cast<double>(height);
   if (options.aspect > 0) {
     // The smallest box of that aspect around it, or the largest that the picture has.
-    const double wanted = std::min({std::max(h, w / options.aspect), full_height, full_width / options.aspect});
+    const double wanted =
+        std::min({std::max(h, w / options.aspect), full_height, full_width / options.aspect});
     grow(left, w, wanted * options.aspect);
     grow(top, h, wanted);
   }
@@ -113,10 +114,10 @@ std::vector<Region> dense_regions(const at::Tensor& logits, int64_t height, int6
   extents.resize(std::min(extents.size(), static_cast<size_t>(options.count)));
   std::vector<Region> regions;
   for (const Extent& extent : extents) {
-    regions.push_back({box_of(extent, static_cast<double>(height) / static_cast<double>(rows),
-                              static_cast<double>(width) / static_cast<double>(columns), height, width,
-                              options),
-                       extent.weight / all});
+    regions.push_back(
+        {box_of(extent, static_cast<double>(height) / static_cast<double>(rows),
+                static_cast<double>(width) / static_cast<double>(columns), height, width, options),
+         extent.weight / all});
   }
   return regions;
 }

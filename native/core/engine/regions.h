@@ -12,10 +12,10 @@
 namespace ltrp {
 
 struct RegionOptions {
-  int64_t count = 1;       // regions, at most
+  int64_t count = 1;         // regions, at most
   double keep_ratio = 0.25;  // share of the patches that regions are made of
-  double padding = 0;      // on each side, of the region's own side
-  double aspect = 0;       // width / height; 0: as it comes
+  double padding = 0;        // on each side, of the region's own side
+  double aspect = 0;         // width / height; 0: as it comes
 };
 
 // Error(kInvalidArgument).
@@ -23,7 +23,8 @@ void validate(const RegionOptions& options);
 
 struct Region {
   std::array<int64_t, 4> box{};  // left, top, width, height in pixels
-  double weight = 0;  // sum of the ranks in it (the best patch: as many as are kept) by that of all, in (0, 1]
+  double weight =
+      0;  // sum of the ranks in it (the best patch: as many as are kept) by that of all, in (0, 1]
 };
 
 // logits [rows, columns] of a whole picture of these sides. The patches with the highest logits (ties: the
