@@ -42,14 +42,16 @@ const uncountable = /Attention$|^Einsum$|^(LSTM|GRU|RNN)$/;
 
 type Rule = (inputs: readonly number[][], output: readonly number[]) => number;
 
+/** The weights are packed, not the second input, or not in the profile because the runtime keeps them packed. */
+const rows: Rule = ([a = []], output) => 2 * product(output) * (a.at(-1) ?? NaN);
+
 /** Either operand may be transposed: (m k)(k n) / (m n) = k². */
-const matrices: Rule = ([a = [], b = []], output) => {
+const matrices: Rule = (inputs, output) => {
+  const [a = [], b = []] = inputs;
+  if (b.length < 2) return rows(inputs, output);
   const sides = (shape: readonly number[]): number => product(shape.slice(-2));
   return 2 * product(output) * Math.sqrt((sides(a) * sides(b)) / sides(output));
 };
-
-/** The weights are packed, or not the second input. */
-const rows: Rule = ([a = []], output) => 2 * product(output) * (a.at(-1) ?? NaN);
 
 const convolution =
   (weights: number): Rule =>

@@ -147,6 +147,8 @@ async function flops(folder: string): Promise<Answers['flops']> {
   const count = async (path: string, more: Feeds, name: string): Promise<number> => {
     const session = await open(path, {
       graphOptimizationLevel: 'disabled',
+      // Weights that are packed are not in the profile.
+      extra: { session: { disable_prepacking: '1' } },
       enableProfiling: true,
       profileFilePrefix: join(folder, name),
     });
