@@ -92,15 +92,15 @@ export interface KeepOptions extends JobOptions {
 
 /** What {@link keepFor} keeps. K cells of the C = rows * columns of `grid`, P patches each: 1, or `merge` squared. */
 export interface KeepList {
-  /** [K * P]: rows of the encoder's patches, ascending. Of merged cells the P patches are consecutive. */
+  /** `[K * P]`: rows of the encoder's patches, ascending. Of merged cells the P patches are consecutive. */
   ids: Int32Array;
-  /** [K * P, 2]: row and column in the encoder's full grid, for position ids. */
+  /** `[K * P, 2]`: row and column in the encoder's full grid, for position ids. */
   positions: Int32Array;
   /** `[tokens]`: 1 where kept; 0 where dropped or padding. */
   mask: Int32Array;
-  /** [K]: ids of the kept cells in raster order, ascending. */
+  /** `[K]`: ids of the kept cells in raster order, ascending. */
   cells: Int32Array;
-  /** [C]: mean of the ranks under each cell, in [0, 1]; -Infinity where nothing is ranked. */
+  /** `[C]`: mean of the ranks under each cell, in [0, 1]; -Infinity where nothing is ranked. */
   values: Float64Array;
   /** Rows and columns of cells. */
   grid: PatchGrid;

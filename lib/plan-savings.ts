@@ -111,7 +111,7 @@ export async function planSavings(model: string, options?: PlanOptions): Promise
   const folder = await mkdtemp(join(tmpdir(), 'ltrp-plan-'));
   try {
     const cut = join(folder, 'keep.onnx');
-    const { idsName, patches = null } = await pruneOnnx(path, cut, { signal });
+    const { idsName, patches } = await pruneOnnx(path, cut, { signal });
     const all = checked.patches ?? patches;
     if (all === null)
       throw invalid('patches must be given: this model takes pictures of any size.');

@@ -92,7 +92,11 @@ async function maskOf(
     const patch = Math.floor((y * rows) / height) * columns + Math.floor((x * columns) / width);
     return wanted.has(patch) ? 255 : 0;
   });
-  const pixels = await ofPixels(sharp, { pixels: Buffer.from(blocks), width: across, height: down }, 1)
+  const pixels = await ofPixels(
+    sharp,
+    { pixels: Buffer.from(blocks), width: across, height: down },
+    1,
+  )
     .resize({ width: across * block, height: down * block, fit: 'fill', kernel: 'nearest' })
     .toColourspace('b-w')
     .raw()
