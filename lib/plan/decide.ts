@@ -41,14 +41,23 @@ export interface PlanShare {
   /** Of scorer and pruned model, one after the other. */
   total: PlanCost;
   /** Time of `total` by that of the full model of the same round: median, and the middle half. */
-  ratio: { median: number; from: number; to: number };
+  ratio: {
+    /** Of the rounds. */
+    median: number;
+    /** A quarter of the rounds lie below. */
+    from: number;
+    /** A quarter of the rounds lie above. */
+    to: number;
+  };
   /** Whether it saves time: the middle half of the ratios is below 1. */
   pays: boolean;
 }
 
 /** What the measurements come to. */
 export interface Decision {
+  /** With all patches, without a scorer. */
   full: PlanCost;
+  /** The ranker alone. */
   scorer: PlanCost;
   /** From the largest share to the smallest. */
   shares: PlanShare[];
