@@ -21,6 +21,8 @@ import {
   type OptionKeys,
 } from './validation.js';
 
+export type { SqueezeFill, SqueezeFormat } from './pictures/soften.js';
+
 /** Options of {@link squeezePicture}. */
 export interface SqueezeOptions {
   /** Share of the patches that stay as they are, in (0, 1]. Default 0.5. */
