@@ -3,6 +3,9 @@
  * GELU and sums are not counted, for anybody. The derivation is written out in docs/benchmarks.md.
  */
 import type { MaeConfig, RankerConfig, TransformerConfig } from '../lib/index.js';
+import { rankerFlops, transformerFlops } from '../lib/plan/flops.js';
+
+export { rankerFlops, transformerFlops };
 
 /** What `scores` computes, as far as its cost goes. */
 export interface ScoringShape {
@@ -16,19 +19,9 @@ export interface ScoringShape {
 
 type Teacher = Pick<MaeConfig, 'encoder' | 'decoder' | 'patchSize'>;
 
-/** The linears of one block on `tokens` tokens: q, k, v, projection (4 · dim²) and the MLP (2 · dim · mlpDim). */
-function blockLinears({ dim, mlpDim }: TransformerConfig, tokens: number): number {
-  return 2 * tokens * (4 * dim * dim + 2 * dim * mlpDim);
-}
-
 /** q kᵀ and p v of one block, all heads together. */
 function attention({ dim }: TransformerConfig, queries: number, keys: number): number {
   return 4 * queries * keys * dim;
-}
-
-/** A stack of blocks on `tokens` tokens. */
-export function transformerFlops(config: TransformerConfig, tokens: number): number {
-  return config.depth * (blockLinears(config, tokens) + attention(config, tokens, tokens));
 }
 
 /** One image through the encoder: all patches are embedded, then the visible ones and CLS go through the blocks. */
@@ -140,18 +133,6 @@ export function splitByKind(
     products: { float32: direct ? once + rest : once, own: direct ? 0 : rest },
     attention: anchorAttention + variants * attended(patches, direct),
   };
-}
-
-/**
- * A ranker on one image: patch embedding, CLS and all L patches through the blocks, the head. Both heads do L dot products
- * (the CLS head has L rows and one token, the token head one row and L tokens).
- */
-export function rankerFlops(
-  { encoder, patchSize }: Pick<RankerConfig, 'encoder' | 'patchSize'>,
-  patches: number,
-): number {
-  const embedding = 2 * patches * 3 * patchSize ** 2 * encoder.dim;
-  return embedding + transformerFlops(encoder, patches + 1) + 2 * patches * encoder.dim;
 }
 
 /**

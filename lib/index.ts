@@ -41,10 +41,33 @@ export type {
   NativeMaeConfig as MaeFileConfig,
   NativeRankerConfig as RankerFileConfig,
 } from './native/binding.js';
+export {
+  keepFor,
+  type CentreCrop,
+  type KeepList,
+  type KeepOptions,
+  type KeepTarget,
+  type PictureRanking,
+} from './keep-list.js';
+export { denseRegions, type Region, type RegionOptions } from './regions.js';
+export {
+  squeezePicture,
+  type SqueezedPicture,
+  type SqueezeFill,
+  type SqueezeFormat,
+  type SqueezeOptions,
+} from './squeeze.js';
 export { rankingLoss, type LossAndGradient, type RankingLossOptions } from './losses.js';
 export { MaskedAutoencoder } from './masked-autoencoder.js';
 export { embeddedModels } from './models.js';
 export { PatchRanker, type RankOptions } from './patch-ranker.js';
+export {
+  planSavings,
+  type PlanCost,
+  type PlanOptions,
+  type PlanShare,
+  type SavingsPlan,
+} from './plan-savings.js';
 export { pruneOnnx, type PrunedOnnx, type PruneOptions } from './prune-onnx.js';
 export { patchBoxes, type Box, type PatchGrid } from './patch-grid.js';
 export { selectPatches, type Selection, type SelectPatchesOptions } from './selection.js';
@@ -71,6 +94,7 @@ export {
   type TrainingPicture,
 } from './trainer.js';
 export type {
+  CropRounding,
   Device,
   Drop,
   Encoding,

@@ -224,6 +224,12 @@ export interface RankerConfig extends ModelConfig {
 /** Every head of a ranker. */
 export const heads = words<RankerConfig['head']>({ cls: true, token: true });
 
+/** Where a centre crop of an odd difference begins. */
+export type CropRounding = 'floor' | 'even';
+
+/** Every {@link CropRounding}. */
+export const cropRoundings = words<CropRounding>({ floor: true, even: true });
+
 /** How weights are stored. */
 export type StoredType = 'float32' | 'float16' | 'bfloat16';
 

@@ -56,6 +56,7 @@ const typescript = {
   'lib/onnx': ['lib/errors.ts', 'lib/folder-lock.ts', 'lib/output-files.ts', 'lib/native'],
   'lib/prune': ['lib/errors.ts', 'lib/onnx'],
   'lib/pictures': ['lib/top'],
+  'lib/plan': ['lib/top', 'lib/native'],
   'lib/data': ['lib/top', 'lib/native', 'lib/pictures'],
   'lib/stream': ['lib/top', 'lib/data', 'lib/pictures'],
   'lib/training': ['lib/top', 'lib/native', 'lib/data'],
@@ -63,7 +64,7 @@ const typescript = {
     ...['lib/top', 'lib/native', 'lib/libtorch'],
     ...['lib/data', 'lib/pictures', 'lib/stream', 'lib/training'],
   ],
-  'lib/top': ['lib/native', 'lib/onnx', 'lib/pictures', 'lib/prune', 'lib/stream'],
+  'lib/top': ['lib/native', 'lib/onnx', 'lib/pictures', 'lib/plan', 'lib/prune', 'lib/stream'],
 };
 
 const problems = [];

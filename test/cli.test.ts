@@ -352,6 +352,8 @@ test('help teaches: every command has a description and examples', async (t) => 
     'train',
     'convert',
     'prune',
+    'plan',
+    'squeeze',
     'doctor',
     'libtorch',
   ];

@@ -32,6 +32,12 @@ const program = `
       const given = [noise(20), noise(20).reverse()];
       return { given, promise: ltrp.rankAgreement(given[0], given[1], [2, 10]) };
     },
+    keepFor: () => {
+      const given = [noise(20), new Uint8Array(64).fill(1)];
+      const ranking = { logits: given[0], grid: { rows: 4, columns: 5 }, width: 90, height: 80 };
+      const target = { shape: [8, 8], patchSize: 2, pixelMask: given[1] };
+      return { given, promise: ltrp.keepFor(ranking, target, { keep: 5 }) };
+    },
     rankingLoss: () => {
       const given = [noise(20), noise(20).reverse(), noise(20)];
       const [predicted, target, drawn] = given;
@@ -54,7 +60,7 @@ const program = `
   console.log(isDeepStrictEqual(spoiled, await calls[name]().promise) ? 'equal' : 'different');
 `;
 
-const names = ['selectPatches', 'selectPatchesOfBytes', 'rankAgreement', 'rankingLoss'];
+const names = ['selectPatches', 'selectPatchesOfBytes', 'keepFor', 'rankAgreement', 'rankingLoss'];
 for (const name of [...names, 'asymmetricLoss', 'meanAveragePrecision']) {
   for (const state of ['cold', 'warm']) {
     test(`${name}, ${state}: what it was given may be changed and transferred at once`, async (t) => {

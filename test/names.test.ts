@@ -15,7 +15,16 @@ import {
 } from '../lib/native/binding.js';
 import { loadCore } from '../lib/native/loader.js';
 import { selectorNames } from '../lib/selectors.js';
-import { drops, heads, lossNames, metrics, precisions, priors, storedTypes } from '../lib/types.js';
+import {
+  cropRoundings,
+  drops,
+  heads,
+  lossNames,
+  metrics,
+  precisions,
+  priors,
+  storedTypes,
+} from '../lib/types.js';
 import { repository } from './support/paths.js';
 
 /** What the types are checked against by the compiler. */
@@ -28,6 +37,7 @@ const typed: Record<string, readonly string[]> = {
   mode: ['default', 'compat'],
   prior: priors,
   type: storedTypes,
+  rounding: cropRoundings,
   kind: modelKinds,
   pooling: poolings,
   selector: selectorNames,

@@ -7,6 +7,7 @@ import {
   convertCheckpoint,
   imageNetMean,
   imageNetStd,
+  keepFor,
   LtrpError,
   MaskedAutoencoder,
   meanAveragePrecision,
@@ -73,6 +74,12 @@ const calls: Record<string, (place: Place, options: never) => unknown> = {
   encode: ({ mae, images }, options) => mae.encode(images, options),
   selectPatches: ({ images }, options) =>
     selectPatches(images, new Float32Array(196), Object.assign(options, { keep: 9 })),
+  keepFor: (_place, options) =>
+    keepFor(
+      { logits: new Float32Array(4), grid: { rows: 2, columns: 2 }, width: 8, height: 8 },
+      { spatialShape: [1, 1] },
+      Object.assign(options, { keep: 1 }),
+    ),
   rankingLoss: (_place, options) =>
     rankingLoss('pointWise', new Float32Array(2), new Float32Array(2), [1, 2], options),
   rankAgreement: (_place, options) =>
@@ -120,7 +127,7 @@ test('every call refuses a signal that is none, a misspelled option, and null', 
       /has no "visibel"; what there is: .*signal/,
       name,
     );
-    const takesIt = !['readImages', 'selectPatches', 'convertCheckpoint'].includes(name);
+    const takesIt = !['readImages', 'selectPatches', 'keepFor', 'convertCheckpoint'].includes(name);
     if (takesIt)
       await refused(t, () => call(place, null as never), /must be an object; got null/, name);
   }

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import sharp from 'sharp';
+import { convertCheckpoint } from '../lib/index.js';
 import { blocks, readDocument, runBlock, workplace, type Outcome } from './support/documents.js';
 
 type Check = (t: ExecutionContext, outcome: Outcome, folder: string) => void | Promise<void>;
@@ -44,6 +45,19 @@ const checks: Record<string, Check[]> = {
       const kept = lists['photos/cat.jpg'] as number[];
       t.is(new Set(kept).size, 98);
       t.true(kept.every((id) => Number.isInteger(id) && id >= 0 && id < 196));
+    },
+  ],
+  'Fewer patches for a ViT in ONNX': [
+    (t, { stdout }) => {
+      t.is(stdout, '98 [ 1, 98 ]\n98 [ 1, 98 ]\n');
+    },
+  ],
+  'Crops of what ranks high': [
+    async (t, _outcome, folder) => {
+      for (const i of [0, 1]) {
+        const { width, height } = await sharp(join(folder, `coffee-${i}.jpg`)).metadata();
+        t.true(Math.abs(width - height) <= 1 && width > 20, `${width} x ${height}`);
+      }
     },
   ],
   'Heat maps': [
@@ -112,6 +126,9 @@ test('there is a check for every program, and no other', (t) => {
 for (const [heading, list] of Object.entries(checks)) {
   test.serial(heading, async (t) => {
     const folder = await workplace(t);
+    // The embedded ranker is a vision transformer as well.
+    if (heading.includes('in ONNX'))
+      await convertCheckpoint('tiny', join(folder, 'vit.onnx'), { kind: 'ranker' });
     const programs = recipes.filter((recipe) => recipe.heading === heading);
     for (const [index, program] of programs.entries()) {
       const outcome = await runBlock(folder, program);

@@ -198,6 +198,30 @@ const subjects: Record<string, Subject> = {
     options: job,
     inside: [[2, 1]],
   },
+  keepFor: {
+    names: ['ranking', 'target', 'options'],
+    valid: () => [
+      { logits: sixteen(), grid: { rows: 4, columns: 4 }, width: 64, height: 48 },
+      { shape: [28, 28], patchSize: 14, pixelMask: new Uint8Array(784).fill(1) },
+      { keep: 2 },
+    ],
+    call: (...given) => api.keepFor(...(given as [never, never, never])),
+    options: [...job, 'keep', 'keepRatio'],
+    inside: [
+      ...['logits', 'grid', 'width', 'height', 'view'].map((key) => [0, key]),
+      [0, 'grid', 'rows'],
+      [0, 'view', 'shortSide'],
+      [0, 'view', 'rounding'],
+      ...['shape', 'patchSize', 'pixelMask', 'imageGridThw', 'merge', 'spatialShape'].map((key) => [
+        1,
+        key,
+      ]),
+      [1, 'tokens'],
+      [1, 'view'],
+      [1, 'shape', 1],
+      [1, 'view', 'height'],
+    ],
+  },
   readImages: {
     names: ['sources', 'options'],
     valid: () => [[png.slice()], { size: 32 }],
@@ -263,6 +287,33 @@ const subjects: Record<string, Subject> = {
     valid: () => [graph, join(folder, 'cut.onnx'), { overwrite: true }],
     call: (...given) => api.pruneOnnx(...(given as [never, never])),
     options: ['idsName', 'overwrite', 'signal'],
+  },
+  denseRegions: {
+    names: ['ranking', 'options'],
+    valid: () => [
+      { logits: sixteen(), grid: { rows: 4, columns: 4 }, width: 64, height: 48 },
+      { keepRatio: 0.5 },
+    ],
+    call: (...given) => api.denseRegions(...(given as [never])),
+    options: [...job, 'count', 'keepRatio', 'padding', 'aspect'],
+    inside: ['logits', 'grid', 'width', 'height', 'view'].map((key) => [0, key]),
+  },
+  squeezePicture: {
+    names: ['source', 'options'],
+    valid: () => [png.slice(), { ranker, patches: 4 }],
+    call: (...given) => api.squeezePicture(...(given as [never])),
+    options: ['keepRatio', 'fill', 'format', 'quality', 'ranker', 'patches', 'signal'],
+  },
+  planSavings: {
+    names: ['model', 'options'],
+    // Refused at the end, before anything is measured.
+    valid: () => [join(folder, 'none.onnx'), {}],
+    call: (...given) => api.planSavings(...(given as [never])),
+    options: ['shares', 'ranker', 'batchSize', 'rounds', 'threads', 'size', 'patches', 'signal'],
+    inside: [
+      [1, 'shares', 0],
+      [1, 'size', 0],
+    ],
   },
   'Trainer.create': {
     names: ['options', 'trainer'],

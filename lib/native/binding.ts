@@ -584,6 +584,15 @@ export interface NativeLoadOptions extends NativeCheckpointOptions {
   precision?: NativePrecision | undefined; // default 'float32'
 }
 
+export interface NativeKeepList {
+  values: Float64Array;
+  cells: Int32Array;
+  ids: Int32Array;
+  positions: Int32Array;
+  mask: Int32Array;
+  shape: [rows: number, columns: number];
+}
+
 /** `native/binding`: one per LibTorch minor and variant. */
 export interface CoreBinding {
   Job: new (onProgress?: (done: number, total: number) => void) => NativeJob;
@@ -612,6 +621,26 @@ export interface CoreBinding {
     logits: Float32Array,
     options: NativeSelection & NativeNormalization & { patchSize?: number | undefined },
   ): Promise<{ indices: Int32Array; shape: [number, number] }>;
+  /** Arrays and grid of cells of a `KeepList`; exactly one of `shape`, `imageGridThw` and `spatialShape`. */
+  keepFor(
+    job: NativeJob,
+    logits: Float32Array,
+    ranking: { grid: unknown; width: unknown; height: unknown; view?: object | undefined },
+    target: object,
+    options: { keep?: number | undefined; keepRatio?: number | undefined },
+  ): Promise<NativeKeepList>;
+  /** Of a ranking of the whole picture, by falling weight. */
+  denseRegions(
+    job: NativeJob,
+    logits: Float32Array,
+    ranking: { grid: unknown; width: unknown; height: unknown },
+    options: {
+      count?: number | undefined;
+      keepRatio?: number | undefined;
+      padding?: number | undefined;
+      aspect?: number | undefined;
+    },
+  ): Promise<{ box: [left: number, top: number, width: number, height: number]; weight: number }[]>;
   /** Scores [n, L]; `keep` (0: nobody says) is how many will be kept, `mean` and `std` are those of normalised images. */
   scoreBySelector(
     job: NativeJob,

@@ -7,6 +7,7 @@
 #include "binding/failure.h"
 #include "binding/images.h"
 #include "binding/info.h"
+#include "binding/keep_list.h"
 #include "binding/kinds.h"
 #include "binding/multi_label.h"
 #include "binding/node_api.h"
@@ -50,6 +51,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("normalizeImages", Napi::Function::New<normalize_images>(env, "normalizeImages"));
   exports.Set("loadModel", Napi::Function::New<load_model>(env, "loadModel"));
   exports.Set("selectPatches", Napi::Function::New<select_patches>(env, "selectPatches"));
+  exports.Set("keepFor", Napi::Function::New<keep_for>(env, "keepFor"));
+  exports.Set("denseRegions", Napi::Function::New<dense_regions>(env, "denseRegions"));
   exports.Set("scoreBySelector", Napi::Function::New<score_by_selector>(env, "scoreBySelector"));
   exports.Set("rankingLoss", Napi::Function::New<ranking_loss>(env, "rankingLoss"));
   exports.Set("rankAgreement", Napi::Function::New<rank_agreement>(env, "rankAgreement"));

@@ -17,6 +17,7 @@
 #include "binding/model_config.h"
 #include "core/device/accelerators.h"
 #include "core/device/precision.h"
+#include "core/engine/keep_list.h"
 #include "core/engine/leave_one_out.h"
 #include "core/engine/prior.h"
 #include "core/engine/selection.h"
@@ -80,6 +81,7 @@ Napi::Object names(Napi::Env env) {
   set_names<SelectionMode>(object, "mode");
   set_names<Prior>(object, "prior");
   set_names<StoredType>(object, "type");
+  set_names<CropRounding>(object, "rounding");
   std::vector<std::string> words;
   for (const AnyKind* kind : kinds()) words.push_back(kind->word());
   object.Set("kind", to_javascript(env, words));

@@ -14,6 +14,9 @@ export const soak = (args) => measure('bench/soak.ts', args, [ensureNative], ['-
 
 /** Real photographs, judged by one of the benchmark's packages; or composite scenes. */
 export const evaluate = (args) => {
+  if (args.some((arg) => arg.startsWith('--squeeze'))) {
+    return measure('scripts/evaluate/squeeze.ts', args, [ensureNative, ensureBenchPackages]);
+  }
   if (!args.some((arg) => arg.startsWith('--photographs'))) {
     return measure('scripts/evaluate/scenes.mjs', args, [ensureNative]);
   }

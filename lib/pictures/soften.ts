@@ -1,0 +1,137 @@
+/** Pixels and files of `squeezePicture`; sharp does the pixels. */
+import { Buffer } from 'node:buffer';
+import type { Sharp, SharpModule } from '../sharp.js';
+import type { Pixels } from './types.js';
+
+/** How a picture is stored. */
+export type SqueezeFormat = 'jpeg' | 'webp' | 'avif';
+
+/** What dropped patches become. */
+export type SqueezeFill = 'flat' | 'blur';
+
+/** Encoders work in blocks of this side; of AVIF's larger ones it is a half. */
+const block = 16;
+
+/** Pixels over which kept and dropped areas run into each other, about. */
+const feather = 2;
+
+/**
+ * The picture as its decoder's users see it: upright, sRGB by its profile, transparency on white. (Models see RGB values as stored.)
+ */
+export async function uprightPixels(sharp: SharpModule, bytes: Uint8Array): Promise<Pixels> {
+  const { data, info } = await sharp(bytes, { failOn: 'error', limitInputPixels: false })
+    .autoOrient()
+    .flatten({ background: '#ffffff' })
+    .toColourspace('srgb')
+    .raw()
+    .toBuffer({ resolveWithObject: true });
+  return { pixels: data, width: info.width, height: info.height };
+}
+
+const ofPixels = (
+  sharp: SharpModule,
+  { pixels, width, height }: Pixels,
+  channels: 1 | 3 | 4 = 3,
+): Sharp => sharp(pixels, { raw: { width, height, channels } });
+
+/** The picture with dropped patches smoothed away. */
+export async function soften(
+  sharp: SharpModule,
+  picture: Pixels,
+  {
+    grid,
+    kept,
+    fill,
+  }: { grid: { rows: number; columns: number }; kept: Iterable<number>; fill: SqueezeFill },
+): Promise<Pixels> {
+  const { width, height } = picture;
+  const whole = { width, height, fit: 'fill' } as const;
+  const cells = { width: grid.columns, height: grid.rows, fit: 'fill' } as const;
+  const side = Math.min(width / grid.columns, height / grid.rows);
+  const behind =
+    fill === 'flat'
+      ? await ofPixels(sharp, picture)
+          .resize({ ...cells, kernel: 'cubic' })
+          .raw()
+          .toBuffer()
+          .then((pixels) =>
+            ofPixels(sharp, { pixels, ...cells })
+              .resize({ ...whole, kernel: 'cubic' })
+              .raw()
+              .toBuffer(),
+          )
+      : await ofPixels(sharp, picture)
+          .blur(Math.max(0.5, Math.min(side / 4, 500)))
+          .raw()
+          .toBuffer();
+  const mask = await maskOf(sharp, { width, height }, grid, kept);
+  const layer = await ofPixels(sharp, picture)
+    .joinChannel(mask, { raw: { width, height, channels: 1 } })
+    .raw()
+    .toBuffer();
+  const pixels = await ofPixels(sharp, { pixels: behind, width, height })
+    .composite([{ input: layer, raw: { width, height, channels: 4 } }])
+    .removeAlpha()
+    .raw()
+    .toBuffer();
+  return { pixels, width, height };
+}
+
+/** [height * width] 255 where a block's centre is kept, with soft edges. Along blocks, because an edge within one costs all of it. */
+async function maskOf(
+  sharp: SharpModule,
+  { width, height }: { width: number; height: number },
+  { rows, columns }: { rows: number; columns: number },
+  kept: Iterable<number>,
+): Promise<Buffer> {
+  const [across, down] = [Math.ceil(width / block), Math.ceil(height / block)];
+  const wanted = new Set(kept);
+  const blocks = Uint8Array.from({ length: across * down }, (_, i) => {
+    const x = Math.min(((i % across) + 0.5) * block, width - 1);
+    const y = Math.min((Math.floor(i / across) + 0.5) * block, height - 1);
+    const patch = Math.floor((y * rows) / height) * columns + Math.floor((x * columns) / width);
+    return wanted.has(patch) ? 255 : 0;
+  });
+  const pixels = await ofPixels(
+    sharp,
+    { pixels: Buffer.from(blocks), width: across, height: down },
+    1,
+  )
+    .resize({ width: across * block, height: down * block, fit: 'fill', kernel: 'nearest' })
+    .toColourspace('b-w')
+    .raw()
+    .toBuffer();
+  return ofPixels(sharp, { pixels, width: across * block, height: down * block }, 1)
+    .blur(feather)
+    .extract({ left: 0, top: 0, width, height })
+    .toColourspace('b-w')
+    .raw()
+    .toBuffer();
+}
+
+/** A file of the picture, without metadata. The settings are all named, so that two files differ by their pixels and quality alone. */
+export function encodePicture(
+  sharp: SharpModule,
+  picture: Pixels,
+  format: SqueezeFormat,
+  quality: number,
+): Promise<Buffer> {
+  const given = ofPixels(sharp, picture);
+  const chromaSubsampling = '4:2:0';
+  switch (format) {
+    case 'jpeg':
+      return given
+        .jpeg({
+          quality,
+          chromaSubsampling,
+          progressive: false,
+          optimiseCoding: true,
+          mozjpeg: false,
+        })
+        .toBuffer();
+    case 'webp':
+      return given.webp({ quality, effort: 4, smartSubsample: false }).toBuffer();
+    case 'avif':
+      return given.avif({ quality, effort: 4, chromaSubsampling }).toBuffer();
+  }
+}
