@@ -234,6 +234,7 @@ const subjects: Record<string, Subject> = {
       'device',
       'precision',
       'libtorch',
+      'onProgress',
     ],
     inside: [
       [0, 0],
@@ -318,7 +319,7 @@ function loading(call: Subject['call'], source = 'tiny'): Subject {
     call: async (...given) => {
       ((await call(...given)) as PatchRanker).dispose();
     },
-    options: ['device', 'precision', 'libtorch', 'signal'],
+    options: ['device', 'precision', 'libtorch', 'signal', 'onProgress'],
   };
 }
 

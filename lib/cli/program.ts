@@ -7,11 +7,13 @@ import { register as registerDoctor } from './doctor.js';
 import { register as registerLibtorch } from './libtorch.js';
 import { addYes, takeYes } from './offer.js';
 import { useOptionsOf } from './option-names.js';
+import { register as registerModels } from './models.js';
 import { register as registerPretrain } from './pretrain.js';
 import { register as registerPrune } from './prune.js';
 import { register as registerRank } from './rank.js';
 import { register as registerReconstruct } from './reconstruct.js';
 import { register as registerScore } from './score.js';
+import { register as registerServe } from './serve.js';
 import { register as registerTrain } from './train.js';
 
 export function buildProgram(): Command {
@@ -34,6 +36,8 @@ ranker has learned the order. Method: "Learning to Rank Patches for Unbiased Ima
     registerTrain,
     registerConvert,
     registerPrune,
+    registerServe,
+    registerModels,
     registerDoctor,
     registerLibtorch,
   ];
