@@ -152,7 +152,7 @@ test('a model is fetched into the layout of Python, checked, and found again wit
     ].sort(),
   );
   t.is(await readFile(path.join(folder, 'refs/main'), 'utf8'), commit);
-  t.deepEqual(await readFile(fetched.weights), weights.content);
+  t.true((await readFile(fetched.weights)).equals(weights.content));
   t.deepEqual(progress.at(-1), [
     'model.safetensors',
     weights.content.length,
@@ -342,7 +342,7 @@ for (const how of ['close', 'stall'] as const) {
     cutOnce(hub, how);
     const { weights } = await fetchSmall(t, hub, how === 'stall' ? { stallTimeout: 300 } : {});
     const { content } = hub.files['model.safetensors']!;
-    t.deepEqual(await readFile(weights), content);
+    t.true((await readFile(weights)).equals(content));
     const transfers = hub.asked.filter((text) => text.startsWith('GET /blobs/'));
     t.is(transfers.length, 2);
     t.regex(transfers[1]!, new RegExp(` bytes=${Math.floor(content.length / 2)}-$`));
@@ -358,17 +358,17 @@ test('a process that ends in between: the next one continues, and a wrong part i
   await mkdir(blobs, { recursive: true });
   await writeFile(part, content.subarray(0, 1000));
   await fetchSmall(t, hub);
-  t.true(hub.asked.some((text) => / bytes=1000-$/.test(text)));
+  t.true(hub.asked.some((text) => text.endsWith(' bytes=1000-')));
   await rm(modelFolder(t.context.folder), { recursive: true });
   await mkdir(blobs, { recursive: true });
   await writeFile(part, Buffer.alloc(1000, 7));
   const { weights } = await fetchSmall(t, hub);
-  t.deepEqual(await readFile(weights), content);
+  t.true((await readFile(weights)).equals(content));
   // All of it had come, and more than that: the server says that there is no such range.
   await rm(modelFolder(t.context.folder), { recursive: true });
   await mkdir(blobs, { recursive: true });
   await writeFile(part, Buffer.concat([content, Buffer.alloc(10)]));
-  t.deepEqual(await readFile((await fetchSmall(t, hub)).weights), content);
+  t.true((await readFile((await fetchSmall(t, hub)).weights)).equals(content));
 });
 
 test('wrong content of the right length is removed and refused, large and small', async (t) => {
@@ -415,10 +415,7 @@ test('shards of an index, PyTorch files where there are no others', async (t) =>
     'model.safetensors.index.json',
   ]);
   await rm(path.join(snapshot, 'b.safetensors'));
-  t.true(
-    (await fetchSmall(t, hub)).fetched === false ||
-      existsSync(path.join(snapshot, 'b.safetensors')),
-  );
+  await fetchSmall(t, hub);
   t.true(existsSync(path.join(snapshot, 'b.safetensors')));
   hub.files = { 'pytorch_model.bin': shard('older') };
   hub.revisions['main'] = newer;
