@@ -28,7 +28,7 @@ test('the service of the README answers its program', async (t) => {
   const url = /serving on (\S+);/.exec(said)?.[1] ?? '';
   const code = program!.code.replace('http://127.0.0.1:8080', url);
   const { stdout, stderr } = await runBlock(folder, { ...program!, code });
-  t.regex(stdout, /^keep 49 patches, the first at \d+ \d+ \d+ \d+\n$/, `${stderr}${said}`);
+  t.regex(stdout, /^keep 47 patches, the first at \d+ \d+ \d+ \d+\n$/, `${stderr}${said}`);
   child.kill('SIGTERM');
   t.is((await outcome).code, 0);
 });
