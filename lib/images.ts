@@ -93,6 +93,8 @@ export async function decodePicture(
     fit?: Fit | undefined;
     name?: string | undefined;
     signal?: AbortSignal | undefined;
+    /** Throws an error of the library for a picture that is not to be decoded, by its header. */
+    check?: ((original: { height: number; width: number }) => void) | undefined;
   } = {},
 ): Promise<DecodedPicture> {
   const { fit = 'crop', name = sourceName(source), signal } = options;
@@ -101,6 +103,7 @@ export async function decodePicture(
     signal,
     scaling: (original) => {
       const { width, height } = original;
+      options.check?.(original);
       if (options.size === undefined || fit !== 'none') checkSourceSize(name, width, height);
       if (options.size === undefined) return {};
       const size = typeof options.size === 'function' ? options.size(original) : options.size;

@@ -95,9 +95,13 @@ export class MaskedAutoencoder {
    * Face's ViTMAE (hub files and transformers 5) are understood, below whatever keys and prefixes wrappers add (DDP,
    * torch.compile, Lightning, DeepSpeed, FSDP, EMA). Nothing in a file is executed.
    *
+   * `'hf:organisation/name'`, also with `@revision`, is a model of the Hugging Face hub. It is taken from the cache that Python
+   * reads too, and fetched where it is not there (docs/checkpoints.md). Nothing else is ever fetched.
+   *
    * @throws {LtrpError} `ERR_LTRP_FILE_NOT_FOUND`, `ERR_LTRP_CHECKPOINT_FORMAT` (not a valid file),
    *   `ERR_LTRP_CHECKPOINT_CONTENT` (a tensor is missing, unexpected or misshapen; there is no decoder),
-   *   `ERR_LTRP_UNSUPPORTED` (device, precision or architecture), `ERR_LTRP_OUT_OF_MEMORY`, or an error of finding LibTorch.
+   *   `ERR_LTRP_UNSUPPORTED` (device, precision or architecture), `ERR_LTRP_OUT_OF_MEMORY`, `ERR_LTRP_DOWNLOAD` (of a model of
+   *   the hub), or an error of finding LibTorch.
    */
   static async load(source: string, options?: TeacherLoadOptions): Promise<MaskedAutoencoder> {
     const { core, native } = await loadModel('mae', source, options, teacherLoadKeys);

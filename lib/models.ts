@@ -1,13 +1,15 @@
-/** Loading models: the embedded ones by name, all others by path. */
+/** Loading models: the embedded ones and those of the hub by name, all others by path. */
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { cut } from './described.js';
 import { LtrpError } from './errors.js';
+import { fetchModel } from './hub/fetch.js';
+import { isHubSource, readHubSource } from './hub/source.js';
 import type { CoreBinding, ModelKind, NativeModelConfig, NativeModels } from './native/binding.js';
 import { runJob } from './native/job.js';
 import { loadCore } from './native/loader.js';
 import { packageRoot } from './native/paths.js';
-import type { LoadOptions, ModelConfig, TeacherLoadOptions } from './types.js';
+import type { JobOptions, LoadOptions, ModelConfig, TeacherLoadOptions } from './types.js';
 import { checkOptions, checkSource, type OptionKeys } from './validation.js';
 
 export type { ModelKind };
@@ -19,6 +21,7 @@ export const loadKeys: OptionKeys<LoadOptions> = {
   libtorch: true,
   weights: true,
   signal: true,
+  onProgress: true,
 };
 
 /** Keys of {@link TeacherLoadOptions}. */
@@ -57,20 +60,47 @@ export function resolveModel(source: string, kind: ModelKind, name = 'source'): 
 
 /** Advice for a missing model. */
 function advice(source: string, kind: ModelKind): string {
+  if (isHubSource(source)) {
+    return `only load takes a name of the hub: \`npx ltrp models fetch ${source}\` fetches it and prints the path to give.`;
+  }
   if (/^(https?|s3|gs|hf):\/\//i.test(source)) {
-    return 'this is an address, and models are not downloaded: fetch the file and give its path.';
+    return 'this is an address, and models are not downloaded from one: fetch the file and give its path.';
   }
   if (/^[\w-][\w.-]*\/[\w.-]*\w$/.test(source) && !/\.\w+$/.test(source)) {
-    const folder = source.slice(source.indexOf('/') + 1);
     return (
-      'this looks like the name of a model on the Hugging Face hub, and models are not downloaded: fetch it with ' +
-      `hf download ${source} --local-dir ${folder} (of the Python package huggingface_hub) and give that folder.`
+      'this looks like the name of a model on the Hugging Face hub, which is asked only by the prefix hf: load ' +
+      `'hf:${source}', or run \`npx ltrp models fetch hf:${source}\`.`
     );
   }
   if (!embeddedKinds.includes(kind))
     return 'give a .safetensors or .pth file, or a folder with one (Hugging Face, a training run).';
   const names = embeddedModels.map((name) => `'${name}'`).join(', ');
   return `give a .safetensors or .pth file, a folder with one (Hugging Face, a training run), or ${names}.`;
+}
+
+/** {@link resolveModel}; a model of the hub is fetched if it is not in the cache. */
+async function locate(
+  source: string,
+  kind: ModelKind,
+  { signal, onProgress }: JobOptions,
+): Promise<string> {
+  if (typeof source !== 'string' || !isHubSource(source)) return resolveModel(source, kind);
+  const wanted = readHubSource(source);
+  // What a listener throws ends the fetch, and is not one more reason to try again.
+  const refused = new AbortController();
+  const signals = [refused.signal, ...(signal === undefined ? [] : [signal])];
+  const report = (_file: string, done: number, total: number | null): void => {
+    try {
+      if (total !== null) onProgress?.({ done, total });
+    } catch (error) {
+      refused.abort(error);
+    }
+  };
+  const { weights } = await fetchModel(wanted, {
+    signal: AbortSignal.any(signals),
+    onProgress: report,
+  });
+  return weights;
 }
 
 /** The core and a model of that kind in it. `keys`: those of the options. */
@@ -83,7 +113,7 @@ export async function loadModel<Kind extends ModelKind>(
   const checked = checkOptions<TeacherLoadOptions>(options, keys as typeof teacherLoadKeys);
   const { device, precision, weights, normalizedTarget, libtorch, signal } = checked;
   signal?.throwIfAborted();
-  const path = resolveModel(source, kind);
+  const path = await locate(source, kind, checked);
   const core = await loadCore({ libtorch });
   const known = { device, precision, weights, normalizedTarget };
   const native = await runJob(core, { signal }, (job) => core.loadModel(job, kind, path, known));

@@ -53,6 +53,8 @@ export interface LoadOptions {
   weights?: string | undefined;
   /** Cancels the load; the promise rejects with the signal's reason. Without it the load cannot be cancelled. */
   signal?: AbortSignal | undefined;
+  /** Bytes of a file of an `hf:` model as it is fetched, file by file. Without it, and for other sources, nothing is reported. */
+  onProgress?: ProgressListener | undefined;
 }
 
 /** Options of {@link MaskedAutoencoder.load}. */

@@ -23,6 +23,21 @@ export interface DecodedWholePicture {
   height: number;
 }
 
+/** Pixels of a file, after the EXIF rotation. */
+export interface PictureSize {
+  width: number;
+  height: number;
+}
+
+export interface WholePictureOptions {
+  /** It is stretched to the model's own grid, as CLS heads need it. */
+  fixedGrid?: boolean | undefined;
+  /** The picture's name in messages. */
+  name?: string | undefined;
+  /** As of `decodePicture`. */
+  check?: ((size: PictureSize) => void) | undefined;
+}
+
 export interface WholePicture extends DecodedWholePicture {
   /** A batch of one. */
   images: PixelBatch;
@@ -30,7 +45,7 @@ export interface WholePicture extends DecodedWholePicture {
 
 /**
  * Decodes a picture and stretches it to a grid of the model's patches: the one asked for, or about as many as the model was
- * made for in the arrangement that distorts the patches least. `fixedGrid`: the model's own, as CLS heads need it.
+ * made for in the arrangement that distorts the patches least.
  *
  * @throws {LtrpError} as `readImages`; `ERR_LTRP_IMAGE_SIZE` when the grid has more rows or columns than pixels.
  */
@@ -39,12 +54,12 @@ export async function decodeWholePicture(
   config: Pick<ModelConfig, 'grid' | 'patchSize'>,
   wish: GridWish,
   signal: AbortSignal,
-  { fixedGrid = false, name = sourceName(source) } = {},
+  { fixedGrid = false, name = sourceName(source), check }: WholePictureOptions = {},
 ): Promise<DecodedWholePicture> {
   const { patchSize } = config;
   const [rows, columns] = config.grid;
   let grid: PatchGrid = { rows, columns };
-  const sizeFor = ({ width, height }: { width: number; height: number }) => {
+  const sizeFor = ({ width, height }: PictureSize) => {
     if (!fixedGrid) grid = wish.grid ?? chooseGrid(width, height, wish.patches ?? rows * columns);
     if (grid.rows > height || grid.columns > width) {
       throw new LtrpError(
@@ -60,6 +75,7 @@ export async function decodeWholePicture(
     fit: 'stretch',
     name,
     signal,
+    check,
   }).catch((error: unknown) => {
     signal.throwIfAborted();
     throw toLtrpError(error);

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * Checks that includes and imports point the way docs/architecture.md says: cli -> lib -> lib/native -> lib/libtorch,
+ * Checks that includes and imports point the way docs/architecture.md says: cli -> lib -> lib/native -> lib/libtorch -> lib/download,
  * binding -> core -> kernels, and so on. Prints every line that points elsewhere; exit status 1 when there is one.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
@@ -51,7 +51,9 @@ const reserved = [
 
 /** Folders of lib/ and scripts: what each may import besides itself and packages. */
 const typescript = {
-  'lib/libtorch': ['lib/errors.ts', 'lib/folder-lock.ts'],
+  'lib/download': ['lib/errors.ts'],
+  'lib/hub': ['lib/errors.ts', 'lib/folder-lock.ts', 'lib/download'],
+  'lib/libtorch': ['lib/errors.ts', 'lib/folder-lock.ts', 'lib/download'],
   'lib/native': ['lib/errors.ts', 'lib/types.ts', 'lib/validation.ts', 'lib/libtorch'],
   'lib/onnx': ['lib/errors.ts', 'lib/folder-lock.ts', 'lib/output-files.ts', 'lib/native'],
   'lib/prune': ['lib/errors.ts', 'lib/onnx'],
@@ -60,11 +62,20 @@ const typescript = {
   'lib/data': ['lib/top', 'lib/native', 'lib/pictures'],
   'lib/stream': ['lib/top', 'lib/data', 'lib/pictures'],
   'lib/training': ['lib/top', 'lib/native', 'lib/data'],
+  'lib/serve': ['lib/top', 'lib/native', 'lib/pictures', 'lib/stream', 'lib/download'],
   'lib/cli': [
     ...['lib/top', 'lib/native', 'lib/libtorch'],
-    ...['lib/data', 'lib/pictures', 'lib/stream', 'lib/training'],
+    ...['lib/data', 'lib/pictures', 'lib/stream', 'lib/training', 'lib/serve', 'lib/hub'],
   ],
-  'lib/top': ['lib/native', 'lib/onnx', 'lib/pictures', 'lib/plan', 'lib/prune', 'lib/stream'],
+  'lib/top': [
+    'lib/native',
+    'lib/hub',
+    'lib/onnx',
+    'lib/pictures',
+    'lib/plan',
+    'lib/prune',
+    'lib/stream',
+  ],
 };
 
 const problems = [];

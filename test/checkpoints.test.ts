@@ -120,7 +120,7 @@ test('what is not there, and looks like the name of a model on a hub or like an 
       .message;
   t.regex(
     await advice('facebook/vit-mae-base'),
-    /hf download facebook\/vit-mae-base --local-dir vit-mae-base/,
+    /load 'hf:facebook\/vit-mae-base', or run `npx ltrp models fetch hf:facebook\/vit-mae-base`/,
   );
   t.regex(await advice('some-user/my_model.v2'), /Hugging Face|safetensors/);
   t.regex(await advice('https://example.com/model.pth'), /this is an address/);

@@ -11,7 +11,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
-import { download } from '../lib/libtorch/download.js';
+import { download } from '../lib/download/download.js';
 import { inspectLibtorch } from '../lib/libtorch/inspect.js';
 import { installLibtorch, removeLibtorch } from '../lib/libtorch/install.js';
 import type { LibtorchRelease } from '../lib/libtorch/releases.js';

@@ -10,9 +10,9 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
-import { download } from '../lib/libtorch/download.js';
+import { download } from '../lib/download/download.js';
 import { installLibtorch } from '../lib/libtorch/install.js';
-import { obstacle, proxyOf } from '../lib/libtorch/proxy.js';
+import { obstacle, proxyOf } from '../lib/download/proxy.js';
 import { unpackLibtorch } from '../lib/libtorch/unpack.js';
 import { findWheel } from '../lib/libtorch/wheel-index.js';
 import { listen, makeArchive, release } from './support/made-libtorch.js';
@@ -164,7 +164,7 @@ test('https goes through a tunnel of the proxy', async (t) => {
   const { url, seen } = await proxy(t);
   // Certificates are read when a process starts.
   const script = `
-    import { download } from ${JSON.stringify(new URL('../dist/libtorch/download.js', import.meta.url).href)};
+    import { download } from ${JSON.stringify(new URL('../dist/download/download.js', import.meta.url).href)};
     await download('https://files.invalid:${port}/f', ${JSON.stringify(file)}, { attempts: 1 });`;
   const env = { NODE_EXTRA_CA_CERTS: cert, npm_config_https_proxy: url };
   const { stderr } = await run(process.execPath, ['--input-type=module', '-e', script], { env });

@@ -7,7 +7,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import anyTest, { type TestFn } from 'ava';
-import { download } from '../lib/libtorch/download.js';
+import { download } from '../lib/download/download.js';
 import { inspectLibtorch, libraryName } from '../lib/libtorch/inspect.js';
 import { installLibtorch } from '../lib/libtorch/install.js';
 import { decideLibtorch, findLibtorch, type LibtorchSearch } from '../lib/libtorch/find.js';

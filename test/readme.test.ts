@@ -2,9 +2,10 @@
 import { join } from 'node:path';
 import test from 'ava';
 import { LtrpError, patchBoxes, rankFiles, readImages } from '../lib/index.js';
-import { ltrp } from './support/command.js';
+import { ltrp, startLtrp } from './support/command.js';
 import { blocks, readDocument, runBlock, workplace, type Block } from './support/documents.js';
 import { picture } from './support/pictures.js';
+import { until } from './support/runs.js';
 
 const readme = blocks(await readDocument('README.md'));
 const programs = readme.filter(({ language }) => language === 'js');
@@ -14,7 +15,29 @@ test('the ten lines of the README work when pasted', async (t) => {
   t.is(code, 0, stderr);
   t.regex(stdout, /^keep 98 of 196 patches: \d+( \d+){97}\n$/);
   t.true(programs[0]!.code.trim().split('\n').length <= 10);
-  t.is(programs.length, 1, 'every program of the README is run here');
+});
+
+test('the service of the README answers its program', async (t) => {
+  const folder = await workplace(t);
+  const [program] = programs.filter(({ heading }) => heading === 'As a service');
+  t.true(program!.code.trim().split('\n').length <= 10);
+  const { child, outcome } = startLtrp(['serve', '--port', '0', '--log-level', 'silent']);
+  let said = '';
+  child.stderr!.on('data', (chunk: Buffer) => (said += chunk.toString()));
+  await until(() => said.includes('serving on') || child.exitCode !== null);
+  const url = /serving on (\S+);/.exec(said)?.[1] ?? '';
+  const code = program!.code.replace('http://127.0.0.1:8080', url);
+  const { stdout, stderr } = await runBlock(folder, { ...program!, code });
+  t.regex(stdout, /^keep 47 patches, the first at \d+ \d+ \d+ \d+\n$/, `${stderr}${said}`);
+  child.kill('SIGTERM');
+  t.is((await outcome).code, 0);
+});
+
+test('every program of the README is run here', (t) => {
+  t.deepEqual(
+    programs.map(({ heading }) => heading),
+    ['Ten lines', 'As a service'],
+  );
 });
 
 test('it begins with the installation from npm', async (t) => {
@@ -69,7 +92,9 @@ test('every option of a command in README and recipes is one that the command ha
       .replace(/\s+#.*/, '')
       .split(/\s+/)
       .slice(1);
-    const name = words[0] === 'libtorch' ? words.slice(0, 2) : words.slice(0, 1);
+    const name = ['libtorch', 'models'].includes(words[0] ?? '')
+      ? words.slice(0, 2)
+      : words.slice(0, 1);
     const { code, stdout } = await ltrp([...name, '--help']);
     t.is(code, 0, line);
     for (const option of words.filter((word) => word.startsWith('--'))) {

@@ -19,7 +19,7 @@ import {
   readImages,
   selectPatches,
 } from '../lib/index.js';
-import { download } from '../lib/libtorch/download.js';
+import { download } from '../lib/download/download.js';
 import { loadFailure } from '../lib/native/load-failure.js';
 import { installLibtorch } from '../lib/libtorch/install.js';
 import { releaseFor, type LibtorchRelease } from '../lib/libtorch/releases.js';

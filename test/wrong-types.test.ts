@@ -260,6 +260,7 @@ const subjects: Record<string, Subject> = {
       'device',
       'precision',
       'libtorch',
+      'onProgress',
     ],
     inside: [
       [0, 0],
@@ -371,7 +372,7 @@ function loading(call: Subject['call'], source = 'tiny'): Subject {
     call: async (...given) => {
       ((await call(...given)) as PatchRanker).dispose();
     },
-    options: ['device', 'precision', 'libtorch', 'signal'],
+    options: ['device', 'precision', 'libtorch', 'signal', 'onProgress'],
   };
 }
 

@@ -200,9 +200,9 @@ function registerUse(command: Command): void {
 }
 
 /** News and percentages on standard error: on a terminal one line that changes, else a line every 10 %. */
-function progressLine(): {
+export function progressLine(): {
   log: (line: string) => void;
-  update: (what: 'download' | 'unpack', done: number, total: number | null) => void;
+  update: (what: string, done: number, total: number | null) => void;
   end: () => void;
 } {
   const { isTTY } = process.stderr;

@@ -8,12 +8,14 @@ import { register as registerLibtorch } from './libtorch.js';
 import { addYes, takeYes } from './offer.js';
 import { useOptionsOf } from './option-names.js';
 import { register as registerPlan } from './plan.js';
+import { register as registerModels } from './models.js';
 import { register as registerPretrain } from './pretrain.js';
 import { register as registerPrune } from './prune.js';
 import { register as registerRank } from './rank.js';
 import { register as registerReconstruct } from './reconstruct.js';
 import { register as registerScore } from './score.js';
 import { register as registerSqueeze } from './squeeze.js';
+import { register as registerServe } from './serve.js';
 import { register as registerTrain } from './train.js';
 
 export function buildProgram(): Command {
@@ -38,6 +40,8 @@ ranker has learned the order. Method: "Learning to Rank Patches for Unbiased Ima
     registerPrune,
     registerPlan,
     registerSqueeze,
+    registerServe,
+    registerModels,
     registerDoctor,
     registerLibtorch,
   ];

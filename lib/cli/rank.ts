@@ -3,7 +3,7 @@ import { Option, type Command } from 'commander';
 import { PatchRanker } from '../patch-ranker.js';
 import type { ImageTask } from './image-command.js';
 import { withNotes } from './notes.js';
-import { jsonNumbers } from './numbers.js';
+import { jsonNumbers } from '../json-numbers.js';
 import { addImageOptions, parseShare, type ImageSettings } from './options.js';
 import { outputSuffixes } from '../output-mark.js';
 import type { OutputFolder } from './output-folder.js';

@@ -4,7 +4,7 @@ import { MaskedAutoencoder } from '../masked-autoencoder.js';
 import { drops, metrics, type Drop, type Metric } from '../types.js';
 import { eachImage, type ImageTask } from './image-command.js';
 import { withNotes } from './notes.js';
-import { jsonNumbers } from './numbers.js';
+import { jsonNumbers } from '../json-numbers.js';
 import {
   addImageOptions,
   parseInteger,

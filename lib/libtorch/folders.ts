@@ -2,13 +2,9 @@
 import { closeSync, openSync, readdirSync, readSync } from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
+import type { Environment } from '../download/environment.js';
 
-export type Environment = Readonly<Record<string, string | undefined>>;
-
-/** A variable that switches something: empty, `0`, `false`, `no` and `off` leave it off. */
-export function isOn(value: string | undefined): boolean {
-  return !['', '0', 'false', 'no', 'off'].includes((value ?? '').trim().toLowerCase());
-}
+export { isOn, type Environment } from '../download/environment.js';
 
 /** An XDG folder; the specification says that a relative value is to be ignored. */
 function xdgFolder(env: Environment, variable: string, fallback: string): string {

@@ -24,7 +24,7 @@ import path from 'node:path';
 import { isNonGlibcLinuxSync } from 'detect-libc';
 import { LtrpError, type LtrpErrorCode, toLtrpError } from '../errors.js';
 import { withLock } from '../folder-lock.js';
-import { isWriteError } from './failures.js';
+import { isWriteError } from '../download/failures.js';
 import { muslError, selectionFile } from './find.js';
 import { cacheFolder, libtorchCacheFolder, listFolder, type Environment } from './folders.js';
 import { inspectLibtorch } from './inspect.js';

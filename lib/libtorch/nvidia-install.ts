@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { LtrpError, toLtrpError } from '../errors.js';
-import { isWriteError } from './failures.js';
+import { isWriteError } from '../download/failures.js';
 import type { NvidiaPackage } from './nvidia-packages.js';
 import { unpackNvidia } from './unpack.js';
 import { fetchWheel, type Fetching } from './wheels.js';

@@ -3,7 +3,7 @@ import { execFile, type ExecFileException } from 'node:child_process';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { describe, quote } from './failures.js';
+import { describe, quote } from '../download/failures.js';
 import type { Environment } from './folders.js';
 import { isNamed } from './wheel-index.js';
 

@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process';
 import { readFileSync, realpathSync, statSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
-import { describe, quote } from './failures.js';
+import { describe, quote } from '../download/failures.js';
 import { cacheFolder, firstBytes, listFolder, type Environment } from './folders.js';
 
 /** `lib/python3.x/site-packages/torch` folders of a Python prefix, and the prefix itself (conda's own libtorch). */

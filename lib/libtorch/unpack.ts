@@ -6,7 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import * as zlib from 'node:zlib';
 import yauzl, { type Entry, type ZipFile } from 'yauzl';
 import { LtrpError } from '../errors.js';
-import { describe, isWriteError, startOf } from './failures.js';
+import { describe, isWriteError, startOf } from '../download/failures.js';
 
 // The parts of a LibTorch; the wheel's Python sources and test programs are not needed.
 const wanted =

@@ -3,9 +3,9 @@
  * progress and continued after an interruption, which `pip download` cannot.
  */
 import { LtrpError } from '../errors.js';
-import { describe, quote, reasonOf } from './failures.js';
+import { describe, quote, reasonOf } from '../download/failures.js';
 import type { Environment } from './folders.js';
-import { refusalOf, request } from './proxy.js';
+import { refusalOf, request } from '../download/proxy.js';
 
 export interface IndexedWheel {
   readonly name: string;

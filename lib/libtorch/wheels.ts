@@ -5,11 +5,11 @@ import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { LtrpError, toLtrpError } from '../errors.js';
-import { download } from './download.js';
-import { describe, isWriteError, quote, startOf } from './failures.js';
+import { download } from '../download/download.js';
+import { describe, isWriteError, quote, startOf } from '../download/failures.js';
 import { isOn, type Environment } from './folders.js';
 import { configuredIndexes, pipDownload, type WheelRequest } from './pip.js';
-import { obstacle } from './proxy.js';
+import { obstacle } from '../download/proxy.js';
 import { findWheel } from './wheel-index.js';
 
 /** What each step of an installation is given. */

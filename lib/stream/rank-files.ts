@@ -20,7 +20,8 @@ import {
 import { loadSharp } from '../sharp.js';
 import { decodeWholePicture } from '../whole-picture.js';
 import { mapOrdered, type OrderedOptions } from './ordered.js';
-import { RankingQueue, type QueuedPicture, type Ranks } from './ranking-queue.js';
+import type { Ranks } from './rank-together.js';
+import { RankingQueue, type QueuedPicture } from './ranking-queue.js';
 
 export type { PictureSource } from '../pictures/bytes.js';
 
@@ -185,8 +186,9 @@ export function rankFiles<Source extends PictureSource | NamedPicture>(
       // No picture can be read without it. Before LibTorch, which takes longer to open: they take turns, see in-turn.ts.
       await loadSharp();
       if (typeof given === 'string') {
-        const { device, precision, libtorch } = checked;
-        own = await PatchRanker.load(given, { device, precision, libtorch, signal: stop });
+        const { device, precision, libtorch, onProgress } = checked;
+        const options = { device, precision, libtorch, onProgress, signal: stop };
+        own = await PatchRanker.load(given, options);
       }
       const ranker: Ranks = own ?? (given as PatchRanker);
       decode = decoderFor(ranker.config, checked);

@@ -1,35 +1,20 @@
 /** From decoded pictures to kept patches, several at a time, while the next ones are decoded. */
 import { availableParallelism } from 'node:os';
-import { permutation } from '../data/shuffle.js';
-import { toLtrpError, type LtrpErrorCode } from '../errors.js';
-import { rankAndSelect, type PatchRanker } from '../patch-ranker.js';
-import { keepCount, selectPatches } from '../selection.js';
-import type { Device, PixelBatch, Prior } from '../types.js';
 import { Slots } from '../slots.js';
+import {
+  batchOf,
+  rankTogether,
+  type KeepWish,
+  type RankedPatches,
+  type Ranks,
+  type SizedPicture,
+} from './rank-together.js';
 
 /** A picture as the queue takes it: RGB bytes of `size`. */
-export interface QueuedPicture {
-  pixels: Uint8Array;
-  size: readonly [height: number, width: number];
-}
-
-/** The part of a {@link PatchRanker} that the queue needs. */
-export type Ranks = Pick<PatchRanker, 'config' | 'rank'>;
+export type QueuedPicture = SizedPicture;
 
 /** Options of {@link RankingQueue}. */
-export interface QueueSettings {
-  /** Number of patches to keep; of a picture with fewer, all. Without it and `keepRatio` nothing is selected. */
-  keep?: number | undefined;
-  /** Share of the patches to keep. Only one of `keep` and `keepRatio` is given. */
-  keepRatio?: number | undefined;
-  /** As in `selectPatches`. */
-  scoreShare?: number | undefined;
-  /** What the logits are combined with, as in `PatchRanker.rank`. */
-  prior?: Prior | undefined;
-  /** Seed of the noise that breaks ties between densities. */
-  seed: number;
-  /** Where the kept patches are chosen, as in `selectPatches`. */
-  device?: Device | undefined;
+export interface QueueSettings extends KeepWish {
   /** Pictures computed together, at most. Default {@link RankingQueue.fullBatch}. */
   batchSize?: number | undefined;
   /** Pictures decoded at the same time, at most. Default {@link RankingQueue.decoders}. */
@@ -38,22 +23,15 @@ export interface QueueSettings {
 }
 
 /** What becomes of one picture. */
-export interface RankedPicture<Picture> {
+export interface RankedPicture<Picture> extends RankedPatches {
   picture: Picture;
-  /** [L] in raster order. */
-  logits: Float32Array;
-  /** [keep], ascending; empty without a selection. */
-  indices: Int32Array;
 }
 
 interface Waiting {
   picture: QueuedPicture;
-  done: (ranked: { logits: Float32Array; indices: Int32Array }) => void;
+  done: (ranked: RankedPatches) => void;
   failed: (reason: unknown) => void;
 }
-
-/** Values of a batch at most, whatever the size of its pictures. */
-const fullBatchPixels = 2 ** 22;
 
 /** Batches given to the compute thread: the one it works on, and one more so that it never waits for this thread. */
 const computing = 2;
@@ -113,7 +91,7 @@ export class RankingQueue {
       throw error;
     }
     this.#coming--;
-    const ranked = new Promise<{ logits: Float32Array; indices: Int32Array }>((done, failed) => {
+    const ranked = new Promise<RankedPatches>((done, failed) => {
       const key = picture.size.join(' x ');
       const group = this.#waiting.get(key) ?? [];
       group.push({ picture, done, failed });
@@ -167,78 +145,14 @@ export class RankingQueue {
     return batch;
   }
 
-  /** Never rejects: every picture of the batch gets its result or its error. */
   async #compute(batch: readonly Waiting[]): Promise<void> {
-    try {
-      const count = batch.length;
-      const { logits, indices } = await this.#ranked(together(batch.map(({ picture }) => picture)));
-      const patches = logits.length / count;
-      const keep = indices.length / count;
-      for (const [index, { done }] of batch.entries()) {
-        done({
-          logits: logits.slice(index * patches, (index + 1) * patches),
-          indices: indices.slice(index * keep, (index + 1) * keep),
-        });
-      }
-    } catch (error) {
-      const { code } = toLtrpError(error);
-      if (batch.length > 1 && !this.#settings.signal.aborted && aloneMayWork.includes(code)) {
-        for (const one of batch) await this.#compute([one]);
-      } else {
-        for (const { failed } of batch) failed(error);
-      }
+    const pictures = batch.map(({ picture }) => picture);
+    const { signal } = this.#settings;
+    const outcomes = await rankTogether(this.#ranker, pictures, this.#settings, signal);
+    for (const [index, { done, failed }] of batch.entries()) {
+      const outcome = outcomes[index] as PromiseSettledResult<RankedPatches>;
+      if (outcome.status === 'fulfilled') done(outcome.value);
+      else failed(outcome.reason);
     }
   }
-
-  async #ranked(images: PixelBatch): Promise<{ logits: Float32Array; indices: Int32Array }> {
-    const { signal, prior } = this.#settings;
-    const { patchSize, mean, std } = this.#ranker.config;
-    const select = this.#selection(images, patchSize);
-    const both = rankAndSelect(this.#ranker, images, { prior, select }, signal);
-    if (both !== undefined) return { indices: new Int32Array(0), ...(await both) };
-    // A ranker of an older copy of the package has no such option.
-    const combined = prior === undefined ? {} : { prior };
-    const { logits } = await this.#ranker.rank(images, { signal, ...combined });
-    if (select === undefined) return { logits, indices: new Int32Array(0) };
-    const options = { ...select, patchSize, mean, std, signal };
-    return { logits, indices: (await selectPatches(images, logits, options)).indices };
-  }
-
-  #selection({ shape: [count, height, width] }: PixelBatch, patchSize: number) {
-    const { keep: number, keepRatio, scoreShare, seed, device = 'cpu' } = this.#settings;
-    const patches = (height / patchSize) * (width / patchSize);
-    const wish = keepRatio === undefined ? number : keepCount(patches, keepRatio);
-    if (wish === undefined) return undefined;
-    // The same for every picture, wherever it stands in a batch.
-    const noise = Float32Array.from(permutation(patches, seed), (place) => place / patches);
-    const densityNoise = new Float32Array(count * patches);
-    for (let at = 0; at < densityNoise.length; at += patches) densityNoise.set(noise, at);
-    return { keep: Math.min(wish, patches), scoreShare, densityNoise, device };
-  }
-}
-
-/** Pictures of one size as a batch. */
-function together(pictures: readonly QueuedPicture[]): PixelBatch {
-  const { pixels, size } = pictures[0] as QueuedPicture;
-  const shape = [pictures.length, ...size, 3] as const;
-  if (pictures.length === 1) return { data: pixels, shape };
-  const data = new Uint8Array(pictures.length * pixels.length);
-  for (const [index, picture] of pictures.entries())
-    data.set(picture.pixels, index * pixels.length);
-  return { data, shape };
-}
-
-/**
- * Memory for one picture may be there where that for all is not, and a picture whose logits are not finite fails the batch. All
- * else (a disposed ranker, a device that fails) would fail again for every picture.
- */
-const aloneMayWork: readonly LtrpErrorCode[] = [
-  'ERR_LTRP_OUT_OF_MEMORY',
-  'ERR_LTRP_INVALID_ARGUMENT',
-  'ERR_LTRP_NOT_FINITE',
-];
-
-/** How many pictures of so many pixels are computed together. */
-function batchOf(batchSize: number, pixels: number): number {
-  return Math.min(batchSize, Math.max(1, Math.floor(fullBatchPixels / pixels)));
 }

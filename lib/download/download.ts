@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Headers } from 'undici';
 import { LtrpError } from '../errors.js';
 import { describe, isWriteError, reasonOf, startOf } from './failures.js';
-import type { Environment } from './folders.js';
+import type { Environment } from './environment.js';
 import { refusalOf, request } from './proxy.js';
 
 export interface DownloadOptions {
@@ -16,6 +16,23 @@ export interface DownloadOptions {
   readonly attempts?: number | undefined;
   /** Milliseconds without a byte after which a connection counts as lost. Default 60 s. */
   readonly stallTimeout?: number | undefined;
+  /** Sent to the server, and left out where it leads to another one. */
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+  /**
+   * The file's name stands for its content, and the caller checks it: a part is continued even if the server names no version of
+   * its file. Default false.
+   */
+  readonly sameContent?: boolean | undefined;
+}
+
+/** The server wants to be asked later. */
+class Later extends Error {
+  constructor(
+    message: string,
+    readonly seconds: number,
+  ) {
+    super(message);
+  }
 }
 
 /**
@@ -51,7 +68,9 @@ export async function download(
           { cause: error },
         );
       }
-      await sleep(Math.min(30_000, 500 * 2 ** failures), undefined, { signal: options.signal });
+      const asked = error instanceof Later ? error.seconds * 1000 : 0;
+      const pause = Math.min(30_000, Math.max(asked, 500 * 2 ** failures));
+      await sleep(pause, undefined, { signal: options.signal });
     }
   }
 }
@@ -72,11 +91,11 @@ async function transfer(url: string, part: string, options: DownloadOptions): Pr
     const have = await sizeOf(part);
     const validator = have > 0 ? await readValidator(part) : null;
     // A packed answer has another length than the file, and no place to continue at.
-    const headers: Record<string, string> = { 'accept-encoding': 'identity' };
+    const headers: Record<string, string> = { ...options.headers, 'accept-encoding': 'identity' };
     // Without a validator the server's file may have changed in between: start again.
-    if (have > 0 && validator !== null) {
+    if (have > 0 && (validator !== null || options.sameContent === true)) {
       headers['range'] = `bytes=${String(have)}-`;
-      headers['if-range'] = validator;
+      if (options.sameContent !== true && validator !== null) headers['if-range'] = validator;
     }
     const signal = AbortSignal.any(signals);
     const response = await request(url, { headers, signal }, options.env);
@@ -90,10 +109,12 @@ async function transfer(url: string, part: string, options: DownloadOptions): Pr
     }
     if (!response.ok || response.body === null) {
       const refusal = await refusalOf(response);
-      if (response.status >= 500 || response.status === 429) throw new Error(`it ${refusal}`);
+      if (response.status >= 500 || response.status === 429) {
+        throw new Later(`it ${refusal}`, retryAfter(response.headers));
+      }
       throw new LtrpError('ERR_LTRP_DOWNLOAD', `${url} ${refusal}.`);
     }
-    // A page instead of the file, as from a network that wants a password first: keep the bytes that arrived before.
+    // A page instead of the file, as from a network that wants a password first: keep the bytes that came before.
     if (/^text\/html\b/i.test(response.headers.get('content-type') ?? '')) {
       const start = await startOf(response.body as AsyncIterable<Uint8Array>);
       throw new LtrpError('ERR_LTRP_DOWNLOAD', `${url} is not the file but ${describe(start)}.`);
@@ -130,6 +151,12 @@ async function transfer(url: string, part: string, options: DownloadOptions): Pr
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** Seconds that a refusal asks to wait; 0 if it does not say, or names a date. */
+export function retryAfter(headers: Headers): number {
+  const seconds = Number(headers.get('retry-after') ?? NaN);
+  return seconds > 0 ? seconds : 0;
 }
 
 async function sizeOf(file: string): Promise<number> {

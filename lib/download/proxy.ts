@@ -6,7 +6,7 @@ import { BlockList, isIP } from 'node:net';
 import type { Dispatcher, RequestInit, Response } from 'undici';
 import { LtrpError } from '../errors.js';
 import { describe, startOf } from './failures.js';
-import type { Environment } from './folders.js';
+import type { Environment } from './environment.js';
 
 /** The proxy for `url`, as written in the environment; null for a direct request. */
 export function proxyOf(url: string | URL, env: Environment): string | null {

@@ -1,0 +1,113 @@
+/** `ltrp models fetch | list | remove`: models of the Hugging Face hub in the cache that Python reads too. */
+import { LtrpError } from '../errors.js';
+import { cachedModels, removeCached } from '../hub/cache.js';
+import { fetchModel } from '../hub/fetch.js';
+import { hubSettings } from '../hub/settings.js';
+import { isHubSource, readHubSource, type HubSource } from '../hub/source.js';
+import type { Command } from 'commander';
+import { printable } from './image-arguments.js';
+import { interruptSignal } from './interrupt.js';
+import { progressLine } from './libtorch.js';
+import { alignedRows } from './numbers.js';
+import { parseName } from './options.js';
+
+export function register(program: Command): void {
+  const command = program
+    .command('models')
+    .description('fetch, list or remove models of the Hugging Face hub')
+    .addHelpText(
+      'after',
+      `
+Models are named hf:organisation/name or hf:organisation/name@revision: a branch, a tag or a commit.
+load() and --model take such a name too. The cache is Python's: ${hubSettings().cache}
+HF_HOME and HF_HUB_CACHE move it, HF_TOKEN (or \`hf auth login\`) opens private models, HF_ENDPOINT names
+a mirror, HF_HUB_OFFLINE=1 forbids the network.`,
+    );
+  command
+    .command('fetch')
+    .description('fetch the weights and the configuration of models; prints the path of each')
+    .argument('<models...>', 'such as hf:facebook/vit-mae-base', collect)
+    .addHelpText(
+      'after',
+      `
+safetensors are preferred to pytorch_model.bin. After an interruption, run it again: it continues where it was.
+Every file is checked against the hash that the hub gives.
+
+Examples:
+  ltrp models fetch hf:facebook/vit-mae-base
+  ltrp score photo.jpg --model hf:facebook/vit-mae-base`,
+    )
+    .action(async (models: readonly string[]) => {
+      for (const source of models.map(sourceOf)) {
+        const progress = progressLine();
+        const { weights } = await fetchModel(source, {
+          signal: interruptSignal(),
+          log: (line) => {
+            progress.log(printable(line));
+          },
+          onProgress: (file, done, total) => {
+            progress.update(file, done, total);
+          },
+        });
+        progress.end();
+        process.stdout.write(`${weights}\n`);
+      }
+    });
+  command
+    .command('list')
+    .description('list the models in the cache, whoever fetched them')
+    .option('--json', 'print them as JSON')
+    .action(({ json }: { json?: true }) => {
+      const { cache } = hubSettings();
+      const models = cachedModels(cache);
+      if (json === true) {
+        process.stdout.write(`${JSON.stringify({ cache, models }, null, 2)}\n`);
+        return;
+      }
+      const rows = models.flatMap(({ model, snapshots, bytes }) =>
+        snapshots.map(({ commit, revisions }) => [
+          `hf:${model}`,
+          revisions.join(', ') || '-',
+          commit.slice(0, 12),
+          `${(bytes / 1e6).toFixed(1)} MB`,
+        ]),
+      );
+      process.stdout.write(
+        rows.length === 0
+          ? `There are no models in ${cache}.\n`
+          : `${alignedRows([['model', 'revisions', 'commit', 'size'], ...rows])}\n`,
+      );
+    });
+  command
+    .command('remove')
+    .description('remove models from the cache, what Python fetched of them too')
+    .argument(
+      '<models...>',
+      'hf:organisation/name for all of a model, with @revision for one snapshot',
+      collect,
+    )
+    .action(async (models: readonly string[]) => {
+      const { cache } = hubSettings();
+      const removed: string[] = [];
+      for (const text of models) {
+        const { model, revision } = sourceOf(text);
+        const one = text.includes('@') ? { model, revision } : { model };
+        removed.push(...(await removeCached(cache, one)));
+      }
+      const lines = removed.map((folder) => `Removed ${folder}`);
+      process.stdout.write(`${lines.join('\n') || 'There is nothing to remove.'}\n`);
+    });
+}
+
+const collect = (text: string, before: string[] | undefined): string[] => [
+  ...(before ?? []),
+  parseName(text),
+];
+
+function sourceOf(text: string): HubSource {
+  if (isHubSource(text)) return readHubSource(text);
+  throw new LtrpError(
+    'ERR_LTRP_INVALID_ARGUMENT',
+    `${text} must begin with hf:, such as hf:facebook/vit-mae-base.`,
+  );
+}

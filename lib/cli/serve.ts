@@ -1,0 +1,185 @@
+/** `ltrp serve`: the models over HTTP. */
+import { Option, type Command } from 'commander';
+import { MaskedAutoencoder } from '../masked-autoencoder.js';
+import { PatchRanker } from '../patch-ranker.js';
+import { fetcherOf } from '../serve/fetch-picture.js';
+import type { Limits } from '../serve/limits.js';
+import { installCommand } from '../serve/packages.js';
+import { Service, type ServiceOptions } from '../serve/service.js';
+import { standardBatch } from '../serve/work.js';
+import type { LoadOptions, Precision } from '../types.js';
+import { precisions } from '../types.js';
+import { invalid } from '../validation.js';
+import { VisionTransformer } from '../vision-transformer.js';
+import { exitCodes } from './exit-codes.js';
+import { complain } from './image-command.js';
+import { interruptSignal } from './interrupt.js';
+import { withNotes } from './notes.js';
+import { deviceOption, libtorchOption, parseInteger, parseName } from './options.js';
+import { loadOptions } from './results.js';
+
+interface ServeSettings {
+  host: string;
+  port: number;
+  ranker: string;
+  teacher: string;
+  classifier?: string;
+  device: NonNullable<LoadOptions['device']>;
+  precision: Precision;
+  libtorch?: string;
+  maxMegabytes: number;
+  maxMegapixels: number;
+  maxSeconds: number;
+  maxPictures: number;
+  maxWait: number;
+  batchSize: number;
+  stopSeconds: number;
+  allowUrls?: string[];
+  logLevel: ServiceOptions['logLevel'];
+}
+
+const whole = (flags: string, text: string, standard: number, least = 1, most?: number): Option =>
+  new Option(flags, text).argParser(parseInteger(least, most)).default(standard);
+
+export function register(program: Command): void {
+  program
+    .command('serve')
+    .summary('answer over HTTP: rank, select, crop, score, classify')
+    .description(
+      `Loads the models once and answers over HTTP. POST a picture to /rank, /select, /crop, /score or /classify: its bytes, a form \
+with a file, or JSON. /docs is a page to try it. Pictures that arrive together are computed together. It needs packages that do \
+not come with ltrp: ${installCommand}`,
+    )
+    .addOption(
+      new Option('--host <address>', 'address to listen on; 0.0.0.0 for all')
+        .argParser(parseName)
+        .default('127.0.0.1'),
+    )
+    .addOption(whole('--port <number>', 'port; 0 for any that is free', 8080, 0, 65535))
+    .addOption(model('--ranker <model>', "'tiny' (embedded), or a file or folder").default('tiny'))
+    .addOption(
+      model('--teacher <model>', "of /score: 'tiny', a file or folder, or 'none'").default('tiny'),
+    )
+    .addOption(model('--classifier <model>', 'of /classify: a file or folder (default: none)'))
+    .addOption(
+      new Option('--precision <type>', 'precision of matrix products')
+        .choices(precisions)
+        .default('float32'),
+    )
+    .addOption(deviceOption())
+    .addOption(libtorchOption())
+    .addOption(whole('--max-megabytes <count>', 'size of a picture file, at most', 20, 1, 1024))
+    .addOption(whole('--max-megapixels <count>', 'pixels of a picture, at most', 50, 1, 268))
+    .addOption(whole('--max-seconds <count>', 'from a request to its answer, at most', 30, 1, 3600))
+    .addOption(
+      whole(
+        '--max-pictures <count>',
+        'pictures at a time; more are refused with 429',
+        64,
+        1,
+        65536,
+      ),
+    )
+    .addOption(
+      whole(
+        '--max-wait <milliseconds>',
+        'how long a picture may wait for others that are computed with it',
+        10,
+        0,
+        10_000,
+      ),
+    )
+    .addOption(
+      whole('--batch-size <count>', 'pictures computed together, at most', standardBatch, 1, 1024),
+    )
+    .addOption(whole('--stop-seconds <count>', 'for accepted requests after SIGTERM', 25, 1, 3600))
+    .addOption(
+      new Option(
+        '--allow-urls <origins...>',
+        'fetch pictures from these origins for requests that name an address (default: refused)',
+      ),
+    )
+    .addOption(
+      new Option('--log-level <level>', 'of the JSON lines on standard output')
+        .choices(['trace', 'debug', 'info', 'warn', 'error', 'silent'])
+        .default('info'),
+    )
+    .addHelpText(
+      'after',
+      `
+Examples:
+  ltrp serve                                      then open http://127.0.0.1:8080/docs
+  curl --data-binary @photo.jpg 'http://127.0.0.1:8080/select?keepRatio=0.25'
+  ltrp serve --host 0.0.0.0 --teacher none        in a container
+
+SIGTERM and Ctrl-C end it: new requests are refused, accepted ones are answered. docs/serve.md says more.
+
+Exit codes:
+  0  stopped, every accepted request was answered
+  1  it could not start, or requests took longer than --stop-seconds
+  2  the command line is wrong`,
+    )
+    .action(async (settings: ServeSettings) => {
+      process.exitCode = await serve(settings);
+    });
+}
+
+const model = (flags: string, text: string): Option => new Option(flags, text).argParser(parseName);
+
+async function serve(settings: ServeSettings): Promise<number> {
+  const { ranker, teacher, classifier, logLevel, allowUrls, host, port } = settings;
+  const signal = interruptSignal();
+  const limits = limitsOf(settings);
+  const fetchPicture = allowUrls === undefined ? undefined : fetcherOf(allowUrls, limits.bytes);
+  const options = loadOptions(settings);
+  const models = {
+    ranker: await withNotes(PatchRanker.load(ranker, options)),
+    teacher:
+      teacher === 'none' ? undefined : await withNotes(MaskedAutoencoder.load(teacher, options)),
+    classifier:
+      classifier === undefined
+        ? undefined
+        : await withNotes(VisionTransformer.load(classifier, options)),
+  };
+  const service = await Service.create({ models, limits, logLevel, fetchPicture });
+  const stopped = new Promise<void>((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener('abort', () => {
+      resolve();
+    });
+  });
+  const url = await service.listen(host, port).catch((error: unknown) => {
+    throw listenError(error, settings);
+  });
+  complain(`serving on ${url}; ${url}/docs is a page to try it`);
+  await stopped;
+  const lost = await service.stop();
+  for (const each of Object.values(models)) each?.dispose();
+  if (lost === 0) return exitCodes.ok;
+  complain(`${lost} requests were not answered within --stop-seconds ${settings.stopSeconds}.`);
+  return exitCodes.failed;
+}
+
+/** The port is taken, or not for this user; the address is not this machine's. */
+function listenError(error: unknown, { host, port }: ServeSettings): unknown {
+  const { code } = error as NodeJS.ErrnoException;
+  const why = {
+    EADDRINUSE: `--port ${port} is in use`,
+    EACCES: `--port ${port} is not for this user`,
+    EADDRNOTAVAIL: `--host ${host} is no address of this machine`,
+    ENOTFOUND: `--host ${host} is not known`,
+  }[code ?? ''];
+  return why === undefined ? error : invalid(`${why}.`, error);
+}
+
+function limitsOf(settings: ServeSettings): Limits {
+  return {
+    bytes: settings.maxMegabytes * 2 ** 20,
+    pixels: settings.maxMegapixels * 1e6,
+    seconds: settings.maxSeconds,
+    pictures: settings.maxPictures,
+    maxWait: settings.maxWait,
+    batchSize: settings.batchSize,
+    stopSeconds: settings.stopSeconds,
+  };
+}

@@ -1,0 +1,224 @@
+/** Models of the Hugging Face hub in the cache that Python reads too, fetched where they are not there. */
+import { createHash } from 'node:crypto';
+import { createReadStream, existsSync, readFileSync } from 'node:fs';
+import { mkdir, rename, rm, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { download } from '../download/download.js';
+import type { Environment } from '../download/environment.js';
+import { LtrpError } from '../errors.js';
+import { withLock } from '../folder-lock.js';
+import {
+  blobPath,
+  cached,
+  cachedWeights,
+  isThere,
+  link,
+  modelFolder,
+  shardsOf,
+  sideNames,
+  snapshotPath,
+  weightNames,
+  writeRef,
+} from './cache.js';
+import { askFor, headersOf, Unreachable, type Asking, type RemoteFile } from './remote.js';
+import { hubSettings } from './settings.js';
+import { isCommit, sourceText, type HubSource } from './source.js';
+
+export interface FetchOptions {
+  readonly env?: Environment | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Bytes of the file that is fetched. */
+  readonly onProgress?: ((file: string, done: number, total: number | null) => void) | undefined;
+  /** One line of news. */
+  readonly log?: ((line: string) => void) | undefined;
+  /** Of a connection that gives no byte, in milliseconds; for tests. */
+  readonly stallTimeout?: number | undefined;
+}
+
+export interface FetchedModel {
+  /** The file of weights, or the index of several; what describes the model lies beside it. */
+  readonly weights: string;
+  readonly commit: string;
+  /** Whether anything was fetched. */
+  readonly fetched: boolean;
+}
+
+/**
+ * The weights of a model and what describes them, from the cache or the hub. A commit that is in the cache needs no network; of a
+ * branch or tag the hub is asked which commit it is. If the hub does not answer, what is in the cache is taken.
+ *
+ * @throws {LtrpError} `ERR_LTRP_DOWNLOAD`, `ERR_LTRP_FILE_NOT_FOUND`, `ERR_LTRP_FILE_WRITE`; errors of the disk as they are.
+ */
+export async function fetchModel(
+  source: HubSource,
+  options: FetchOptions = {},
+): Promise<FetchedModel> {
+  const { env = process.env, signal, log = () => undefined } = options;
+  const settings = hubSettings(env);
+  const there = cached(settings.cache, source);
+  if (there !== null && (settings.offline || isCommit(source.revision))) {
+    return { ...there, fetched: false };
+  }
+  if (settings.offline) {
+    throw new LtrpError(
+      'ERR_LTRP_FILE_NOT_FOUND',
+      `HF_HUB_OFFLINE is set, and ${modelFolder(settings.cache, source.model)} has no ${weightNames[0]} of revision ${source.revision}; \`npx ltrp models fetch ${sourceText(source)}\` fetches it with HF_HUB_OFFLINE=0.`,
+    );
+  }
+  try {
+    return await new Fetch(source, { settings, env, signal }, options).run();
+  } catch (error) {
+    if (!(error instanceof Unreachable) || there === null) throw error;
+    log(`${error.message} The copy in the cache is taken: ${there.commit}.`);
+    return { ...there, fetched: false };
+  }
+}
+
+/** One model being fetched. */
+class Fetch {
+  readonly #asking: Asking;
+  readonly #options: FetchOptions;
+  readonly #folder: string;
+  /** Pinned to a commit as soon as that is known. */
+  #source: HubSource;
+  readonly #revision: string;
+  #fetched = false;
+
+  constructor(source: HubSource, asking: Asking, options: FetchOptions) {
+    this.#source = source;
+    this.#revision = source.revision;
+    this.#asking = asking;
+    this.#options = options;
+    this.#folder = modelFolder(asking.settings.cache, source.model);
+  }
+
+  async run(): Promise<FetchedModel> {
+    const { model } = this.#source;
+    const sides: RemoteFile[] = [];
+    for (const name of sideNames) {
+      const found = await this.#ask(name);
+      if (found !== null) sides.push(found);
+      const there = this.#complete();
+      if (there !== null) return await this.#done(there);
+    }
+    for (const file of sides) await this.#bring(file);
+    for (const name of weightNames) {
+      const found = await this.#ask(name);
+      if (found === null) continue;
+      const there = this.#complete();
+      if (there !== null) return await this.#done(there);
+      const file = await this.#bring(found);
+      if (name.endsWith('.index.json')) await this.#bringShards(file, name);
+      return await this.#done(file);
+    }
+    throw new LtrpError(
+      'ERR_LTRP_FILE_NOT_FOUND',
+      `${this.#asking.settings.endpoint}/${model} has none of ${weightNames.join(', ')} in revision ${this.#revision}.`,
+    );
+  }
+
+  /** The weights in the cache, once the commit is known. */
+  #complete(): string | null {
+    const { revision } = this.#source;
+    return isCommit(revision) ? cachedWeights(snapshotPath(this.#folder, revision)) : null;
+  }
+
+  async #done(weights: string): Promise<FetchedModel> {
+    const commit = this.#source.revision;
+    await writeRef(this.#folder, this.#revision, commit);
+    return { weights, commit, fetched: this.#fetched };
+  }
+
+  async #ask(name: string): Promise<RemoteFile | null> {
+    const found = await askFor(name, this.#source, this.#asking);
+    if (found !== null) this.#source = { ...this.#source, revision: found.commit };
+    return found;
+  }
+
+  async #bringShards(index: string, name: string): Promise<void> {
+    const shards = shardsOf(readFileSync(index, 'utf8'));
+    if (shards === null) {
+      throw new LtrpError(
+        'ERR_LTRP_CHECKPOINT_FORMAT',
+        `${name} of the model names no files of weights beside it.`,
+      );
+    }
+    for (const shard of shards) {
+      const found = await this.#ask(shard);
+      if (found === null) {
+        throw new LtrpError(
+          'ERR_LTRP_FILE_NOT_FOUND',
+          `The model's ${name} names ${shard}, which is not there.`,
+        );
+      }
+      await this.#bring(found);
+    }
+  }
+
+  /** A file of the model at its place in the cache. */
+  async #bring(remote: RemoteFile): Promise<string> {
+    const { commit, name, etag } = remote;
+    const { cache } = this.#asking.settings;
+    const file = path.join(snapshotPath(this.#folder, commit), name);
+    if (isThere(file)) return file;
+    const blob = blobPath(this.#folder, etag);
+    // Not Python's own lock: that is a lock of the system on a file which stays.
+    const lock = path.join(cache, '.locks', path.basename(this.#folder), `${etag}.ltrp.lock`);
+    const { log = () => undefined, signal } = this.#options;
+    const work = async (check: () => Promise<void>): Promise<void> => {
+      if (!existsSync(blob)) {
+        log(`Fetching ${name} of ${this.#source.model} (${commit.slice(0, 12)})`);
+        const fetched = await this.#transfer(remote, `${blob}.ltrp`);
+        await check();
+        await rename(fetched, blob);
+        this.#fetched = true;
+      }
+      await link(blob, file);
+    };
+    await withLock(lock, work, {
+      signal,
+      onWait: (holder) => {
+        log(`Waiting for ${holder}, which fetches ${name}.`);
+      },
+    });
+    return file;
+  }
+
+  /** Downloads and checks. A part of an earlier run that turns out wrong is fetched again as a whole. */
+  async #transfer(remote: RemoteFile, to: string): Promise<string> {
+    const { settings, env, signal } = this.#asking;
+    const { onProgress, stallTimeout } = this.#options;
+    await mkdir(path.dirname(to), { recursive: true });
+    const continued = existsSync(`${to}.part`);
+    await download(remote.url, to, {
+      ...{ env, signal, stallTimeout },
+      headers: headersOf(settings),
+      sameContent: true,
+      onProgress: (done, total) => onProgress?.(remote.name, done, total ?? remote.size),
+    });
+    const problem = await problemOf(to, remote);
+    if (problem === null) return to;
+    await rm(to, { force: true });
+    if (continued) return this.#transfer(remote, to);
+    throw new LtrpError(
+      'ERR_LTRP_DOWNLOAD',
+      `${remote.name} of ${this.#source.model} ${problem}. It was removed: run the same command again to fetch it anew.`,
+    );
+  }
+}
+
+/** Why a file is not what the hub announced, or null. */
+async function problemOf(file: string, { etag, size }: RemoteFile): Promise<string | null> {
+  const bytes = (await stat(file)).size;
+  if (size !== null && bytes !== size) return `has ${bytes} bytes, expected ${size}`;
+  const isLarge = /^[\da-f]{64}$/.test(etag);
+  // Any other ETag says nothing of the content.
+  if (!isLarge && !isCommit(etag)) return null;
+  const hash = createHash(isLarge ? 'sha256' : 'sha1');
+  if (!isLarge) hash.update(`blob ${bytes}\0`); // Git's header
+  await pipeline(createReadStream(file), hash);
+  const actual = hash.digest('hex');
+  if (actual === etag) return null;
+  return `has the ${isLarge ? 'SHA-256' : 'Git hash'} ${actual}, expected ${etag}`;
+}

@@ -1,0 +1,184 @@
+/** What the hub says of a file before it is fetched: its commit, its hash, its size. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Response } from 'undici';
+import { retryAfter } from '../download/download.js';
+import type { Environment } from '../download/environment.js';
+import { quote, reasonOf } from '../download/failures.js';
+import { request } from '../download/proxy.js';
+import { LtrpError } from '../errors.js';
+import type { HubSettings } from './settings.js';
+import { isCommit, sourceText, type HubSource } from './source.js';
+
+export interface Asking {
+  readonly settings: HubSettings;
+  readonly env: Environment;
+  readonly signal: AbortSignal | undefined;
+}
+
+export interface RemoteFile {
+  readonly name: string;
+  readonly commit: string;
+  /** SHA-256 of large files, Git's hash of small ones. The blob's name. */
+  readonly etag: string;
+  /** Bytes; null where it is not said. */
+  readonly size: number | null;
+  readonly url: string;
+}
+
+/** The hub, or the way to it, does not answer: what is in the cache has to do. */
+export class Unreachable extends LtrpError {}
+
+/** Where a file of a revision is. */
+export function fileUrl({ endpoint }: HubSettings, { model, revision }: HubSource, name: string) {
+  return `${endpoint}/${model}/resolve/${encodeURIComponent(revision)}/${encodeURIComponent(name)}`;
+}
+
+/** With the user's token, which goes to the endpoint only. */
+export function headersOf({ token }: HubSettings): Record<string, string> {
+  return {
+    'user-agent': 'ltrp',
+    ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+  };
+}
+
+/** Renamed models lead on within the hub. */
+const mostRedirects = 5;
+const attempts = 4;
+
+/**
+ * Asks for a file of `source`; null if the revision has no such file.
+ *
+ * @throws {LtrpError} `ERR_LTRP_DOWNLOAD`, `ERR_LTRP_FILE_NOT_FOUND` (no such model or revision); {@link Unreachable}.
+ */
+export async function askFor(
+  name: string,
+  source: HubSource,
+  asking: Asking,
+): Promise<RemoteFile | null> {
+  const { settings } = asking;
+  const url = fileUrl(settings, source, name);
+  const response = await headOf(url, asking);
+  const { headers, status } = response;
+  if (status === 404 && isMissingFile(headers.get('x-error-code'))) return null;
+  if (status >= 400) throw refusal(response, source, settings);
+  const commit = headers.get('x-repo-commit') ?? source.revision;
+  if (!isCommit(commit)) {
+    throw new LtrpError(
+      'ERR_LTRP_DOWNLOAD',
+      `${url} does not say which commit it is of, as the hub does; is HF_ENDPOINT right?`,
+    );
+  }
+  const etag = plain(headers.get('x-linked-etag') ?? headers.get('etag') ?? '');
+  if (!/^[\w-]{8,128}$/.test(etag)) {
+    throw new LtrpError('ERR_LTRP_DOWNLOAD', `${url} has no usable ETag: ${quote(etag)}.`);
+  }
+  const moved = status >= 300;
+  const size = headers.get('x-linked-size') ?? (moved ? null : headers.get('content-length'));
+  const pinned = { ...source, revision: commit };
+  return {
+    ...{ name, commit, etag },
+    size: size === null || !/^\d+$/.test(size) ? null : Number(size),
+    url: fileUrl(settings, pinned, name),
+  };
+}
+
+/** `W/"x"` as `x`. */
+function plain(etag: string): string {
+  return etag.replace(/^W\//, '').replaceAll('"', '');
+}
+
+/** Mirrors give no code. */
+function isMissingFile(code: string | null): boolean {
+  return code === null || code === 'EntryNotFound';
+}
+
+async function headOf(url: string, asking: Asking): Promise<Response> {
+  const { signal, settings } = asking;
+  for (let attempt = 1; ; attempt++) {
+    let reason: string;
+    let pause = 500 * 2 ** attempt;
+    let cause: unknown;
+    try {
+      const response = await followed(url, asking);
+      if (response.status < 500 && response.status !== 429) return response;
+      reason = `answered ${response.status}`;
+      pause = Math.max(pause, retryAfter(response.headers) * 1000);
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (error instanceof LtrpError) throw error;
+      reason = `cannot be reached (${reasonOf(error)})`;
+      cause = error;
+    }
+    // Who is offline is not to wait.
+    if (attempt === attempts || cause !== undefined) {
+      throw new Unreachable('ERR_LTRP_DOWNLOAD', `${settings.endpoint} ${reason}.`, { cause });
+    }
+    await sleep(Math.min(30_000, pause), undefined, { signal });
+  }
+}
+
+async function followed(url: string, { settings, env, signal }: Asking): Promise<Response> {
+  const silent = new AbortController();
+  const timer = setTimeout(() => {
+    silent.abort(new Error('no answer within 15 s'));
+  }, 15_000);
+  try {
+    const signals = signal === undefined ? silent.signal : AbortSignal.any([signal, silent.signal]);
+    const headers = { ...headersOf(settings), 'accept-encoding': 'identity' };
+    let at = url;
+    for (let hop = 0; ; hop++) {
+      const response = await request(
+        at,
+        { method: 'HEAD', redirect: 'manual', headers, signal: signals },
+        env,
+      );
+      const location = response.headers.get('location');
+      // To a storage of files it leads by a whole address: what counts is said here.
+      const leads = response.status >= 300 && response.status < 400 && location?.startsWith('/');
+      if (leads !== true || hop === mostRedirects) return response;
+      at = new URL(location as string, at).href;
+    }
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function refusal(
+  { status, headers }: Response,
+  source: HubSource,
+  settings: HubSettings,
+): LtrpError {
+  const name = sourceText(source);
+  const code = headers.get('x-error-code');
+  const says = headers.get('x-error-message');
+  const because = says === null ? '' : `: ${quote(says)}`;
+  if (code === 'RevisionNotFound') {
+    return new LtrpError(
+      'ERR_LTRP_FILE_NOT_FOUND',
+      `${settings.endpoint} has no revision ${source.revision} of ${source.model}.`,
+    );
+  }
+  if (code === 'GatedRepo') {
+    return new LtrpError(
+      'ERR_LTRP_DOWNLOAD',
+      `${name} needs its owner's permission: ask for it on ${settings.endpoint}/${source.model}, then set HF_TOKEN to a token of your account.`,
+    );
+  }
+  if (status === 404) {
+    return new LtrpError(
+      'ERR_LTRP_FILE_NOT_FOUND',
+      `${settings.endpoint} has no model ${source.model}.`,
+    );
+  }
+  if (status === 401 || status === 403) {
+    const about =
+      settings.token === undefined
+        ? 'it does not exist, or needs a token: set HF_TOKEN, or run `hf auth login`'
+        : 'it does not exist, or your token does not allow it';
+    return new LtrpError(
+      'ERR_LTRP_DOWNLOAD',
+      `${name} was refused (${status}): ${about}${because}.`,
+    );
+  }
+  return new LtrpError('ERR_LTRP_DOWNLOAD', `${name} was refused (${status})${because}.`);
+}
