@@ -340,7 +340,7 @@ for (const how of ['close', 'stall'] as const) {
   test(`a body that ${how === 'close' ? 'is cut' : 'stalls'} is continued where it was`, async (t) => {
     const hub = await startHub(t, await modelFiles());
     cutOnce(hub, how);
-    const { weights } = await fetchSmall(t, hub, how === 'stall' ? { stallTimeout: 300 } : {});
+    const { weights } = await fetchSmall(t, hub, how === 'stall' ? { stallTimeout: 3000 } : {});
     const { content } = hub.files['model.safetensors']!;
     t.true((await readFile(weights)).equals(content));
     const transfers = hub.asked.filter((text) => text.startsWith('GET /blobs/'));
