@@ -50,13 +50,7 @@ export {
   type PictureRanking,
 } from './keep-list.js';
 export { denseRegions, type Region, type RegionOptions } from './regions.js';
-export {
-  squeezePicture,
-  type SqueezedPicture,
-  type SqueezeFill,
-  type SqueezeFormat,
-  type SqueezeOptions,
-} from './squeeze.js';
+export { squeezePicture, type SqueezedPicture, type SqueezeOptions } from './squeeze.js';
 export { rankingLoss, type LossAndGradient, type RankingLossOptions } from './losses.js';
 export { MaskedAutoencoder } from './masked-autoencoder.js';
 export { embeddedModels } from './models.js';
@@ -121,6 +115,8 @@ export type {
   ScoreOptions,
   TeacherLoadOptions,
   TransformerConfig,
+  SqueezeFill,
+  SqueezeFormat,
 } from './types.js';
 
 export {

@@ -3,15 +3,10 @@ import { LtrpError, type LtrpErrorCode } from './errors.js';
 import type { PatchRanker } from './patch-ranker.js';
 import { pathOrBytes, sourceName, withBytes, type PictureSource } from './pictures/bytes.js';
 import { kindOf } from './pictures/kinds.js';
-import {
-  encodePicture,
-  soften,
-  uprightPixels,
-  type SqueezeFill,
-  type SqueezeFormat,
-} from './pictures/soften.js';
+import { encodePicture, soften, uprightPixels } from './pictures/soften.js';
 import { loadSharp } from './sharp.js';
 import { rankFiles } from './stream/rank-files.js';
+import type { SqueezeFill, SqueezeFormat } from './types.js';
 import {
   checkChoice,
   checkInteger,
@@ -20,8 +15,6 @@ import {
   reading,
   type OptionKeys,
 } from './validation.js';
-
-export type { SqueezeFill, SqueezeFormat } from './pictures/soften.js';
 
 /** Options of {@link squeezePicture}. */
 export interface SqueezeOptions {

@@ -285,3 +285,9 @@ export interface Ranking {
   /** Of the tensors above. */
   shape: readonly [images: number, patches: number];
 }
+
+/** How a squeezed picture is stored. */
+export type SqueezeFormat = 'jpeg' | 'webp' | 'avif';
+
+/** What the dropped patches of a squeezed picture become. */
+export type SqueezeFill = 'flat' | 'blur';

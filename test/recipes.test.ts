@@ -106,6 +106,11 @@ const checks: Record<string, Check[]> = {
       const last = json(stdout.trim().split('\n').at(-1) ?? '');
       t.like(last, { image: 'photos/cat.jpg', model: 'runs/ranker/model.safetensors' });
     },
+    async (t, _outcome, folder) => {
+      const log = await readFile(join(folder, 'runs', 'from-maps', 'log.jsonl'), 'utf8');
+      const steps = log.trim().split('\n').map(json);
+      t.is(steps.filter(({ gradientNorm }) => Number(gradientNorm) > 0).length, 4);
+    },
     (t, { stdout }) => {
       t.regex(stdout, /^step 1: \d+\.\d+\nstep 2: \d+\.\d+\nstep 3: \d+\.\d+\n\[ 14, 14 \]\n$/);
     },

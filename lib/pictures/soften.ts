@@ -1,13 +1,8 @@
 /** Pixels and files of `squeezePicture`; sharp does the pixels. */
 import { Buffer } from 'node:buffer';
 import type { Sharp, SharpModule } from '../sharp.js';
+import type { SqueezeFill, SqueezeFormat } from '../types.js';
 import type { Pixels } from './types.js';
-
-/** How a picture is stored. */
-export type SqueezeFormat = 'jpeg' | 'webp' | 'avif';
-
-/** What dropped patches become. */
-export type SqueezeFill = 'flat' | 'blur';
 
 /** Encoders work in blocks of this side; of AVIF's larger ones it is a half. */
 const block = 16;

@@ -7,13 +7,8 @@ import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { PatchRanker, rankFiles } from '../../lib/index.js';
 import { decodePicture } from '../../lib/images.js';
-import {
-  encodePicture,
-  soften,
-  uprightPixels,
-  type SqueezeFill,
-  type SqueezeFormat,
-} from '../../lib/pictures/soften.js';
+import { encodePicture, soften, uprightPixels } from '../../lib/pictures/soften.js';
+import type { SqueezeFill, SqueezeFormat } from '../../lib/types.js';
 import { loadSharp } from '../../lib/sharp.js';
 import { hasRuntime, Judge } from './judge.js';
 import { parts, photographsOf, type Part } from './parts.js';
