@@ -1,5 +1,5 @@
 // Memory of tensors, kept from one to the next. Else the C library gives large blocks back to the system,
-// which clears every page anew when the next operator asks: half of the time of a small model's products.
+// which clears every page anew when the next operator asks.
 #pragma once
 
 namespace ltrp::cpu {
