@@ -109,7 +109,8 @@ void ComputeThread::run() {
     {
       std::unique_lock lock(mutex_);
       const auto called = [this] { return stopping_ || !queue_.empty(); };
-      if (!queued_.wait_for(lock, kIdle, called)) {
+      // By the system's clock, as glibc before 2.30 waits by no other.
+      if (!queued_.wait_until(lock, std::chrono::system_clock::now() + kIdle, called)) {
         lock.unlock();
         cpu::release_tensor_memory();
         lock.lock();
