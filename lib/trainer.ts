@@ -5,13 +5,14 @@ import { LtrpError } from './errors.js';
 import { resolveModel, type ModelKind } from './models.js';
 import {
   changeKeys,
+  finetuneKeys,
   pretrainKeys,
   rankerKeys,
   type CoreBinding,
-  type NativeMaeConfig,
+  type NativeFileConfig,
+  type NativeFinetuneOptions,
   type NativePicture,
   type NativePretrainOptions,
-  type NativeRankerConfig,
   type NativeRankerTrainingOptions,
   type NativeStepResult,
   type NativeTrainer,
@@ -35,6 +36,7 @@ import {
 
 // Documented where the native side is described, under the names that callers know.
 export type {
+  NativeFinetuneOptions as FinetuneOptions,
   NativePicture as TrainingPicture,
   NativePretrainOptions as PretrainOptions,
   NativeRankerTrainingOptions as RankerTrainingOptions,
@@ -52,7 +54,13 @@ export interface Evaluation {
   kendallTau: number | null;
   /** The same pair's normalised discounted cumulative gain. */
   ndcg: number | null;
+  /** Share of the pictures whose class has the largest logit. Fine-tuning. */
+  accuracy: number | null;
 }
+
+/** A run of any kind. */
+export type AnyTrainingOptions =
+  NativeFinetuneOptions | NativePretrainOptions | NativeRankerTrainingOptions;
 
 export type { StoredType } from './types.js';
 
@@ -80,12 +88,13 @@ const resumeKeys: OptionKeys<ResumeOptions> = { ...trainerKeys, changes: true };
 const made = Symbol('made');
 
 /**
- * Trains a masked autoencoder (`kind: 'pretrain'`) or a ranker (`kind: 'ranker'`), one optimizer step a call.
+ * Trains a masked autoencoder (`kind: 'pretrain'`), a ranker (`kind: 'ranker'`) or a classifier (`kind: 'finetune'`), one
+ * optimizer step a call.
  *
  * The caller brings decoded pictures; crops, flips, masks, the teacher's scores, forward, backward and the optimizer are
  * the core's. All of them are drawn from (seed, step, slot), so the same pictures give the same weights bit for bit on one
  * machine with one number of threads, also across {@link save} and {@link resume}. The command line (`ltrp pretrain`,
- * `ltrp train`) adds data, logs and checkpoints to this.
+ * `ltrp train`, `ltrp finetune`) adds data, logs and checkpoints to this.
  *
  * @example
  * ```ts
@@ -100,7 +109,7 @@ const made = Symbol('made');
 export class Trainer {
   readonly #core: CoreBinding;
   readonly #native: NativeTrainer;
-  readonly #options: NativePretrainOptions | NativeRankerTrainingOptions;
+  readonly #options: AnyTrainingOptions;
 
   private constructor(key: typeof made, core: CoreBinding, native: NativeTrainer) {
     if ((key as unknown) !== made)
@@ -108,19 +117,20 @@ export class Trainer {
     this.#core = core;
     this.#native = native;
     const { model } = native;
-    const { init, ...options } = JSON.parse(native.options) as { init: string };
-    const kind = 'head' in model ? 'ranker' : 'pretrain';
-    this.#options = { kind, ...options, model, ...(init !== '' && { init }) } as never;
+    const options = JSON.parse(native.options) as Record<string, unknown>;
+    for (const path of ['init', 'selectorModel']) if (options[path] === '') delete options[path];
+    const kind = 'head' in model ? 'ranker' : 'pooling' in model ? 'finetune' : 'pretrain';
+    this.#options = { kind, ...options, model } as never;
   }
 
   /**
    * A new run with weights drawn from the seed, or those of `init`.
    *
    * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` naming the option; `ERR_LTRP_UNSUPPORTED` (device); what loading
-   *   the teacher or `init` reports.
+   *   the teacher, the selector's model or `init` reports.
    */
   static async create(
-    options: NativePretrainOptions | NativeRankerTrainingOptions,
+    options: AnyTrainingOptions,
     trainer?: TrainerOptions,
   ): Promise<Trainer> {
     const { device, libtorch, signal } = checkOptions(trainer, trainerKeys, 'trainer');
@@ -155,7 +165,7 @@ export class Trainer {
   }
 
   /** Those the run was created with, also after {@link resume}, but for its changes. */
-  get options(): Readonly<NativePretrainOptions | NativeRankerTrainingOptions> {
+  get options(): Readonly<AnyTrainingOptions> {
     return this.#options;
   }
 
@@ -193,7 +203,7 @@ export class Trainer {
     return runJob(this.#core, checked, (job) => this.#native.save(job, path));
   }
 
-  /** Writes the model alone, for `MaskedAutoencoder.load` or `PatchRanker.load`; atomically. */
+  /** Writes the model alone, for `load` of `MaskedAutoencoder`, `PatchRanker` or `VisionTransformer`; atomically. */
   async exportModel(
     path: string,
     type: StoredType = 'float32',
@@ -216,34 +226,59 @@ export class Trainer {
   }
 }
 
-/** A new run as the core takes it, the teacher and what it begins from as paths. */
-function readRun(given: NativePretrainOptions | NativeRankerTrainingOptions) {
+const kinds = {
+  finetune: { native: 'classifier', keys: finetuneKeys },
+  pretrain: { native: 'mae', keys: pretrainKeys },
+  ranker: { native: 'ranker', keys: rankerKeys },
+} as const;
+
+/** A new run as the core takes it, the models that it names as paths. */
+function readRun(given: AnyTrainingOptions) {
   checkPresent('options', given);
   const { kind } = readFields(Object(given) as object, ['kind'], 'options');
-  if (kind === undefined) throw invalid("options.kind must be 'pretrain' or 'ranker'.");
-  checkChoice('options.kind', kind, ['pretrain', 'ranker']);
-  const keys = (kind === 'ranker' ? rankerKeys : pretrainKeys) as typeof rankerKeys;
+  if (kind === undefined) throw invalid("options.kind must be 'finetune', 'pretrain' or 'ranker'.");
+  checkChoice('options.kind', kind, Object.keys(kinds));
+  const { native, keys } = kinds[kind as keyof typeof kinds];
   const {
     kind: again,
     model,
     ...options
-  } = checkOptions(given as NativeRankerTrainingOptions, keys);
+  } = checkOptions(given as unknown as Record<string, unknown>, keys as never);
   checkChoice('options.kind', again, [kind as string]); // it was read again with the others
-  const native = kind === 'ranker' ? 'ranker' : 'mae';
-  options.cropScale = readShort('options.cropScale', options.cropScale) as [number, number];
-  options.init = resolveWeights(options.init, native) ?? '';
+  for (const list of lists)
+    if (list in options) options[list] = readShort(`options.${list}`, options[list]);
+  options['init'] = resolveStart(options['init'], native) ?? '';
   if (native === 'ranker')
-    options.teacher = resolveModel(options.teacher, 'mae', 'options.teacher');
+    options['teacher'] = resolveModel(options['teacher'] as string, 'mae', 'options.teacher');
+  if (native === 'classifier') {
+    options['selectorModel'] = resolveSelectorModel(options['selectorModel'], options['selector']);
+  }
   return { kind: native, model: readModel(model), options: asJson(options, 'options') } as const;
 }
+
+/** Fine-tuning may begin from the embedded masked autoencoder. */
+function resolveStart(init: unknown, kind: ModelKind): string | undefined {
+  const of = kind === 'classifier' ? 'mae' : kind;
+  return resolveWeights(init as string | null | undefined, of);
+}
+
+/** The file behind `selectorModel`; an embedded model is the one that the selector asks. Empty: none. */
+function resolveSelectorModel(given: unknown, selector: unknown): string {
+  if (given === undefined || given === null) return '';
+  const kind = String(selector).startsWith('ranker') ? 'ranker' : 'mae';
+  return resolveModel(given as string, kind, 'options.selectorModel');
+}
+
+/** Options that are lists of two numbers. */
+const lists: readonly string[] = ['cropScale', 'keepRandom'];
 
 /** Options as JSON. Values that JSON cannot hold are refused; the core checks the rest. */
 function asJson(options: object, name: string): string {
   const isPlain = (value: unknown): boolean =>
     value === null || ['string', 'boolean'].includes(typeof value) || Number.isFinite(value);
   for (const [key, value] of Object.entries(options)) {
-    // The only list, which readRun has copied.
-    if (isPlain(value) || (key === 'cropScale' && Array.isArray(value) && value.every(isPlain)))
+    // readRun has copied these.
+    if (isPlain(value) || (lists.includes(key) && Array.isArray(value) && value.every(isPlain)))
       continue;
     throw invalid(
       `${name}.${key} must be a number, a string or a boolean; got ${described(value)}.`,
@@ -279,12 +314,14 @@ const modelFields = [
   'std',
   'normalizedTarget',
   'head',
+  'classes',
+  'pooling',
 ] as const;
 
 const stackFields = ['dim', 'depth', 'heads', 'mlpDim'] as const;
 
 /** A geometry as given, read once; the core checks it. */
-function readModel(given: unknown): NativeMaeConfig | NativeRankerConfig {
+function readModel(given: unknown): NativeFileConfig {
   const name = 'options.model';
   if (typeof given !== 'object' || given === null) {
     throw invalid(`${name} must be an object; got ${described(given)}.`);
@@ -298,7 +335,7 @@ function readModel(given: unknown): NativeMaeConfig | NativeRankerConfig {
   }
   for (const list of ['mean', 'std'] as const)
     model[list] = readShort(`${name}.${list}`, model[list]);
-  return model as unknown as NativeMaeConfig | NativeRankerConfig;
+  return model as unknown as NativeFileConfig;
 }
 
 /** Pictures as they were given, read once. */
@@ -311,7 +348,7 @@ function readPictures(pictures: unknown): NativePicture[] {
     (picture, i) =>
       readFields(
         Object(picture) as object,
-        ['pixels', 'height', 'width'],
+        ['pixels', 'height', 'width', 'label'],
         `pictures[${i}]`,
       ) as unknown as NativePicture,
   );

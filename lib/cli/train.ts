@@ -21,7 +21,10 @@ import {
 interface TrainSettings
   extends
     TrainingSettings,
-    Pick<RankerTrainingOptions, 'loss' | 'drop' | 'metric' | 'input' | 'start' | 'memoryBudget'> {
+    Pick<
+      RankerTrainingOptions,
+      'maskRatio' | 'loss' | 'drop' | 'metric' | 'input' | 'start' | 'memoryBudget'
+    > {
   teacher?: string;
   head?: RankerTrainingOptions['model']['head'];
   lossK?: number;
@@ -107,7 +110,7 @@ async function buildOptions({
   const dim = settings.dim ?? preset.dim;
   const { imageHeight, imageWidth, patchSize, mean, std } = from ?? ofTeacher;
   const { height, width } = settings.imageSize ?? { height: imageHeight, width: imageWidth };
-  const { loss, lossK = null, drop, metric, input, start } = settings;
+  const { maskRatio, loss, lossK = null, drop, metric, input, start } = settings;
   return {
     kind: 'ranker',
     ...trainingOptions(settings, pictures),
@@ -126,7 +129,7 @@ async function buildOptions({
       mean: [...mean],
       std: [...std],
     },
-    ...{ teacher, loss, lossK, drop, metric, input, start },
+    ...{ maskRatio, teacher, loss, lossK, drop, metric, input, start },
     memoryBudget: settings.memoryBudget * 1024 ** 2,
     init,
   };

@@ -1,11 +1,13 @@
-/** What `pretrain` and `train` do alike: new or resumed run, signals, progress, the report at the end. */
+/** What the training commands do alike: new or resumed run, signals, progress, the report at the end. */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { Dataset } from '../data/dataset.js';
+import { labelsOf, type Labels } from '../data/labels.js';
 import { LtrpError, toLtrpError, type LtrpErrorCode } from '../errors.js';
+import { resolveModel } from '../models.js';
 import type { CoreBinding } from '../native/binding.js';
 import { loadCore } from '../native/loader.js';
 import { packageVersion } from '../native/paths.js';
@@ -40,6 +42,8 @@ export interface Beginning<Settings> {
   /** Whether an option was given on the command line, by its name in the settings. */
   given: (name: keyof Settings & string) => boolean;
   signal: AbortSignal;
+  /** Names of the classes; none where there are no labels. */
+  classes: readonly string[];
 }
 
 type Build<Settings> = (beginning: Beginning<Settings>) => Promise<NativeOptions>;
@@ -48,10 +52,11 @@ type Build<Settings> = (beginning: Beginning<Settings>) => Promise<NativeOptions
 export async function trainingCommand<Settings extends TrainingSettings>(
   command: Command,
   build: Build<Settings>,
+  { labelled = false }: { labelled?: boolean } = {},
 ): Promise<void> {
   const stop = interruptSignal();
   try {
-    await train(command, build, stop);
+    await train(command, build, labelled, stop);
   } catch (error) {
     const stopped = interruption();
     if (stopped === undefined) throw error;
@@ -71,6 +76,7 @@ export async function trainingCommand<Settings extends TrainingSettings>(
 async function train<Settings extends TrainingSettings>(
   command: Command,
   build: Build<Settings>,
+  labelled: boolean,
   stop: AbortSignal,
 ): Promise<void> {
   const given = absolutePaths(command.opts<Settings>());
@@ -97,6 +103,9 @@ async function train<Settings extends TrainingSettings>(
     );
     stop.throwIfAborted();
     if (remembered) checkData(dataset, stored);
+    const labels = labelled ? await labelsOf(dataset) : undefined;
+    if (stored !== null && JSON.stringify(stored.classes) !== JSON.stringify(labels?.classes))
+      throw otherClasses(folder);
     const options =
       stored === null || resumed === null
         ? await build({
@@ -105,10 +114,12 @@ async function train<Settings extends TrainingSettings>(
             core,
             given: (name) => command.getOptionValueSource(name) === 'cli',
             signal: stop,
+            classes: labels?.classes ?? [],
           })
         : resumedOptions(resumed, stored, dataset.size);
-    const teacher = options.kind === 'ranker' ? await fileDigest(options.teacher) : null;
-    if (stored !== null && stored.teacher !== teacher) throw otherTeacher(folder);
+    const asked = askedModel(options);
+    const teacher = asked === undefined ? null : await fileDigest(asked);
+    if (stored !== null && stored.teacher !== teacher) throw otherTeacher(folder, options.kind);
     const place = { device: settings.device, signal: stop };
     trainer =
       stored === null
@@ -125,7 +136,11 @@ async function train<Settings extends TrainingSettings>(
       await folder.create();
       lock = await lockRun(folder.path, stop);
       if (folder.exists()) throw existing(folder); // somebody was faster
-      await folder.writeConfig(newConfig(command, settings, options, data, teacher));
+      await folder.writeConfig({
+        ...newConfig(command, settings, options, data, teacher),
+        ...(labels && { classes: labels.classes }),
+      });
+      if (labels !== undefined) await folder.writeClasses(labels.classes);
     } else if (resumed !== null) {
       const now = { options, data, step: trainer.step };
       const config = changedConfig(command, stored, resumed, now);
@@ -138,7 +153,7 @@ async function train<Settings extends TrainingSettings>(
     }
     if (lock === undefined) throw new LtrpError('ERR_LTRP_INTERNAL', 'The run has no lock.');
     await folder.tidy();
-    await trainIn({ folder, lock, trainer, dataset, settings, stop });
+    await trainIn({ folder, lock, trainer, dataset, labels, settings, stop });
   } finally {
     trainer?.dispose();
     await lock?.release();
@@ -151,10 +166,11 @@ async function trainIn(run: {
   lock: RunLock;
   trainer: Trainer;
   dataset: Dataset;
+  labels: Labels | undefined;
   settings: TrainingSettings;
   stop: AbortSignal;
 }): Promise<void> {
-  const { folder, lock, trainer, dataset, settings, stop } = run;
+  const { folder, lock, trainer, dataset, labels, settings, stop } = run;
   const { options } = trainer;
   const { imageHeight, imageWidth } = options.model;
   const side = Math.max(imageHeight, imageWidth);
@@ -178,6 +194,7 @@ async function trainIn(run: {
       settings.val && (await openDataset(settings.val, 'Name the held-out pictures with --val.'));
     const validation = held
       ? await decodeValidation(held, {
+          labels: labels && (await labelsOf(held, labels.classes)).ids,
           limit: settings.valCount,
           shortSide: Math.ceil((side * 8) / 7),
           concurrency: settings.decodeThreads,
@@ -203,6 +220,7 @@ async function trainIn(run: {
       folder,
       lock,
       dataset,
+      labels: labels?.ids,
       validation,
       validateEvery: settings.valEvery ?? Math.ceil(options.steps / 20),
       checkpointEvery: settings.checkpointEvery,
@@ -285,7 +303,28 @@ function checkData(dataset: Dataset, stored: RunConfig): void {
   );
 }
 
-function otherTeacher(folder: RunFolder): LtrpError {
+/** The file of the frozen model that a run learns from or asks. */
+function askedModel(options: NativeOptions): string | undefined {
+  if (options.kind === 'ranker') return options.teacher;
+  if (options.kind === 'pretrain' || options.selectorModel == null) return undefined;
+  const ranks = options.selector.startsWith('ranker');
+  return resolveModel(options.selectorModel, ranks ? 'ranker' : 'mae', '--selector-model');
+}
+
+function otherClasses(folder: RunFolder): LtrpError {
+  return new LtrpError(
+    'ERR_LTRP_RUN_CONFLICT',
+    `The classes are not those that the run in ${folder.path} had (its classes.txt). Put their folders back, or begin a new run.`,
+  );
+}
+
+function otherTeacher(folder: RunFolder, kind: NativeOptions['kind']): LtrpError {
+  if (kind === 'finetune') {
+    return new LtrpError(
+      'ERR_LTRP_RUN_CONFLICT',
+      `The selector's model is not the one that the run in ${folder.path} had. Put it back, or begin a new run in another folder.`,
+    );
+  }
   return new LtrpError(
     'ERR_LTRP_RUN_CONFLICT',
     `The teacher is not the one that the run in ${folder.path} had. Name that one with --teacher, or start a new run in another ` +

@@ -6,6 +6,8 @@ import type { PictureDecoder } from './decoder.js';
 
 export interface BatchOptions {
   dataset: Dataset;
+  /** The class of every file, for pictures that have one. */
+  labels?: Int32Array | undefined;
   decoder: PictureDecoder;
   batchSize: number;
   seed: number;
@@ -84,12 +86,14 @@ export class BatchStream {
   }
 
   async #pictureAt(position: number): Promise<NativePicture> {
-    const { dataset, decoder, seed } = this.#options;
+    const { dataset, labels, decoder, seed } = this.#options;
     for (let ahead = 0; ahead < 2 * dataset.size && this.#tooMany === undefined; ahead++) {
-      const path = dataset.files[dataset.at(position + ahead, seed)] as string;
+      const index = dataset.at(position + ahead, seed);
+      const path = dataset.files[index] as string;
       if (this.#unreadable.has(path)) continue;
       try {
-        return await decoder.decode(path, this.#abort.signal);
+        const picture = await decoder.decode(path, this.#abort.signal);
+        return labels === undefined ? picture : { ...picture, label: labels[index] };
       } catch (error) {
         this.#abort.signal.throwIfAborted();
         this.#refuse(path, toLtrpError(error));

@@ -18,6 +18,8 @@ export interface LoopOptions {
   /** That of the folder. */
   lock: RunLock;
   dataset: Dataset;
+  /** The class of every file of the data set, where the training needs it. */
+  labels?: Int32Array | undefined;
   /** Held-out pictures, decoded; empty: no validation. */
   validation: readonly TrainingPicture[];
   /** Validation after every so many steps, before the first and after the last one. */
@@ -77,6 +79,7 @@ export async function runTraining(options: LoopOptions): Promise<LoopResult> {
   const timer = new CheckpointTimer(options.checkpointEvery);
   const stream = new BatchStream({
     dataset,
+    labels: options.labels,
     decoder: new PictureDecoder({
       shortSide: options.decodeSize,
       cacheBytes: options.cacheBytes,
@@ -259,6 +262,8 @@ export async function decodeValidation(
   dataset: Dataset,
   options: {
     limit: number;
+    /** The class of every file. */
+    labels?: Int32Array | undefined;
     shortSide: number;
     concurrency: number;
     maxUnreadable: number;
@@ -272,9 +277,11 @@ export async function decodeValidation(
   let unreadable = 0;
   const pictures = await Promise.all(
     Array.from({ length: count }, async (_, position) => {
-      const path = dataset.files[dataset.at(position, 0)] as string;
+      const index = dataset.at(position, 0);
+      const path = dataset.files[index] as string;
       try {
-        return await decoder.decode(path, options.signal);
+        const picture = await decoder.decode(path, options.signal);
+        return { ...picture, label: options.labels?.[index] };
       } catch (error) {
         options.signal.throwIfAborted();
         options.onUnreadable(path, toLtrpError(error));

@@ -1,5 +1,5 @@
 // Training options as JSON: what JavaScript gives and gets, and the header of a training checkpoint.
-// PretrainOptions and RankerTrainingOptions only.
+// FinetuneOptions, PretrainOptions and RankerTrainingOptions only.
 #pragma once
 
 #include <string>

@@ -34,6 +34,7 @@ RankerTrainer::RankerTrainer(const RankerTrainingOptions& options)
   if (options.start == RankerStart::kTeacher) start_from_teacher();
   // It is frozen: nearly all of a step goes into its decodes, several times faster with packed weights.
   teacher_.pack();
+  visible_count(options.model.grid().patches(), options.training.mask_ratio);
   start(model_.tensors(), {&model_.vit().blocks()});
 }
 
@@ -84,12 +85,7 @@ std::string RankerTrainer::fingerprint(const MaskedAutoencoder& teacher) {
 }
 
 at::Tensor RankerTrainer::for_teacher(const at::Tensor& images) const {
-  const MaeConfig& teacher = teacher_.config();
-  if (teacher.mean == options_.model.mean && teacher.std == options_.model.std) return images;
-  const auto row = [&](const std::array<double, 3>& values) {
-    return at::tensor(at::ArrayRef<double>(values), at::kFloat).view({1, 3, 1, 1}).to(images.device());
-  };
-  return (images * row(options_.model.std) + row(options_.model.mean) - row(teacher.mean)) / row(teacher.std);
+  return renormalized(images, options_.model, teacher_.config());
 }
 
 at::Tensor RankerTrainer::teacher_scores(const at::Tensor& images, const at::Tensor& visible,
@@ -100,10 +96,10 @@ at::Tensor RankerTrainer::teacher_scores(const at::Tensor& images, const at::Ten
       .to(training().device, at::kFloat, /*non_blocking=*/false, /*copy=*/true);
 }
 
-TrainerBase::LossParts RankerTrainer::micro_loss(const at::Tensor& images, uint64_t first_stream,
-                                                 const RunContext& context) {
+TrainerBase::LossParts RankerTrainer::micro_loss(const MicroBatch& batch, const RunContext& context) {
+  const at::Tensor& images = batch.images;
   const auto begin = std::chrono::steady_clock::now();
-  const at::Tensor visible = visible_ids(images.size(0), mask_seed(), first_stream);
+  const at::Tensor visible = visible_ids(images.size(0), mask_seed(), batch.first);
   const at::Tensor target = teacher_scores(images, visible, context);
   const double teacher_seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -114,15 +110,15 @@ TrainerBase::LossParts RankerTrainer::micro_loss(const at::Tensor& images, uint6
   }
   RankingLossOptions loss_options;
   loss_options.k = options_.loss_k;
-  loss_options.seed = mix_seed(mix_seed(training().seed, kLossStream), first_stream);
+  loss_options.seed = mix_seed(mix_seed(training().seed, kLossStream), batch.first);
   return {ranking_loss(options_.loss, logits.to(at::kFloat).gather(1, visible), target, loss_options,
                        context.without_progress()),
           teacher_seconds};
 }
 
-EvaluationResult RankerTrainer::evaluate_batch(const at::Tensor& images, uint64_t first,
-                                               const RunContext& context) {
-  const at::Tensor visible = visible_ids(images.size(0), evaluation_seed(), first);
+EvaluationResult RankerTrainer::evaluate_batch(const MicroBatch& batch, const RunContext& context) {
+  const at::Tensor& images = batch.images;
+  const at::Tensor visible = visible_ids(images.size(0), evaluation_seed(), batch.first);
   const at::Tensor target = teacher_scores(images, visible, context).to(at::kCPU);
   const at::Tensor logits = model_.forward(images).gather(1, visible).to(at::kCPU);
   EvaluationResult sums;

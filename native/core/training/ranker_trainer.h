@@ -21,9 +21,8 @@ class RankerTrainer final : public TrainerBase {
   const MaskedAutoencoder& teacher() const { return teacher_; }
 
  private:
-  LossParts micro_loss(const at::Tensor& images, uint64_t first_stream, const RunContext& context) override;
-  EvaluationResult evaluate_batch(const at::Tensor& images, uint64_t first,
-                                  const RunContext& context) override;
+  LossParts micro_loss(const MicroBatch& batch, const RunContext& context) override;
+  EvaluationResult evaluate_batch(const MicroBatch& batch, const RunContext& context) override;
   std::map<std::string, std::string> metadata() const override;
 
   void start_from_teacher();
