@@ -132,12 +132,13 @@ function readModel(given: unknown) {
       ? readFields(given, ['config'], 'model')
       : {};
   if (typeof fields.config !== 'object' || fields.config === null) {
-    throw invalid(
-      `model must be a loaded model, or { config } of one; got ${described(given)}.`,
-    );
+    throw invalid(`model must be a loaded model, or { config } of one; got ${described(given)}.`);
   }
   const keys = ['patchSize', 'mean', 'std'] as const;
-  return { native, config: readFields(fields.config, keys, 'model.config') as Partial<ModelConfig> };
+  return {
+    native,
+    config: readFields(fields.config, keys, 'model.config') as Partial<ModelConfig>,
+  };
 }
 
 function selector(name: SelectorName): Selector {

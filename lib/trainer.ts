@@ -129,10 +129,7 @@ export class Trainer {
    * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` naming the option; `ERR_LTRP_UNSUPPORTED` (device); what loading
    *   the teacher, the selector's model or `init` reports.
    */
-  static async create(
-    options: AnyTrainingOptions,
-    trainer?: TrainerOptions,
-  ): Promise<Trainer> {
+  static async create(options: AnyTrainingOptions, trainer?: TrainerOptions): Promise<Trainer> {
     const { device, libtorch, signal } = checkOptions(trainer, trainerKeys, 'trainer');
     const run = { ...readRun(options), device };
     const core = await loadCore({ libtorch });
@@ -243,7 +240,7 @@ function readRun(given: AnyTrainingOptions) {
     kind: again,
     model,
     ...options
-  } = checkOptions(given as unknown as Record<string, unknown>, keys as never);
+  } = checkOptions(given as unknown as Record<string, unknown>, keys as Record<string, true>);
   checkChoice('options.kind', again, [kind as string]); // it was read again with the others
   for (const list of lists)
     if (list in options) options[list] = readShort(`options.${list}`, options[list]);

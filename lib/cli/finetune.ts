@@ -26,7 +26,13 @@ interface FinetuneSettings
     TrainingSettings,
     Pick<
       FinetuneOptions,
-      'minLearningRate' | 'layerDecay' | 'dropPath' | 'labelSmoothing' | 'mixup' | 'cutmix' | 'erase'
+      | 'minLearningRate'
+      | 'layerDecay'
+      | 'dropPath'
+      | 'labelSmoothing'
+      | 'mixup'
+      | 'cutmix'
+      | 'erase'
     > {
   pooling?: NativeClassifierConfig['pooling'];
   keep: number;
@@ -70,13 +76,19 @@ saves; --resume continues.`,
     new Option('--layer-decay <factor>', 'of the learning rate, from each block to the one before')
       .argParser(parseShare('(0, 1]'))
       .default(0.75),
-    new Option('--drop-path <share>', "of the pictures, for the last block's branches; rises from 0")
+    new Option(
+      '--drop-path <share>',
+      "of the pictures, for the last block's branches; rises from 0",
+    )
       .argParser(parseShare('[0, 1)'))
       .default(0.1),
     new Option('--label-smoothing <share>', 'of the target that all classes have alike')
       .argParser(parseShare('[0, 1)'))
       .default(0.1),
-    new Option('--mixup <alpha>', 'mixes pairs of pictures with a share of Beta(alpha, alpha); 0: not')
+    new Option(
+      '--mixup <alpha>',
+      'mixes pairs of pictures with a share of Beta(alpha, alpha); 0: not',
+    )
       .argParser(parseNonNegative)
       .default(0),
     new Option('--cutmix <alpha>', 'mixes boxes of pairs of pictures; 0: not')

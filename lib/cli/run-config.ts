@@ -37,7 +37,9 @@ export interface RunConfig {
  */
 export function readRunConfig(folder: RunFolder, command: Command): RunConfig {
   const config = folder.readConfig() as RunConfig | null;
-  const kind = { pretrain: 'pretrain', train: 'ranker', finetune: 'finetune' }[config?.command ?? ''];
+  const kind = { pretrain: 'pretrain', train: 'ranker', finetune: 'finetune' }[
+    config?.command ?? ''
+  ];
   const good =
     config?.format === 'ltrp-run-1' &&
     isRecord(config.settings) &&

@@ -336,9 +336,12 @@ export interface NativeFinetuneOptions extends NativeTrainingOptions {
   dropPath: number;
   /** In [0, 1): share of the target that all classes have alike. */
   labelSmoothing: number;
-  /** Pairs of pictures are mixed with a share of Beta(mixup, mixup), one for each step; 0: not. `batchSize` and `microBatchSize` are even then. */
+  /**
+   * At least 0: pairs of pictures that follow each other are mixed with a share of Beta(mixup, mixup), one for each step; 0: not.
+   * `batchSize` and `microBatchSize` must be even then.
+   */
   mixup: number;
-  /** The same with boxes of pictures; with both on, each step has one of them. 0: not. */
+  /** At least 0: the same with boxes of pictures; with both on, each step has one of them. 0: not. */
   cutmix: number;
   /** In [0, 1]: share of the pictures of which a box is erased, with the mean. */
   erase: number;
@@ -432,9 +435,8 @@ export type NativeTrainingChanges = {
       | 'precision'
       | 'teacher'
       | 'memoryBudget'
-      | 'minLearningRate'
-  ]?: (NativeRankerTrainingOptions & NativeFinetuneOptions)[Key] | undefined;
-};
+  ]?: NativeRankerTrainingOptions[Key] | undefined;
+} & { minLearningRate?: number | undefined };
 
 /** Keys of {@link NativeTrainingChanges}. */
 export const changeKeys: OptionKeys<NativeTrainingChanges> = {

@@ -37,8 +37,8 @@ SelectorModel selector_model(const Napi::Value& value) {
   if (value.IsUndefined()) return {};
   const Environment& environment = Environment::of(value.Env());
   for (const AnyKind* kind : kinds()) {
-    const bool is = value.IsObject() && value.As<Napi::Object>().InstanceOf(
-                                            environment.model_classes.at(kind->word()).Value());
+    const bool is = value.IsObject() &&
+                    value.As<Napi::Object>().InstanceOf(environment.model_classes.at(kind->word()).Value());
     if (is) return kind->opened(value.As<Napi::Object>());
   }
   invalid("model must be a loaded model; got " + describe_value(value) + ".");

@@ -103,7 +103,8 @@ Napi::Value TrainerObject::create(const Napi::CallbackInfo& info) {
     if (kind == MaeConfig::kind.word) return begun(PretrainOptions(), create_pretrainer);
     if (kind == RankerConfig::kind.word) return begun(RankerTrainingOptions(), create_ranker_trainer);
     if (kind == ClassifierConfig::kind.word) return begun(FinetuneOptions(), create_finetuner);
-    invalid("kind must be one of 'classifier', 'mae', 'ranker'; got " + describe_value(given.get("kind")) + ".");
+    invalid("kind must be one of 'classifier', 'mae', 'ranker'; got " + describe_value(given.get("kind")) +
+            ".");
   });
 }
 

@@ -67,7 +67,7 @@ TEST_CASE("goldens: groups of layer-wise decay, the schedule, drop path; an unkn
         CAPTURE(name);
         const bool one = group.at("weight_decay").get<double>() == 0;
         const bool table = name == "cls_token" || name == "pos_embed";
-        const at::Tensor tensor = at::empty(one && !table ? at::IntArrayRef{2} : at::IntArrayRef{1, 2});
+        const at::Tensor tensor = one && !table ? at::empty({2}) : at::empty({1, 2});
         const TensorRule rule = layer_decay_rule(name, tensor, depth, decay);
         CHECK(rule.trained);
         CHECK(rule.decayed == !one);
@@ -80,8 +80,9 @@ TEST_CASE("goldens: groups of layer-wise decay, the schedule, drop path; an unkn
   for (const char* name : {"blocks.12.norm1.weight", "blocks.x.norm1.weight", "blocks.1", "mask_token",
                            "encoder.layer.0.weight", "decoder_embed.weight"}) {
     CAPTURE(name);
-    check_refused(codes::kInternal, "belongs to no layer",
-                  [&] { layer_decay_rule(name, at::empty({2, 2}), depth, 0.75); });
+    check_refused(codes::kInternal, "belongs to no layer", [&] {
+      layer_decay_rule(name, at::empty({2, 2}), depth, 0.75);
+    });
   }
 
   const auto& schedule = golden->at("schedule");
@@ -189,12 +190,11 @@ TEST_CASE("goldens: the loss on kept patches, its gradients, and two steps with 
       read_safetensors((*folder / "full/expected.safetensors").string()).tensors.at("pixel_values");
   const at::Tensor keep = golden.at("keep_98").contiguous();
   const at::Tensor targets = smoothed_targets(golden.at("labels"), 10, 0.1);
-  for (const auto& [file, prefix] : {std::pair{"mae-finetuned.pth", std::string("mae")},
-                                     {"ltrp-classifier.pth", "ltrp"}}) {
+  for (const auto& [file, prefix] :
+       {std::pair{"mae-finetuned.pth", std::string("mae")}, {"ltrp-classifier.pth", "ltrp"}}) {
     CAPTURE(prefix);
     const auto checkpoint = load_checkpoint<ClassifierConfig>((*folder / "downstream" / file).string());
-    for (const auto& [type, own] :
-         {std::pair{at::kDouble, false}, {at::kFloat, false}, {at::kFloat, true}}) {
+    for (const auto& [type, own] : {std::pair{at::kDouble, false}, {at::kFloat, false}, {at::kFloat, true}}) {
       CAPTURE(own);
       const Classifier model = trainable(checkpoint, type, own);
       const at::Tensor loss = soft_cross_entropy(model.forward(images, keep), targets.to(type));
@@ -339,7 +339,8 @@ TEST_CASE("fine-tuning learns the pictures' classes, by kept patches, and resume
   const auto exported = load_checkpoint<ClassifierConfig>(folder / "model.safetensors");
   CHECK(exported.config == options.model);
   // Positions are trained, too.
-  CHECK(!at::equal(exported.tensors.at("pos_embed"), Classifier::initialized(options.model, 0).tensors().at("pos_embed")));
+  CHECK(!at::equal(exported.tensors.at("pos_embed"),
+                   Classifier::initialized(options.model, 0).tensors().at("pos_embed")));
 }
 
 TEST_CASE("goldens: a pre-trained masked autoencoder in both variants, and its positions on another grid") {
@@ -363,13 +364,15 @@ TEST_CASE("goldens: a pre-trained masked autoencoder in both variants, and its p
     CHECK(begun.tensors.at("head.weight").std().item<double>() == doctest::Approx(2e-5).epsilon(0.2));
     begun.tensors["head.weight"] = golden.at("pretrained_head_weight");
     begun.tensors["head.bias"] = golden.at("pretrained_head_bias");
-    const at::Tensor logits = Classifier(begun, at::kDouble).forward(images, golden.at("keep_98").contiguous());
+    const at::Tensor logits =
+        Classifier(begun, at::kDouble).forward(images, golden.at("keep_98").contiguous());
     CHECK(largest_difference(logits, golden.at(name)) < 1e-5);
   }
   options.model.image_height = options.model.image_width = 160;
   create_finetuner(options)->export_model(scratch / "model.safetensors", StoredType::kFloat32);
-  CHECK(largest_difference(load_checkpoint<ClassifierConfig>(scratch / "model.safetensors").tensors.at("pos_embed"),
-                           golden.at("pretrained_pos_embed_160")) < 1e-5);
+  CHECK(largest_difference(
+            load_checkpoint<ClassifierConfig>(scratch / "model.safetensors").tensors.at("pos_embed"),
+            golden.at("pretrained_pos_embed_160")) < 1e-5);
   // A head for other classes begins anew, one for the same classes stays.
   const std::string classifier = (*folder / "downstream/ltrp-classifier.pth").string();
   const auto given = load_checkpoint<ClassifierConfig>(classifier);
@@ -415,7 +418,8 @@ TEST_CASE("options, pictures and weights that cannot be are refused in one sente
     check_refused(codes::kInvalidArgument, part, [&] { create_finetuner(options); });
   };
   refused("model.classes must be in [2", [](auto& o) { o.model.classes = 1; });
-  refused("keepRatio must keep at least one of the 12 patches; got 0.01", [](auto& o) { o.keep_ratio = 0.01; });
+  refused("keepRatio must keep at least one of the 12 patches; got 0.01",
+          [](auto& o) { o.keep_ratio = 0.01; });
   refused("keepRandom must keep at least one", [](auto& o) { o.keep_random = {0.001, 1.0}; });
   refused("keepRandom must be [least, most]", [](auto& o) { o.keep_random = {0.5, 0.2}; });
   refused("layerDecay must be in (0, 1]; got 0", [](auto& o) { o.layer_decay = 0; });

@@ -117,8 +117,8 @@ TEST_CASE("goldens: EViT's criterion and token merging keep the same patches") {
   const auto golden = goldens();
   if (!golden) return;
   const auto kept = [&](const char* name) {
-    return std::get<0>(highest(selector_scores(golden->images, options_of(name, golden->classifier, 98), {}), 98)
-                           .sort(1));
+    return std::get<0>(
+        highest(selector_scores(golden->images, options_of(name, golden->classifier, 98), {}), 98).sort(1));
   };
   const auto sorted = [&](const char* name) {
     return std::get<0>(golden->expected.tensors.at(name).sort(1));
@@ -150,7 +150,8 @@ TEST_CASE("goldens: clusters of pixels") {
     for (const std::string k : {"49", "98"}) {
       CAPTURE(k);
       const int64_t keep = std::stoll(k);
-      CHECK(at::equal(scores.argsort(true, 0, true).slice(0, 0, keep), expected.at("dpc_centres_" + k)[image]));
+      CHECK(
+          at::equal(scores.argsort(true, 0, true).slice(0, 0, keep), expected.at("dpc_centres_" + k)[image]));
 
       const at::Tensor exact = patches[image].to(at::kDouble);
       const KMeans found = k_means(exact, expected.at("kmeans_uniform_" + k)[image].contiguous(), {});
@@ -229,7 +230,8 @@ TEST_CASE("the ranker's, the teacher's and the diverse selection's scores are th
                   score_map(*teacher, images, map, {}).mean.flatten(1)));
   for (const RankerHead head : {RankerHead::kCls, RankerHead::kToken}) {
     const RankerConfig small = small_ranker_config(head);
-    const RankerCheckpoint checkpoint{small, perturbed(PatchRanker::initialized(small, 3).tensors(), 3), "ltrp"};
+    const RankerCheckpoint checkpoint{small, perturbed(PatchRanker::initialized(small, 3).tensors(), 3),
+                                      "ltrp"};
     const auto ranker = std::make_shared<const InferenceRanker>(PatchRanker(checkpoint), Precision::kFloat32);
     const at::Tensor logits = ranker->logits(images, {}, {});
     CHECK(at::equal(selector_scores(images, with("ranker", ranker), {}), logits));
@@ -246,15 +248,20 @@ TEST_CASE("the ranker's, the teacher's and the diverse selection's scores are th
 TEST_CASE("every selector survives a picture of one colour and little to keep, on bytes too") {
   const MaeConfig config = small_mae_config();
   const RankerConfig small = small_ranker_config(RankerHead::kToken);
-  const SelectorModel mae = opened(MaeCheckpoint{config, MaskedAutoencoder::initialized(config, 1).tensors(), "ltrp"}),
-                      ranker = opened(RankerCheckpoint{small, PatchRanker::initialized(small, 3).tensors(), "ltrp"}),
+  const SelectorModel mae = opened(
+                          MaeCheckpoint{config, MaskedAutoencoder::initialized(config, 1).tensors(), "ltrp"}),
+                      ranker = opened(
+                          RankerCheckpoint{small, PatchRanker::initialized(small, 3).tensors(), "ltrp"}),
                       classifier = opened(small_classifier(Pooling::kCls));
   const at::Tensor plain = at::full({2, 3, 24, 32}, 0.5F), bytes = at::full({2, 24, 32, 3}, 100, at::kByte);
   for (const Selector& selector : kSelectors) {
     CAPTURE(selector.name);
     const bool of_mae = selector.needs == Needs::kAutoencoder;
-    SelectorOptions options = options_of(
-        selector.name, selector.needs == Needs::kRanker ? ranker : of_mae ? mae : classifier, 1);
+    SelectorOptions options = options_of(selector.name,
+                                         selector.needs == Needs::kRanker ? ranker
+                                         : of_mae                         ? mae
+                                                                          : classifier,
+                                         1);
     options.patch_size = 8;
     for (const at::Tensor& images : {plain, bytes}) {
       const at::Tensor scores = selector_scores(images, options, {});
@@ -269,7 +276,8 @@ TEST_CASE("every selector survives a picture of one colour and little to keep, o
 TEST_CASE("a selector refuses a model that it cannot ask, and classes that are none") {
   const at::Tensor images = random_tensor({2, 3, 72, 112}, 1, at::kFloat);
   const MaeConfig config = small_mae_config();
-  const SelectorModel mae = opened(MaeCheckpoint{config, MaskedAutoencoder::initialized(config, 1).tensors(), "ltrp"}),
+  const SelectorModel mae = opened(
+                          MaeCheckpoint{config, MaskedAutoencoder::initialized(config, 1).tensors(), "ltrp"}),
                       cls = opened(small_classifier(Pooling::kCls)),
                       mean = opened(small_classifier(Pooling::kMean));
   const auto refused = [&](const char* name, const SelectorModel& model, const char* part) {

@@ -65,9 +65,9 @@ constexpr int64_t kMostDistances = int64_t{1} << 22;
 // The patches of one image as possible centres.
 struct Peaks {
   Distances distances;
-  int64_t at_a_time;    // rows of distances
-  at::Tensor all;       // distances, where they are few enough to be kept
-  at::Tensor score;     // [L]: separation * density
+  int64_t at_a_time;  // rows of distances
+  at::Tensor all;     // distances, where they are few enough to be kept
+  at::Tensor score;   // [L]: separation * density
   const std::function<void()>& poll;
 
   // Distances from the patches `ids` [m]: [m, L].
@@ -107,8 +107,7 @@ Peaks peaks_of(const at::Tensor& patches, const at::Tensor& noise, const std::fu
   for (const at::Tensor& part : open.split(at_a_time)) {
     const at::Tensor own = density.index_select(0, part).unsqueeze(1);
     separation.index_copy_(
-        0, part,
-        std::get<0>(at::where(density.unsqueeze(0).gt(own), peaks.rows(part), farthest).min(-1)));
+        0, part, std::get<0>(at::where(density.unsqueeze(0).gt(own), peaks.rows(part), farthest).min(-1)));
   }
   peaks.score = separation * density;
   return peaks;

@@ -13,9 +13,7 @@ RoundedRows norm(const LowPrecisionStack::Rows& rows, const LayerNormWeights& we
                         precision);
 }
 
-at::Tensor rows_of(const at::Tensor& tokens) {
-  return tokens.reshape({-1, tokens.size(-1)});
-}
+at::Tensor rows_of(const at::Tensor& tokens) { return tokens.reshape({-1, tokens.size(-1)}); }
 
 // x [n, T, E] plus a product and its bias.
 at::Tensor plus(const at::Tensor& x, const ProductRows& product, const at::Tensor& bias) {

@@ -26,7 +26,7 @@ class LowPrecisionStack {
   at::Tensor add_mlp(size_t block, const at::Tensor& tokens) const;
   // A block whose weights can be differentiated through: [out, in], as the products have rounded them.
   TransformerBlock unpacked(size_t block) const;
-  const LayerNormWeights& norm() const { return norm_; }
+  const LayerNormWeights& final_norm_weights() const { return norm_; }
 
   // The same in pieces, for several threads that take some rows each through a block (row_parallel_pass.h).
   // Rows on their way: what the block before leaves to be added comes along with its bias.

@@ -44,9 +44,8 @@ at::Tensor VitSteps::attend(int64_t index, const at::Tensor& qkv) const {
 }
 
 at::Tensor VitSteps::add_attended(int64_t index, const at::Tensor& tokens, const at::Tensor& attended) const {
-  return vit_ != nullptr
-             ? block(index).add_attended(tokens, attended)
-             : inference_->stack().add_attended(static_cast<size_t>(index), tokens, attended);
+  return vit_ != nullptr ? block(index).add_attended(tokens, attended)
+                         : inference_->stack().add_attended(static_cast<size_t>(index), tokens, attended);
 }
 
 at::Tensor VitSteps::add_mlp(int64_t index, const at::Tensor& tokens) const {
@@ -73,7 +72,7 @@ TransformerBlock VitSteps::unpacked(int64_t index) const {
 }
 
 LayerNormWeights VitSteps::final_norm() const {
-  LayerNormWeights norm = vit_ != nullptr ? vit_->blocks().norm : inference_->stack().norm();
+  LayerNormWeights norm = vit_ != nullptr ? vit_->blocks().norm : inference_->stack().final_norm_weights();
   norm.packed = false;
   return norm;
 }

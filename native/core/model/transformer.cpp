@@ -119,8 +119,7 @@ at::Tensor TransformerBlock::add_mlp(const at::Tensor& tokens, const at::Tensor&
   return tokens + (scale.defined() ? added * scale.view({-1, 1, 1}) : added);
 }
 
-at::Tensor TransformerBlock::forward(const at::Tensor& tokens,
-                                     const std::optional<at::Tensor>& hidden,
+at::Tensor TransformerBlock::forward(const at::Tensor& tokens, const std::optional<at::Tensor>& hidden,
                                      const at::Tensor& scales) const {
   return finish(tokens, attend(project_qkv(tokens), {}, hidden), scales);
 }

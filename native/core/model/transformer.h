@@ -82,8 +82,8 @@ class BlocksPass {
                              const at::Tensor& scales) = 0;
 };
 
-// `scales` [depth, 2, n] float32, undefined for 1: what each block multiplies, for each image, the attention's
-// and the MLP's output by before it is added. Drop path is zeros among them (Huang et al. 2016).
+// `scales` [depth, 2, n] float32, undefined for 1: what each block multiplies, for each image, the
+// attention's and the MLP's output by before it is added. Drop path is zeros among them (Huang et al. 2016).
 struct Transformer {
   std::vector<TransformerBlock> blocks;
   LayerNormWeights norm;             // after the last block
@@ -94,8 +94,7 @@ struct Transformer {
   // The output of the tokens `query_ids` [n, Q] int64 alone, [n, Q, dim]; in the last block the others serve
   // as keys and values only. `first_qkv` [n, T, 3 * dim] saves the first block's projection when it is known.
   at::Tensor forward_at(at::Tensor tokens, const at::Tensor& query_ids,
-                        const std::optional<at::Tensor>& first_qkv = {},
-                        const at::Tensor& scales = {}) const;
+                        const std::optional<at::Tensor>& first_qkv = {}, const at::Tensor& scales = {}) const;
   // Of the first token: [n, 1, dim].
   at::Tensor forward_first(const at::Tensor& tokens, const at::Tensor& scales = {}) const;
   void pack(const RunContext& context = {});

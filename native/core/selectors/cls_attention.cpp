@@ -4,8 +4,8 @@
 
 namespace ltrp {
 
-// What the CLS token of the last block attends to, mean over heads: of a classifier (Caron et al. 2021 look at
-// it so) and of a masked autoencoder's encoder. All blocks but half of the last are computed.
+// What the CLS token of the last block attends to, mean over heads: of a classifier (Caron et al. 2021 look
+// at it so) and of a masked autoencoder's encoder. All blocks but half of the last are computed.
 at::Tensor cls_attention_scores(const SelectorInput& input) {
   const VitSteps vit = input.steps();
   const int64_t last = vit.depth() - 1;

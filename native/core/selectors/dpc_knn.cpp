@@ -1,8 +1,7 @@
-#include "core/engine/density_peaks.h"
-#include "core/random.h"
-
 #include <ATen/ATen.h>
 
+#include "core/engine/density_peaks.h"
+#include "core/random.h"
 #include "core/selectors/selectors.h"
 
 namespace ltrp {

@@ -35,8 +35,7 @@ at::Tensor evit_scores(const SelectorInput& input) {
       order.insert(order.begin(), alive.index_select(0, falling));
       return scores_of_order(at::cat(order));
     }
-    const auto stay =
-        static_cast<int64_t>(std::ceil(share * static_cast<double>(alive.numel()) - 1e-9));
+    const auto stay = static_cast<int64_t>(std::ceil(share * static_cast<double>(alive.numel()) - 1e-9));
     order.insert(order.begin(), alive.index_select(0, falling.slice(0, stay)));
     alive = alive.index_select(0, falling.slice(0, 0, stay));
     const at::Tensor rows = at::cat({at::zeros({1}, at::kLong), falling.slice(0, 0, stay) + 1});

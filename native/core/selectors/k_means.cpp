@@ -21,7 +21,8 @@ at::Tensor squared_distances(const at::Tensor& patches, const at::Tensor& means)
 std::vector<int64_t> plus_plus(const at::Tensor& patches, const at::Tensor& uniform) {
   const int64_t total = patches.size(0), count = uniform.numel();
   const auto* draws = uniform.const_data_ptr<double>();
-  std::vector<int64_t> chosen{std::min(total - 1, static_cast<int64_t>(draws[0] * static_cast<double>(total)))};
+  std::vector<int64_t> chosen{
+      std::min(total - 1, static_cast<int64_t>(draws[0] * static_cast<double>(total)))};
   at::Tensor nearest = (patches - patches[chosen[0]]).square().sum(-1);
   for (int64_t k = 1; k < count; ++k) {
     const at::Tensor cumulative = nearest.cumsum(0);
@@ -65,8 +66,8 @@ KMeans k_means(const at::Tensor& patches, const at::Tensor& uniform, const RunCo
   return result;
 }
 
-// The patch nearest to each of K means of the normalised pixels: 1; the others have 0. Where clusters are empty
-// (equal patches) fewer have 1. Costs K distances a patch and round.
+// The patch nearest to each of K means of the normalised pixels: 1; the others have 0. Where clusters are
+// empty (equal patches) fewer have 1. Costs K distances a patch and round.
 at::Tensor k_means_scores(const SelectorInput& input) {
   const uint64_t seed = mix_seed(input.options.seed, static_cast<uint64_t>(input.image));
   const at::Tensor uniform =

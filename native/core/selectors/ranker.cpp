@@ -1,5 +1,7 @@
 #include <ATen/ATen.h>
 
+#include <vector>
+
 #include "core/engine/selection.h"
 #include "core/selectors/selectors.h"
 

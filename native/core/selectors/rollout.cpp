@@ -4,8 +4,8 @@
 
 namespace ltrp {
 
-// Attention rollout (Abnar and Zuidema 2020): the product of (mean over heads + identity) / 2 over the blocks,
-// the last one on the left; the CLS token's row. Costs a forward pass and a [T, T] product a block.
+// Attention rollout (Abnar and Zuidema 2020): the product of (mean over heads + identity) / 2 over the
+// blocks, the last one on the left; the CLS token's row. Costs a forward pass and a [T, T] product a block.
 at::Tensor rollout_scores(const SelectorInput& input) {
   const VitSteps vit = input.steps();
   at::Tensor tokens = vit.tokens(input.on_device());

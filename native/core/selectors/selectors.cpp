@@ -120,8 +120,8 @@ Grid check_selector(const at::Tensor& images, const SelectorOptions& options) {
   check_model(selector, options.model);
   const VitConfig* config = config_of(options.model);
   if (selector.needs != Needs::kNothing && config->patch_size != patch) {
-    invalid("patchSize must be the model's " + std::to_string(config->patch_size) +
-            " for the selector '" + selector.name + "'; got " + std::to_string(patch) + ".");
+    invalid("patchSize must be the model's " + std::to_string(config->patch_size) + " for the selector '" +
+            selector.name + "'; got " + std::to_string(patch) + ".");
   }
   if (const auto* ranker = asked<InferenceRanker>(options.model); selector.needs == Needs::kRanker)
     ranker->grid_of(images);
@@ -139,9 +139,8 @@ at::Tensor SelectorInput::pixels() const {
 }
 
 at::Tensor SelectorInput::patches() const {
-  const at::Tensor normalized = given.scalar_type() == at::kByte
-                                    ? normalize_pixels(given, options.mean, options.std)
-                                    : given;
+  const at::Tensor normalized =
+      given.scalar_type() == at::kByte ? normalize_pixels(given, options.mean, options.std) : given;
   return patchify_channels_last(normalized, options.patch_size)[0];
 }
 
@@ -184,7 +183,8 @@ void for_each_image(const SelectorOptions& options, int64_t images, const RunCon
   if (backend_of(device_of(options.model).type()).asynchronous) {
     for (int64_t i = 0; i < images; ++i) work(i, 0);
   } else {
-    for_tasks(images, [] { return 0; }, work);
+    for_tasks(
+        images, [] { return 0; }, work);
   }
   context.progress(images, images);
 }

@@ -23,9 +23,9 @@ namespace ltrp {
 
 using OpenClassifier = Inference<Classifier>;
 // The opened model that a selector asks.
-using SelectorModel = std::variant<std::monostate, std::shared_ptr<const Teacher>,
-                                   std::shared_ptr<const InferenceRanker>,
-                                   std::shared_ptr<const OpenClassifier>>;
+using SelectorModel =
+    std::variant<std::monostate, std::shared_ptr<const Teacher>, std::shared_ptr<const InferenceRanker>,
+                 std::shared_ptr<const OpenClassifier>>;
 
 // Which model a selector asks.
 enum class Needs {
@@ -132,8 +132,8 @@ at::Tensor selector_scores(const at::Tensor& images, const SelectorOptions& opti
 // int64.
 at::Tensor highest(const at::Tensor& scores, int64_t keep);
 
-// Calls body(image) for every image: one on each thread, or one after the other where the model's device has a
-// queue of its own. Progress counts images.
+// Calls body(image) for every image: one on each thread, or one after the other where the model's device has
+// a queue of its own. Progress counts images.
 void for_each_image(const SelectorOptions& options, int64_t images, const RunContext& context,
                     const std::function<void(int64_t)>& body);
 

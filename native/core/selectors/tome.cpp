@@ -46,7 +46,8 @@ Merged merge(const Merged& from, const at::Tensor& keys, int64_t count) {
 // the blocks are too few to come down to K, the larger groups come first. Costs less than a forward pass.
 at::Tensor tome_scores(const SelectorInput& input) {
   const VitSteps vit = input.steps();
-  const bool proportional = std::holds_alternative<std::shared_ptr<const OpenClassifier>>(input.options.model);
+  const bool proportional =
+      std::holds_alternative<std::shared_ptr<const OpenClassifier>>(input.options.model);
   const int64_t patches = input.grid.patches();
   Merged now;
   now.tokens = vit.tokens(input.on_device());
@@ -63,7 +64,8 @@ at::Tensor tome_scores(const SelectorInput& input) {
     if (proportional) {
       const at::Tensor weights =
           attention_probabilities(qkv, vit.heads(), /*first_only=*/false, now.sizes.log())[0];
-      attended = at::matmul(weights, by_head.select(1, 2).transpose(0, 1)).transpose(0, 1).reshape({1, count, -1});
+      attended =
+          at::matmul(weights, by_head.select(1, 2).transpose(0, 1)).transpose(0, 1).reshape({1, count, -1});
     } else {
       attended = vit.attend(block, qkv);
     }

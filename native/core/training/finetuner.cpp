@@ -16,8 +16,7 @@ namespace ltrp {
 namespace {
 
 // Streams of random numbers out of one seed, beside those of the base.
-constexpr uint64_t kEraseStream = 11, kMixStream = 12, kDropStream = 13, kKeepStream = 14,
-                   kSelectStream = 15;
+constexpr uint64_t kEraseStream = 11, kMixStream = 12, kDropStream = 13, kKeepStream = 14, kSelectStream = 15;
 
 int64_t kept_of(int64_t patches, double share, const char* name) {
   if (std::llround(static_cast<double>(patches) * share) < 1) {
@@ -79,25 +78,26 @@ void Finetuner::open_selector() {
     return;
   }
   if (path.empty())
-    invalid("selectorModel must name the model that the selector '" + options_.selector + "' asks; got none.");
+    invalid("selectorModel must name the model that the selector '" + options_.selector +
+            "' asks; got none.");
   const at::Device device = options_.training.device;
   const auto autoencoder = [&] {
     auto from = load_checkpoint<MaeConfig>(path, {.incomplete = true});
     selector_config_ = from.config;
-    selector_model_ = std::make_shared<const Teacher>(MaskedAutoencoder(from, at::kFloat, device),
-                                                      Precision::kFloat32);
+    selector_model_ =
+        std::make_shared<const Teacher>(MaskedAutoencoder(from, at::kFloat, device), Precision::kFloat32);
   };
   const auto classifier = [&] {
     auto from = load_checkpoint<ClassifierConfig>(path);
     selector_config_ = from.config;
-    selector_model_ = std::make_shared<const OpenClassifier>(Classifier(from, at::kFloat, device),
-                                                             Precision::kFloat32);
+    selector_model_ =
+        std::make_shared<const OpenClassifier>(Classifier(from, at::kFloat, device), Precision::kFloat32);
   };
   if (selector.needs == Needs::kRanker) {
     auto from = load_checkpoint<RankerConfig>(path);
     selector_config_ = from.config;
-    selector_model_ = std::make_shared<const InferenceRanker>(PatchRanker(from, at::kFloat, device),
-                                                              Precision::kFloat32);
+    selector_model_ =
+        std::make_shared<const InferenceRanker>(PatchRanker(from, at::kFloat, device), Precision::kFloat32);
   } else if (selector.needs == Needs::kAutoencoder) {
     autoencoder();
   } else if (selector.needs == Needs::kClassifier || selector.needs == Needs::kClsClassifier) {
@@ -169,9 +169,9 @@ std::optional<at::Tensor> Finetuner::chosen(const at::Tensor& images, int64_t ke
   options.seed = seed;
   options.model = selector_model_;
   options.first_image = static_cast<int64_t>(first);
-  const at::Tensor scores = selector_scores(
-      renormalized(images, options_.model, selector_config_).to(at::kCPU).contiguous(), options,
-      context.without_progress());
+  const at::Tensor scores =
+      selector_scores(renormalized(images, options_.model, selector_config_).to(at::kCPU).contiguous(),
+                      options, context.without_progress());
   // A copy, free of inference mode, which losses may save for their backward pass.
   return highest(scores, keep).to(images.device(), at::kLong, /*non_blocking=*/false, /*copy=*/true);
 }

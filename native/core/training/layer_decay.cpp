@@ -1,8 +1,10 @@
 #include "core/training/layer_decay.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <numbers>
+#include <string_view>
 
 #include "core/error.h"
 
@@ -28,9 +30,8 @@ int64_t layer_of(const std::string& name, int64_t depth) {
 TensorRule layer_decay_rule(const std::string& name, const at::Tensor& tensor, int64_t depth, double decay) {
   const int64_t layer = layer_of(name, depth);
   if (layer < 0) {
-    throw Error(codes::kInternal, "The parameter '" + name +
-                                      "' belongs to no layer of a model with " + std::to_string(depth) +
-                                      " blocks, so its learning rate is unknown.");
+    throw Error(codes::kInternal, "The parameter '" + name + "' belongs to no layer of a model with " +
+                                      std::to_string(depth) + " blocks, so its learning rate is unknown.");
   }
   const bool decayed = tensor.dim() > 1 && name != "cls_token" && name != "pos_embed";
   return {true, decayed, std::pow(decay, static_cast<double>(depth + 1 - layer))};

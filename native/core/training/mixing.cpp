@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
+#include <vector>
 
 #include "core/random.h"
 #include "core/training/layer_decay.h"
@@ -40,7 +42,8 @@ std::optional<Mix> draw_mix(double mixup, double cutmix, int64_t height, int64_t
   const double side = std::sqrt(1 - mix.share);
   const auto range = [&](int64_t size) {
     const auto length = static_cast<int64_t>(static_cast<double>(size) * side);
-    const auto centre = std::min(size - 1, static_cast<int64_t>(uniform(generator) * static_cast<double>(size)));
+    const auto centre =
+        std::min(size - 1, static_cast<int64_t>(uniform(generator) * static_cast<double>(size)));
     return std::pair{std::max<int64_t>(0, centre - length / 2), std::min(size, centre + (length + 1) / 2)};
   };
   const auto [top, bottom] = range(height);

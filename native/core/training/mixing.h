@@ -1,5 +1,6 @@
 // What fine-tuning does to pictures and their targets (docs/method.md, 8). All draws depend on the seed, the
-// step and the picture's number among all ever trained on, so that they are the same however a batch is split.
+// step and the picture's number among all ever trained on, so that they are the same however a batch is
+// split.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,7 +17,7 @@ inline constexpr int64_t kMixedTogether = 2;
 
 // Of one step: mixup (Zhang et al. 2018), or cutmix (Yun et al. 2019) where there is a box.
 struct Mix {
-  double share = 1;  // of a picture itself; the rest is its partner's
+  double share = 1;                           // of a picture itself; the rest is its partner's
   std::optional<std::array<int64_t, 4>> box;  // rows [0, 1), columns [2, 3) come from the partner
 };
 

@@ -90,8 +90,8 @@ void AdamW::update(double learning_rate) {
     std::optional<at::Tensor> divisor;
     if (shrink_ != 1) divisor = at::full({}, shrink_, group.steps[0].options());
     at::_fused_adamw_(group.weights, gradients, group.first_moments, group.second_moments,
-                      /*max_exp_avg_sqs=*/{}, group.steps, learning_rate * group.scale, beta1_, beta2_, group.weight_decay,
-                      kEps, /*amsgrad=*/false, /*maximize=*/false, divisor);
+                      /*max_exp_avg_sqs=*/{}, group.steps, learning_rate * group.scale, beta1_, beta2_,
+                      group.weight_decay, kEps, /*amsgrad=*/false, /*maximize=*/false, divisor);
     // LibTorch does not: who holds the weights in another layout has to see that they changed.
     for (const at::Tensor& weight : group.weights) weight.unsafeGetTensorImpl()->bump_version();
   }

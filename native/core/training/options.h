@@ -128,23 +128,23 @@ struct RankerTrainingOptions {
   }
 };
 
-// Of a classifier with one label a picture (docs/method.md, 8). Patches are kept by a selector, which sees the
-// augmented picture.
+// Of a classifier with one label a picture (docs/method.md, 8). Patches are kept by a selector, which sees
+// the augmented picture.
 struct FinetuneOptions {
   TrainingOptions training;
   ClassifierConfig model;
-  std::string init;                  // a masked autoencoder or a classifier; empty: drawn from the seed
-  double min_learning_rate = 1e-6;   // where the half-cosine ends
-  double layer_decay = 0.75;         // of the learning rate, a block
-  double drop_path = 0.1;            // of the last block; rises from 0
+  std::string init;                 // a masked autoencoder or a classifier; empty: drawn from the seed
+  double min_learning_rate = 1e-6;  // where the half-cosine ends
+  double layer_decay = 0.75;        // of the learning rate, a block
+  double drop_path = 0.1;           // of the last block; rises from 0
   double label_smoothing = 0.1;
-  double mixup = 0;                  // of Beta(mixup, mixup); 0: none
-  double cutmix = 0;                 // the same; with both on, each step has one of them
-  double erase = 0.25;               // share of the pictures of which a box is erased
-  double keep_ratio = 1;             // of the patches; at evaluation too
+  double mixup = 0;                                  // of Beta(mixup, mixup); 0: none
+  double cutmix = 0;                                 // the same; with both on, each step has one of them
+  double erase = 0.25;                               // share of the pictures of which a box is erased
+  double keep_ratio = 1;                             // of the patches; at evaluation too
   std::optional<std::array<double, 2>> keep_random;  // least and most, drawn for each step of training
   std::string selector = "random";
-  std::string selector_model;        // checkpoint path; empty where the selector asks none
+  std::string selector_model;  // checkpoint path; empty where the selector asks none
 
   template <typename Self, typename Visit>
   static void each(Self& o, Visit&& visit) {

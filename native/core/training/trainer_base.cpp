@@ -160,8 +160,8 @@ EvaluationResult TrainerBase::evaluate(std::span<const Picture> pictures, const 
     const auto some = pictures.subspan(static_cast<size_t>(first), static_cast<size_t>(count));
     const at::Tensor images =
         centre_crops(some, model_.image_height, model_.image_width, model_.mean, model_.std);
-    const EvaluationResult part = evaluate_batch(
-        {queue->arrived(queue->upload(images)), some, static_cast<uint64_t>(first)}, context);
+    const EvaluationResult part =
+        evaluate_batch({queue->arrived(queue->upload(images)), some, static_cast<uint64_t>(first)}, context);
     for_fields([&](auto field) {
       if (part.*field) result.*field = (result.*field).value_or(0) + *(part.*field);
     });
