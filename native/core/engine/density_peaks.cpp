@@ -18,7 +18,8 @@ class Distances {
  public:
   explicit Distances(const at::Tensor& patches)
       : patches_(patches.unsqueeze(0)), root_(std::sqrt(static_cast<double>(patches.size(1)))) {
-    if (patches.size(0) <= kByDifferences) return;
+    // Float64 has digits to spare.
+    if (patches.size(0) <= kByDifferences || patches.scalar_type() == at::kDouble) return;
     // As at::cdist has it, which would do this for every piece: |x|^2 + |y|^2 - 2 x y is one product.
     const at::Tensor squares = patches_.pow(2).sum(-1, /*keepdim=*/true), ones = at::ones_like(squares);
     left_ = at::cat({patches_.mul(-2), squares, ones}, -1);

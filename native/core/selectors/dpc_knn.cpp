@@ -12,7 +12,7 @@ at::Tensor dpc_knn_scores(const SelectorInput& input) {
   const uint64_t seed = mix_seed(input.options.seed, static_cast<uint64_t>(input.image));
   const at::Tensor noise =
       at::empty({input.grid.patches()}, at::kFloat).uniform_(0, 1, generator_for(seed, 0));
-  return density_peak_scores(input.patches(), noise, [&] { input.context.check(); });
+  return density_peak_scores(input.patches().to(at::kDouble), noise, [&] { input.context.check(); });
 }
 
 }  // namespace ltrp
