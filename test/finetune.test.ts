@@ -85,8 +85,8 @@ test.serial('it learns, logs, writes the classes, and goes on where it stopped',
   const images = await readImages([join(val, 'cyan', '1.png')], { size: 32 });
   t.deepEqual(Array.from((await vit.classify(images, { topK: 1 })).top ?? []), [2]);
 
-  // Begun from it: the head stays, and a changed width is refused.
-  const again = await begin('again', 2, '--init', join(folder, 'whole'), '--dim', '48');
+  const wider = ['--init', join(folder, 'whole'), '--dim', '48', '--steps', '1'];
+  const again = await ltrp(['finetune', '--data', data, '--out', join(folder, 'wide'), ...wider]);
   t.is(again.code, 2);
   t.regex(again.stderr, /--dim must be 24, as in the weights of --init/);
   await mkdir(join(data, 'dusk'));
@@ -150,12 +150,12 @@ test.serial('what cannot be learned is one clear sentence', async (t) => {
   );
   await refused(
     2,
-    /--batch-size must be even/,
+    /--micro-batch-size must be even with mixup/,
     '--data',
     data,
     '--mixup',
     '1',
-    '--batch-size',
+    '--micro-batch-size',
     '3',
   );
   await refused(2, /--selector-model must name the model/, '--data', data, '--selector', 'ranker');
