@@ -6,8 +6,6 @@
 #include <limits>
 #include <vector>
 
-#include "core/selectors/selectors.h"
-
 namespace ltrp {
 
 namespace {
@@ -24,13 +22,19 @@ void add_ranks(const double* values, std::vector<int64_t> ids, double* sum) {
 
 }  // namespace
 
+at::Tensor nearness_to_centre(Grid grid) {
+  const auto distances = [](int64_t cells) {
+    return at::arange(cells, at::kDouble) - static_cast<double>(cells - 1) / 2;
+  };
+  const at::Tensor down = distances(grid.rows).unsqueeze(1), across = distances(grid.columns);
+  return -(down * down + across * across).sqrt().flatten();
+}
+
 at::Tensor with_prior(const at::Tensor& logits, Grid grid, Prior prior) {
   if (prior == Prior::kNone) return logits;
   const int64_t n = logits.size(0), patches = grid.patches();
   const at::Tensor by_logit = logits.to(at::kDouble).contiguous();
-  SelectorInput whole_grid;
-  whole_grid.grid = grid;
-  const at::Tensor by_place = centre_scores(whole_grid).contiguous();
+  const at::Tensor by_place = nearness_to_centre(grid);
   const at::Tensor result = at::zeros({n, patches}, at::kDouble);
   constexpr double kNever = -std::numeric_limits<double>::infinity();
   for (int64_t image = 0; image < n; ++image) {
