@@ -117,10 +117,13 @@ export class Trainer {
     this.#core = core;
     this.#native = native;
     const { model } = native;
-    const options = JSON.parse(native.options) as Record<string, unknown>;
-    for (const path of ['init', 'selectorModel']) if (options[path] === '') delete options[path];
+    const { init, selectorModel, ...options } = JSON.parse(native.options) as {
+      init: string;
+      selectorModel?: string;
+    };
     const kind = 'head' in model ? 'ranker' : 'pooling' in model ? 'finetune' : 'pretrain';
-    this.#options = { kind, ...options, model } as never;
+    const paths = { ...(init && { init }), ...(selectorModel && { selectorModel }) };
+    this.#options = { kind, ...options, model, ...paths } as never;
   }
 
   /**
