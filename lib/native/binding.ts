@@ -500,7 +500,10 @@ export type NativeTrainingChanges = {
       | 'teacher'
       | 'memoryBudget'
   ]?: NativeRankerTrainingOptions[Key] | undefined;
-} & { minLearningRate?: number | undefined };
+} & {
+  /** Where a classifier's half-cosine ends, at least 0. */
+  minLearningRate?: number | undefined;
+};
 
 /** Keys of {@link NativeTrainingChanges}. */
 export const changeKeys: OptionKeys<NativeTrainingChanges> = {
