@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#if !defined(__SANITIZE_ADDRESS__) && defined(__linux__)
 namespace {
 
 int64_t page_faults() {
@@ -30,7 +31,6 @@ constexpr int64_t kMiB = int64_t{1} << 20;
 
 }  // namespace
 
-#if !defined(__SANITIZE_ADDRESS__) && defined(__linux__)
 TEST_CASE("a tensor's memory goes to the next one, and back to the system when asked") {
   ltrp::cpu::keep_tensor_memory();
   const auto fill = [](int64_t bytes) { at::empty({bytes / 4}, at::kFloat).fill_(1); };
