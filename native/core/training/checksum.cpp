@@ -21,7 +21,7 @@ class Hash {
       mix(word);
     }
     uint64_t rest = 0;
-    std::memcpy(&rest, next, bytes);
+    if (bytes > 0) std::memcpy(&rest, next, bytes);  // an empty tensor has no address
     mix(rest);
   }
   void add(const std::string& text) { add(text.data(), text.size()); }
