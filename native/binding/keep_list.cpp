@@ -144,10 +144,7 @@ Napi::Value dense_regions(const Napi::CallbackInfo& info) {
     options.count = given.integer("count", options.count);
     options.keep_ratio = given.number("keepRatio", options.keep_ratio);
     options.padding = given.number("padding", options.padding);
-    if (given.has("aspect")) {
-      options.aspect = given.number("aspect");
-      check_in(closed(0.01, 100), "aspect", options.aspect);
-    }
+    if (given.has("aspect")) options.aspect = given.number("aspect");
     validate(options);
     return [=](const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;

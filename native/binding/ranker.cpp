@@ -62,7 +62,7 @@ Napi::Value Ranker::rank(const Napi::CallbackInfo& info) {
     return [=](const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       check_finite_images(images);
-      logits.copy_(with_prior(model->logits(images, visible, context).to(at::kCPU), grid, prior));
+      logits.copy_(with_prior(model->logits(images, visible, context).to(at::kCPU), grid, prior, context));
       if (select) indices.copy_(ltrp::select_patches(images, logits, *select, context));
       return {};
     };

@@ -17,25 +17,27 @@ TEST_CASE("the centre prior: ranks of a grid of 3 x 4 by hand") {
   const at::Tensor by_place =
       at::tensor({1.5, 7.5, 7.5, 1.5, 4.5, 10.5, 10.5, 4.5, 1.5, 7.5, 7.5, 1.5}, at::kFloat).view({1, 12});
   const at::Tensor rising = at::arange(12, at::kFloat).view({1, 12});
-  CHECK(at::equal(with_prior(rising * 1e-3 - 7, {3, 4}, Prior::kCentre), by_place + rising));
-  CHECK(at::equal(with_prior(rising, {3, 4}, Prior::kNone), rising));
+  CHECK(at::equal(with_prior(rising * 1e-3 - 7, {3, 4}, Prior::kCentre, RunContext()), by_place + rising));
+  CHECK(at::equal(with_prior(rising, {3, 4}, Prior::kNone, RunContext()), rising));
   // Equal logits share the mean of their ranks as well: a picture without any order is ordered by place.
-  CHECK(at::equal(with_prior(at::zeros_like(rising), {3, 4}, Prior::kCentre), by_place + 5.5));
-  CHECK(at::equal(with_prior(at::zeros({1, 1}, at::kFloat), {1, 1}, Prior::kCentre), at::zeros({1, 1})));
+  CHECK(at::equal(with_prior(at::zeros_like(rising), {3, 4}, Prior::kCentre, RunContext()), by_place + 5.5));
+  CHECK(at::equal(with_prior(at::zeros({1, 1}, at::kFloat), {1, 1}, Prior::kCentre, RunContext()),
+                  at::zeros({1, 1})));
 }
 
 TEST_CASE("a mirrored picture has mirrored scores, and an image's are its own") {
   const at::Tensor logits = random_tensor({2, 15}, 1, at::kFloat);
-  const at::Tensor scores = with_prior(logits, {3, 5}, Prior::kCentre);
+  const at::Tensor scores = with_prior(logits, {3, 5}, Prior::kCentre, RunContext());
   const auto mirrored = [](const at::Tensor& x) { return x.view({2, 3, 5}).flip(2).reshape({2, 15}); };
-  CHECK(at::equal(with_prior(mirrored(logits), {3, 5}, Prior::kCentre), mirrored(scores)));
-  CHECK(at::equal(with_prior(logits.narrow(0, 1, 1), {3, 5}, Prior::kCentre), scores.narrow(0, 1, 1)));
+  CHECK(at::equal(with_prior(mirrored(logits), {3, 5}, Prior::kCentre, RunContext()), mirrored(scores)));
+  CHECK(at::equal(with_prior(logits.narrow(0, 1, 1), {3, 5}, Prior::kCentre, RunContext()),
+                  scores.narrow(0, 1, 1)));
 }
 
 TEST_CASE("patches with -infinity stay out, and the others are ranked without them") {
   at::Tensor logits = random_tensor({1, 12}, 2, at::kFloat);
   logits.slice(1, 0, 4).fill_(-INFINITY);  // the upper row
-  const at::Tensor scores = with_prior(logits, {3, 4}, Prior::kCentre);
+  const at::Tensor scores = with_prior(logits, {3, 4}, Prior::kCentre, RunContext());
   CHECK(at::equal(scores.slice(1, 0, 4), logits.slice(1, 0, 4)));
   const at::Tensor by_place = at::tensor({2.5, 6.5, 6.5, 2.5, 0.5, 4.5, 4.5, 0.5}, at::kFloat);
   const at::Tensor by_logit = logits[0].slice(0, 4).argsort().argsort().to(at::kFloat);
@@ -49,7 +51,8 @@ TEST_CASE("what is selected with the prior is the top by the sum") {
   options.keep = 5;
   options.patch_size = 8;
   options.prior = Prior::kCentre;
-  const at::Tensor order = with_prior(logits, {3, 4}, Prior::kCentre).argsort(true, 1, true).slice(1, 0, 5);
+  const at::Tensor order =
+      with_prior(logits, {3, 4}, Prior::kCentre, RunContext()).argsort(true, 1, true).slice(1, 0, 5);
   CHECK(at::equal(select_patches(images, logits, options, {}), std::get<0>(order.sort(1))));
 }
 

@@ -25,20 +25,11 @@ std::vector<double> normalized_ranks(const at::Tensor& logits, const RunContext&
   const at::Tensor flat = logits.contiguous().flatten();
   const float* logit = flat.const_data_ptr<float>();
   std::vector<double> ranks(static_cast<size_t>(flat.numel()), std::nan(""));
-  const std::vector<int64_t> order = sorted_indices(
-      flat.numel(), [&](int64_t i, int64_t j) { return logit[i] < logit[j]; }, context);
-  const auto unranked =
-      static_cast<size_t>(std::count(logit, logit + flat.numel(), -std::numeric_limits<float>::infinity()));
-  if (unranked == order.size())
-    invalid("ranking.logits must rank at least one patch, but all are -Infinity.");
-  const auto ranked = static_cast<double>(order.size() - unranked);
-  for (size_t begin = unranked; begin < order.size();) {
-    size_t end = begin + 1;
-    while (end < order.size() && logit[order[end]] == logit[order[begin]]) ++end;
-    const double mean = static_cast<double>(begin - unranked + end - 1 - unranked) / 2;
-    for (; begin < end; ++begin)
-      ranks[static_cast<size_t>(order[begin])] = ranked > 1 ? mean / (ranked - 1) : 0;
-  }
+  const std::vector<int64_t> ranked = ranked_patches(logit, flat.numel());
+  if (ranked.empty()) invalid("ranking.logits must rank at least one patch, but all are -Infinity.");
+  const auto last = static_cast<double>(std::max<size_t>(ranked.size() - 1, 1));
+  for_mean_places(
+      ranked, logit, [&](int64_t id, double rank) { ranks[static_cast<size_t>(id)] = rank / last; }, context);
   return ranks;
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -51,6 +52,29 @@ std::vector<int64_t> sorted_indices(int64_t count, Less less, const RunContext& 
   std::iota(indices.begin(), indices.end(), int64_t{0});
   merge_sort(indices, less, context);
   return indices;
+}
+
+// Calls take(index, place) for each of the indices, the place by rising value, from 0: equal values share the
+// mean of their places.
+template <typename Value, typename Take>
+void for_mean_places(std::vector<int64_t> indices, const Value* values, Take take,
+                     const RunContext& context) {
+  merge_sort(
+      indices, [&](int64_t i, int64_t j) { return values[i] < values[j]; }, context);
+  for (size_t first = 0, end = 0; first < indices.size(); first = end) {
+    while (end < indices.size() && values[indices[end]] == values[indices[first]]) ++end;
+    const double mean = static_cast<double>(first + end - 1) / 2;
+    for (size_t i = first; i < end; ++i) take(indices[i], mean);
+  }
+}
+
+// Those of the patches whose logit says that they are ranked: it is above -infinity.
+inline std::vector<int64_t> ranked_patches(const float* logits, int64_t patches) {
+  std::vector<int64_t> ranked;
+  for (int64_t id = 0; id < patches; ++id) {
+    if (logits[id] > -std::numeric_limits<float>::infinity()) ranked.push_back(id);
+  }
+  return ranked;
 }
 
 }  // namespace ltrp

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "core/names.h"
+#include "core/run_context.h"
 #include "core/weights/config.h"
 
 namespace ltrp {
@@ -18,7 +19,7 @@ struct Names<Prior> {
 // logits [n, L] float32 on the CPU, L the grid's -> as many combined scores: a patch's rank by logit plus its
 // rank by the prior. The lowest of an image has rank 0, equal ones share the mean of their ranks. Exact:
 // multiples of 1/2 below 2 L. A patch whose logit is -infinity keeps it, and others are ranked as if it were
-// not there. kNone: the logits themselves.
-at::Tensor with_prior(const at::Tensor& logits, Grid grid, Prior prior);
+// not there. kNone: the logits themselves. Error(kCancelled).
+at::Tensor with_prior(const at::Tensor& logits, Grid grid, Prior prior, const RunContext& context);
 
 }  // namespace ltrp

@@ -40,11 +40,11 @@ std::array<int64_t, 4> box_of(const Extent& extent, double patch_height, double 
   grow(left, w, w * (1 + 2 * options.padding));
   grow(top, h, h * (1 + 2 * options.padding));
   const auto full_width = static_cast<double>(width), full_height = static_cast<double>(height);
-  if (options.aspect > 0) {
+  if (options.aspect) {
     // The smallest box of that aspect around it, or the largest that the picture has.
-    const double wanted =
-        std::min({std::max(h, w / options.aspect), full_height, full_width / options.aspect});
-    grow(left, w, wanted * options.aspect);
+    const double aspect = *options.aspect;
+    const double wanted = std::min({std::max(h, w / aspect), full_height, full_width / aspect});
+    grow(left, w, wanted * aspect);
     grow(top, h, wanted);
   }
   fit(left, w, full_width);
@@ -64,7 +64,7 @@ void validate(const RegionOptions& options) {
   check_in(closed(1, 1024), "count", static_cast<double>(options.count));
   check_in({0, 1, /*low_open=*/true}, "keepRatio", options.keep_ratio);
   check_in(closed(0, 10), "padding", options.padding);
-  if (options.aspect != 0) check_in(closed(0.01, 100), "aspect", options.aspect);
+  if (options.aspect) check_in(closed(0.01, 100), "aspect", *options.aspect);
 }
 
 std::vector<Region> dense_regions(const at::Tensor& logits, int64_t height, int64_t width,

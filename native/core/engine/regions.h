@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "core/run_context.h"
@@ -12,10 +13,10 @@
 namespace ltrp {
 
 struct RegionOptions {
-  int64_t count = 1;         // regions, at most
-  double keep_ratio = 0.25;  // share of the patches that regions are made of
-  double padding = 0;        // on each side, of the region's own side
-  double aspect = 0;         // width / height; 0: as it comes
+  int64_t count = 1;             // regions, at most
+  double keep_ratio = 0.25;      // share of the patches that regions are made of
+  double padding = 0;            // on each side, of the region's own side
+  std::optional<double> aspect;  // width / height; without: as it comes
 };
 
 // Error(kInvalidArgument).
@@ -23,8 +24,8 @@ void validate(const RegionOptions& options);
 
 struct Region {
   std::array<int64_t, 4> box{};  // left, top, width, height in pixels
-  double weight =
-      0;  // sum of the ranks in it (the best patch: as many as are kept) by that of all, in (0, 1]
+  // Sum of the ranks in it (the best patch: as many as are kept) by that of all, in (0, 1].
+  double weight = 0;
 };
 
 // logits [rows, columns] of a whole picture of these sides. The patches with the highest logits (ties: the

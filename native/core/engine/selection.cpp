@@ -100,7 +100,7 @@ at::Tensor select_patches(const at::Tensor& images, const at::Tensor& given, con
   const Grid grid = checked_grid(images, options.patch_size);
   const int64_t n = images.size(0), patches = grid.patches();
   check(images, given, options, patches);
-  const at::Tensor logits = with_prior(given, grid, options.prior);
+  const at::Tensor logits = with_prior(given, grid, options.prior, context);
   const std::vector<at::Tensor> chosen_from = candidates(logits, options.keep);
   // Of [L, ...] what belongs to the patches that may be chosen: the rest of the image is as if it were not
   // there, and ids count those patches until they are handed out.
