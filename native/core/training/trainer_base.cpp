@@ -61,7 +61,7 @@ TrainerBase::TrainerBase(const TrainingOptions& options, const VitConfig& model)
     : options_(options), model_(model) {}
 
 void TrainerBase::start(const TensorMap& model_tensors, const std::vector<Transformer*>& transformers) {
-  visible_count(model_.grid().patches(), options_.mask_ratio);
+  if (!learns_from_maps()) visible_count(model_.grid().patches(), options_.mask_ratio);
   model_tensors_ = model_tensors;
   optimizer_.emplace(model_tensors_, options_);
   if (!options_.device.is_cpu() || !options_.own_blocks) return;
