@@ -1,12 +1,12 @@
 import { Buffer } from 'node:buffer';
-import { LtrpError, type LtrpErrorCode } from './errors.js';
+import { LtrpError } from './errors.js';
 import type { PatchRanker } from './patch-ranker.js';
 import { pathOrBytes, sourceName, withBytes, type PictureSource } from './pictures/bytes.js';
 import { kindOf } from './pictures/kinds.js';
-import { encodePicture, soften, uprightPixels } from './pictures/soften.js';
+import { decodeToSoften, encodePicture, soften } from './pictures/soften.js';
 import { loadSharp } from './sharp.js';
 import { rankFiles } from './stream/rank-files.js';
-import type { SqueezeFill, SqueezeFormat } from './types.js';
+import { squeezeFills, squeezeFormats, type SqueezeFill, type SqueezeFormat } from './types.js';
 import {
   checkChoice,
   checkInteger,
@@ -84,8 +84,8 @@ export async function squeezePicture(
   const { keepRatio = 0.5, fill = 'flat', quality = 75, ranker, patches, signal } = checked;
   const given = reading('source', () => pathOrBytes(source, 'source'));
   checkShare('keepRatio', keepRatio, '(0, 1]');
-  checkChoice('fill', fill, ['flat', 'blur']);
-  checkChoice('format', checked.format, ['jpeg', 'webp', 'avif']);
+  checkChoice('fill', fill, squeezeFills);
+  checkChoice('format', checked.format, squeezeFormats);
   checkInteger('quality', quality, 1, 100);
   signal?.throwIfAborted();
   const name = sourceName(given);
@@ -121,15 +121,17 @@ async function squeeze(
     if (!ranked.ok) throw ranked.error;
     const { grid, kept, width, height } = ranked;
     const sharp = await loadSharp();
-    const picture = await uprightPixels(sharp, bytes).catch(
-      refuse(name, 'ERR_LTRP_IMAGE_DECODE', 'decoded'),
-    );
-    signal?.throwIfAborted();
+    const picture = await decodeToSoften(bytes, name, signal);
     const softened = await soften(sharp, picture, { grid, kept, fill });
     signal?.throwIfAborted();
-    const made = await encodePicture(sharp, softened, format, quality).catch(
-      refuse(name, 'ERR_LTRP_UNSUPPORTED', `stored as ${format}`),
-    );
+    const made = await encodePicture(sharp, softened, format, quality).catch((cause: unknown) => {
+      const [why = ''] = (cause as Error).message.split('\n');
+      throw new LtrpError(
+        'ERR_LTRP_UNSUPPORTED',
+        `The image ${name} cannot be stored as ${format}: ${why.replace(/\.$/, '')}.`,
+        { cause },
+      );
+    });
     signal?.throwIfAborted();
     const squeezed = made.length < bytes.length;
     return {
@@ -150,12 +152,3 @@ function formatOf(bytes: Uint8Array): SqueezeFormat | null {
   if (format === 'jpeg' || format === 'webp') return format;
   return name === 'AVIF' ? 'avif' : null;
 }
-
-const refuse =
-  (name: string, code: LtrpErrorCode, what: string) =>
-  (cause: unknown): never => {
-    const [why = ''] = (cause as Error).message.split('\n');
-    throw new LtrpError(code, `The image ${name} cannot be ${what}: ${why.replace(/\.$/, '')}.`, {
-      cause,
-    });
-  };

@@ -289,5 +289,11 @@ export interface Ranking {
 /** How a squeezed picture is stored. */
 export type SqueezeFormat = 'jpeg' | 'webp' | 'avif';
 
+/** Every {@link SqueezeFormat}. */
+export const squeezeFormats = words<SqueezeFormat>({ jpeg: true, webp: true, avif: true });
+
 /** What the dropped patches of a squeezed picture become. */
 export type SqueezeFill = 'flat' | 'blur';
+
+/** Every {@link SqueezeFill}. */
+export const squeezeFills = words<SqueezeFill>({ flat: true, blur: true });

@@ -23,6 +23,8 @@ import {
   metrics,
   precisions,
   priors,
+  squeezeFills,
+  squeezeFormats,
   storedTypes,
 } from '../lib/types.js';
 import { repository } from './support/paths.js';
@@ -63,21 +65,28 @@ test('types have the words that the core has', async (t) => {
 test('so have the choices of the command', (t) => {
   const leaves = (command: Command): Command[] =>
     command.commands.length === 0 ? [command] : command.commands.flatMap(leaves);
+  const all: typeof typed = { ...typed, fill: squeezeFills };
   let compared = 0;
   for (const command of leaves(buildProgram())) {
     for (const option of command.options) {
       const name = option.attributeName();
-      const words = typed[named[`${command.name()} ${name}`] ?? named[name] ?? name];
+      const words = all[named[`${command.name()} ${name}`] ?? named[name] ?? name];
       if (words === undefined || option.argChoices === undefined) continue;
       t.deepEqual(option.argChoices, words, `${command.name()} ${name}`);
       compared++;
     }
   }
-  t.true(compared >= 13, String(compared));
+  t.true(compared >= 14, String(compared));
 });
 
 test('the method names every loss, metric and place of removal', async (t) => {
   const text = await readFile(join(repository, 'docs', 'method.md'), 'utf8');
   for (const word of [...drops, ...metrics, ...lossNames, ...priors, ...selectorNames])
     t.true(text.includes(`\`${word}\``), word);
+});
+
+test('squeezing names its fills and formats', async (t) => {
+  const text = await readFile(join(repository, 'docs', 'squeeze.md'), 'utf8');
+  for (const word of squeezeFills) t.true(text.includes(`\`${word}\``), word);
+  for (const word of squeezeFormats) t.true(text.toLowerCase().includes(word), word);
 });

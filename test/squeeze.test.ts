@@ -96,7 +96,9 @@ test('pictures come out upright, whatever their orientation', async (t) => {
     2: (image) => image.flop(),
     3: (image) => image.rotate(180),
     4: (image) => image.flip(),
+    5: (image) => image.flop().rotate(270),
     6: (image) => image.rotate(270),
+    7: (image) => image.flop().rotate(90),
     8: (image) => image.rotate(90),
   };
   for (const [orientation, turn] of Object.entries(turned)) {
@@ -115,6 +117,46 @@ test('pictures come out upright, whatever their orientation', async (t) => {
     const error = pixels.reduce((sum, value, i) => sum + Math.abs(value - (upright[i] ?? 0)), 0);
     t.true(error / pixels.length < 6, `${orientation}: ${error / pixels.length}`);
   }
+});
+
+test('transparency is laid on white, and RGB values are those of the profile', async (t) => {
+  const clear = { r: 0, g: 0, b: 0, alpha: 0 };
+  const create = { width: 64, height: 48, channels: 4, background: clear } as const;
+  const all = { keepRatio: 1, quality: 95 };
+  const white = await squeezePicture(
+    await sharp({ create }).png({ compressionLevel: 0 }).toBuffer(),
+    all,
+  );
+  t.true(white.squeezed);
+  t.true((await sharp(white.bytes).raw().toBuffer()).every((value) => value >= 253));
+
+  const size = { width: 64, height: 48, channels: 3 } as const;
+  const source = await sharp({ create: { ...size, background: { r: 200, g: 60, b: 60 } } })
+    .withIccProfile('p3')
+    .png({ compressionLevel: 0 })
+    .toBuffer();
+  const wanted = await sharp(source).toColourspace('srgb').raw().toBuffer();
+  const stored = await sharp(source, { ignoreIcc: true }).raw().toBuffer();
+  const made = await sharp((await squeezePicture(source, all)).bytes)
+    .raw()
+    .toBuffer();
+  const [of = 0, by = 0, not = 0] = [made[0], wanted[0], stored[0]];
+  t.true(Math.abs(by - not) > 8, `${by} ${not}`);
+  t.true(Math.abs(of - by) < 4, `${of} ${by} ${not}`);
+});
+
+test.serial('a picture is squeezed within LTRP_DECODE_MEMORY', async (t) => {
+  const background = 'red';
+  const create = { width: 1000, height: 1000, channels: 3, background } as const;
+  const source = await sharp({ create }).jpeg().toBuffer();
+  process.env['LTRP_DECODE_MEMORY'] = '8MB';
+  t.teardown(() => {
+    delete process.env['LTRP_DECODE_MEMORY'];
+  });
+  await t.throwsAsync(squeezePicture(source), {
+    code: 'ERR_LTRP_OUT_OF_MEMORY',
+    message: /1000 x 1000 pixels\) needs 14 MB of memory to be squeezed, and 8 MB are allowed/,
+  });
 });
 
 test('the command writes the file, and refuses what it must', async (t) => {

@@ -7,9 +7,8 @@ import { giveName, outputTarget, refuseExisting, writeError } from '../output-fi
 import { squeezePicture, type SqueezeOptions } from '../squeeze.js';
 import { shortPath } from './image-arguments.js';
 import { interruptSignal } from './interrupt.js';
+import { squeezeFills, type SqueezeFormat } from '../types.js';
 import { parseInteger, parseName, parseShare } from './options.js';
-
-type Format = NonNullable<SqueezeOptions['format']>;
 
 interface SqueezeSettings {
   out: string;
@@ -22,14 +21,14 @@ interface SqueezeSettings {
   json?: true;
 }
 
-const formats: Readonly<Record<string, Format>> = {
+const formats: Readonly<Record<string, SqueezeFormat>> = {
   '.jpg': 'jpeg',
   '.jpeg': 'jpeg',
   '.webp': 'webp',
   '.avif': 'avif',
 };
 
-const formatOf = (path: string): Format | undefined => formats[extname(path).toLowerCase()];
+const formatOf = (path: string): SqueezeFormat | undefined => formats[extname(path).toLowerCase()];
 
 export function register(program: Command): void {
   program
@@ -51,10 +50,7 @@ shows the file. It is never larger than the source. docs/squeeze.md says what it
       parseShare('(0, 1]'),
     )
     .addOption(
-      new Option('--fill <kind>', 'what the others become (default: flat)').choices([
-        'flat',
-        'blur',
-      ]),
+      new Option('--fill <kind>', 'what the others become (default: flat)').choices(squeezeFills),
     )
     .option('--quality <1 to 100>', "the encoder's (default: 75)", parseInteger(1, 100))
     .option('--ranker <model>', 'an embedded ranker or a path (default: tiny)', parseName)

@@ -48,7 +48,11 @@ export function checkSourceSize(name: string, width: number, height: number): vo
 }
 
 /** @throws {LtrpError} `ERR_LTRP_OUT_OF_MEMORY` when `bytes` are more than {@link decodeMemory}. */
-export function checkMemory(what: string, bytes: number, to: 'read' | 'decoded'): void {
+export function checkMemory(
+  what: string,
+  bytes: number,
+  to: 'read' | 'decoded' | 'squeezed',
+): void {
   const most = decodeMemory();
   if (bytes <= most) return;
   throw new LtrpError(

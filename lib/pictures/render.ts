@@ -22,20 +22,20 @@ export async function readHeader(sharp: SharpModule, bytes: Buffer): Promise<Hea
 
 /**
  * A picture as models and people are to see it: upright, transparency on white, 8-bit RGB, of animations the first frame. RGB
- * values are taken as stored: profiles are ignored, as Pillow and the published models' training ignore them. CMYK means
- * nothing without its profile (or libvips's own, where it has none).
+ * values are taken as stored, unless `profile` is set: profiles are ignored, as Pillow and the published models' training ignore
+ * them. CMYK means nothing without its profile (or libvips's own, where it has none).
  */
 export async function render(
   sharp: SharpModule,
   bytes: Buffer,
   { space }: Pick<Header, 'space'>,
-  { exact, side }: Scaling,
+  { exact, side, profile }: Scaling,
 ): Promise<Pixels> {
   const pipeline: Sharp = sharp(bytes, {
     // 'error' refuses damaged and truncated files but lets harmless warnings (odd metadata) pass.
     failOn: 'error',
     limitInputPixels: false,
-    ignoreIcc: space !== 'cmyk',
+    ignoreIcc: profile !== true && space !== 'cmyk',
   })
     .autoOrient()
     .flatten({ background: '#ffffff' })

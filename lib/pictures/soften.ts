@@ -2,6 +2,8 @@
 import { Buffer } from 'node:buffer';
 import type { Sharp, SharpModule } from '../sharp.js';
 import type { SqueezeFill, SqueezeFormat } from '../types.js';
+import { decode } from './decode.js';
+import { checkMemory, checkSourceSize } from './limits.js';
 import type { Pixels } from './types.js';
 
 /** Encoders work in blocks of this side; of AVIF's larger ones it is a half. */
@@ -10,23 +12,35 @@ const block = 16;
 /** Pixels over which kept and dropped areas run into each other, about. */
 const feather = 2;
 
+/** Bytes for each pixel that {@link soften} holds at most: the picture, what is behind it, the mask, the layer, the result. */
+const softeningBytes = 3 + 3 + 1 + 4 + 3;
+
 /**
- * The picture as its decoder's users see it: upright, sRGB by its profile, transparency on white. (Models see RGB values as stored.)
+ * The picture as its decoder's users see it, in the colours of its profile. (Models see RGB values as stored.)
+ *
+ * @throws {LtrpError} as {@link decode}; `ERR_LTRP_OUT_OF_MEMORY` where {@link soften} would need too much.
  */
-export async function uprightPixels(sharp: SharpModule, bytes: Uint8Array): Promise<Pixels> {
-  const { data, info } = await sharp(bytes, { failOn: 'error', limitInputPixels: false })
-    .autoOrient()
-    .flatten({ background: '#ffffff' })
-    .toColourspace('srgb')
-    .raw()
-    .toBuffer({ resolveWithObject: true });
-  return { pixels: data, width: info.width, height: info.height };
+export function decodeToSoften(
+  bytes: Uint8Array,
+  name: string,
+  signal?: AbortSignal,
+): Promise<Pixels> {
+  return decode(bytes, {
+    name,
+    signal,
+    scaling: ({ width, height }) => {
+      checkSourceSize(name, width, height);
+      const what = `The image ${name} (${width} x ${height} pixels)`;
+      checkMemory(what, softeningBytes * width * height, 'squeezed');
+      return { profile: true };
+    },
+  });
 }
 
 const ofPixels = (
   sharp: SharpModule,
   { pixels, width, height }: Pixels,
-  channels: 1 | 3 | 4 = 3,
+  channels: 1 | 3 = 3,
 ): Sharp => sharp(pixels, { raw: { width, height, channels } });
 
 /** The picture with dropped patches smoothed away. */

@@ -17,12 +17,14 @@ export interface Header {
   turned: boolean;
 }
 
-/** How large a picture becomes; neither: as it is. */
+/** How large a picture becomes (neither size: as it is), and in which colours. */
 export interface Scaling {
   /** Stretched to this size, from which a part is then cut out. */
   exact?: { height: number; width: number; cut?: Cut | undefined } | undefined;
   /** Neither side is longer (`inside`), or the shorter one is not longer (`outside`); never scaled up. */
   side?: { pixels: number; fit: 'inside' | 'outside'; kernel: 'cubic' | 'lanczos3' } | undefined;
+  /** Colours are those of its profile, as people see them. Default: RGB values as they are stored. */
+  profile?: true | undefined;
 }
 
 /** A rectangle of pixels. */

@@ -7,8 +7,13 @@ import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { PatchRanker, rankFiles } from '../../lib/index.js';
 import { decodePicture } from '../../lib/images.js';
-import { encodePicture, soften, uprightPixels } from '../../lib/pictures/soften.js';
-import type { SqueezeFill, SqueezeFormat } from '../../lib/types.js';
+import { decodeToSoften, encodePicture, soften } from '../../lib/pictures/soften.js';
+import {
+  squeezeFills,
+  squeezeFormats,
+  type SqueezeFill,
+  type SqueezeFormat,
+} from '../../lib/types.js';
 import { loadSharp } from '../../lib/sharp.js';
 import { hasRuntime, Judge } from './judge.js';
 import { parts, photographsOf, type Part } from './parts.js';
@@ -58,8 +63,8 @@ async function main(): Promise<number> {
   const shares = values.keep.split(',').map(Number);
   const model = join(folder, 'judge', 'mobilenet_v2_1.0_224.onnx');
   const known =
-    ['jpeg', 'webp', 'avif'].includes(values.format) &&
-    ['flat', 'blur'].includes(values.fill) &&
+    (squeezeFormats as readonly string[]).includes(values.format) &&
+    (squeezeFills as readonly string[]).includes(values.fill) &&
     (parts as readonly string[]).includes(values.part) &&
     shares.every((share) => share > 0 && share < 1);
   if (!known || !hasRuntime()) {
@@ -104,7 +109,7 @@ async function measure(
     return best;
   };
   const wanted = await answer(bytes);
-  const picture = await uprightPixels(sharp, bytes);
+  const picture = await decodeToSoften(bytes, basename(path));
   const fill = values.fill as SqueezeFill;
   for (const keep of new Set(arms.map((arm) => arm.keep))) {
     let pixels = picture;
