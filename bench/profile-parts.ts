@@ -48,7 +48,7 @@ const coreParts: readonly (readonly [RegExp, ProfilePart])[] = [
   [/::removal_(task|attention)/, 'removal'],
   [/simd::\w+::(\(anonymous namespace\)::)?attention(_task)?\b/, 'operands'],
   [/simd::\w+::(\w+::)*(add_)?layer_norm/, 'norm'],
-  [/simd::\w+::(\w+::)*gelu_/, 'gelu'],
+  [/simd::\w+::(\w+::)*gelu_|::finish\b/, 'gelu'],
   [/simd::\w+::(\w+::)*round_row/, 'rounding'],
   [/simd::\w+::(\w+::)*split_heads/, 'heads'],
 ];

@@ -156,6 +156,7 @@ test('functions are sorted into parts by their names', (t) => {
   t.is(part(core, `${level}layer_norm_difference`), 'norm');
   t.is(part(core, `${level}add_layer_norm`), 'norm');
   t.is(part(core, `${level}gelu_difference`), 'gelu');
+  t.is(part(core, `${level}finish`), 'gelu');
   t.is(part(core, `${level}round_rows`), 'rounding');
   t.is(part(core, `${level}split_heads`), 'heads');
   t.is(part(core, `${level}row_sums`), 'core');

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
-import { basename, join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { PatchRanker } from '../../lib/index.js';
 import { resolveModel } from '../../lib/models.js';
 import { hasRuntime, Judge } from './judge.js';
@@ -45,7 +45,9 @@ async function main(options: Options): Promise<void> {
   const { photographs, part } = options;
   if (!existsSync(photographs)) throw new UsageError(`there is no folder ${photographs}`);
   if (options.list) {
-    for (const path of allPhotographsOf(photographs, part)) process.stdout.write(`${path}\n`);
+    // Absolute, because a list's paths are relative to the folder it is kept in.
+    const absolute = resolve(photographs);
+    for (const path of allPhotographsOf(absolute, part)) process.stdout.write(`${path}\n`);
     return;
   }
   const judge = findJudge(options);

@@ -20,22 +20,45 @@ constexpr int kLine = 16;                             // floats in a cache line
 // a core, with shorter ones that closest to it.
 constexpr int64_t kBlock = LTRP_SIMD_BYTES == 64 ? 2560 : 384;
 
-// What follows the sums of a float32 tile, which lie in y. Compiled once, so that it is the same arithmetic
-// whatever tile the row was in.
-__attribute__((noinline)) void finish(const MatrixProduct& args, int64_t row, int64_t end, int64_t panel) {
-  const int64_t stop = panel * kPanel + kPanel < args.outputs ? panel * kPanel + kPanel : args.outputs;
-  for (; row < end; ++row) {
-    for (int64_t output = panel * kPanel; output < stop; output += kWidth) {
-      const int64_t count = stop - output < kWidth ? stop - output : static_cast<int64_t>(kWidth);
-      const int64_t at = row * args.outputs + output;
-      float* y = static_cast<float*>(args.y) + at;
-      Floats sum = load_part(y, count);
-      if (args.bias != nullptr) sum += load_part(args.bias + output, count);
-      if (args.gelu) sum = gelu(sum);
-      if (args.residual != nullptr) sum += load_part(args.residual + at, count);
-      store_part(y, sum, count);
-    }
+// What follows the sums of one row of a float32 tile, which lie in y. `count(v)`: outputs of the panel's
+// vector v. All vectors pass together: one alone would wait for its own polynomials and division.
+template <typename Count>
+inline void finish_row(const MatrixProduct& args, int64_t row, int64_t first, Count count) {
+  const int64_t at = row * args.outputs + first;
+  float* y = static_cast<float*>(args.y) + at;
+  Floats sums[kVectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) sums[v] = load_part(y + v * kWidth, count(v));
+  if (args.bias != nullptr) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sums[v] += load_part(args.bias + first + v * kWidth, count(v));
   }
+  if (args.gelu) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sums[v] = gelu(sums[v]);
+  }
+  if (args.residual != nullptr) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sums[v] += load_part(args.residual + at + v * kWidth, count(v));
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) store_part(y + v * kWidth, sums[v], count(v));
+}
+
+// Which of the two loops a row takes depends on its panel alone, so that it is the same arithmetic whatever
+// tile the row was in.
+__attribute__((noinline)) void finish(const MatrixProduct& args, int64_t row, int64_t end, int64_t panel) {
+  const int64_t first = panel * kPanel;
+  const int64_t outputs = args.outputs - first;
+  if (outputs >= kPanel) {
+    for (; row < end; ++row) finish_row(args, row, first, [](int) { return static_cast<int64_t>(kWidth); });
+    return;
+  }
+  const auto count = [outputs](int v) {
+    const int64_t left = outputs - v * kWidth;
+    return left < 0 ? int64_t{0} : left < kWidth ? left : static_cast<int64_t>(kWidth);
+  };
+  for (; row < end; ++row) finish_row(args, row, first, count);
 }
 
 // Where the next panel's weights lie, brought nearer while this one's are multiplied: a line of them every
