@@ -1,12 +1,15 @@
 /** `ltrp score --store` and `ltrp train --scores`: maps of random crops on disk, and rankers that learn from them. */
+import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
-import { cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { appendFile, cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
+import { modelDigest } from '../lib/file-digest.js';
 import { MaskedAutoencoder, PatchRanker, Trainer } from '../lib/index.js';
 import { ltrp, startLtrp } from './support/command.js';
 import { oneStep } from './support/lifecycle-models.js';
 import { smallMae } from './support/models.js';
+import { temporaryFolder } from './support/paths.js';
 import { picture, picturePixels } from './support/pictures.js';
 import { curve, photosFor, readLog, until, writePictures } from './support/runs.js';
 import { Tensors } from './support/safetensors.js';
@@ -148,8 +151,10 @@ test.serial('a store is continued as it was begun, or not at all', async (t) => 
   );
   const teacher = join(folder, 'teacher');
   await cp(smallMae, teacher, { recursive: true });
-  await writeFile(join(teacher, 'notes.txt'), 'another one');
+  await writeFile(join(teacher, 'notes.txt'), 'what is not read does not count');
   const rest = score(data, store).map((word) => (word === smallMae ? teacher : word));
+  t.is((await ltrp(rest)).code, 0);
+  await appendFile(join(teacher, 'config.json'), '\n');
   await refused(/begun with another teacher/, ...rest);
   await refused(/--json/, ...score(data, store, '--json'));
   await refused(/--crop-scale is for scores that are kept/, 'score', data, '--crop-scale', '1,1');
@@ -166,6 +171,40 @@ test.serial('a store is continued as it was begun, or not at all', async (t) => 
     JSON.parse(await readFile(join(store, 'scores.json'), 'utf8')) as { roots: string[] }
   ).roots;
   t.deepEqual(roots, [moved]);
+});
+
+test.serial('a teacher of the hub', async (t) => {
+  t.timeout(60_000);
+  const { folder, data, out: store } = await photosFor(t, 2);
+  const commit = 'a'.repeat(40);
+  const model = join(folder, 'hub', 'models--facebook--small');
+  const snapshot = join(model, 'snapshots', commit);
+  await cp(smallMae, snapshot, { recursive: true });
+  await mkdir(join(model, 'refs'));
+  await writeFile(join(model, 'refs', 'main'), commit);
+  const args = score(data, store).map((word) => (word === smallMae ? 'hf:facebook/small' : word));
+  const env = { HF_HUB_CACHE: join(folder, 'hub'), HF_HUB_OFFLINE: '1' };
+  const { code, stderr } = await ltrp(args, { env });
+  t.is(code, 0, stderr);
+  const { teacher } = JSON.parse(await readFile(join(store, 'scores.json'), 'utf8')) as {
+    teacher: string;
+  };
+  t.is(teacher, await modelDigest(join(snapshot, 'model.safetensors')));
+});
+
+test('the digest of a model is of all files that are read', async (t) => {
+  const folder = await temporaryFolder(t);
+  const index = join(folder, 'model.safetensors.index.json');
+  const shard = join(folder, 'model-00001-of-00002.safetensors');
+  await writeFile(index, JSON.stringify({ weight_map: { a: 'model-00001-of-00002.safetensors' } }));
+  await writeFile(shard, 'one');
+  const digests = [await modelDigest(folder), await modelDigest(index)];
+  await writeFile(join(folder, 'README.md'), 'not read');
+  t.deepEqual([await modelDigest(folder), await modelDigest(index)], digests);
+  await writeFile(shard, 'two');
+  t.not(await modelDigest(folder), digests[0]);
+  t.not(await modelDigest(index), digests[1]);
+  t.is(await modelDigest(shard), createHash('sha256').update('two').digest('hex'));
 });
 
 async function unreadable(folder: string): Promise<string[]> {

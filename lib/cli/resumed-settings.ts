@@ -133,9 +133,8 @@ export function resumedOptions(
     options['microBatchSize'] = Math.min(settings.microBatchSize ?? batchSize, batchSize);
   }
   if (stored.options.kind === 'ranker') {
-    if (settings.teacher !== undefined) {
-      options['teacher'] = resolveModel(settings.teacher, 'mae', '--teacher');
-    }
+    const teacher = settings.teacher ?? stored.options.teacher;
+    if (teacher !== null) options['teacher'] = resolveModel(teacher, 'mae', '--teacher');
     if (changed.has('memoryBudget') && settings.memoryBudget !== undefined) {
       options['memoryBudget'] = settings.memoryBudget * 1024 ** 2;
     }

@@ -1,11 +1,10 @@
 /** What `pretrain` and `train` do alike: new or resumed run, signals, progress, the report at the end. */
-import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { Dataset } from '../data/dataset.js';
 import { openScores, type OpenedScores } from '../data/stored-scores.js';
 import { LtrpError, toLtrpError, type LtrpErrorCode } from '../errors.js';
-import { fileDigest } from '../file-digest.js';
+import { modelDigest } from '../file-digest.js';
 import type { CoreBinding } from '../native/binding.js';
 import { loadCore } from '../native/loader.js';
 import { packageVersion } from '../native/paths.js';
@@ -115,8 +114,11 @@ async function train<Settings extends TrainingSettings>(
             signal: stop,
           })
         : resumedOptions(resumed, stored, dataset.size);
-    const teacher = options.kind === 'ranker' ? await teacherDigest(options.teacher) : null;
-    if (stored !== null && stored.teacher !== teacher) throw otherTeacher(folder);
+    const asked = options.kind === 'ranker' ? options.teacher : null;
+    const teacher = asked === null ? null : await modelDigest(asked);
+    // Earlier versions had none of a folder.
+    if (stored !== null && stored.teacher !== null && stored.teacher !== teacher)
+      throw otherTeacher(folder);
     const place = { device: settings.device, signal: stop };
     trainer =
       stored === null
@@ -399,15 +401,6 @@ async function openTrainer(
   if (checkpoints.length > 0)
     say('no checkpoint is left: the run begins again from its first step');
   return Trainer.create(options, place);
-}
-
-/** SHA-256 of a teacher's file; null for a folder, and without a teacher. */
-async function teacherDigest(path: string | null): Promise<string | null> {
-  if (path === null) return null;
-  const info = await stat(path).catch((cause: unknown) => {
-    throw new LtrpError('ERR_LTRP_FILE_NOT_FOUND', `There is no teacher ${path}.`, { cause });
-  });
-  return info.isDirectory() ? null : fileDigest(path);
 }
 
 function report(result: LoopResult, json: boolean): void {
