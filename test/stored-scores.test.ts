@@ -255,7 +255,15 @@ test.serial('a ranker learns from stored maps; killed and resumed, it is the sam
   await refused(/--no-flip must be left out/, ...train(store, other, '--no-flip'));
   await refused(/no scores\.json/, ...train(data, other));
   await refused(/are for --scores/, 'train', '--data', data, '--out', other, '--val-share', '0.1');
-  await refused(/--val-share \(0\.2/, 'train', '--out', out, '--resume', '--val-share', '0.2');
+  const going = ['train', '--out', out, '--resume'];
+  await refused(/--val-share \(0\.2/, ...going, '--val-share', '0.2');
+  await refused(/--val must be left out with --scores/, ...going, '--val', data);
+  await refused(/--memory-budget must be left out/, ...going, '--memory-budget', '64');
+  await refused(/--teacher must be left out/, ...going, '--teacher', smallMae);
+  const asked = join(folder, 'asked');
+  const teacher = ['--teacher', smallMae, '--steps', '1'];
+  t.is((await ltrp(['train', '--data', data, '--out', asked, ...small, ...teacher])).code, 0);
+  await refused(/are for --scores/, 'train', '--out', asked, '--resume', '--val-scores', store);
   const incomplete = join(folder, 'incomplete');
   await cp(store, incomplete, { recursive: true });
   await rm(join(incomplete, 'scores-000003.safetensors'));

@@ -25,9 +25,10 @@ import {
   changesOf,
   resumedOptions,
   resumedSettings,
+  settled,
 } from './resumed-settings.js';
 import { damaged, readRunConfig, type NativeOptions, type RunConfig } from './run-config.js';
-import type { TrainingSettings } from './training-options.js';
+import { refuseUnused, type TrainingSettings } from './training-options.js';
 import { duration, TrainingProgress } from './training-progress.js';
 
 /** The sources of a new run's options. */
@@ -75,12 +76,14 @@ async function train<Settings extends TrainingSettings>(
   stop: AbortSignal,
 ): Promise<void> {
   const given = absolutePaths(command.opts<Settings>());
+  const isGiven = (name: string): boolean => command.getOptionValueSource(name) === 'cli';
   const folder = new RunFolder(resolve(given.out));
   if (folder.exists() && !given.resume) throw existing(folder);
   const stored = folder.exists() ? readRunConfig(folder, command) : null;
   if (given.resume && stored === null) say(`${folder.path} holds no run yet; a new one begins.`);
   const resumed = stored && resumedSettings(command, given, stored, folder.path);
   const settings = resumed?.settings ?? { ...given, ...heldOut(given) };
+  refuseUnused(settings, isGiven);
   if (settings.data === undefined && settings.scores === undefined)
     throw invalid('Name the training pictures with --data.');
 
@@ -93,7 +96,7 @@ async function train<Settings extends TrainingSettings>(
     if (stored !== null) lock = await lockRun(folder.path, stop);
     // Naming the pictures again, be it by the same name, says that those that are there now are meant.
     const source = settings.scores === undefined ? 'data' : 'scores';
-    const remembered = stored !== null && command.getOptionValueSource(source) !== 'cli';
+    const remembered = stored !== null && !isGiven(source);
     const maps = await openMaps(core, settings, stop);
     const dataset =
       maps?.training.dataset ??
@@ -110,7 +113,7 @@ async function train<Settings extends TrainingSettings>(
             pictures: dataset.size,
             core,
             maps,
-            given: (name) => command.getOptionValueSource(name) === 'cli',
+            given: isGiven,
             signal: stop,
           })
         : resumedOptions(resumed, stored, dataset.size);
@@ -267,11 +270,8 @@ function newConfig(
     version: packageVersion(),
     settings: {
       ...settings,
-      // Defaults that depend on other options, so that naming them when resuming is not a change.
       ...(settings.epochs === undefined && { steps: options.steps }),
-      warmup: options.warmupSteps,
-      ...(options.schedule === 'wsd' && { decay: options.decaySteps }),
-      microBatchSize: options.microBatchSize,
+      ...settled(options),
     },
     options,
     data,
@@ -295,11 +295,7 @@ async function openDataset(sources: readonly string[], hint: string | false): Pr
 
 /** The share of stored maps that is held out, so that run.json says it. */
 function heldOut({ scores, valScores, valShare }: TrainingSettings): { valShare?: number } {
-  if (scores === undefined) {
-    const given = valScores ?? valShare;
-    if (given !== undefined) throw invalid('--val-scores and --val-share are for --scores.');
-    return {};
-  }
+  if (scores === undefined) return {};
   return { valShare: valShare ?? (valScores === undefined ? 0.05 : 0) };
 }
 
