@@ -5,8 +5,12 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { shardsOf } from './hub/cache.js';
 
+/** SHA-256 of bytes, in hexadecimal digits. */
+export const bytesDigest = (bytes: Uint8Array): string =>
+  createHash('sha256').update(bytes).digest('hex');
+
 /** SHA-256 of a file's bytes, in hexadecimal digits. */
-export async function fileDigest(path: string): Promise<string> {
+async function fileDigest(path: string): Promise<string> {
   const hash = createHash('sha256');
   for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
   return hash.digest('hex');

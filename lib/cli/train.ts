@@ -50,7 +50,7 @@ length, learning rate or clipping.`,
     new Option('--val-scores <folder>', 'stored maps for validation').argParser(parseName),
     new Option(
       '--val-share <share>',
-      'share of the pictures of --scores that is held out for validation, by a hash of their names (default: 0.05; with --val-scores: 0)',
+      'share of the pictures of --scores that is held out for validation, by a hash of their file names (default: 0.05; with --val-scores: 0)',
     ).argParser(parseShare('[0, 1]')),
     new Option('--image-size <pixels>', "of the crops (default: the teacher's)").argParser(
       parseImageSize,

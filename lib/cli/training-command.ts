@@ -197,6 +197,7 @@ async function trainIn(run: {
       ? await decodeValidation(held, {
           limit: settings.valCount,
           complete: heldMaps?.complete,
+          digests: heldMaps !== null,
           shortSide: maps?.store.manifest.decodeSize ?? Math.ceil((side * 8) / 7),
           concurrency: settings.decodeThreads,
           maxUnreadable: settings.maxUnreadable,
@@ -222,6 +223,7 @@ async function trainIn(run: {
       lock,
       dataset,
       complete: maps?.training.complete,
+      digests: maps !== undefined,
       validation,
       validateEvery: settings.valEvery ?? Math.ceil(options.steps / 20),
       checkpointEvery: settings.checkpointEvery,
