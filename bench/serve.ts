@@ -13,11 +13,12 @@ import { format } from 'prettier';
 import sharp from 'sharp';
 import { Pool } from 'undici';
 import { PatchRanker, rankFiles, version } from '../lib/index.js';
+import { quantile } from '../lib/plan/quantile.js';
 import { root } from './contenders.js';
 import { busy, commit, machine } from './machine.js';
 import { pictureFiles } from './material.js';
 import { fixed, table } from './report/tables.js';
-import { mulberry32, quantile, spread, type Spread } from './statistics.js';
+import { mulberry32, spread, type Spread } from './statistics.js';
 
 const help = `npm run bench:serve -- [options]
   --pictures N    of each throughput (default 400)
@@ -120,7 +121,7 @@ interface Arrivals {
   share: number;
   sent: number;
   refused: number;
-  /** Milliseconds from arrival to answer, ascending. */
+  /** Milliseconds from arrival to answer. */
   times: number[];
 }
 
@@ -152,7 +153,7 @@ async function arrivals(
     );
   }
   await Promise.all(pending);
-  return { rate, share, sent: pending.length, refused, times: times.sort((a, b) => a - b) };
+  return { rate, share, sent: pending.length, refused, times };
 }
 
 /** Bad requests among good ones: what is wrong, and what is answered. */

@@ -1,4 +1,5 @@
 /** Small sums over repeated timings and over scores. */
+import { quantile } from '../lib/plan/quantile.js';
 
 /** What repeated timings come to. */
 export interface Spread {
@@ -10,27 +11,14 @@ export interface Spread {
   count: number;
 }
 
-/**
- * The value below which a share `q` of the values lies, interpolated between neighbours (Hyndman and Fan's type 7, the
- * default of R and NumPy). `sorted` is ascending and not empty.
- */
-export function quantile(sorted: readonly number[], q: number): number {
-  const place = (sorted.length - 1) * q;
-  const below = Math.floor(place);
-  const low = sorted[below] as number;
-  const high = sorted[Math.min(below + 1, sorted.length - 1)] as number;
-  return low + (high - low) * (place - below);
-}
-
 /** Median and quartiles; null for no values. */
 export function spread(values: readonly number[]): Spread | null {
   if (values.length === 0) return null;
-  const sorted = [...values].sort((a, b) => a - b);
   return {
-    median: quantile(sorted, 0.5),
-    low: quantile(sorted, 0.25),
-    high: quantile(sorted, 0.75),
-    count: sorted.length,
+    median: quantile(values, 0.5),
+    low: quantile(values, 0.25),
+    high: quantile(values, 0.75),
+    count: values.length,
   };
 }
 

@@ -1,11 +1,12 @@
 /** Sparse deltas: speed against Kendall's tau, at several tolerances. */
 import { rankAgreement } from '../lib/index.js';
+import { quantile } from '../lib/plan/quantile.js';
 import type { Contender } from './child.js';
 import type { ContenderSpec } from './contenders.js';
 import { scoringMaterial, type Model } from './material.js';
 import { inTurns, openContender, type Pace } from './pace.js';
 import type { ToleranceCurve } from './results.js';
-import { mean, meanRelativeError, quantile, spread } from './statistics.js';
+import { mean, meanRelativeError, spread } from './statistics.js';
 
 export interface TolerancePlan {
   /** Ascending; the first is 0. */
@@ -96,12 +97,7 @@ export function medianRatio(before: readonly number[], after: readonly number[])
     const other = after[i];
     return other === undefined ? [] : [ms / other];
   });
-  return ratios.length === 0
-    ? null
-    : quantile(
-        ratios.sort((a, b) => a - b),
-        0.5,
-      );
+  return ratios.length === 0 ? null : quantile(ratios, 0.5);
 }
 
 /** Every row is a list of its own. */

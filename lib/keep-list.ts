@@ -216,19 +216,24 @@ function readTarget(target: KeepTarget): { pixelMask: Uint8Array | undefined } {
       throw invalid(`target.${key} is for a target with ${grid}; this one has ${grids.join()}.`);
   }
   const shape = readSizes('target.shape', given.shape);
-  const { pixelMask } = given;
   return {
     ...given,
     shape: Array.isArray(shape) && shape.length > 2 ? shape.slice(-2) : shape,
     imageGridThw: readSizes('target.imageGridThw', given.imageGridThw),
     spatialShape: readSizes('target.spatialShape', given.spatialShape),
     view: readView('target.view', given.view),
-    pixelMask: types.isBigInt64Array(pixelMask)
-      ? reading('target.pixelMask', () =>
-          Uint8Array.from(pixelMask, (pixel) => (pixel === 0n ? 0 : 1)),
-        )
-      : pixelMask,
+    pixelMask: readMask(given.pixelMask),
   } as { pixelMask: Uint8Array | undefined };
+}
+
+/** Processors make masks of 64-bit integers. */
+function readMask(mask: KeepTarget['pixelMask']): Uint8Array | undefined {
+  if (!types.isBigInt64Array(mask)) return mask;
+  return reading('target.pixelMask', () => {
+    const bytes = new Uint8Array(mask.length);
+    for (let i = 0; i < bytes.length; i++) bytes[i] = mask[i] === 0n ? 0 : 1;
+    return bytes;
+  });
 }
 
 /** Processors count in 64 bits. */

@@ -79,7 +79,7 @@ function advice(source: string, kind: ModelKind): string {
 }
 
 /** {@link resolveModel}; a model of the hub is fetched if it is not in the cache. */
-async function locate(
+export async function locateModel(
   source: string,
   kind: ModelKind,
   { signal, onProgress }: JobOptions,
@@ -113,7 +113,7 @@ export async function loadModel<Kind extends ModelKind>(
   const checked = checkOptions<TeacherLoadOptions>(options, keys as typeof teacherLoadKeys);
   const { device, precision, weights, normalizedTarget, libtorch, signal } = checked;
   signal?.throwIfAborted();
-  const path = await locate(source, kind, checked);
+  const path = await locateModel(source, kind, checked);
   const core = await loadCore({ libtorch });
   const known = { device, precision, weights, normalizedTarget };
   const native = await runJob(core, { signal }, (job) => core.loadModel(job, kind, path, known));

@@ -78,7 +78,7 @@ export interface SavingsPlan extends Decision {
  * - **Memory.** The peak of a process for each contender; with fewer patches the scorer is in it.
  * - **Operations.** Of the scorer by its geometry, of the model by onnxruntime's profile of a run.
  *
- * It takes a few seconds for each gigabyte and share, and a copy of the model in the system's folder for temporary files.
+ * It needs room for a copy of the model in the system's folder for temporary files.
  *
  * @param model - path of the ONNX model, which takes pictures alone.
  * @throws {LtrpError} `ERR_LTRP_UNSUPPORTED` (onnxruntime-node is not installed, or does not run the model; the model cannot be cut),
@@ -86,8 +86,8 @@ export interface SavingsPlan extends Decision {
  *
  * @example
  * ```ts
- * const { paysBelow } = await planSavings('vit.onnx', { shares: [0.5, 0.25] });
- * if (paysBelow === null) console.log('Keep all patches.');
+ * const { shares } = await planSavings('vit.onnx', { shares: [0.5, 0.25] });
+ * if (!shares.some(({ pays }) => pays)) console.log('Keep all patches.');
  * ```
  */
 export async function planSavings(model: string, options?: PlanOptions): Promise<SavingsPlan> {
@@ -121,6 +121,7 @@ export async function planSavings(model: string, options?: PlanOptions): Promise
     const keeps = shares.map((share) => keepCount(all, share));
     const measured = await measure({ ...setting, size, keeps, patches: all }, shares, {
       rounds,
+      folder,
       signal,
     });
     const { uncounted } = measured;

@@ -1,5 +1,6 @@
 /** Where training pictures come from, in which order, and what happens to unreadable ones. */
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import test from 'ava';
@@ -198,4 +199,27 @@ test('a full cache keeps what it has and decodes the rest anew', async (t) => {
   });
   for (const file of [...dataset.files, ...dataset.files]) await decoder.decode(file);
   t.is(decoder.cachedBytes, 2 * 48 * 32 * 3);
+});
+
+test('the digest of a data set is of shares and names, as runs of earlier versions have it', (t) => {
+  const source = (names: string[], share: number | null) => {
+    const files = names.map((name) => join('/somewhere', name));
+    return { name: 'x', share, root: '/somewhere', files, names, problems: new Map() };
+  };
+  const { digest } = new Dataset([source(['a.png', 'b/c.png'], null), source(['d.png'], 0.5)]);
+  const words = 'all\0a.png\0b/c.png\0\x000.5\0d.png\0\0';
+  t.is(digest, createHash('sha256').update(words).digest('hex'));
+});
+
+test('pictures come with the digest of their bytes where it is asked for', async (t) => {
+  const file = (await Dataset.open([join(root, 'a')])).files[0]!;
+  const digest = createHash('sha256')
+    .update(await readFile(file))
+    .digest('hex');
+  const options = { shortSide: 64, cacheBytes: 2 ** 20, concurrency: 1 };
+  const decoder = new PictureDecoder({ ...options, digests: true });
+  for (const which of ['decoded', 'cached']) {
+    t.is((await decoder.decode(file)).digest, digest, which);
+  }
+  t.false('digest' in (await new PictureDecoder(options).decode(file)));
 });

@@ -278,7 +278,7 @@ withJudge("the judge's answers are kept, and right as often as its card says", a
   const paths = ['training', 'validation', 'test'].flatMap((part) =>
     photographsOf(photographs, 'in1k', part as 'test'),
   );
-  const judge = new Judge(file, cache);
+  const judge = await Judge.open(file, cache);
   let right = 0;
   const judged = paths.sort().filter((_, i) => i % 6 === 0);
   for (const path of judged) {
@@ -289,7 +289,7 @@ withJudge("the judge's answers are kept, and right as often as its card says", a
   // .450 of every third picture by the folder's README: two standard errors of 164 pictures are .078.
   t.true(Math.abs(right / judged.length - 0.45) < 0.078, `${right} of ${judged.length}`);
   t.is(judge.spent.answers, judged.length);
-  const again = new Judge(file, cache);
+  const again = await Judge.open(file, cache);
   const first = await readPicture(judged[0] ?? '', { size: 224, patch: 16, fit: 'crop' });
   await again.answers(first, ['whole']);
   t.is(again.spent.answers, 0);
@@ -373,11 +373,11 @@ withModels("a teacher's maps are the same in every run, and computed once", asyn
   const maps = [];
   for (let run = 0; run < 2; run++) {
     const cache = await temporaryFolder(t);
-    const teacher = new CachedTeacher('tiny', [2, 4], settings, cache);
+    const teacher = await CachedTeacher.open('tiny', [2, 4], settings, cache);
     teachers.push(teacher);
     maps.push(await teacher.maps(picture));
     t.is(teacher.spent.rounds, 4);
-    const again = new CachedTeacher('tiny', [4], settings, cache);
+    const again = await CachedTeacher.open('tiny', [4], settings, cache);
     t.deepEqual((await again.maps(picture)).mean.get(4), maps[run]?.mean.get(4));
     t.is(again.spent.rounds, 0);
   }

@@ -5,8 +5,10 @@ import { join } from 'node:path';
 import test from 'ava';
 import { table } from '../lib/cli/plan.js';
 import { LtrpError, planSavings } from '../lib/index.js';
-import { decide, quantile, type Measured } from '../lib/plan/decide.js';
+import { ownProcess } from '../lib/own-process.js';
+import { decide, type Measured } from '../lib/plan/decide.js';
 import { profiledFlops, rankerFlops, type ProfileEvent } from '../lib/plan/flops.js';
+import { quantile } from '../lib/plan/quantile.js';
 import { usableThreads } from '../lib/plan/threads.js';
 import { ltrp } from './support/command.js';
 import { repository, temporaryFolder } from './support/paths.js';
@@ -19,7 +21,6 @@ const always = (time: number): number[] => new Array<number>(8).fill(time);
 function measured(scorer: number, shares: Record<number, number[]>): Measured {
   return {
     patches: 200,
-    batchSize: 1,
     full: arm(always(100)),
     scorer: arm(always(scorer)),
     shares: Object.entries(shares).map(([share, times]) => ({
@@ -95,7 +96,12 @@ test('what lies within the noise does not pay', (t) => {
 });
 
 test('a larger share that pays beside a smaller one that does not is no break-even', (t) => {
-  t.is(decide(measured(1, { 0.5: always(50), 0.25: always(200) })).paysBelow, null);
+  const plan = decide(measured(1, { 0.75: always(120), 0.5: always(50), 0.25: always(200) }));
+  t.is(plan.paysBelow, null);
+  const more = { patches: 200, batchSize: 1, threads: 2, rounds: 8, uncounted: [] };
+  const text = table('vit.onnx', { ...plan, ...more });
+  t.regex(text, /It pays at 50% of the patches, and not at 75%, 25%\./);
+  t.notRegex(text, /does not pay/);
 });
 
 test('rounds are compared with themselves: what slows a whole round changes nothing', (t) => {
@@ -103,7 +109,6 @@ test('rounds are compared with themselves: what slows a whole round changes noth
   const times = (time: number): number[] => slow.map((factor) => factor * time);
   const plan = decide({
     patches: 100,
-    batchSize: 1,
     full: arm(times(100)),
     scorer: arm(times(10), null),
     shares: [{ share: 0.5, ...arm(times(50)) }],
@@ -116,6 +121,7 @@ test('quantiles lie between neighbours', (t) => {
   t.is(quantile([4, 1, 3, 2], 0.5), 2.5);
   t.is(quantile([7], 0.25), 7);
   t.is(quantile([1, 2, 3, 4, 5], 0.75), 4);
+  t.is(quantile([10, 20, 30], 1), 30);
 });
 
 const files =
@@ -251,14 +257,16 @@ test('operations of the embedded ranker are those of its published geometry', (t
   t.is((rankerFlops({ encoder, patchSize: 16 }, 196) / 1e9).toFixed(2), '0.87');
 });
 
-const fromBench = createRequire(join(repository, 'bench', 'package.json'));
-const hasRuntime = (() => {
+/** Whether a package of that folder of the repository finds the runtime. */
+const hasRuntime = (folder: string): boolean => {
   try {
-    return fromBench.resolve('onnxruntime-node') !== '';
+    const from = createRequire(join(repository, folder, 'package.json'));
+    return from.resolve('onnxruntime-node') !== '';
   } catch {
     return false;
   }
-})();
+};
+const [here, inBench] = [hasRuntime('.'), hasRuntime('bench')];
 
 async function model(t: Parameters<typeof temporaryFolder>[0]): Promise<string> {
   const path = join(await temporaryFolder(t), 'vit.onnx');
@@ -266,8 +274,8 @@ async function model(t: Parameters<typeof temporaryFolder>[0]): Promise<string> 
   return path;
 }
 
-(hasRuntime ? test.skip : test)(
-  `without onnxruntime-node: one sentence and its remedy${hasRuntime ? ' (it is installed)' : ''}`,
+(here ? test.skip : test.serial)(
+  `without onnxruntime-node: one sentence and its remedy${here ? ' (it is installed)' : ''}`,
   async (t) => {
     const path = await model(t);
     await t.throwsAsync(planSavings(path), {
@@ -282,14 +290,14 @@ async function model(t: Parameters<typeof temporaryFolder>[0]): Promise<string> 
   },
 );
 
-(hasRuntime ? test.serial : test.skip)(
-  `a small model, measured${hasRuntime ? '' : ' (no onnxruntime-node in bench/node_modules)'}`,
+(inBench ? test.serial : test.skip)(
+  `a small model, measured${inBench ? '' : ' (no onnxruntime-node in bench/node_modules)'}`,
   async (t) => {
     const path = await model(t);
-    const here = process.cwd();
+    const folder = process.cwd();
     process.chdir(join(repository, 'bench'));
     t.teardown(() => {
-      process.chdir(here);
+      process.chdir(folder);
     });
     const size = [grid.rows * grid.patch, grid.columns * grid.patch] as const;
     const plan = await planSavings(path, { rounds: 4, shares: [0.25, 0.5], size, batchSize: 2 });
@@ -321,6 +329,12 @@ async function model(t: Parameters<typeof temporaryFolder>[0]): Promise<string> 
     t.is(error, stopped);
   },
 );
+
+test('the processes that measure are Node in Electron too', (t) => {
+  const { args, env } = ownProcess('measure-main', import.meta.url);
+  t.regex(args.at(-1) ?? '', /test\/measure-main\.ts$/);
+  t.is(env['ELECTRON_RUN_AS_NODE'], '1');
+});
 
 test('refused before anything is measured', async (t) => {
   const path = await model(t);

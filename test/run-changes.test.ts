@@ -144,9 +144,20 @@ test.serial('warm-up, stable, decay: prolonged at will, and a model of any point
 
   const cosine = await resume(copy, '--steps', '10', '--schedule', 'cosine');
   t.is(cosine.code, 0, cosine.stderr);
+  t.like(runJson(copy).options, { schedule: 'cosine', decaySteps: 0 });
   const refused = await resume(copy, '--decay', '2');
   t.is(refused.code, 2);
   t.regex(refused.stderr, /--decay is for --schedule wsd/);
+
+  const again = await resume(copy, '--steps', '20', '--schedule', 'wsd');
+  t.is(again.code, 0, again.stderr);
+  t.like(runJson(copy).options, { schedule: 'wsd', decaySteps: 2 });
+  const prolonged = await resume(copy, '--steps', '40');
+  t.is(prolonged.code, 0, prolonged.stderr);
+  t.is(runJson(copy).options.decaySteps, 2, 'it stays, however long the run is');
+  // Of an earlier schedule the run had 4, too.
+  t.is((await resume(copy, '--decay', '4')).code, 0);
+  t.is(runJson(copy).options.decaySteps, 4);
 });
 
 test.serial('what a run keeps is refused with the reason, and the way out works', async (t) => {

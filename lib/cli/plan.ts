@@ -31,7 +31,7 @@ export function register(program: Command): void {
     .summary('measure whether fewer patches pay for a vision transformer in ONNX')
     .description(
       `Measures on this machine what a vision transformer in ONNX takes with all of its patches, and what ranker and model together take \
-with fewer: time, operations and memory. Says below which share of the patches it pays, or that it does not pay. Needs onnxruntime-node.`,
+with fewer: time, operations and memory. Says at which shares of the patches it pays, or that it does not pay. Needs onnxruntime-node.`,
     )
     .argument('<model>', 'the .onnx file, which takes pictures alone')
     .option('--shares <list>', 'shares to measure, with commas (default: 75%,50%,25%)', parseShares)
@@ -89,7 +89,7 @@ const percent = (share: number): string => `${Number((share * 100).toFixed(1))}%
 
 /** For people. */
 export function table(name: string, plan: SavingsPlan): string {
-  const { patches, batchSize, threads, rounds, full, scorer, shares, paysBelow, uncounted } = plan;
+  const { patches, batchSize, threads, rounds, full, scorer, shares, uncounted } = plan;
   const milliseconds = ({ milliseconds: time }: PlanCost): string => rounded(time, 1, 2);
   const rows = [
     columns,
@@ -122,13 +122,20 @@ export function table(name: string, plan: SavingsPlan): string {
     ...lines,
     `The ranker: ${milliseconds(scorer)} ms, ${giga(scorer.flops)} GFLOP.`,
     ...uncounting,
-    verdict(paysBelow, shares.at(-1)?.share),
+    verdict(plan),
     '',
   ].join('\n');
 }
 
-function verdict(paysBelow: number | null, smallest = NaN): string {
-  return paysBelow === null
-    ? `It does not pay: at no share down to ${percent(smallest)} is ranker plus model faster than the full model.`
-    : `It pays below ${percent(paysBelow)} of the patches.`;
+function verdict({ shares, paysBelow }: SavingsPlan): string {
+  if (paysBelow !== null) return `It pays below ${percent(paysBelow)} of the patches.`;
+  const list = (pays: boolean): string =>
+    shares
+      .filter((each) => each.pays === pays)
+      .map(({ share }) => percent(share))
+      .join(', ');
+  if (shares.some(({ pays }) => pays))
+    return `It pays at ${list(true)} of the patches, and not at ${list(false)}.`;
+  const smallest = percent(shares.at(-1)?.share ?? NaN);
+  return `It does not pay: at no share down to ${smallest} is ranker plus model faster than the full model.`;
 }

@@ -6,13 +6,7 @@ import { resolveModel } from '../models.js';
 import { changeKeys } from '../native/binding.js';
 import type { TrainingChanges } from '../trainer.js';
 import type { NativeOptions, RunChange, RunConfig } from './run-config.js';
-import {
-  decayOf,
-  decayWithoutWsd,
-  freeOptions,
-  stepsOf,
-  type TrainingSettings,
-} from './training-options.js';
+import { decayOf, freeOptions, stepsOf, type TrainingSettings } from './training-options.js';
 
 const shape = 'the weights have that shape';
 const learned = 'it says what is learned';
@@ -121,9 +115,9 @@ export function resumedOptions(
     steps,
   );
   const { schedule } = settings;
-  if (changed.has('decay') && schedule !== 'wsd') throw decayWithoutWsd();
   // Another schedule does not have the decay of the one before.
-  const decay = changed.has('schedule') && !changed.has('decay') ? undefined : settings.decay;
+  const before = changed.has('schedule') ? undefined : stored.options.decaySteps;
+  const decay = changed.has('decay') ? settings.decay : before;
   Object.assign(options, decayOf({ schedule, decay }, steps));
   for (const name of Object.keys(changeKeys)) {
     if (name === 'steps' || !changed.has(name)) continue;
@@ -133,9 +127,8 @@ export function resumedOptions(
     options['microBatchSize'] = Math.min(settings.microBatchSize ?? batchSize, batchSize);
   }
   if (stored.options.kind === 'ranker') {
-    if (settings.teacher !== undefined) {
-      options['teacher'] = resolveModel(settings.teacher, 'mae', '--teacher');
-    }
+    const teacher = settings.teacher ?? stored.options.teacher;
+    if (teacher !== null) options['teacher'] = resolveModel(teacher, 'mae', '--teacher');
     if (changed.has('memoryBudget') && settings.memoryBudget !== undefined) {
       options['memoryBudget'] = settings.memoryBudget * 1024 ** 2;
     }
@@ -148,6 +141,15 @@ export function changesOf(options: NativeOptions): TrainingChanges {
   const keys = Object.keys(changeKeys).filter((key) => key in options);
   return Object.fromEntries(keys.map((key) => [key, options[key as keyof NativeOptions]]));
 }
+
+/** Settings that follow from others unless they are given, as they came to be: naming them when resuming is then no change. */
+export const settled = (
+  options: NativeOptions,
+): Pick<TrainingSettings, 'warmup' | 'microBatchSize'> & { decay: number | undefined } => ({
+  warmup: options.warmupSteps,
+  microBatchSize: options.microBatchSize,
+  decay: options.schedule === 'wsd' ? options.decaySteps : undefined,
+});
 
 /** The settings of run.json after what `changed` names, and the record of it. */
 export function changedConfig(
@@ -177,7 +179,7 @@ export function changedConfig(
   }));
   const changes =
     Object.keys(record).length > 0 ? [...earlier, { step, changed: record }] : earlier;
-  return { ...stored, settings: kept, options, data, changes };
+  return { ...stored, settings: { ...kept, ...settled(options) }, options, data, changes };
 }
 
 export const absolutePaths = <Settings extends TrainingSettings>(settings: Settings): Settings => {

@@ -22,7 +22,7 @@ export interface RunConfig {
   settings: Record<string, unknown>;
   options: NativeOptions;
   data: { digest: string; images: number };
-  /** SHA-256 of the teacher's file; null for pre-training and for folders. */
+  /** SHA-256 of the teacher; null without one, and of earlier versions for a folder. */
   teacher: string | null;
   /** Absent before there are any. */
   changes?: RunChange[];

@@ -5,15 +5,15 @@ import { Dataset } from '../data/dataset.js';
 import { ScoreStore } from '../data/score-store.js';
 import { resolveSources } from '../data/sources.js';
 import { modelDigest } from '../file-digest.js';
-import { loadModel, resolveModel } from '../models.js';
+import { loadModel, locateModel } from '../models.js';
 import type { NativeStoreOptions } from '../native/binding.js';
 import { packageVersion } from '../native/paths.js';
 import { storeScores } from '../training/store-scores.js';
 import type { LoadOptions } from '../types.js';
 import { invalid } from '../validation.js';
 import { complain } from './image-command.js';
-import { interruption, interruptSignal } from './interrupt.js';
-import { withNotes } from './notes.js';
+import { interruption, interruptSignal, isInterruption } from './interrupt.js';
+import { sayNotes } from './notes.js';
 import { duration } from './training-progress.js';
 
 export interface StoreSettings extends NativeStoreOptions {
@@ -45,8 +45,9 @@ export async function storeCommand(
     );
   }
   const dataset = new Dataset(sources);
-  const { core, native } = await loadModel('mae', model, { device, precision, libtorch, signal });
-  await withNotes(Promise.resolve(native));
+  const path = await locateModel(model, 'mae', { signal });
+  const { core, native } = await loadModel('mae', path, { device, precision, libtorch, signal });
+  sayNotes(native.notes);
   try {
     const { imageHeight, imageWidth, patchSize, mean, std } = native.config;
     const { crops, cropScale, flip, rounds, maskRatio, drop, metric, seed } = settings;
@@ -55,7 +56,7 @@ export async function storeCommand(
       {
         format: 'ltrp-scores-1',
         version: packageVersion(),
-        teacher: await modelDigest(resolveModel(model, 'mae')),
+        teacher: await modelDigest(path),
         model: { imageHeight, imageWidth, patchSize, mean, std },
         precision,
         options: { crops, cropScale, flip, rounds, maskRatio, drop, metric, seed },
@@ -100,7 +101,7 @@ export async function storeCommand(
     return 0;
   } catch (error) {
     const stopped = interruption();
-    if (stopped === undefined || error !== signal.reason) throw error;
+    if (stopped === undefined || !isInterruption(error)) throw error;
     complain(
       `${stopped.word}; finished shards stay, and the same command goes on with the others.`,
     );

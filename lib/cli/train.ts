@@ -50,7 +50,7 @@ length, learning rate or clipping.`,
     new Option('--val-scores <folder>', 'stored maps for validation').argParser(parseName),
     new Option(
       '--val-share <share>',
-      'share of the pictures of --scores that is held out for validation, by a hash of their names (default: 0.05; with --val-scores: 0)',
+      'share of the pictures of --scores that is held out for validation, by a hash of their file names (default: 0.05; with --val-scores: 0)',
     ).argParser(parseShare('[0, 1]')),
     new Option('--image-size <pixels>', "of the crops (default: the teacher's)").argParser(
       parseImageSize,
@@ -100,14 +100,8 @@ ${trainingExitCodesHelp}`,
   command.action(() => trainingCommand<TrainSettings>(command, buildOptions));
 }
 
-/** What stored maps have decided. */
-const decided = [
-  ...(['teacher', 'val', 'imageSize', 'decodeSize', 'cropScale', 'flip'] as const),
-  ...(['maskRatio', 'drop', 'metric', 'input', 'start', 'memoryBudget'] as const),
-];
-
 /** Where the targets come from, and the geometry of the pictures that they are of. */
-async function targetsOf({ settings, core, maps, given, signal }: Beginning<TrainSettings>) {
+async function targetsOf({ settings, core, maps, signal }: Beginning<TrainSettings>) {
   if (maps === undefined) {
     if (settings.teacher === undefined)
       throw invalid('Name the teacher with --teacher, or stored maps with --scores.');
@@ -119,11 +113,6 @@ async function targetsOf({ settings, core, maps, given, signal }: Beginning<Trai
       options: { targets: 'teacher', teacher, drop, metric, input, start } as const,
     };
   }
-  const superfluous = decided.find(given);
-  if (superfluous !== undefined)
-    throw invalid(
-      `${superfluous === 'flip' ? '--no-flip' : superfluous} must be left out with --scores: the stored maps decide it.`,
-    );
   const { model, options } = maps.store.manifest;
   const { drop, metric } = options;
   const fixed = { teacher: null, input: 'full', start: 'random' } as const;

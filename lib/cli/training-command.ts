@@ -1,11 +1,10 @@
 /** What `pretrain` and `train` do alike: new or resumed run, signals, progress, the report at the end. */
-import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { Dataset } from '../data/dataset.js';
 import { openScores, type OpenedScores } from '../data/stored-scores.js';
 import { LtrpError, toLtrpError, type LtrpErrorCode } from '../errors.js';
-import { fileDigest } from '../file-digest.js';
+import { modelDigest } from '../file-digest.js';
 import type { CoreBinding } from '../native/binding.js';
 import { loadCore } from '../native/loader.js';
 import { packageVersion } from '../native/paths.js';
@@ -26,9 +25,10 @@ import {
   changesOf,
   resumedOptions,
   resumedSettings,
+  settled,
 } from './resumed-settings.js';
 import { damaged, readRunConfig, type NativeOptions, type RunConfig } from './run-config.js';
-import type { TrainingSettings } from './training-options.js';
+import { refuseUnused, type TrainingSettings } from './training-options.js';
 import { duration, TrainingProgress } from './training-progress.js';
 
 /** The sources of a new run's options. */
@@ -76,12 +76,14 @@ async function train<Settings extends TrainingSettings>(
   stop: AbortSignal,
 ): Promise<void> {
   const given = absolutePaths(command.opts<Settings>());
+  const isGiven = (name: string): boolean => command.getOptionValueSource(name) === 'cli';
   const folder = new RunFolder(resolve(given.out));
   if (folder.exists() && !given.resume) throw existing(folder);
   const stored = folder.exists() ? readRunConfig(folder, command) : null;
   if (given.resume && stored === null) say(`${folder.path} holds no run yet; a new one begins.`);
   const resumed = stored && resumedSettings(command, given, stored, folder.path);
   const settings = resumed?.settings ?? { ...given, ...heldOut(given) };
+  refuseUnused(settings, isGiven);
   if (settings.data === undefined && settings.scores === undefined)
     throw invalid('Name the training pictures with --data.');
 
@@ -94,7 +96,7 @@ async function train<Settings extends TrainingSettings>(
     if (stored !== null) lock = await lockRun(folder.path, stop);
     // Naming the pictures again, be it by the same name, says that those that are there now are meant.
     const source = settings.scores === undefined ? 'data' : 'scores';
-    const remembered = stored !== null && command.getOptionValueSource(source) !== 'cli';
+    const remembered = stored !== null && !isGiven(source);
     const maps = await openMaps(core, settings, stop);
     const dataset =
       maps?.training.dataset ??
@@ -111,12 +113,15 @@ async function train<Settings extends TrainingSettings>(
             pictures: dataset.size,
             core,
             maps,
-            given: (name) => command.getOptionValueSource(name) === 'cli',
+            given: isGiven,
             signal: stop,
           })
         : resumedOptions(resumed, stored, dataset.size);
-    const teacher = options.kind === 'ranker' ? await teacherDigest(options.teacher) : null;
-    if (stored !== null && stored.teacher !== teacher) throw otherTeacher(folder);
+    const asked = options.kind === 'ranker' ? options.teacher : null;
+    const teacher = asked === null ? null : await modelDigest(asked);
+    // Earlier versions had none of a folder.
+    if (stored !== null && stored.teacher !== null && stored.teacher !== teacher)
+      throw otherTeacher(folder);
     const place = { device: settings.device, signal: stop };
     trainer =
       stored === null
@@ -192,6 +197,7 @@ async function trainIn(run: {
       ? await decodeValidation(held, {
           limit: settings.valCount,
           complete: heldMaps?.complete,
+          digests: heldMaps !== null,
           shortSide: maps?.store.manifest.decodeSize ?? Math.ceil((side * 8) / 7),
           concurrency: settings.decodeThreads,
           maxUnreadable: settings.maxUnreadable,
@@ -217,6 +223,7 @@ async function trainIn(run: {
       lock,
       dataset,
       complete: maps?.training.complete,
+      digests: maps !== undefined,
       validation,
       validateEvery: settings.valEvery ?? Math.ceil(options.steps / 20),
       checkpointEvery: settings.checkpointEvery,
@@ -265,11 +272,8 @@ function newConfig(
     version: packageVersion(),
     settings: {
       ...settings,
-      // Defaults that depend on other options, so that naming them when resuming is not a change.
       ...(settings.epochs === undefined && { steps: options.steps }),
-      warmup: options.warmupSteps,
-      ...(options.schedule === 'wsd' && { decay: options.decaySteps }),
-      microBatchSize: options.microBatchSize,
+      ...settled(options),
     },
     options,
     data,
@@ -293,11 +297,7 @@ async function openDataset(sources: readonly string[], hint: string | false): Pr
 
 /** The share of stored maps that is held out, so that run.json says it. */
 function heldOut({ scores, valScores, valShare }: TrainingSettings): { valShare?: number } {
-  if (scores === undefined) {
-    const given = valScores ?? valShare;
-    if (given !== undefined) throw invalid('--val-scores and --val-share are for --scores.');
-    return {};
-  }
+  if (scores === undefined) return {};
   return { valShare: valShare ?? (valScores === undefined ? 0.05 : 0) };
 }
 
@@ -399,15 +399,6 @@ async function openTrainer(
   if (checkpoints.length > 0)
     say('no checkpoint is left: the run begins again from its first step');
   return Trainer.create(options, place);
-}
-
-/** SHA-256 of a teacher's file; null for a folder, and without a teacher. */
-async function teacherDigest(path: string | null): Promise<string | null> {
-  if (path === null) return null;
-  const info = await stat(path).catch((cause: unknown) => {
-    throw new LtrpError('ERR_LTRP_FILE_NOT_FOUND', `There is no teacher ${path}.`, { cause });
-  });
-  return info.isDirectory() ? null : fileDigest(path);
 }
 
 function report(result: LoopResult, json: boolean): void {

@@ -2,7 +2,6 @@
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { InvalidArgumentError, Option, type Command } from 'commander';
-import type { LtrpError } from '../errors.js';
 import { embeddedModels } from '../models.js';
 import { schedules, trainingPrecisions, type NativeTrainingOptions } from '../native/binding.js';
 import type { Interval } from '../training/loop.js';
@@ -232,7 +231,6 @@ export function trainingOptions(
   const { batchSize, learningRate, weightDecay, beta1, beta2, clipGradientNorm = null } = settings;
   const { precision, seed, cropScale, flip, maskRatio } = settings;
   const steps = stepsOf(settings, pictures);
-  if (settings.decay !== undefined && settings.schedule !== 'wsd') throw decayWithoutWsd();
   return {
     ...decayOf(settings, steps),
     ...{ batchSize, steps, learningRate, weightDecay, beta1, beta2, clipGradientNorm },
@@ -242,14 +240,39 @@ export function trainingOptions(
   };
 }
 
-export const decayWithoutWsd = (): LtrpError => invalid('--decay is for --schedule wsd.');
+/** What stored maps have decided. */
+const decidedByMaps = [
+  ...(['teacher', 'val', 'imageSize', 'decodeSize', 'cropScale', 'flip'] as const),
+  ...(['maskRatio', 'drop', 'metric', 'input', 'start', 'memoryBudget'] as const),
+];
+
+/**
+ * Refuses options that would count for nothing, be the run new or resumed.
+ *
+ * @param given - whether an option was given on the command line, by its name in the settings.
+ */
+export function refuseUnused(
+  { scores, schedule }: Pick<TrainingSettings, 'scores' | 'schedule'>,
+  given: (name: string) => boolean,
+): void {
+  if (given('decay') && schedule !== 'wsd') throw invalid('--decay is for --schedule wsd.');
+  if (scores === undefined) {
+    if (!given('valScores') && !given('valShare')) return;
+    throw invalid('--val-scores and --val-share are for --scores.');
+  }
+  const superfluous = decidedByMaps.find(given);
+  if (superfluous === undefined) return;
+  throw invalid(
+    `${superfluous === 'flip' ? '--no-flip' : superfluous} must be left out with --scores: the stored maps decide it.`,
+  );
+}
 
 /** The schedule of a run of so many steps. */
 export function decayOf(
   { schedule, decay }: { schedule: TrainingSettings['schedule']; decay?: number | undefined },
   steps: number,
 ): Pick<NativeTrainingOptions, 'schedule' | 'decaySteps'> {
-  if (schedule !== 'wsd') return { schedule };
+  if (schedule !== 'wsd') return { schedule, decaySteps: 0 };
   return { schedule, decaySteps: Math.min(decay ?? Math.ceil(steps / 10), steps) };
 }
 

@@ -2,10 +2,13 @@
 import { LtrpError, toLtrpError } from '../errors.js';
 import type { NativePicture } from '../native/binding.js';
 import type { Dataset } from './dataset.js';
-import type { PictureDecoder } from './decoder.js';
+import type { DecodedFile, PictureDecoder } from './decoder.js';
 
 /** Makes a decoded picture, of a place in the data set's files, one to learn from. */
-export type Complete = (picture: NativePicture, index: number) => Promise<NativePicture>;
+export type Complete = (
+  picture: DecodedFile,
+  index: number,
+) => NativePicture | Promise<NativePicture>;
 
 export interface BatchOptions {
   dataset: Dataset;

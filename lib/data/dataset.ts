@@ -40,7 +40,10 @@ export class Dataset {
     }
     const hash = createHash('sha256');
     for (const source of sources) {
-      hash.update(`${source.share ?? 'all'}\0${source.names.join('\0')}\0\0`);
+      hash.update(`${source.share ?? 'all'}\0`);
+      // One by one: together they may be longer than a string can be.
+      for (const [i, name] of source.names.entries()) hash.update(i === 0 ? name : `\0${name}`);
+      hash.update('\0\0');
     }
     this.digest = hash.digest('hex');
     this.#parts = divide(sources, this.files.length);

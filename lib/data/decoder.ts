@@ -1,4 +1,5 @@
 /** Decoding for training: RGB bytes no larger than crops need, remembered while there is memory for them. */
+import { bytesDigest } from '../file-digest.js';
 import type { NativePicture } from '../native/binding.js';
 import { decode } from '../pictures/decode.js';
 import { checkSourceSize } from '../pictures/limits.js';
@@ -12,6 +13,14 @@ export interface DecoderOptions {
   cacheBytes: number;
   /** Pictures decoded at the same time. */
   concurrency: number;
+  /** Whether pictures come with the digest of their file. Default: no. */
+  digests?: boolean | undefined;
+}
+
+/** A picture as it was decoded. */
+export interface DecodedFile extends NativePicture {
+  /** SHA-256 of the bytes that were decoded, in hexadecimal digits, if the decoder was asked for it. */
+  digest?: string;
 }
 
 /**
@@ -20,7 +29,7 @@ export interface DecoderOptions {
  */
 export class PictureDecoder {
   readonly #options: DecoderOptions;
-  readonly #cache = new Map<string, NativePicture>();
+  readonly #cache = new Map<string, DecodedFile>();
   #cachedBytes = 0;
   readonly #slots: Slots;
 
@@ -47,13 +56,12 @@ export class PictureDecoder {
    *
    * @throws {LtrpError} as `readImages`; `signal.reason`.
    */
-  async decode(path: string, signal?: AbortSignal): Promise<NativePicture> {
+  async decode(path: string, signal?: AbortSignal): Promise<DecodedFile> {
     const cached = this.#cache.get(path);
     if (cached !== undefined) return cached;
     return this.#slots.run(async () => {
       signal?.throwIfAborted();
-      const picture =
-        this.#cache.get(path) ?? (await decodeSmall(path, this.#options.shortSide, signal));
+      const picture = this.#cache.get(path) ?? (await decodeSmall(path, this.#options, signal));
       const bytes = picture.pixels.byteLength;
       if (!this.#cache.has(path) && this.#cachedBytes + bytes <= this.#options.cacheBytes) {
         this.#cache.set(path, picture);
@@ -66,15 +74,21 @@ export class PictureDecoder {
 
 async function decodeSmall(
   path: string,
-  shortSide: number,
+  { shortSide, digests = false }: DecoderOptions,
   signal: AbortSignal | undefined,
-): Promise<NativePicture> {
+): Promise<DecodedFile> {
+  const found: { digest?: string } = {};
   const { pixels, height, width } = await decode(path, {
     signal,
+    ...(digests && {
+      onBytes: (bytes) => {
+        found.digest = bytesDigest(bytes);
+      },
+    }),
     scaling: (original) => {
       checkSourceSize(path, original.width, original.height);
       return { side: { pixels: shortSide, fit: 'outside', kernel: 'cubic' } };
     },
   });
-  return { pixels, height, width };
+  return { pixels, height, width, ...found };
 }

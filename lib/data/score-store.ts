@@ -1,8 +1,8 @@
 /** A folder of stored score maps: scores.json says what they are of, each shard holds those of some pictures. */
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { LtrpError } from '../errors.js';
 import { withLock } from '../folder-lock.js';
@@ -37,10 +37,15 @@ export type StoredPicture = [root: number, name: string, digest: string];
 export class ScoreStore {
   readonly path: string;
   readonly manifest: Readonly<ScoreManifest>;
+  /** What every shard has in its metadata, so that those of different stores cannot be mixed. */
+  readonly identity: string;
 
   private constructor(path: string, manifest: ScoreManifest) {
     this.path = path;
     this.manifest = manifest;
+    this.identity = createHash('sha256')
+      .update(JSON.stringify(compared(manifest)))
+      .digest('hex');
   }
 
   /** @throws {LtrpError} `ERR_LTRP_FILE_NOT_FOUND`, `ERR_LTRP_RUN_DAMAGED`. */
@@ -98,15 +103,9 @@ export class ScoreStore {
 
   /** Shards that are not written yet. */
   missing(): number[] {
+    const there = new Set(readdirSync(this.path));
     const all = Array.from({ length: this.shards }, (_, shard) => shard);
-    return all.filter((shard) => !existsSync(this.shardPath(shard)));
-  }
-
-  /** What every shard has in its metadata, so that those of different stores cannot be mixed. */
-  get identity(): string {
-    return createHash('sha256')
-      .update(JSON.stringify(compared(this.manifest)))
-      .digest('hex');
+    return all.filter((shard) => !there.has(basename(this.shardPath(shard))));
   }
 }
 

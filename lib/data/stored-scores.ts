@@ -3,19 +3,19 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { LtrpError } from '../errors.js';
-import { fileDigest } from '../file-digest.js';
-import type { CoreBinding, NativePicture } from '../native/binding.js';
+import type { CoreBinding } from '../native/binding.js';
 import { runJob } from '../native/job.js';
 import { invalid } from '../validation.js';
 import type { Complete } from './batches.js';
 import { Dataset } from './dataset.js';
+import type { DecodedFile } from './decoder.js';
 import { ScoreStore, type StoredPicture } from './score-store.js';
 import { resolveSources } from './sources.js';
 
 /** Crops of some pictures of a store. */
 export interface ScoredCrops {
   dataset: Dataset;
-  /** Puts the crop and its map to a decoded picture; refuses a picture that is not the one that was scored. */
+  /** Puts the crop and its map to a decoded picture with its digest; refuses a picture that is not the one that was scored. */
   complete: Complete;
 }
 
@@ -58,11 +58,11 @@ export async function openScores(
   },
 ): Promise<OpenedScores> {
   const store = await ScoreStore.open(folder);
-  const [missing] = store.missing();
-  if (missing !== undefined) {
+  const missing = store.missing();
+  if (missing[0] !== undefined) {
     throw new LtrpError(
       'ERR_LTRP_RUN_DAMAGED',
-      `${store.missing().length} of ${store.shards} shards of ${folder} are not there, ${store.shardPath(missing)} among them; ` +
+      `${missing.length} of ${store.shards} shards of ${folder} are not there, ${store.shardPath(missing[0])} among them; ` +
         'repeat the ltrp score command that began it.',
     );
   }
@@ -118,11 +118,12 @@ async function itemsOf(
     );
   }
   const patches = scores.length / Math.max(1, each * pictures.length);
-  return pictures.flatMap(([root, name, digest], i) =>
-    Array.from({ length: each }, (_, crop): Item => {
+  return pictures.flatMap(([root, name, digest], i) => {
+    const path = join(roots[root] ?? '', name);
+    return Array.from({ length: each }, (_, crop): Item => {
       const row = i * each + crop;
       return {
-        path: join(roots[root] ?? '', name),
+        path,
         name: `${store.identity} ${root} ${name} ${digest} ${crop}`,
         digest,
         height: sizes[2 * i] as number,
@@ -130,8 +131,8 @@ async function itemsOf(
         crop: crops.subarray(5 * row, 5 * row + 5),
         scores: scores.subarray(patches * row, patches * (row + 1)),
       };
-    }),
-  );
+    });
+  });
 }
 
 /** Uniform in [0, 1). */
@@ -142,15 +143,13 @@ function shareOfName(path: string): number {
 function cropsOf(items: readonly Item[]): ScoredCrops {
   const files = items.map(({ path }) => path);
   const names = items.map(({ name }) => name);
-  const checked = new Set<string>();
   return {
     dataset: new Dataset([
       { name: '', share: null, root: '', files, names, problems: new Map<string, LtrpError>() },
     ]),
-    complete: async (picture, index) => {
+    complete: (picture, index) => {
       const item = items[index] as Item;
-      if (!checked.has(item.path)) await checkPicture(item, picture);
-      checked.add(item.path);
+      checkPicture(item, picture);
       const [top, left, height, width, flip] = item.crop as unknown as [
         number,
         number,
@@ -164,13 +163,10 @@ function cropsOf(items: readonly Item[]): ScoredCrops {
   };
 }
 
-async function checkPicture(
-  { path, digest, height, width }: Item,
-  picture: NativePicture,
-): Promise<void> {
+function checkPicture({ path, digest, height, width }: Item, picture: DecodedFile): void {
   const fail = (what: string): LtrpError =>
     new LtrpError('ERR_LTRP_DATA_UNREADABLE', `${path} ${what}; its maps are left out.`);
-  if ((await fileDigest(path)) !== digest) throw fail('has changed since it was scored');
+  if (picture.digest !== digest) throw fail('has changed since it was scored');
   if (picture.height !== height || picture.width !== width) {
     const now = `${picture.width} x ${picture.height}`;
     throw fail(`is decoded to ${now} pixels, and was to ${width} x ${height} when it was scored`);

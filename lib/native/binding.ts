@@ -280,7 +280,10 @@ export interface NativeStoreOptions {
   seed: number;
 }
 
-/** Options shared by both trainers. All are required; `ltrp pretrain --help` and `ltrp train --help` list sensible values. */
+/**
+ * Options shared by both trainers. All but those with a default are required; `ltrp pretrain --help` and `ltrp train --help` list sensible
+ * values.
+ */
 export interface NativeTrainingOptions {
   /** Pictures of an optimizer step: an integer in [1, 2^20]. */
   batchSize: number;

@@ -27,6 +27,8 @@ export interface DecodeOptions {
   signal?: AbortSignal | undefined;
   /** How large it becomes, and whether it is refused, by its own size. Default: as it is, if {@link checkSourceSize} lets it. */
   scaling?: ((original: { height: number; width: number }, name: string) => Scaling) | undefined;
+  /** Gets the bytes of a file before they are decoded. */
+  onBytes?: ((bytes: Uint8Array) => void) | undefined;
 }
 
 /** Decodes in flight: their memory, and their threads of libuv's pool, whose queue cannot be left. */
@@ -55,12 +57,15 @@ export async function decode(
   source: string | Uint8Array,
   options: DecodeOptions = {},
 ): Promise<DecodedPicture> {
-  const { name = sourceName(source), signal, scaling = refuseOddSizes } = options;
+  const { name = sourceName(source), signal, scaling = refuseOddSizes, onBytes } = options;
   signal?.throwIfAborted();
   const picture = { name, signal, scaling };
   const decoding =
     typeof source === 'string'
-      ? withBytes(source, name, signal, (bytes) => decodeBytes(bytes, picture))
+      ? withBytes(source, name, signal, (bytes) => {
+          onBytes?.(bytes);
+          return decodeBytes(bytes, picture);
+        })
       : decodeBytes(asBuffer(source), picture);
   return orAborted(decoding, signal);
 }

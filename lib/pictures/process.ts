@@ -5,10 +5,9 @@
  */
 import type { Buffer } from 'node:buffer';
 import { spawn, type ChildProcess } from 'node:child_process';
-import { extname } from 'node:path';
 import type { Socket } from 'node:net';
 import process from 'node:process';
-import { fileURLToPath } from 'node:url';
+import { ownProcess } from '../own-process.js';
 import { frameReader, writeFrame } from './frames.js';
 import { decodeMemory } from './limits.js';
 import type { Header, Pixels, Scaling } from './types.js';
@@ -176,19 +175,16 @@ export interface Limits {
 }
 
 function start(): Child {
-  // The sources as they are, where a loader for TypeScript runs them.
-  const extension = extname(import.meta.url);
-  const main = fileURLToPath(new URL(`process-main${extension}`, import.meta.url));
-  const loader = extension === '.ts' ? process.execArgv : [];
+  const { args, env } = ownProcess('process-main', import.meta.url);
   const limit = String(Math.ceil((decodeMemory() + ownMemory) / 1024));
   // The limit of the shell is inherited. Where the system has none, the budget of the pictures in flight is all there is.
   const script = 'ulimit -d "$0" 2>/dev/null; exec "$@"';
   try {
-    const child = spawn('/bin/sh', ['-c', script, limit, process.execPath, ...loader, main], {
+    const child = spawn('/bin/sh', ['-c', script, limit, process.execPath, ...args], {
       stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
       // Ctrl-C in a terminal is for this process, which decides what it ends.
       detached: true,
-      env: { ...process.env, ELECTRON_RUN_AS_NODE: '1' },
+      env,
     });
     const [, , , channel] = (child.stdio as (Socket | null)[] | undefined) ?? [];
     if (channel) return { process: child, channel };

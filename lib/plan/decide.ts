@@ -1,10 +1,10 @@
 /** Whether fewer patches pay, from what was measured. */
 import { keepCount } from '../selection.js';
+import { quantile } from './quantile.js';
 
 /** What was measured; times in milliseconds, a value for each round. */
 export interface Measured {
   patches: number;
-  batchSize: number;
   full: Arm;
   scorer: Pick<Arm, 'times' | 'flops'>;
   /** The pruned model at each share; its memory is that of the process that has the scorer too. */
@@ -61,16 +61,8 @@ export interface Decision {
   scorer: PlanCost;
   /** From the largest share to the smallest. */
   shares: PlanShare[];
-  /** The share below which it saves time, between two that were measured by their line; null: it does not pay at any. */
+  /** The share below which it saves time, between two that were measured by their line; null: the smallest one does not pay. */
   paysBelow: number | null;
-}
-
-/** The value below which `share` of them lie, by the line between the nearest two. */
-export function quantile(values: readonly number[], share: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const place = (sorted.length - 1) * share;
-  const below = sorted[Math.floor(place)] ?? NaN;
-  return below + (place - Math.floor(place)) * ((sorted[Math.ceil(place)] ?? NaN) - below);
 }
 
 const median = (values: readonly number[]): number => quantile(values, 0.5);

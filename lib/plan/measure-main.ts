@@ -65,8 +65,8 @@ async function scorerRun(): Promise<Run> {
   return () => ranker.rank({ data, shape: [batchSize, imageHeight, imageWidth, 3] });
 }
 
-async function fullRun(more?: object): Promise<Run> {
-  const session = await open(model, more);
+async function fullRun(): Promise<Run> {
+  const session = await open(model);
   const feeds = picturesOf(session);
   return () => session.run(feeds);
 }

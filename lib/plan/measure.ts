@@ -1,11 +1,8 @@
 /** Measures each contender in processes of their own. */
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { extname, join } from 'node:path';
 import process from 'node:process';
-import { fileURLToPath } from 'node:url';
 import { LtrpError, type LtrpErrorCode } from '../errors.js';
+import { ownProcess } from '../own-process.js';
 import type { Measured } from './decide.js';
 import type { Answers, Setting, Task } from './tasks.js';
 
@@ -16,15 +13,12 @@ function ask<Kind extends Task['kind']>(
   task: Task & { kind: Kind },
   signal: AbortSignal | undefined,
 ): Promise<Answers[Kind]> {
-  // The sources as they are, where a loader for TypeScript runs them.
-  const extension = extname(import.meta.url);
-  const main = fileURLToPath(new URL(`measure-main${extension}`, import.meta.url));
-  const loader = extension === '.ts' ? process.execArgv : [];
+  const { args, env } = ownProcess('measure-main', import.meta.url);
   return new Promise((resolve, reject) => {
     execFile(
       process.execPath,
-      [...loader, main, JSON.stringify(task)],
-      { signal, maxBuffer: mostOutput, killSignal: 'SIGKILL' },
+      [...args, JSON.stringify(task)],
+      { env, signal, maxBuffer: mostOutput, killSignal: 'SIGKILL' },
       (error, stdout, stderr) => {
         const last = stdout.trimEnd().split('\n').at(-1) ?? '';
         if (signal?.aborted === true) reject(signal.reason as Error);
@@ -64,36 +58,30 @@ function failed(error: Error | null, stderr: string): LtrpError {
   );
 }
 
-/** All of it: times in one process, then memory in one for each contender, then operations. */
+/** All of it: times in one process, then memory in one for each contender, then operations. Profiles go into `folder`. */
 export async function measure(
   setting: Setting,
   shares: readonly number[],
-  { rounds, signal }: { rounds: number; signal: AbortSignal | undefined },
+  { rounds, folder, signal }: { rounds: number; folder: string; signal: AbortSignal | undefined },
 ): Promise<Measured & { uncounted: string[] }> {
   const times = await ask({ ...setting, kind: 'time', rounds }, signal);
   const memory: number[] = [];
   const full = await ask({ ...setting, kind: 'memory', arm: null }, signal);
   for (const arm of shares.keys())
     memory.push(await ask({ ...setting, kind: 'memory', arm }, signal));
-  const folder = await mkdtemp(join(tmpdir(), 'ltrp-profile-'));
-  try {
-    const flops = await ask({ ...setting, kind: 'flops', folder }, signal);
-    const counted = (value: number | undefined): number | null =>
-      value === undefined || flops.uncounted.length > 0 ? null : value;
-    return {
-      patches: setting.patches,
-      batchSize: setting.batchSize,
-      full: { times: times.full, flops: counted(flops.full), memory: full },
-      scorer: { times: times.scorer, flops: flops.scorer },
-      shares: shares.map((share, i) => ({
-        share,
-        times: times.shares[i] ?? [],
-        flops: counted(flops.shares[i]),
-        memory: memory[i] ?? NaN,
-      })),
-      uncounted: flops.uncounted,
-    };
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
+  const flops = await ask({ ...setting, kind: 'flops', folder }, signal);
+  const counted = (value: number | undefined): number | null =>
+    value === undefined || flops.uncounted.length > 0 ? null : value;
+  return {
+    patches: setting.patches,
+    full: { times: times.full, flops: counted(flops.full), memory: full },
+    scorer: { times: times.scorer, flops: flops.scorer },
+    shares: shares.map((share, i) => ({
+      share,
+      times: times.shares[i] ?? [],
+      flops: counted(flops.shares[i]),
+      memory: memory[i] ?? NaN,
+    })),
+    uncounted: flops.uncounted,
+  };
 }

@@ -3,13 +3,11 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { LtrpError } from '../errors.js';
 
-export interface RuntimeTensor {
-  readonly dims: readonly number[];
-}
+/** Made and handed over, never looked into. */
+export type RuntimeTensor = object;
 
 export interface InputMetadata {
   name: string;
-  isTensor?: boolean;
   type?: string;
   shape?: readonly (number | string)[];
 }

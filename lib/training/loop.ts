@@ -20,6 +20,8 @@ export interface LoopOptions {
   dataset: Dataset;
   /** See {@link BatchStream}. */
   complete?: Complete | undefined;
+  /** Whether it is given the digests of files. */
+  digests: boolean;
   /** Held-out pictures, decoded; empty: no validation. */
   validation: readonly TrainingPicture[];
   /** Validation after every so many steps, before the first and after the last one. */
@@ -84,6 +86,7 @@ export async function runTraining(options: LoopOptions): Promise<LoopResult> {
       shortSide: options.decodeSize,
       cacheBytes: options.cacheBytes,
       concurrency: options.decodeConcurrency,
+      digests: options.digests,
     }),
     batchSize,
     seed,
@@ -263,6 +266,7 @@ export async function decodeValidation(
   options: {
     limit: number;
     complete?: Complete | undefined;
+    digests: boolean;
     shortSide: number;
     concurrency: number;
     maxUnreadable: number;

@@ -3,8 +3,7 @@ import { existsSync } from 'node:fs';
 import { PictureDecoder } from '../data/decoder.js';
 import type { ScoreStore, StoredPicture } from '../data/score-store.js';
 import type { Source } from '../data/sources.js';
-import { LtrpError, toLtrpError } from '../errors.js';
-import { fileDigest } from '../file-digest.js';
+import { LtrpError, toLtrpError, type LtrpErrorCode } from '../errors.js';
 import { withLock } from '../folder-lock.js';
 import type { CoreBinding, NativeMae, NativePicture } from '../native/binding.js';
 import { runJob } from '../native/job.js';
@@ -17,7 +16,7 @@ export interface StoreRun {
   sources: readonly Source[];
   /** Pictures decoded at a time. */
   concurrency: number;
-  /** Share of the pictures that may be unreadable, in [0, 1]. */
+  /** Share of all pictures that may be unreadable, whichever process comes across them, in [0, 1]. */
   maxUnreadable: number;
   signal: AbortSignal;
   /** Crops of a shard that are done, of how many. */
@@ -44,20 +43,33 @@ interface Entry {
 interface Decoded {
   pictures: (NativePicture & { number: number })[];
   stored: StoredPicture[];
-  unreadable: { path: string; entry: Entry; error: LtrpError }[];
+  unreadable: Unreadable[];
 }
+
+interface Unreadable {
+  entry: Entry;
+  error: LtrpError;
+}
+
+/** Faults of the picture itself. All others may be gone at the next attempt: a shard must not remember them. */
+const lasting: readonly LtrpErrorCode[] = [
+  'ERR_LTRP_IMAGE_NOT_FOUND',
+  'ERR_LTRP_IMAGE_DECODE',
+  'ERR_LTRP_IMAGE_SIZE',
+];
 
 /** Thrown and caught here: somebody else works on that shard. */
 class Busy extends Error {}
 
 /**
  * Writes all shards that are not there. A killed process leaves whole shards and nothing else that counts; which process writes a
- * shard, and when, does not change its bytes.
+ * shard, and when, does not change its bytes, as long as all run on one kind of processor and device.
  *
- * @throws {LtrpError} `ERR_LTRP_DATA_UNREADABLE`, `ERR_LTRP_FILE_WRITE`; `signal.reason`, and then the running shard is lost.
+ * @throws {LtrpError} `ERR_LTRP_DATA_UNREADABLE`, `ERR_LTRP_FILE_WRITE`; what keeps pictures from being decoded and is no fault of
+ *   theirs, such as `ERR_LTRP_OUT_OF_MEMORY`; `signal.reason`. Then the running shard is lost.
  */
 export async function storeScores(run: StoreRun): Promise<StoreResult> {
-  await loadSharp(); // else every picture would count as unreadable
+  await loadSharp(); // before anything is begun
   return new Storing(run).all();
 }
 
@@ -66,6 +78,12 @@ class Storing {
   readonly #entries: readonly Entry[];
   readonly #decoder: PictureDecoder;
   readonly #result: StoreResult = { shards: 0, maps: 0, unreadable: 0 };
+  /** Shards that were not there at the beginning. */
+  readonly #missing: readonly number[];
+  /** Of each finished shard that was looked into: how many pictures were unreadable. */
+  readonly #counted = new Map<number, number>();
+  /** The last of them that this process came across. */
+  #refused: Unreadable | undefined;
   /** Decoded while the shard before is scored. */
   #ahead: { shard: number; decoded: Promise<Decoded> } | undefined;
 
@@ -80,14 +98,16 @@ class Storing {
       })),
     );
     const { decodeSize: shortSide } = run.store.manifest;
-    this.#decoder = new PictureDecoder({ shortSide, cacheBytes: 0, concurrency: run.concurrency });
+    const { concurrency } = run;
+    this.#decoder = new PictureDecoder({ shortSide, cacheBytes: 0, concurrency, digests: true });
+    this.#missing = run.store.missing();
   }
 
   async all(): Promise<StoreResult> {
     const { store, signal, onNotice } = this.#run;
     const busy: number[] = [];
-    for (let shard = 0; shard < store.shards; shard++) {
-      if (this.#isDone(shard)) continue;
+    for (const shard of this.#missing) {
+      if (this.#isDone(shard)) continue; // by another process, meanwhile
       // Who holds it takes seconds to find out, and meanwhile there is other work.
       if (existsSync(store.lockPath(shard))) busy.push(shard);
       else {
@@ -105,6 +125,8 @@ class Storing {
       };
       await this.#locked(shard, { signal, onWait });
     }
+    // Shards that were written at the same time did not know of each other.
+    if (this.#refused !== undefined) await this.#checkUnreadable(this.#refused);
     return this.#result;
   }
 
@@ -134,7 +156,10 @@ class Storing {
   async #write(shard: number): Promise<void> {
     const { core, teacher, store, signal } = this.#run;
     const { pictures, stored, unreadable } = await this.#take(shard);
-    for (const { path, error } of unreadable) this.#refuse(path, error);
+    for (const { entry, error } of unreadable) this.#run.onUnreadable(entry.path, error);
+    this.#result.unreadable += unreadable.length;
+    const last = unreadable.at(-1);
+    if (last !== undefined) await this.#checkUnreadable((this.#refused = last), unreadable.length);
     this.#decodeAhead(shard + 1);
     const { manifest } = store;
     const metadata = {
@@ -167,13 +192,13 @@ class Storing {
   /** The next shard that nobody has begun, if it turns out to be this process's. */
   #decodeAhead(first: number): void {
     const { store } = this.#run;
-    for (let shard = first; shard < store.shards; shard++) {
-      if (this.#isDone(shard) || existsSync(store.lockPath(shard))) continue;
-      const decoded = this.#decode(shard);
-      decoded.catch(() => undefined); // reported when it is taken, or of no interest
-      this.#ahead = { shard, decoded };
-      return;
-    }
+    const next = this.#missing.find(
+      (shard) => shard >= first && !this.#isDone(shard) && !existsSync(store.lockPath(shard)),
+    );
+    if (next === undefined) return;
+    const decoded = this.#decode(next);
+    decoded.catch(() => undefined); // reported when it is taken, or of no interest
+    this.#ahead = { shard: next, decoded };
   }
 
   async #decode(shard: number): Promise<Decoded> {
@@ -184,11 +209,13 @@ class Storing {
     const outcomes = await Promise.all(
       entries.map(async ({ path }, i) => {
         try {
-          const picture = await this.#decoder.decode(path, signal);
-          return { ...picture, number: first + i, digest: await fileDigest(path) };
-        } catch (error) {
+          const { digest = '', ...picture } = await this.#decoder.decode(path, signal);
+          return { digest, picture: { ...picture, number: first + i } };
+        } catch (cause) {
           signal.throwIfAborted();
-          return toLtrpError(error);
+          const error = toLtrpError(cause);
+          if (!lasting.includes(error.code)) throw error;
+          return error;
         }
       }),
     );
@@ -196,25 +223,39 @@ class Storing {
     for (const [i, outcome] of outcomes.entries()) {
       const entry = entries[i] as Entry;
       if (outcome instanceof LtrpError) {
-        decoded.unreadable.push({ path: entry.path, entry, error: entry.problem ?? outcome });
+        decoded.unreadable.push({ entry, error: entry.problem ?? outcome });
       } else {
-        const { digest, ...picture } = outcome;
-        decoded.pictures.push(picture);
-        decoded.stored.push([entry.root, entry.name, digest]);
+        decoded.pictures.push(outcome.picture);
+        decoded.stored.push([entry.root, entry.name, outcome.digest]);
       }
     }
     return decoded;
   }
 
-  #refuse(path: string, error: LtrpError): void {
-    const { maxUnreadable, onUnreadable } = this.#run;
-    onUnreadable(path, error);
+  /** Counts those of all finished shards, whoever wrote them, and of one that is not finished. */
+  async #checkUnreadable({ entry, error }: Unreadable, unfinished = 0): Promise<void> {
+    const { core, store, maxUnreadable, signal } = this.#run;
+    const missing = new Set(store.missing());
+    let count = unfinished;
+    for (let shard = 0; shard < store.shards; shard++) {
+      if (missing.has(shard)) continue;
+      let own = this.#counted.get(shard);
+      if (own === undefined) {
+        const path = store.shardPath(shard);
+        const { metadata } = await runJob(core, { signal }, (job) =>
+          core.readScoreShard(job, path),
+        );
+        own = (JSON.parse(metadata['unreadable'] ?? '[]') as unknown[]).length;
+        this.#counted.set(shard, own);
+      }
+      count += own;
+    }
     const total = this.#entries.length;
-    if (++this.#result.unreadable <= maxUnreadable * total) return;
+    if (count <= maxUnreadable * total) return;
     throw new LtrpError(
       'ERR_LTRP_DATA_UNREADABLE',
-      `${this.#result.unreadable} of ${total} images cannot be read, more than the allowed share of ${maxUnreadable}, ` +
-        `among them ${path}; repair or remove them, or allow more.`,
+      `${count} of ${total} images cannot be read, more than the allowed share of ${maxUnreadable}, ` +
+        `among them ${entry.path}; repair or remove them, or allow more.`,
       { cause: error },
     );
   }

@@ -1,5 +1,6 @@
 /** How sure a figure is: pictures drawn again with replacement, the same draws for everything that is compared. */
-import { mulberry32, quantile } from '../../bench/statistics.js';
+import { mulberry32 } from '../../bench/statistics.js';
+import { quantile } from '../../lib/plan/quantile.js';
 import type { Weighted } from './recall.js';
 
 /** A figure and the 2.5th and 97.5th percentile of its draws. */
@@ -53,7 +54,6 @@ export class Resamples {
       }
       values.push(value / weight);
     }
-    values.sort((a, b) => a - b);
     return { value: figure(sample), low: quantile(values, 0.025), high: quantile(values, 0.975) };
   }
 

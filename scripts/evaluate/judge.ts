@@ -5,7 +5,7 @@ import { createRequire } from 'node:module';
 import { basename, join } from 'node:path';
 import sharp from 'sharp';
 import type { Picture } from './pictures.js';
-import { evaluateCache, modelDigest } from './teacher-maps.js';
+import { evaluateCache, shortDigest } from './teacher-maps.js';
 
 /** What onnxruntime-node has and this uses: its types are not there until the benchmark's packages are installed. */
 interface Tensor {
@@ -84,20 +84,25 @@ export class Judge {
   #session: Promise<Session> | undefined;
   readonly #model: string;
 
+  private constructor(model: string, file: string) {
+    this.#model = model;
+    this.#file = file;
+    if (!existsSync(file)) return;
+    for (const line of readFileSync(file, 'utf8').split('\n')) {
+      const [key = '', answer = ''] = line.split(' ');
+      if (/^[0-9a-f]{24}$/.test(key) && /^\d+$/.test(answer)) this.#known.set(key, Number(answer));
+    }
+  }
+
   /**
    * @param model - an ONNX file: [N, 3, S, S] of (x - 128) / 128 to probabilities [N, classes].
    * @param cache - folder of the kept answers.
    */
-  constructor(model: string, cache = evaluateCache()) {
-    this.#model = model;
+  static async open(model: string, cache = evaluateCache()): Promise<Judge> {
     const folder = join(cache, 'judge');
     mkdirSync(folder, { recursive: true });
-    this.#file = join(folder, `${basename(model, '.onnx')}-${modelDigest(model)}.txt`);
-    if (!existsSync(this.#file)) return;
-    for (const line of readFileSync(this.#file, 'utf8').split('\n')) {
-      const [key = '', answer = ''] = line.split(' ');
-      if (/^[0-9a-f]{24}$/.test(key) && /^\d+$/.test(answer)) this.#known.set(key, Number(answer));
-    }
+    const name = `${basename(model, '.onnx')}-${await shortDigest(model)}.txt`;
+    return new Judge(model, join(folder, name));
   }
 
   /** The most probable class of each view. */

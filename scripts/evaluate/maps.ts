@@ -49,7 +49,7 @@ const weights: Readonly<Record<string, readonly (readonly [keyof Heuristics, num
 };
 export const sums = Object.keys(weights);
 
-/** The row of a ranker's ranks and the centre's, summed. */
+/** The row of a ranker's ranks and the centre's, summed; ties in raster order. The library's prior shares tied ranks. */
 export const withCentre = (ranker: string): string => `${ranker} + centre`;
 
 /** The row of a teacher. */

@@ -15,7 +15,7 @@ import { help, readOptions, UsageError, type Options } from './options.js';
 import { disagreementPage } from './page.js';
 import { allPhotographsOf, partOf, photographsOf } from './parts.js';
 import { reliabilityOf, type Results } from './results.js';
-import { CachedTeacher, modelDigest } from './teacher-maps.js';
+import { CachedTeacher, shortDigest } from './teacher-maps.js';
 
 const size = 224;
 const patch = 16;
@@ -50,7 +50,7 @@ async function main(options: Options): Promise<void> {
     for (const path of allPhotographsOf(absolute, part)) process.stdout.write(`${path}\n`);
     return;
   }
-  const judge = findJudge(options);
+  const judge = await findJudge(options);
   const rankers = await loadRankers(options.rankers);
   const references = referencesOf(rankers);
   const plan = {
@@ -81,10 +81,10 @@ async function main(options: Options): Promise<void> {
     part,
     size,
     patch,
-    models: [
+    models: await Promise.all([
       ...rankers.map(({ name, source }) => model(name, source, 'ranker')),
       ...options.teachers.map((source) => model(`teacher ${modelName(source)}`, source, 'mae')),
-    ],
+    ]),
     teacherSettings: options.teacherSettings,
     judge: judge === null ? null : basename(judges[options.judge as 'v1' | 'v2'], '.onnx'),
     sets: sets.map((set) => ({
@@ -136,10 +136,12 @@ async function withTeachers<Result>(
   rounds: readonly number[],
   work: (teachers: NamedTeacher[]) => Promise<Result>,
 ): Promise<Result> {
-  const teachers = sources.map((source) => ({
-    name: `teacher ${modelName(source)}`,
-    teacher: new CachedTeacher(source, rounds, teacherSettings),
-  }));
+  const teachers = await Promise.all(
+    sources.map(async (source) => ({
+      name: `teacher ${modelName(source)}`,
+      teacher: await CachedTeacher.open(source, rounds, teacherSettings),
+    })),
+  );
   const result = await work(teachers);
   for (const { name, teacher } of teachers) {
     const { rounds: computed, seconds } = teacher.spent;
@@ -177,7 +179,7 @@ function referencesOf(rankers: readonly NamedRanker[]): string[] {
   return rankers.flatMap(({ name }) => [name, withCentre(name)]);
 }
 
-function findJudge({ judge, photographs }: Options): Judge | null {
+async function findJudge({ judge, photographs }: Options): Promise<Judge | null> {
   if (judge === 'none') return null;
   const file = join(photographs, 'judge', judges[judge]);
   if (!existsSync(file)) {
@@ -189,7 +191,7 @@ function findJudge({ judge, photographs }: Options): Judge | null {
       'the judge needs onnxruntime-node: run npm ci --prefix bench --ignore-scripts, or give --judge none',
     );
   }
-  return new Judge(file);
+  return Judge.open(file);
 }
 
 async function loadRankers(
@@ -203,8 +205,12 @@ async function loadRankers(
   return rankers;
 }
 
-function model(row: string, source: string, kind: 'ranker' | 'mae'): Results['models'][number] {
-  return { row, source, digest: modelDigest(resolveModel(source, kind)) };
+async function model(
+  row: string,
+  source: string,
+  kind: 'ranker' | 'mae',
+): Promise<Results['models'][number]> {
+  return { row, source, digest: await shortDigest(resolveModel(source, kind)) };
 }
 
 /** At most so many, spread over classes: folders are of one class each, hashes of names are not. */

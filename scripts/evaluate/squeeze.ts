@@ -79,7 +79,7 @@ async function main(): Promise<number> {
     process.stderr.write(`evaluate: ${folder} has no in1k with pictures of this part\n`);
     return 1;
   }
-  const judge = new Judge(model);
+  const judge = await Judge.open(model);
   const ranker = await PatchRanker.load('tiny');
   const arms: Arm[] = [1, ...shares].flatMap((keep) =>
     qualities.map((quality) => ({ keep, quality, bytes: 0, agreed: 0 })),

@@ -5,8 +5,9 @@
  * of chunks that end at a power of two, so that runs with other numbers of rounds share them.
  */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { modelDigest } from '../../lib/file-digest.js';
 import { MaskedAutoencoder, type Drop, type Metric, type Precision } from '../../lib/index.js';
 import { cacheFolder } from '../../lib/libtorch/folders.js';
 import { resolveModel } from '../../lib/models.js';
@@ -31,18 +32,9 @@ export interface TeacherMaps {
 /** What is kept between runs. */
 export const evaluateCache = (): string => join(cacheFolder(), 'evaluate');
 
-/** The SHA-256 of a model's file, or of the files of its folder; 16 hexadecimal digits are enough to tell models apart. */
-export function modelDigest(path: string): string {
-  const hash = createHash('sha256');
-  if (!statSync(path).isDirectory()) hash.update(readFileSync(path));
-  else {
-    for (const name of readdirSync(path).sort()) {
-      if (/\.(safetensors|pth|pt|bin|json)$/.test(name))
-        hash.update(name).update(readFileSync(join(path, name)));
-    }
-  }
-  return hash.digest('hex').slice(0, 16);
-}
+/** Of a digest as many digits as are enough to tell models apart. */
+export const shortDigest = async (path: string): Promise<string> =>
+  (await modelDigest(path)).slice(0, 16);
 
 /** Where chunks of a half end, for this number of rounds: 1, 2, 4 ... rounds / 2. */
 export function chunkEnds(rounds: number): number[] {
@@ -53,29 +45,37 @@ export function chunkEnds(rounds: number): number[] {
 
 /** A teacher whose maps are computed once. */
 export class CachedTeacher {
-  /** Of the model's file. */
-  readonly digest: string;
   /** Rounds computed, not read from the cache, and the seconds they took. */
   readonly spent = { rounds: 0, seconds: 0 };
   readonly #folder: string;
   #model: Promise<MaskedAutoencoder> | undefined;
+
+  private constructor(
+    readonly source: string,
+    readonly rounds: readonly number[],
+    readonly settings: TeacherSettings,
+    folder: string,
+  ) {
+    this.#folder = folder;
+  }
 
   /**
    * @param source - as of `MaskedAutoencoder.load`; loaded when a map is not in the cache.
    * @param rounds - powers of two, at least 2.
    * @param cache - folder of the kept maps.
    */
-  constructor(
-    readonly source: string,
-    readonly rounds: readonly number[],
-    readonly settings: TeacherSettings,
+  static async open(
+    source: string,
+    rounds: readonly number[],
+    settings: TeacherSettings,
     cache = evaluateCache(),
-  ) {
-    this.digest = modelDigest(resolveModel(source, 'mae'));
+  ): Promise<CachedTeacher> {
+    const digest = await shortDigest(resolveModel(source, 'mae'));
     const { maskRatio, metric, drop, precision } = settings;
-    const name = `${this.digest}-${maskRatio}-${metric}-${drop}-${precision}`;
-    this.#folder = join(cache, 'teacher-maps', name);
-    mkdirSync(this.#folder, { recursive: true });
+    const name = `${digest}-${maskRatio}-${metric}-${drop}-${precision}`;
+    const folder = join(cache, 'teacher-maps', name);
+    mkdirSync(folder, { recursive: true });
+    return new CachedTeacher(source, rounds, settings, folder);
   }
 
   async maps(picture: Picture): Promise<TeacherMaps> {

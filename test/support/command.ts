@@ -16,11 +16,14 @@ export const built = join(repository, 'dist', 'cli', 'main.js');
 /** Starts dist/cli/main.js. */
 export function startLtrp(
   args: readonly string[],
-  options: { cwd?: string; nodeArguments?: readonly string[] } = {},
+  options: { cwd?: string; env?: Record<string, string>; nodeArguments?: readonly string[] } = {},
 ): { child: ChildProcess; outcome: Promise<Outcome> } {
   if (!existsSync(built)) throw new Error('dist/cli/main.js is missing: run npm run build:ts.');
-  const { cwd = repository, nodeArguments = [] } = options;
-  const child = spawn(process.execPath, [...nodeArguments, built, ...args], { cwd });
+  const { cwd = repository, env = {}, nodeArguments = [] } = options;
+  const child = spawn(process.execPath, [...nodeArguments, built, ...args], {
+    cwd,
+    env: { ...process.env, ...env },
+  });
   let [stdout, stderr] = ['', ''];
   child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
   child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
@@ -33,8 +36,10 @@ export function startLtrp(
   return { child, outcome };
 }
 
-export const ltrp = (args: readonly string[], options?: { cwd?: string }): Promise<Outcome> =>
-  startLtrp(args, options).outcome;
+export const ltrp = (
+  args: readonly string[],
+  options?: Parameters<typeof startLtrp>[1],
+): Promise<Outcome> => startLtrp(args, options).outcome;
 
 /** The lines of standard output, each of which must be JSON. */
 export const jsonLines = <T>({ stdout }: Outcome): T[] =>

@@ -95,7 +95,7 @@ export const checkpoint = (out: string, step: number): string =>
 
 export interface RunJson {
   settings: Record<string, unknown>;
-  options: { steps: number; learningRate: number };
+  options: { steps: number; learningRate: number; schedule?: string; decaySteps?: number };
   data: { images: number };
   changes?: { step: number; changed: Record<string, { from: unknown; to: unknown }> }[];
 }
