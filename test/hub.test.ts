@@ -124,7 +124,9 @@ test('the variables are read as Python does', async (t) => {
   await writeFile(path.join(folder, '.cache/huggingface/token'), 'of-the-file\n');
   t.is(hubSettings(home).token, 'of-the-file');
   t.is(hubSettings({ ...home, HF_TOKEN: ' given ' }).token, 'given');
-  t.is(hubSettings({ ...home, HF_HUB_DISABLE_IMPLICIT_TOKEN: '1' }).token, undefined);
+  const implicit = { ...home, HF_HUB_DISABLE_IMPLICIT_TOKEN: '1' };
+  t.is(hubSettings(implicit).token, undefined);
+  t.is(hubSettings({ ...implicit, HF_TOKEN: 'given' }).token, undefined);
 });
 
 test('a model is fetched into the layout of Python, checked, and found again without transfers', async (t) => {
@@ -443,7 +445,10 @@ test('two processes at once: one fetches, the other waits and finds it', async (
 test('the command: fetch, list, remove', async (t) => {
   const hub = await startHub(t, await modelFiles());
   hub.revisions['v1'] = newer;
-  const env = { ...process.env, ...environment(hub, t.context.folder), HOME: t.context.folder };
+  const env: NodeJS.ProcessEnv = {
+    ...{ ...process.env, ...environment(hub, t.context.folder) },
+    HOME: t.context.folder,
+  };
   const ltrp = async (
     ...args: string[]
   ): Promise<{ stdout: string; stderr: string; code: unknown }> => {
@@ -456,13 +461,15 @@ test('the command: fetch, list, remove', async (t) => {
   t.regex((await ltrp('list')).stdout, /^There are no models in /);
   t.is((await ltrp('fetch', 'hf:facebook/small', 'hf:facebook/small@v1')).code, 0);
   const { stdout } = await ltrp('list');
-  t.regex(stdout, /hf:facebook\/small +main +a{12} +\d+\.\d MB/);
-  t.regex(stdout, /hf:facebook\/small +v1 +b{12}/);
+  t.regex(stdout, /^hf:facebook\/small@a{40} +main +\d+\.\d MB$/m);
+  // The files are those of the first: they have one size.
+  t.regex(stdout, /^hf:facebook\/small@b{40} +v1$/m);
+  const listed = /^\S+@b+/m.exec(stdout)![0];
   const { models } = JSON.parse((await ltrp('list', '--json')).stdout) as {
     models: { bytes: number }[];
   };
   t.is(models.length, 1);
-  await ltrp('remove', 'hf:facebook/small@v1');
+  t.regex((await ltrp('remove', listed)).stdout, /^Removed .*snapshots\/b{40}\n$/);
   const folder = modelFolder(t.context.folder);
   // The files are those of the other snapshot too.
   t.is((await readdir(path.join(folder, 'blobs'))).length, 2);
@@ -478,3 +485,8 @@ test('the command: fetch, list, remove', async (t) => {
   t.is(wrong.code, 2);
   t.regex(wrong.stderr, /must begin with hf:/);
 });
+  // Of no concern to what asks no hub.
+  env['HF_ENDPOINT'] = 'mirror';
+  for (const args of [['list'], ['--help']]) t.is((await ltrp(...args)).code, 0, args.join());
+  t.is((await run(process.execPath, [built, '--version'], { env })).stderr, '');
+  t.is((await ltrp('fetch', 'hf:facebook/small')).code, 2);
