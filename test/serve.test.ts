@@ -18,7 +18,7 @@ import {
   VisionTransformer,
   type RankedFile,
 } from '../lib/index.js';
-import type { Limits } from '../lib/serve/limits.js';
+import { jsonBytes, type Limits } from '../lib/serve/limits.js';
 import { Service, type ServiceOptions } from '../lib/serve/service.js';
 import type { Models } from '../lib/serve/work.js';
 import { readWholePicture } from '../lib/whole-picture.js';
@@ -564,6 +564,53 @@ test('addresses are fetched from the origins that are allowed, and without redir
     cdn.closeAllConnections();
   });
   const origin = `http://127.0.0.1:${(cdn.address() as { port: number }).port}`;
+test('pictures by address count in full before they are fetched', async (t) => {
+  let fetching = 0;
+  const fetchPicture = (_url: string, signal: AbortSignal): Promise<Buffer> => {
+    fetching++;
+    return new Promise((_, reject) => {
+      signal.addEventListener('abort', () => {
+        reject(signal.reason as Error);
+      });
+    });
+  };
+  const { ranker } = t.context.models;
+  const { url, service } = await start(t, { ranker }, {}, { fetchPicture });
+  const body = JSON.stringify({ url: 'https://cdn.example.com/photo.jpg' });
+  const client = new AbortController();
+  const refused: number[] = [];
+  for (let i = 0; i < 40; i++) {
+    post(`${url}/rank`, body, 'application/json', client.signal).then(
+      ({ status }) => refused.push(status),
+      () => undefined,
+    );
+  }
+  await until(() => fetching + refused.length === 40);
+  t.true(fetching * limits.bytes <= 16 * jsonBytes(limits.bytes), String(fetching));
+  t.true(fetching > 16);
+  t.deepEqual([...new Set(refused)], [429]);
+  client.abort();
+  await until(() => service.pictures === 0);
+  // Their bytes are given back too.
+  t.is((await post(`${url}/rank`, await readFile(photos[0]!))).status, 200);
+});
+
+test('a client that goes: requests behind the one that is answered give back their places too', async (t) => {
+  const gate = gated(t.context.models.ranker);
+  const { url, service } = await start(t, { ranker: gate.ranker }, { maxWait: 0 });
+  const { socket, closed } = await open(t, url);
+  const request = upload('/rank', await readFile(photos[0]!));
+  socket.write(Buffer.concat(Array.from({ length: 12 }, () => request)));
+  await until(() => service.pictures === 12 && gate.calls.length === 2);
+  socket.destroy();
+  await closed;
+  await until(() => service.pictures === 0, 20);
+  t.true(gate.calls.every(({ signal }) => signal.aborted));
+  const metrics = await (await fetch(`${url}/metrics`)).text();
+  t.regex(metrics, /^ltrp_requests_total\{route="\/rank",status="499"\} 12$/m);
+  gate.open();
+});
+
   const fetchPicture = fetcherOf([`${origin}/`], limits.bytes);
   const { url } = await start(t, { ranker }, {}, { fetchPicture });
   const ask = (address: unknown): Promise<Answer> =>
