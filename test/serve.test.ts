@@ -1,5 +1,6 @@
 /** `ltrp serve`: every route against the library's own calls, everything that is refused, and how it ends. */
 import { spawn } from 'node:child_process';
+import dns from 'node:dns';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { connect, type Socket } from 'node:net';
@@ -786,6 +787,38 @@ test.serial(
     t.is(code, 0, stderr);
   },
 );
+
+test.serial('of a name with several addresses it listens on one, and stops at once', async (t) => {
+  const { lookup } = dns;
+  t.teardown(() => {
+    dns.lookup = lookup;
+  });
+  // As where localhost is an IPv4 and an IPv6 address; Fastify asks here.
+  const two = ['127.0.0.1', '127.0.0.2'].map((address) => ({ address, family: 4 }));
+  type Done = (error: NodeJS.ErrnoException | null, addresses: dns.LookupAddress[]) => void;
+  dns.lookup = ((host: string, options: { all?: boolean }, done: Done) => {
+    if (host === 'localhost' && options.all === true) done(null, two);
+    else lookup(host, options as dns.LookupAllOptions, done);
+  }) as typeof lookup;
+  const service = await Service.create({
+    ...{ models: { ranker: t.context.models.ranker }, limits, logLevel: 'silent' },
+  });
+  const url = new URL(await service.listen('localhost', 0));
+  const second = connect(Number(url.port), '127.0.0.2');
+  t.teardown(() => second.destroy());
+  const outcome = await new Promise((resolve) => {
+    second.once('connect', () => {
+      resolve('connected');
+    });
+    second.once('error', ({ code }: NodeJS.ErrnoException) => {
+      resolve(code);
+    });
+  });
+  t.is(outcome, 'ECONNREFUSED');
+  const start = performance.now();
+  t.is(await service.stop(), 0);
+  t.true(performance.now() - start < 10_000);
+});
 
 test.serial(
   'wrong calls of the command: a port that is taken, a classifier that is none',

@@ -1,4 +1,5 @@
 /** The HTTP service: its routes, its order of refusals, and how it stops. */
+import { lookup } from 'node:dns/promises';
 import type { IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -27,8 +28,8 @@ export interface ServiceOptions {
 interface Call {
   readonly arrived: number;
   readonly signal: AbortSignal;
-}
   readonly place: Place;
+}
 
 /** A running service. */
 export class Service {
@@ -73,9 +74,11 @@ export class Service {
     return this.#admission.pictures;
   }
 
-  /** Begins to answer; returns the address. */
+  /** Begins to answer, on one address of the host; returns it. */
   async listen(host: string, port: number): Promise<string> {
-    await this.#app.listen({ host, port, listenTextResolver: () => 'the port is open' });
+    // Of localhost Fastify would open every address, and tell of the connections of the first one only.
+    const { address: first } = await lookup(host);
+    await this.#app.listen({ host: first, port, listenTextResolver: () => 'the port is open' });
     const { family, address, port: open } = this.#app.server.address() as AddressInfo;
     const name = family === 'IPv6' ? `[${address}]` : address;
     const url = `http://${name}:${open}`;
