@@ -213,6 +213,39 @@ test('crop: the pixels of the picture around its kept patches', async (t) => {
   t.is((await sharp(Buffer.from(await webp.arrayBuffer())).metadata()).format, 'webp');
 });
 
+test('crop: a format that cannot store so long a side', async (t) => {
+  const { url } = await start(t, { ranker: t.context.models.ranker });
+  const file = await sharp({
+    create: { width: 16_400, height: 180, channels: 3, background: 'teal' },
+  })
+    .png()
+    .toBuffer();
+  const { status, json } = await post(`${url}/crop?keepRatio=1&format=webp`, file);
+  t.is(status, 400, JSON.stringify(json));
+  t.is(json.error?.code, 'ERR_LTRP_INVALID_ARGUMENT');
+  t.regex(json.error?.message ?? '', /16400 x 180 pixels, and format 'webp' stores sides of 16383/);
+  const stored = await fetch(`${url}/crop?keepRatio=1`, { method: 'POST', body: file });
+  t.is(stored.headers.get('ltrp-box'), '0,0,16400,180');
+});
+
+test.serial(
+  'crop: a picture whose ranking needs little memory, and whose cutting too much',
+  async (t) => {
+    const { url } = await start(t, { ranker: t.context.models.ranker });
+    const file = await picture(2400, 1600).jpeg().toBuffer();
+    const before = process.env['LTRP_DECODE_MEMORY'];
+    process.env['LTRP_DECODE_MEMORY'] = '12MB';
+    t.teardown(() => {
+      if (before === undefined) delete process.env['LTRP_DECODE_MEMORY'];
+      else process.env['LTRP_DECODE_MEMORY'] = before;
+    });
+    t.is((await post(`${url}/rank`, file)).status, 200);
+    const { status, json } = await post(`${url}/crop`, file);
+    t.is(status, 413);
+    t.is(json.error?.code, 'ERR_LTRP_OUT_OF_MEMORY');
+  },
+);
+
 test('score: the map of the teacher', async (t) => {
   const { teacher } = t.context.models;
   const { url } = await start(t, t.context.models);
@@ -260,6 +293,8 @@ test('classify: the classes of all patches, and of those that the ranker keeps',
   });
   const { logits } = await ranker.rank(normalised);
   const { indices } = await selectPatches(normalised, logits, { keepRatio: 0.25 });
+  const every = await post(`${url}/classify?topK=1000`, file);
+  t.is((every.json['top'] as unknown[]).length, vit.config.classes);
   const some = await post(`${url}/classify?keepRatio=0.25`, file);
   t.deepEqual(some.json['kept'], Array.from(indices));
   const part = await vit.classify(images, { keep: indices, topK: 1 });
@@ -341,7 +376,8 @@ test('everything bad is refused with a code and a sentence, and the next request
       /Give one of keep and keepRatio/,
     ],
     ['no grid', '/rank?grid=3', [good], 400, argument, /ROWSxCOLUMNS/],
-    ['a huge grid', '/rank?grid=900x900', [good], 400, argument, /grid\.rows \* grid\.columns/],
+    ['a huge grid', '/rank?grid=65x64', [good], 400, argument, /grid\.rows \* grid\.columns/],
+    ['many patches', '/rank?patches=4097', [good], 400, argument, /patches .* \[2, 4096\]/],
     ['no format', '/crop?format=bmp', [good], 400, argument, /^format must be one of/],
     ['broken JSON', '/rank', ['{', 'application/json'], 400, 'ERR_SERVE_REQUEST', /no JSON/],
     ['a list', '/rank', json([1]), 400, argument, /JSON object/],
@@ -363,6 +399,14 @@ test('everything bad is refused with a code and a sentence, and the next request
       /fetches no addresses/,
     ],
     ['two files', '/rank', [twoFiles(good)], 413, 'ERR_SERVE_TOO_LARGE', /./],
+    [
+      'a field that is no JSON',
+      '/rank',
+      [brokenField, 'multipart/form-data; boundary=xyz'],
+      400,
+      'ERR_SERVE_REQUEST',
+      /JSON/,
+    ],
     ['no boundary', '/rank', ['x', 'multipart/form-data'], 400, 'ERR_SERVE_REQUEST', /./],
     ['no route', '/nothing', [good], 404, 'ERR_SERVE_NOT_FOUND', /There is no POST \/nothing/],
     ['no teacher here', '/score', [good], 404, 'ERR_SERVE_NOT_FOUND', /\/score/],
@@ -376,6 +420,9 @@ test('everything bad is refused with a code and a sentence, and the next request
   }
   t.is(service.pictures, 0);
 });
+
+const brokenField =
+  '--xyz\r\ncontent-disposition: form-data; name="seed"\r\ncontent-type: application/json\r\n\r\n{\r\n--xyz--\r\n';
 
 function twoFiles(file: Uint8Array): FormData {
   const data = form(file);
