@@ -564,54 +564,6 @@ test('bytes of bodies that do not say their length count in full', async (t) => 
   for (const { text } of open.slice(0, 16)) t.is(text, '');
 });
 
-test('a client that goes: its job is cancelled, its place is free, and others do not notice', async (t) => {
-  const gate = gated(t.context.models.ranker);
-  const { url, service } = await start(t, { ranker: gate.ranker });
-  const file = await readFile(photos[0]!);
-  const clients = Array.from({ length: 4 }, () => new AbortController());
-  const answers = clients.map(({ signal }) => post(`${url}/rank`, file, 'image/jpeg', signal));
-  for (const answer of answers) answer.catch(() => undefined);
-  // Their uploads are over, which cancels nothing.
-  await until(() => service.pictures === 4 && gate.calls.length === 2);
-  await sleep(100);
-  t.false(gate.calls.some(({ signal }) => signal.aborted));
-  t.is(service.pictures, 4);
-  const stays = post(`${url}/rank`, file);
-  await until(() => service.pictures === 5);
-  for (const client of clients) client.abort();
-  await until(() => service.pictures === 1);
-  t.true(gate.calls.slice(0, 2).every(({ signal }) => signal.aborted));
-  gate.open();
-  t.is((await stays).status, 200);
-  const metrics = await (await fetch(`${url}/metrics`)).text();
-  t.regex(metrics, /^ltrp_requests_total\{route="\/rank",status="499"\} 4$/m);
-});
-
-test('what takes too long is cancelled', async (t) => {
-  const gate = gated(t.context.models.ranker);
-  const { url } = await start(t, { ranker: gate.ranker }, { seconds: 0.5 });
-  const { status, json } = await post(`${url}/rank`, await readFile(photos[0]!));
-  t.is(status, 504);
-  t.is(json.error?.code, 'ERR_SERVE_TIMEOUT');
-  t.true(gate.calls[0]!.signal.aborted);
-});
-
-test('addresses are fetched from the origins that are allowed, and without redirects', async (t) => {
-  const { ranker } = t.context.models;
-  const file = await readFile(photos[0]!);
-  const { createServer } = await import('node:http');
-  const cdn = createServer((request, response) => {
-    if (request.url === '/photo.jpg') response.end(file);
-    else if (request.url === '/large') response.end(Buffer.alloc(limits.bytes + 1));
-    else if (request.url === '/away') response.writeHead(302, { location: '/photo.jpg' }).end();
-    else response.writeHead(404).end();
-  });
-  await new Promise<void>((resolve) => cdn.listen(0, '127.0.0.1', resolve));
-  t.teardown(() => {
-    cdn.close();
-    cdn.closeAllConnections();
-  });
-  const origin = `http://127.0.0.1:${(cdn.address() as { port: number }).port}`;
 test('pictures by address count in full before they are fetched', async (t) => {
   let fetching = 0;
   const fetchPicture = (_url: string, signal: AbortSignal): Promise<Buffer> => {
@@ -659,6 +611,59 @@ test('a client that goes: requests behind the one that is answered give back the
   gate.open();
 });
 
+test('a client that goes: its job is cancelled, its place is free, and others do not notice', async (t) => {
+  const gate = gated(t.context.models.ranker);
+  // The first two are computed at once, each alone.
+  const { url, service } = await start(t, { ranker: gate.ranker }, { maxWait: 0 });
+  const file = await readFile(photos[0]!);
+  const clients = Array.from({ length: 4 }, () => new AbortController());
+  const answers = clients.map(({ signal }) => post(`${url}/rank`, file, 'image/jpeg', signal));
+  for (const answer of answers) answer.catch(() => undefined);
+  // Their uploads are over, which cancels nothing.
+  await until(() => service.pictures === 4 && gate.calls.length === 2);
+  await sleep(100);
+  t.false(gate.calls.some(({ signal }) => signal.aborted));
+  t.is(service.pictures, 4);
+  const stays = post(`${url}/rank`, file);
+  await until(() => service.pictures === 5);
+  for (const client of clients) client.abort();
+  await until(() => service.pictures === 1);
+  t.true(gate.calls.slice(0, 2).every(({ signal }) => signal.aborted));
+  gate.open();
+  t.is((await stays).status, 200);
+  const metrics = await (await fetch(`${url}/metrics`)).text();
+  t.regex(metrics, /^ltrp_requests_total\{route="\/rank",status="499"\} 4$/m);
+});
+
+test('what takes too long is cancelled', async (t) => {
+  const { ranker } = t.context.models;
+  const gate = gated(ranker);
+  const file = await readFile(photos[0]!);
+  // Loading what decodes may take as long as the limit.
+  await post(`${(await start(t, { ranker })).url}/rank`, file);
+  const { url } = await start(t, { ranker: gate.ranker }, { seconds: 5 });
+  const { status, json } = await post(`${url}/rank`, file);
+  t.is(status, 504);
+  t.is(json.error?.code, 'ERR_SERVE_TIMEOUT');
+  t.true(gate.calls[0]!.signal.aborted);
+});
+
+test('addresses are fetched from the origins that are allowed, and without redirects', async (t) => {
+  const { ranker } = t.context.models;
+  const file = await readFile(photos[0]!);
+  const { createServer } = await import('node:http');
+  const cdn = createServer((request, response) => {
+    if (request.url === '/photo.jpg') response.end(file);
+    else if (request.url === '/large') response.end(Buffer.alloc(limits.bytes + 1));
+    else if (request.url === '/away') response.writeHead(302, { location: '/photo.jpg' }).end();
+    else response.writeHead(404).end();
+  });
+  await new Promise<void>((resolve) => cdn.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => {
+    cdn.close();
+    cdn.closeAllConnections();
+  });
+  const origin = `http://127.0.0.1:${(cdn.address() as { port: number }).port}`;
   const fetchPicture = fetcherOf([`${origin}/`], limits.bytes);
   const { url } = await start(t, { ranker }, {}, { fetchPicture });
   const ask = (address: unknown): Promise<Answer> =>
@@ -783,6 +788,38 @@ test('stopping: a request on a connection that is busy is refused in order, and 
   await busy.closed;
 });
 
+test.serial('of a name with several addresses it listens on one, and stops at once', async (t) => {
+  const { lookup } = dns;
+  t.teardown(() => {
+    dns.lookup = lookup;
+  });
+  // As where localhost is an IPv4 and an IPv6 address; Fastify asks here.
+  const two = ['127.0.0.1', '127.0.0.2'].map((address) => ({ address, family: 4 }));
+  type Done = (error: NodeJS.ErrnoException | null, addresses: dns.LookupAddress[]) => void;
+  dns.lookup = ((host: string, options: { all?: boolean }, done: Done) => {
+    if (host === 'localhost' && options.all === true) done(null, two);
+    else lookup(host, options as dns.LookupAllOptions, done);
+  }) as typeof lookup;
+  const service = await Service.create({
+    ...{ models: { ranker: t.context.models.ranker }, limits, logLevel: 'silent' },
+  });
+  const url = new URL(await service.listen('localhost', 0));
+  const second = connect(Number(url.port), '127.0.0.2');
+  t.teardown(() => second.destroy());
+  const outcome = await new Promise((resolve) => {
+    second.once('connect', () => {
+      resolve('connected');
+    });
+    second.once('error', ({ code }: NodeJS.ErrnoException) => {
+      resolve(code);
+    });
+  });
+  t.is(outcome, 'ECONNREFUSED');
+  const start = performance.now();
+  t.is(await service.stop(), 0);
+  t.true(performance.now() - start < 10_000);
+});
+
 test.serial(
   'SIGTERM with requests in flight: all are answered, and the exit code is 0',
   async (t) => {
@@ -818,7 +855,9 @@ test.serial(
     const scored = Array.from({ length: 3 }, () => send(agent, `${url}/score?rounds=4`, file));
     const sent = [...scored, ...Array.from({ length: 7 }, () => send(agent, `${url}/rank`, file))];
     let inFlight = 0;
+    const end = performance.now() + 120_000;
     while (inFlight < 10) {
+      if (performance.now() > end) throw new Error(`${inFlight} of 10 requests are in flight`);
       const metrics = await (await fetch(`${url}/metrics`)).text();
       inFlight = Number(/^ltrp_pictures_in_flight (\d+)$/m.exec(metrics)?.[1]);
     }
@@ -834,38 +873,6 @@ test.serial(
     t.is(code, 0, stderr);
   },
 );
-
-test.serial('of a name with several addresses it listens on one, and stops at once', async (t) => {
-  const { lookup } = dns;
-  t.teardown(() => {
-    dns.lookup = lookup;
-  });
-  // As where localhost is an IPv4 and an IPv6 address; Fastify asks here.
-  const two = ['127.0.0.1', '127.0.0.2'].map((address) => ({ address, family: 4 }));
-  type Done = (error: NodeJS.ErrnoException | null, addresses: dns.LookupAddress[]) => void;
-  dns.lookup = ((host: string, options: { all?: boolean }, done: Done) => {
-    if (host === 'localhost' && options.all === true) done(null, two);
-    else lookup(host, options as dns.LookupAllOptions, done);
-  }) as typeof lookup;
-  const service = await Service.create({
-    ...{ models: { ranker: t.context.models.ranker }, limits, logLevel: 'silent' },
-  });
-  const url = new URL(await service.listen('localhost', 0));
-  const second = connect(Number(url.port), '127.0.0.2');
-  t.teardown(() => second.destroy());
-  const outcome = await new Promise((resolve) => {
-    second.once('connect', () => {
-      resolve('connected');
-    });
-    second.once('error', ({ code }: NodeJS.ErrnoException) => {
-      resolve(code);
-    });
-  });
-  t.is(outcome, 'ECONNREFUSED');
-  const start = performance.now();
-  t.is(await service.stop(), 0);
-  t.true(performance.now() - start < 10_000);
-});
 
 test.serial(
   'wrong calls of the command: a port that is taken, a classifier that is none',
