@@ -309,8 +309,9 @@ ${text}
 
 ltrp ${version}, ${cpu}, ${cores} cores, Node ${node}, commit ${commit() ?? 'unknown'}.`;
     const file = join(root, 'docs', 'serve.md');
-    const written = withSection(readFileSync(file, 'utf8'), 'load', 'Under load', section);
-    writeFileSync(file, await format(written, { parser: 'markdown' }));
+    // Not the whole document, whose tables are as people wrote them.
+    const tidy = await format(section, { parser: 'markdown' });
+    writeFileSync(file, withSection(readFileSync(file, 'utf8'), 'load', 'Under load', tidy));
   } finally {
     server.child.kill('SIGKILL');
     ranker.dispose();
