@@ -17,14 +17,16 @@ import { quantile } from '../lib/plan/quantile.js';
 import { root } from './contenders.js';
 import { busy, commit, machine } from './machine.js';
 import { pictureFiles } from './material.js';
+import { withSection } from './report/section.js';
 import { fixed, table } from './report/tables.js';
-import { mulberry32, spread, type Spread } from './statistics.js';
+import { mulberry32, slope, spread, type Spread } from './statistics.js';
 
 const help = `npm run bench:serve -- [options]
   --pictures N    of each throughput (default 400)
   --rounds N      of each throughput (default 5)
   --seconds N     of each rate of arrivals (default 20)
   --requests N    of the memory over time (default 20000)
+  --max-wait MS   of the service (default: its own)
   --no-write      print only, leave docs/serve.md as it is
   --help`;
 
@@ -34,6 +36,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '5' },
     seconds: { type: 'string', default: '20' },
     requests: { type: 'string', default: '20000' },
+    'max-wait': { type: 'string' },
     'no-write': { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
@@ -41,8 +44,6 @@ const { values } = parseArgs({
 
 /** Connections of the client, and with that requests in flight at most. */
 const connections = 48;
-/** The service's own defaults; see lib/cli/serve.ts. */
-const maxWait = 10;
 const path = '/rank?keepRatio=0.5';
 /** Resident memory may grow by this over all requests, in MiB. */
 const limit = 32;
@@ -53,9 +54,10 @@ interface Server {
   resident: () => number;
 }
 
-async function startServer(): Promise<Server> {
+async function startServer(maxWait: string | undefined): Promise<Server> {
   const main = join(root, 'dist', 'cli', 'main.js');
   const args = ['serve', '--port', '0', '--teacher', 'none', '--log-level', 'error'];
+  if (maxWait !== undefined) args.push('--max-wait', maxWait);
   const child = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'inherit', 'pipe'] });
   const url = await new Promise<string>((resolve, reject) => {
     let said = '';
@@ -222,14 +224,8 @@ async function memory(
     await upTo(Math.round((requests * point) / 20));
     found.push(resident());
   }
-  const rows = found.slice(4).map((value, i) => [((4 + i) * requests) / 20, value] as const);
-  const mean = (column: 0 | 1): number =>
-    rows.reduce((sum, row) => sum + row[column], 0) / rows.length;
-  const [x, y] = [mean(0), mean(1)];
-  const slope =
-    rows.reduce((sum, [at, value]) => sum + (at - x) * (value - y), 0) /
-    rows.reduce((sum, [at]) => sum + (at - x) ** 2, 0);
-  return { requests, answers, resident: found, growth: slope * requests };
+  const perRequest = slope(found.slice(4).map((value, i) => [((4 + i) * requests) / 20, value]));
+  return { requests, answers, resident: found, growth: perRequest * requests };
 }
 
 function report(
@@ -271,11 +267,12 @@ async function main(): Promise<void> {
   const [count, rounds, seconds, requests] = (
     ['pictures', 'rounds', 'seconds', 'requests'] as const
   ).map((name) => Number(values[name])) as [number, number, number, number];
+  const { 'max-wait': maxWait } = values;
   const pictures = pictureFiles().map((file) => readFileSync(file));
   const crowded = busy();
   if (crowded !== null) console.error(crowded);
   const ranker = await PatchRanker.load('tiny');
-  const server = await startServer();
+  const server = await startServer(maxWait);
   const ended = new Promise<number | null>((resolve) => server.child.once('close', resolve));
   try {
     const { pool } = server;
@@ -307,19 +304,15 @@ async function main(): Promise<void> {
     const { cpu, cores, node } = machine([], {});
     const section = `\`npm run bench:serve\` wrote this. Throughputs are of ${rounds} rounds of ${count} pictures, in turns; arrivals are random moments (a Poisson
 process), for ${seconds} s each, whether earlier requests are answered or not; times count from the arrival. The pictures are those of
-demo/photos, the ranker is the embedded one, \`--max-wait\` is ${maxWait} ms.${crowded === null ? '' : ` ${crowded}`}
+demo/photos, the ranker is the embedded one, \`--max-wait\` is ${maxWait === undefined ? 'the default' : `${maxWait} ms`}.${crowded === null ? '' : ` ${crowded}`}
 
 ${text}
 
 ltrp ${version}, ${cpu}, ${cores} cores, Node ${node}, commit ${commit() ?? 'unknown'}.`;
     const file = join(root, 'docs', 'serve.md');
-    const old = readFileSync(file, 'utf8');
-    const place = /(<!-- load -->\n)[\s\S]*(<!-- \/load -->)/;
-    const written = old.replace(
-      place,
-      (_, begin: string, end: string) => `${begin}\n${section}\n\n${end}`,
-    );
-    writeFileSync(file, await format(written, { parser: 'markdown' }));
+    // Not the whole document, whose tables are as people wrote them.
+    const tidy = await format(section, { parser: 'markdown' });
+    writeFileSync(file, withSection(readFileSync(file, 'utf8'), 'load', 'Under load', tidy));
   } finally {
     server.child.kill('SIGKILL');
     ranker.dispose();

@@ -10,6 +10,7 @@ import { root } from './contenders.js';
 import { commit, machine } from './machine.js';
 import { fixed, table } from './report/tables.js';
 import { writeSection } from './start/document.js';
+import { slope } from './statistics.js';
 
 const help = `npm run soak -- [options]
   --cycles N      load/dispose cycles of ranker and teacher (default 500)
@@ -50,16 +51,9 @@ async function phase(name: string, turns: number, turn: () => Promise<void>): Pr
   }
   // Allocators and the just-in-time compiler fill their pools first.
   const from = points / 5;
-  const rows = resident.slice(from).map((value, i) => [((from + i) * turns) / points, value]);
-  const mean = (column: number): number =>
-    rows.reduce((sum, row) => sum + (row[column] as number), 0) / rows.length;
-  const [x, y] = [mean(0), mean(1)];
-  let [above, below] = [0, 0];
-  for (const [at, value] of rows as [number, number][]) {
-    above += (at - x) * (value - y);
-    below += (at - x) ** 2;
-  }
-  const perTurn = above / below;
+  const perTurn = slope(
+    resident.slice(from).map((value, i) => [((from + i) * turns) / points, value]),
+  );
   return { name, turns, resident, slope: perTurn * 1024, growth: perTurn * turns };
 }
 

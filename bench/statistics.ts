@@ -63,6 +63,17 @@ export function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
+/** Slope of the least-squares line through points (x, y). */
+export function slope(points: readonly (readonly [x: number, y: number])[]): number {
+  const [middle, height] = [mean(points.map(([x]) => x)), mean(points.map(([, y]) => y))];
+  let [above, below] = [0, 0];
+  for (const [x, y] of points) {
+    above += (x - middle) * (y - height);
+    below += (x - middle) ** 2;
+  }
+  return above / below;
+}
+
 /** `count` draws without replacement out of [0, limit), ascending; the same for the same seed everywhere. */
 export function drawAscending(limit: number, count: number, seed: number): number[] {
   const random = mulberry32(seed);

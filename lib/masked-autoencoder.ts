@@ -95,8 +95,8 @@ export class MaskedAutoencoder {
    * Face's ViTMAE (hub files and transformers 5) are understood, below whatever keys and prefixes wrappers add (DDP,
    * torch.compile, Lightning, DeepSpeed, FSDP, EMA). Nothing in a file is executed.
    *
-   * `'hf:organisation/name'`, also with `@revision`, is a model of the Hugging Face hub. It is taken from the cache that Python
-   * reads too, and fetched where it is not there (docs/checkpoints.md). Nothing else is ever fetched.
+   * `'hf:organisation/name'`, also with `@revision`, is a model of the Hugging Face hub. It is taken from a cache in the
+   * layout of Python's, and fetched where it is not there (docs/checkpoints.md). Nothing else is ever fetched.
    *
    * @throws {LtrpError} `ERR_LTRP_FILE_NOT_FOUND`, `ERR_LTRP_CHECKPOINT_FORMAT` (not a valid file),
    *   `ERR_LTRP_CHECKPOINT_CONTENT` (a tensor is missing, unexpected or misshapen; there is no decoder),

@@ -3,7 +3,6 @@ import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { cut } from './described.js';
 import { LtrpError } from './errors.js';
-import { fetchModel } from './hub/fetch.js';
 import { isHubSource, readHubSource } from './hub/source.js';
 import type { CoreBinding, ModelKind, NativeModelConfig, NativeModels } from './native/binding.js';
 import { runJob } from './native/job.js';
@@ -96,6 +95,7 @@ export async function locateModel(
       refused.abort(error);
     }
   };
+  const { fetchModel } = await import('./hub/fetch.js');
   const { weights } = await fetchModel(wanted, {
     signal: AbortSignal.any(signals),
     onProgress: report,

@@ -1,4 +1,5 @@
 /** The benchmark's own arithmetic: counts, statistics, tables, what is decoded around a peer's decoder. */
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { agreement, disagreement } from '../bench/agreement.js';
@@ -20,6 +21,7 @@ import { visibleCount } from '../bench/material.js';
 import { readOptions, threadCounts, UsageError } from '../bench/options.js';
 import { chart } from '../bench/report/chart.js';
 import { markdown } from '../bench/report/markdown.js';
+import { withSection } from '../bench/report/section.js';
 import { digits, percent, ratePerSecond, table, tiny } from '../bench/report/tables.js';
 import type { Comparison, Results, Row } from '../bench/results.js';
 import {
@@ -27,12 +29,13 @@ import {
   drawAscending,
   errorOverMean,
   meanRelativeError,
+  slope,
   spread,
 } from '../bench/statistics.js';
 import { maskedDifference, scoreWith, withoutTokens } from '../bench/workers/decoding.js';
 import { patchRows, readGraph } from '../bench/workers/tfjs-model.js';
 import { convertCheckpoint } from '../lib/index.js';
-import { temporaryFolder } from './support/paths.js';
+import { repository, temporaryFolder } from './support/paths.js';
 
 const vitBase = {
   encoder: { dim: 768, depth: 12, heads: 12, mlpDim: 3072 },
@@ -84,6 +87,29 @@ test('median and quartiles', (t) => {
   t.is(spread([]), null);
   t.deepEqual(spread([5]), { median: 5, low: 5, high: 5, count: 1 });
   t.deepEqual(spread([4, 1, 3, 2]), { median: 2.5, low: 1.75, high: 3.25, count: 4 });
+});
+
+test('the slope of a line, exact and fitted', (t) => {
+  t.is(slope([10, 20, 30].map((x) => [x, 5 - 0.25 * x])), -0.25);
+  // By hand: means 1 and 2; (1 + 0 + 2) / 2.
+  t.is(
+    slope([
+      [0, 1],
+      [1, 1],
+      [2, 4],
+    ]),
+    1.5,
+  );
+});
+
+test('a command writes its section of a document, and leaves heading and neighbours', async (t) => {
+  const document = await readFile(join(repository, 'docs', 'serve.md'), 'utf8');
+  const written = withSection(document, 'load', 'Under load', 'Figures $1.');
+  t.true(written.includes('\n<!-- load -->\n\n## Under load\n\nFigures $1.\n\n<!-- /load -->\n'));
+  const headings = (text: string): string[] => text.match(/^#.*$/gm) ?? [];
+  t.deepEqual(headings(written), headings(document));
+  t.is(withSection(written, 'load', 'Under load', 'Figures $1.'), written);
+  t.throws(() => withSection(document, 'none', 'x', 'y'), { message: /no section none/ });
 });
 
 test('errors against a reference of more rows and columns', async (t) => {

@@ -1,4 +1,4 @@
-/** Models of the Hugging Face hub: names, the cache that Python shares, the network with its faults, and the command. */
+/** Models of the Hugging Face hub: names, a cache in the layout of Python's, the network with its faults, and the command. */
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import {
@@ -20,7 +20,15 @@ import { hubSettings } from '../lib/hub/settings.js';
 import { isHubSource, readHubSource } from '../lib/hub/source.js';
 import { LtrpError, MaskedAutoencoder, PatchRanker } from '../lib/index.js';
 import { built } from './support/command.js';
-import { commit, etagOf, newer, startHub, type Hub, type HubFile } from './support/hub.js';
+import {
+  commit,
+  etagOf,
+  newer,
+  sendFile,
+  startHub,
+  type Hub,
+  type HubFile,
+} from './support/hub.js';
 import { smallMae } from './support/models.js';
 
 const test = anyTest as TestFn<{ folder: string }>;
@@ -124,7 +132,9 @@ test('the variables are read as Python does', async (t) => {
   await writeFile(path.join(folder, '.cache/huggingface/token'), 'of-the-file\n');
   t.is(hubSettings(home).token, 'of-the-file');
   t.is(hubSettings({ ...home, HF_TOKEN: ' given ' }).token, 'given');
-  t.is(hubSettings({ ...home, HF_HUB_DISABLE_IMPLICIT_TOKEN: '1' }).token, undefined);
+  const implicit = { ...home, HF_HUB_DISABLE_IMPLICIT_TOKEN: '1' };
+  t.is(hubSettings(implicit).token, undefined);
+  t.is(hubSettings({ ...implicit, HF_TOKEN: 'given' }).token, undefined);
 });
 
 test('a model is fetched into the layout of Python, checked, and found again without transfers', async (t) => {
@@ -144,6 +154,7 @@ test('a model is fetched into the layout of Python, checked, and found again wit
   t.deepEqual(
     await tree(folder),
     [
+      `.no_exist/${commit}/preprocessor_config.json`,
       `blobs/${etagOf(config)}`,
       `blobs/${etagOf(weights)}`,
       'refs/main',
@@ -235,6 +246,41 @@ test('what Python left in the cache is used offline, and only what is complete',
   t.deepEqual(await readdir(path.join(folder, '.no_exist', newer)), ['adapter_config.json']);
 });
 
+test('weights that Python fetched alone: what describes them is fetched too, once', async (t) => {
+  const files = await modelFiles();
+  const hub = await startHub(t, files);
+  const folder = modelFolder(t.context.folder);
+  const snapshot = path.join(folder, 'snapshots', commit);
+  await mkdir(path.join(folder, 'refs'), { recursive: true });
+  await mkdir(snapshot, { recursive: true });
+  await writeFile(path.join(folder, 'refs', 'main'), commit);
+  await writeFile(path.join(snapshot, 'model.safetensors'), files['model.safetensors']!.content);
+  for (const revision of [commit, 'main']) {
+    await rm(path.join(snapshot, 'config.json'), { force: true });
+    t.true((await fetchSmall(t, hub, { revision })).fetched);
+    t.true(
+      (await readFile(path.join(snapshot, 'config.json'))).equals(files['config.json']!.content),
+    );
+    await rm(path.join(folder, 'blobs'), { recursive: true });
+  }
+  t.is(hub.asked.filter((text) => text.endsWith('/model.safetensors')).length, 0);
+});
+
+test('what the hub does not have is asked for once, and noted as Python does', async (t) => {
+  const { 'model.safetensors': weights } = await modelFiles();
+  const hub = await startHub(t, { 'model.safetensors': weights! });
+  await fetchSmall(t, hub);
+  const missing = path.join(modelFolder(t.context.folder), '.no_exist', commit);
+  t.deepEqual(await readdir(missing), ['config.json', 'preprocessor_config.json']);
+  for (const name of await readdir(missing))
+    t.is((await readFile(path.join(missing, name))).length, 0);
+  const before = hub.asked.length;
+  t.like(await fetchSmall(t, hub, { revision: commit }), { fetched: false });
+  t.is(hub.asked.length, before);
+  t.like(await fetchSmall(t, hub), { fetched: false });
+  t.is(hub.asked.length, before + 1);
+});
+
 test('the hub does not answer: the cache does', async (t) => {
   const hub = await startHub(t, await modelFiles());
   await fetchSmall(t, hub);
@@ -264,6 +310,51 @@ test('the token goes to the hub and not to its storage; a renamed model is follo
   for (const [storage, token] of tokens) t.is(token, storage ? undefined : 'Bearer mirror-token');
   t.true(hub.asked.some((text) => text.includes('/old/name/')));
   t.true(hub.asked.some((text) => text === 'HEAD /facebook/small/resolve/main/config.json'));
+});
+
+test('a redirect to another host is not followed with the token', async (t) => {
+  const hub = await startHub(t, await modelFiles());
+  const other = new URL(hub.storage).host;
+  for (const location of [`//${other}/x`, `/\\${other}/x`]) {
+    hub.intercept = (_request, response, where) => {
+      if (where === 'hub') response.writeHead(307, { location }).end();
+      else response.end();
+      return true;
+    };
+    await t.throwsAsync(fetchSmall(t, hub, { env: { HF_TOKEN: 'secret' } }), {
+      code: 'ERR_LTRP_DOWNLOAD',
+      message: /does not say which commit/,
+    });
+  }
+  t.deepEqual([...new Set(hub.asked)], ['HEAD /facebook/small/resolve/main/config.json']);
+});
+
+test('an ETag that is no hash: the size is what can be checked', async (t) => {
+  const { 'model.safetensors': file } = await modelFiles();
+  const { content } = file!;
+  const etag = '"v7-0123456789"';
+  const hub = await startHub(t, {});
+  let wrong = 0;
+  hub.intercept = (request, response) => {
+    if (!request.url!.endsWith('/model.safetensors')) return false;
+    response.setHeader('x-repo-commit', commit);
+    if (request.method === 'HEAD') {
+      response.writeHead(200, { etag, 'content-length': content.length + wrong }).end();
+    } else sendFile(request, response, content, etag);
+    return true;
+  };
+  wrong = 1;
+  await t.throwsAsync(fetchSmall(t, hub), {
+    code: 'ERR_LTRP_DOWNLOAD',
+    message: new RegExp(`has ${content.length} bytes, expected ${content.length + 1}`),
+  });
+  wrong = 0;
+  // Nothing tells that this part is of the same file: it is not continued.
+  const blobs = path.join(modelFolder(t.context.folder), 'blobs');
+  await writeFile(path.join(blobs, 'v7-0123456789.ltrp.part'), Buffer.alloc(1000, 7));
+  const { weights } = await fetchSmall(t, hub);
+  t.true((await readFile(weights)).equals(content));
+  t.is(path.basename(await readlink(weights)), 'v7-0123456789');
 });
 
 test('refusals name what to do', async (t) => {
@@ -443,7 +534,10 @@ test('two processes at once: one fetches, the other waits and finds it', async (
 test('the command: fetch, list, remove', async (t) => {
   const hub = await startHub(t, await modelFiles());
   hub.revisions['v1'] = newer;
-  const env = { ...process.env, ...environment(hub, t.context.folder), HOME: t.context.folder };
+  const env: NodeJS.ProcessEnv = {
+    ...{ ...process.env, ...environment(hub, t.context.folder) },
+    HOME: t.context.folder,
+  };
   const ltrp = async (
     ...args: string[]
   ): Promise<{ stdout: string; stderr: string; code: unknown }> => {
@@ -456,13 +550,15 @@ test('the command: fetch, list, remove', async (t) => {
   t.regex((await ltrp('list')).stdout, /^There are no models in /);
   t.is((await ltrp('fetch', 'hf:facebook/small', 'hf:facebook/small@v1')).code, 0);
   const { stdout } = await ltrp('list');
-  t.regex(stdout, /hf:facebook\/small +main +a{12} +\d+\.\d MB/);
-  t.regex(stdout, /hf:facebook\/small +v1 +b{12}/);
+  t.regex(stdout, /^hf:facebook\/small@a{40} +main +\d+\.\d MB$/m);
+  // The files are those of the first: they have one size.
+  t.regex(stdout, /^hf:facebook\/small@b{40} +v1$/m);
+  const listed = /^\S+@b+/m.exec(stdout)![0];
   const { models } = JSON.parse((await ltrp('list', '--json')).stdout) as {
     models: { bytes: number }[];
   };
   t.is(models.length, 1);
-  await ltrp('remove', 'hf:facebook/small@v1');
+  t.regex((await ltrp('remove', listed)).stdout, /^Removed .*snapshots\/b{40}\n$/);
   const folder = modelFolder(t.context.folder);
   // The files are those of the other snapshot too.
   t.is((await readdir(path.join(folder, 'blobs'))).length, 2);
@@ -477,4 +573,9 @@ test('the command: fetch, list, remove', async (t) => {
   const wrong = await ltrp('fetch', 'facebook/small');
   t.is(wrong.code, 2);
   t.regex(wrong.stderr, /must begin with hf:/);
+  // Of no concern to what asks no hub.
+  env['HF_ENDPOINT'] = 'mirror';
+  for (const args of [['list'], ['--help']]) t.is((await ltrp(...args)).code, 0, args.join());
+  t.is((await run(process.execPath, [built, '--version'], { env })).stderr, '');
+  t.is((await ltrp('fetch', 'hf:facebook/small')).code, 2);
 });

@@ -85,6 +85,17 @@ test('the method names every loss, metric and place of removal', async (t) => {
     t.true(text.includes(`\`${word}\``), word);
 });
 
+test('docs/serve.md has the defaults of the command', async (t) => {
+  const text = await readFile(join(repository, 'docs', 'serve.md'), 'utf8');
+  const serve = buildProgram().commands.find((command) => command.name() === 'serve')!;
+  const found = [...text.matchAll(/`(--[\w-]+)`[a-z ]*\((\d+)/g)];
+  t.true(found.length >= 6, String(found.length));
+  for (const [, flag, value] of found) {
+    const option = serve.options.find(({ long }) => long === flag);
+    t.is(option?.defaultValue, Number(value), flag);
+  }
+});
+
 test('squeezing names its fills and formats', async (t) => {
   const text = await readFile(join(repository, 'docs', 'squeeze.md'), 'utf8');
   for (const word of squeezeFills) t.true(text.includes(`\`${word}\``), word);

@@ -72,6 +72,24 @@ test('a full batch starts beside the one that is computed, a third waits', async
   t.is((await Promise.all(results)).length, 6);
 });
 
+test('one key whose batches are always full does not keep the items of another waiting', async (t) => {
+  const { queue, started } = batcher(forever, 2);
+  const run = (item: string, late = 0): void => {
+    void queue.run(performance.now() - late, now(item), never());
+  };
+  for (const item of ['a:1', 'a:2', 'a:3', 'a:4']) run(item);
+  run('b:1', forever);
+  for (const item of ['a:5', 'a:6', 'a:7', 'a:8']) run(item);
+  await turn();
+  t.deepEqual(batches(started), ['a:1,a:2', 'a:3,a:4']);
+  started[0]!.finish();
+  await turn();
+  t.deepEqual(batches(started).slice(2), ['b:1']);
+  started[1]!.finish();
+  await turn();
+  t.deepEqual(batches(started).slice(3), ['a:5,a:6']);
+});
+
 test('an item waits for others that are being prepared, but not beyond the bound, which counts from its arrival', async (t) => {
   for (const [late, expected] of [
     [0, []],

@@ -1,5 +1,6 @@
 /** `ltrp serve`: every route against the library's own calls, everything that is refused, and how it ends. */
 import { spawn } from 'node:child_process';
+import dns from 'node:dns';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { connect, type Socket } from 'node:net';
@@ -18,7 +19,7 @@ import {
   VisionTransformer,
   type RankedFile,
 } from '../lib/index.js';
-import type { Limits } from '../lib/serve/limits.js';
+import { jsonBytes, type Limits } from '../lib/serve/limits.js';
 import { Service, type ServiceOptions } from '../lib/serve/service.js';
 import type { Models } from '../lib/serve/work.js';
 import { readWholePicture } from '../lib/whole-picture.js';
@@ -212,6 +213,39 @@ test('crop: the pixels of the picture around its kept patches', async (t) => {
   t.is((await sharp(Buffer.from(await webp.arrayBuffer())).metadata()).format, 'webp');
 });
 
+test('crop: a format that cannot store so long a side', async (t) => {
+  const { url } = await start(t, { ranker: t.context.models.ranker });
+  const file = await sharp({
+    create: { width: 16_400, height: 180, channels: 3, background: 'teal' },
+  })
+    .png()
+    .toBuffer();
+  const { status, json } = await post(`${url}/crop?keepRatio=1&format=webp`, file);
+  t.is(status, 400, JSON.stringify(json));
+  t.is(json.error?.code, 'ERR_LTRP_INVALID_ARGUMENT');
+  t.regex(json.error?.message ?? '', /16400 x 180 pixels, and format 'webp' stores sides of 16383/);
+  const stored = await fetch(`${url}/crop?keepRatio=1`, { method: 'POST', body: file });
+  t.is(stored.headers.get('ltrp-box'), '0,0,16400,180');
+});
+
+test.serial(
+  'crop: a picture whose ranking needs little memory, and whose cutting too much',
+  async (t) => {
+    const { url } = await start(t, { ranker: t.context.models.ranker });
+    const file = await picture(2400, 1600).jpeg().toBuffer();
+    const before = process.env['LTRP_DECODE_MEMORY'];
+    process.env['LTRP_DECODE_MEMORY'] = '12MB';
+    t.teardown(() => {
+      if (before === undefined) delete process.env['LTRP_DECODE_MEMORY'];
+      else process.env['LTRP_DECODE_MEMORY'] = before;
+    });
+    t.is((await post(`${url}/rank`, file)).status, 200);
+    const { status, json } = await post(`${url}/crop`, file);
+    t.is(status, 413);
+    t.is(json.error?.code, 'ERR_LTRP_OUT_OF_MEMORY');
+  },
+);
+
 test('score: the map of the teacher', async (t) => {
   const { teacher } = t.context.models;
   const { url } = await start(t, t.context.models);
@@ -259,6 +293,8 @@ test('classify: the classes of all patches, and of those that the ranker keeps',
   });
   const { logits } = await ranker.rank(normalised);
   const { indices } = await selectPatches(normalised, logits, { keepRatio: 0.25 });
+  const every = await post(`${url}/classify?topK=1000`, file);
+  t.is((every.json['top'] as unknown[]).length, vit.config.classes);
   const some = await post(`${url}/classify?keepRatio=0.25`, file);
   t.deepEqual(some.json['kept'], Array.from(indices));
   const part = await vit.classify(images, { keep: indices, topK: 1 });
@@ -340,7 +376,8 @@ test('everything bad is refused with a code and a sentence, and the next request
       /Give one of keep and keepRatio/,
     ],
     ['no grid', '/rank?grid=3', [good], 400, argument, /ROWSxCOLUMNS/],
-    ['a huge grid', '/rank?grid=900x900', [good], 400, argument, /grid\.rows \* grid\.columns/],
+    ['a huge grid', '/rank?grid=65x64', [good], 400, argument, /grid\.rows \* grid\.columns/],
+    ['many patches', '/rank?patches=4097', [good], 400, argument, /patches .* \[2, 4096\]/],
     ['no format', '/crop?format=bmp', [good], 400, argument, /^format must be one of/],
     ['broken JSON', '/rank', ['{', 'application/json'], 400, 'ERR_SERVE_REQUEST', /no JSON/],
     ['a list', '/rank', json([1]), 400, argument, /JSON object/],
@@ -362,6 +399,14 @@ test('everything bad is refused with a code and a sentence, and the next request
       /fetches no addresses/,
     ],
     ['two files', '/rank', [twoFiles(good)], 413, 'ERR_SERVE_TOO_LARGE', /./],
+    [
+      'a field that is no JSON',
+      '/rank',
+      [brokenField, 'multipart/form-data; boundary=xyz'],
+      400,
+      'ERR_SERVE_REQUEST',
+      /JSON/,
+    ],
     ['no boundary', '/rank', ['x', 'multipart/form-data'], 400, 'ERR_SERVE_REQUEST', /./],
     ['no route', '/nothing', [good], 404, 'ERR_SERVE_NOT_FOUND', /There is no POST \/nothing/],
     ['no teacher here', '/score', [good], 404, 'ERR_SERVE_NOT_FOUND', /\/score/],
@@ -375,6 +420,9 @@ test('everything bad is refused with a code and a sentence, and the next request
   }
   t.is(service.pictures, 0);
 });
+
+const brokenField =
+  '--xyz\r\ncontent-disposition: form-data; name="seed"\r\ncontent-type: application/json\r\n\r\n{\r\n--xyz--\r\n';
 
 function twoFiles(file: Uint8Array): FormData {
   const data = form(file);
@@ -516,9 +564,57 @@ test('bytes of bodies that do not say their length count in full', async (t) => 
   for (const { text } of open.slice(0, 16)) t.is(text, '');
 });
 
+test('pictures by address count in full before they are fetched', async (t) => {
+  let fetching = 0;
+  const fetchPicture = (_url: string, signal: AbortSignal): Promise<Buffer> => {
+    fetching++;
+    return new Promise((_, reject) => {
+      signal.addEventListener('abort', () => {
+        reject(signal.reason as Error);
+      });
+    });
+  };
+  const { ranker } = t.context.models;
+  const { url, service } = await start(t, { ranker }, {}, { fetchPicture });
+  const body = JSON.stringify({ url: 'https://cdn.example.com/photo.jpg' });
+  const client = new AbortController();
+  const refused: number[] = [];
+  for (let i = 0; i < 40; i++) {
+    post(`${url}/rank`, body, 'application/json', client.signal).then(
+      ({ status }) => refused.push(status),
+      () => undefined,
+    );
+  }
+  await until(() => fetching + refused.length === 40);
+  t.true(fetching * limits.bytes <= 16 * jsonBytes(limits.bytes), String(fetching));
+  t.true(fetching > 16);
+  t.deepEqual([...new Set(refused)], [429]);
+  client.abort();
+  await until(() => service.pictures === 0);
+  // Their bytes are given back too.
+  t.is((await post(`${url}/rank`, await readFile(photos[0]!))).status, 200);
+});
+
+test('a client that goes: requests behind the one that is answered give back their places too', async (t) => {
+  const gate = gated(t.context.models.ranker);
+  const { url, service } = await start(t, { ranker: gate.ranker }, { maxWait: 0 });
+  const { socket, closed } = await open(t, url);
+  const request = upload('/rank', await readFile(photos[0]!));
+  socket.write(Buffer.concat(Array.from({ length: 12 }, () => request)));
+  await until(() => service.pictures === 12 && gate.calls.length === 2);
+  socket.destroy();
+  await closed;
+  await until(() => service.pictures === 0, 20);
+  t.true(gate.calls.every(({ signal }) => signal.aborted));
+  const metrics = await (await fetch(`${url}/metrics`)).text();
+  t.regex(metrics, /^ltrp_requests_total\{route="\/rank",status="499"\} 12$/m);
+  gate.open();
+});
+
 test('a client that goes: its job is cancelled, its place is free, and others do not notice', async (t) => {
   const gate = gated(t.context.models.ranker);
-  const { url, service } = await start(t, { ranker: gate.ranker });
+  // The first two are computed at once, each alone.
+  const { url, service } = await start(t, { ranker: gate.ranker }, { maxWait: 0 });
   const file = await readFile(photos[0]!);
   const clients = Array.from({ length: 4 }, () => new AbortController());
   const answers = clients.map(({ signal }) => post(`${url}/rank`, file, 'image/jpeg', signal));
@@ -540,9 +636,13 @@ test('a client that goes: its job is cancelled, its place is free, and others do
 });
 
 test('what takes too long is cancelled', async (t) => {
-  const gate = gated(t.context.models.ranker);
-  const { url } = await start(t, { ranker: gate.ranker }, { seconds: 0.5 });
-  const { status, json } = await post(`${url}/rank`, await readFile(photos[0]!));
+  const { ranker } = t.context.models;
+  const gate = gated(ranker);
+  const file = await readFile(photos[0]!);
+  // Loading what decodes may take as long as the limit.
+  await post(`${(await start(t, { ranker })).url}/rank`, file);
+  const { url } = await start(t, { ranker: gate.ranker }, { seconds: 5 });
+  const { status, json } = await post(`${url}/rank`, file);
   t.is(status, 504);
   t.is(json.error?.code, 'ERR_SERVE_TIMEOUT');
   t.true(gate.calls[0]!.signal.aborted);
@@ -688,6 +788,38 @@ test('stopping: a request on a connection that is busy is refused in order, and 
   await busy.closed;
 });
 
+test.serial('of a name with several addresses it listens on one, and stops at once', async (t) => {
+  const { lookup } = dns;
+  t.teardown(() => {
+    dns.lookup = lookup;
+  });
+  // As where localhost is an IPv4 and an IPv6 address; Fastify asks here.
+  const two = ['127.0.0.1', '127.0.0.2'].map((address) => ({ address, family: 4 }));
+  type Done = (error: NodeJS.ErrnoException | null, addresses: dns.LookupAddress[]) => void;
+  dns.lookup = ((host: string, options: { all?: boolean }, done: Done) => {
+    if (host === 'localhost' && options.all === true) done(null, two);
+    else lookup(host, options as dns.LookupAllOptions, done);
+  }) as typeof lookup;
+  const service = await Service.create({
+    ...{ models: { ranker: t.context.models.ranker }, limits, logLevel: 'silent' },
+  });
+  const url = new URL(await service.listen('localhost', 0));
+  const second = connect(Number(url.port), '127.0.0.2');
+  t.teardown(() => second.destroy());
+  const outcome = await new Promise((resolve) => {
+    second.once('connect', () => {
+      resolve('connected');
+    });
+    second.once('error', ({ code }: NodeJS.ErrnoException) => {
+      resolve(code);
+    });
+  });
+  t.is(outcome, 'ECONNREFUSED');
+  const start = performance.now();
+  t.is(await service.stop(), 0);
+  t.true(performance.now() - start < 10_000);
+});
+
 test.serial(
   'SIGTERM with requests in flight: all are answered, and the exit code is 0',
   async (t) => {
@@ -723,7 +855,9 @@ test.serial(
     const scored = Array.from({ length: 3 }, () => send(agent, `${url}/score?rounds=4`, file));
     const sent = [...scored, ...Array.from({ length: 7 }, () => send(agent, `${url}/rank`, file))];
     let inFlight = 0;
+    const end = performance.now() + 120_000;
     while (inFlight < 10) {
+      if (performance.now() > end) throw new Error(`${inFlight} of 10 requests are in flight`);
       const metrics = await (await fetch(`${url}/metrics`)).text();
       inFlight = Number(/^ltrp_pictures_in_flight (\d+)$/m.exec(metrics)?.[1]);
     }

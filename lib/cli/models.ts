@@ -1,8 +1,6 @@
-/** `ltrp models fetch | list | remove`: models of the Hugging Face hub in the cache that Python reads too. */
+/** `ltrp models fetch | list | remove`: models of the Hugging Face hub in a cache in the layout of Python's. */
 import { LtrpError } from '../errors.js';
-import { cachedModels, removeCached } from '../hub/cache.js';
-import { fetchModel } from '../hub/fetch.js';
-import { hubSettings } from '../hub/settings.js';
+import { hubCache } from '../hub/settings.js';
 import { isHubSource, readHubSource, type HubSource } from '../hub/source.js';
 import type { Command } from 'commander';
 import { printable } from './image-arguments.js';
@@ -17,9 +15,9 @@ export function register(program: Command): void {
     .description('fetch, list or remove models of the Hugging Face hub')
     .addHelpText(
       'after',
-      `
+      () => `
 Models are named hf:organisation/name or hf:organisation/name@revision: a branch, a tag or a commit.
-load() and --model take such a name too. The cache is Python's: ${hubSettings().cache}
+load() and --model take such a name too. The cache is Python's: ${hubCache()}
 HF_HOME and HF_HUB_CACHE move it, HF_TOKEN (or \`hf auth login\`) opens private models, HF_ENDPOINT names
 a mirror, HF_HUB_OFFLINE=1 forbids the network.`,
     );
@@ -31,13 +29,14 @@ a mirror, HF_HUB_OFFLINE=1 forbids the network.`,
       'after',
       `
 safetensors are preferred to pytorch_model.bin. After an interruption, run it again: it continues where it was.
-Every file is checked against the hash that the hub gives.
+Every file is checked: against its hash where the server gives one, else by its size.
 
 Examples:
   ltrp models fetch hf:facebook/vit-mae-base
   ltrp score photo.jpg --model hf:facebook/vit-mae-base`,
     )
     .action(async (models: readonly string[]) => {
+      const { fetchModel } = await import('../hub/fetch.js');
       for (const source of models.map(sourceOf)) {
         const progress = progressLine();
         const { weights } = await fetchModel(source, {
@@ -57,25 +56,26 @@ Examples:
     .command('list')
     .description('list the models in the cache, whoever fetched them')
     .option('--json', 'print them as JSON')
-    .action(({ json }: { json?: true }) => {
-      const { cache } = hubSettings();
+    .action(async ({ json }: { json?: true }) => {
+      const { cachedModels } = await import('../hub/cache.js');
+      const cache = hubCache();
       const models = cachedModels(cache);
       if (json === true) {
         process.stdout.write(`${JSON.stringify({ cache, models }, null, 2)}\n`);
         return;
       }
       const rows = models.flatMap(({ model, snapshots, bytes }) =>
-        snapshots.map(({ commit, revisions }) => [
-          `hf:${model}`,
+        snapshots.map(({ commit, revisions }, index) => [
+          `hf:${model}@${commit}`,
           revisions.join(', ') || '-',
-          commit.slice(0, 12),
-          `${(bytes / 1e6).toFixed(1)} MB`,
+          // Snapshots share files.
+          index === 0 ? `${(bytes / 1e6).toFixed(1)} MB` : '',
         ]),
       );
       process.stdout.write(
         rows.length === 0
           ? `There are no models in ${cache}.\n`
-          : `${alignedRows([['model', 'revisions', 'commit', 'size'], ...rows])}\n`,
+          : `${alignedRows([['snapshot', 'revisions', 'size of all'], ...rows])}\n`,
       );
     });
   command
@@ -87,12 +87,12 @@ Examples:
       collect,
     )
     .action(async (models: readonly string[]) => {
-      const { cache } = hubSettings();
+      const { removeCached } = await import('../hub/cache.js');
       const removed: string[] = [];
       for (const text of models) {
         const { model, revision } = sourceOf(text);
         const one = text.includes('@') ? { model, revision } : { model };
-        removed.push(...(await removeCached(cache, one)));
+        removed.push(...(await removeCached(hubCache(), one)));
       }
       const lines = removed.map((folder) => `Removed ${folder}`);
       process.stdout.write(`${lines.join('\n') || 'There is nothing to remove.'}\n`);

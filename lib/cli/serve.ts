@@ -2,11 +2,10 @@
 import { Option, type Command } from 'commander';
 import { MaskedAutoencoder } from '../masked-autoencoder.js';
 import { PatchRanker } from '../patch-ranker.js';
-import { fetcherOf } from '../serve/fetch-picture.js';
 import type { Limits } from '../serve/limits.js';
 import { installCommand } from '../serve/packages.js';
-import { Service, type ServiceOptions } from '../serve/service.js';
-import { standardBatch } from '../serve/work.js';
+import type { ServiceOptions } from '../serve/service.js';
+import { RankingQueue } from '../stream/ranking-queue.js';
 import type { LoadOptions, Precision } from '../types.js';
 import { precisions } from '../types.js';
 import { invalid } from '../validation.js';
@@ -90,7 +89,13 @@ not come with ltrp: ${installCommand}`,
       ),
     )
     .addOption(
-      whole('--batch-size <count>', 'pictures computed together, at most', standardBatch, 1, 1024),
+      whole(
+        '--batch-size <count>',
+        'pictures computed together, at most',
+        RankingQueue.fullBatch,
+        1,
+        1024,
+      ),
     )
     .addOption(whole('--stop-seconds <count>', 'for accepted requests after SIGTERM', 25, 1, 3600))
     .addOption(
@@ -129,6 +134,10 @@ const model = (flags: string, text: string): Option => new Option(flags, text).a
 async function serve(settings: ServeSettings): Promise<number> {
   const { ranker, teacher, classifier, logLevel, allowUrls, host, port } = settings;
   const signal = interruptSignal();
+  const [{ fetcherOf }, { Service }] = await Promise.all([
+    import('../serve/fetch-picture.js'),
+    import('../serve/service.js'),
+  ]);
   const limits = limitsOf(settings);
   const fetchPicture = allowUrls === undefined ? undefined : fetcherOf(allowUrls, limits.bytes);
   const options = loadOptions(settings);

@@ -1,9 +1,10 @@
 /**
- * The cache that Python reads too: for each model `blobs` (files by their hash), `snapshots/COMMIT` (links to these by their names)
- * and `refs/REVISION` (the commit of a branch or tag). What Python keeps beside them is left alone.
+ * A cache in the layout of Python's: for each model `blobs` (files by their hash), `snapshots/COMMIT` (links to these by their names),
+ * `refs/REVISION` (the commit of a branch or tag) and `.no_exist/COMMIT` (empty files under the names that the hub does not have). What
+ * Python keeps beside them is left alone.
  */
 import { existsSync, readFileSync, readdirSync, readlinkSync, statSync } from 'node:fs';
-import { copyFile, mkdir, rm, symlink } from 'node:fs/promises';
+import { copyFile, mkdir, rm, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { isCommit, type HubSource } from './source.js';
 
@@ -27,6 +28,9 @@ export const blobPath = (folder: string, etag: string): string => path.join(fold
 
 export const snapshotPath = (folder: string, commit: string): string =>
   path.join(folder, 'snapshots', commit);
+
+const missingPath = (folder: string, commit: string, name: string): string =>
+  path.join(folder, '.no_exist', commit, name);
 
 const refPath = (folder: string, revision: string): string => path.join(folder, 'refs', revision);
 
@@ -52,8 +56,19 @@ export async function writeRef(folder: string, revision: string, commit: string)
   await writeFileAtomic(file, commit);
 }
 
+/** Notes that the hub has no such file. Where the cache cannot be written, it is asked again the next time. */
+export async function noteMissing(folder: string, commit: string, name: string): Promise<void> {
+  const file = missingPath(folder, commit, name);
+  try {
+    await mkdir(path.dirname(file), { recursive: true });
+    await writeFile(file, '');
+  } catch {
+    // It only saves a question.
+  }
+}
+
 /** The weights of a snapshot, if all of them are there. */
-export function cachedWeights(snapshot: string): string | null {
+function cachedWeights(snapshot: string): string | null {
   for (const name of weightNames) {
     const file = path.join(snapshot, name);
     if (!isThere(file)) continue;
@@ -141,13 +156,14 @@ export async function removeCached(
 ): Promise<string[]> {
   const folder = modelFolder(cache, model);
   if (!existsSync(folder)) return [];
-  const commit = revision === undefined ? null : cachedCommit(folder, revision);
   if (revision === undefined) {
     await rm(folder, { recursive: true, force: true });
     return [folder];
   }
-  const snapshot = commit === null ? null : snapshotPath(folder, commit);
-  if (snapshot === null || !existsSync(snapshot)) return [];
+  const commit = cachedCommit(folder, revision);
+  if (commit === null) return [];
+  const snapshot = snapshotPath(folder, commit);
+  if (!existsSync(snapshot)) return [];
   for (const ref of references(folder)) {
     if (ref.commit === commit) await rm(refPath(folder, ref.revision), { force: true });
   }
@@ -196,14 +212,23 @@ function sizeOf(file: string): number {
   return statSync(file, { throwIfNoEntry: false })?.size ?? 0;
 }
 
-/** A source as the cache knows it, complete. */
-export function cached(
-  cache: string,
-  { model, revision }: HubSource,
-): { commit: string; weights: string } | null {
+/** A source whose weights are in the cache. */
+export interface Cached {
+  readonly commit: string;
+  readonly weights: string;
+  /** So is what describes them, as far as the hub has it. Python fetches each file when it needs it. */
+  readonly complete: boolean;
+}
+
+export function cached(cache: string, { model, revision }: HubSource): Cached | null {
   const folder = modelFolder(cache, model);
   const commit = cachedCommit(folder, revision);
   if (commit === null) return null;
-  const weights = cachedWeights(snapshotPath(folder, commit));
-  return weights === null ? null : { commit, weights };
+  const snapshot = snapshotPath(folder, commit);
+  const weights = cachedWeights(snapshot);
+  if (weights === null) return null;
+  const complete = sideNames.every(
+    (name) => isThere(path.join(snapshot, name)) || isThere(missingPath(folder, commit, name)),
+  );
+  return { commit, weights, complete };
 }

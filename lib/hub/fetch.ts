@@ -1,4 +1,4 @@
-/** Models of the Hugging Face hub in the cache that Python reads too, fetched where they are not there. */
+/** Models of the Hugging Face hub in a cache in the layout of Python's, fetched where they are not there. */
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync, readFileSync } from 'node:fs';
 import { mkdir, rename, rm, stat } from 'node:fs/promises';
@@ -11,15 +11,16 @@ import { withLock } from '../folder-lock.js';
 import {
   blobPath,
   cached,
-  cachedWeights,
   isThere,
   link,
   modelFolder,
+  noteMissing,
   shardsOf,
   sideNames,
   snapshotPath,
   weightNames,
   writeRef,
+  type Cached,
 } from './cache.js';
 import { askFor, headersOf, Unreachable, type Asking, type RemoteFile } from './remote.js';
 import { hubSettings } from './settings.js';
@@ -45,8 +46,9 @@ export interface FetchedModel {
 }
 
 /**
- * The weights of a model and what describes them, from the cache or the hub. A commit that is in the cache needs no network; of a
- * branch or tag the hub is asked which commit it is. If the hub does not answer, what is in the cache is taken.
+ * The weights of a model and what describes them, from the cache or the hub. A commit that is complete in the cache needs no network; of
+ * a branch or tag the hub is asked which commit it is. If the hub does not answer, or may not be asked, weights in the cache are taken
+ * with what there is beside them.
  *
  * @throws {LtrpError} `ERR_LTRP_DOWNLOAD`, `ERR_LTRP_FILE_NOT_FOUND`, `ERR_LTRP_FILE_WRITE`; errors of the disk as they are.
  */
@@ -57,9 +59,8 @@ export async function fetchModel(
   const { env = process.env, signal, log = () => undefined } = options;
   const settings = hubSettings(env);
   const there = cached(settings.cache, source);
-  if (there !== null && (settings.offline || isCommit(source.revision))) {
-    return { ...there, fetched: false };
-  }
+  const enough = settings.offline || (isCommit(source.revision) && there?.complete === true);
+  if (there !== null && enough) return inCache(there);
   if (settings.offline) {
     throw new LtrpError(
       'ERR_LTRP_FILE_NOT_FOUND',
@@ -71,9 +72,14 @@ export async function fetchModel(
   } catch (error) {
     if (!(error instanceof Unreachable) || there === null) throw error;
     log(`${error.message} The copy in the cache is taken: ${there.commit}.`);
-    return { ...there, fetched: false };
+    return inCache(there);
   }
 }
+
+const inCache = ({ weights, commit }: Cached): FetchedModel => ({
+  ...{ weights, commit },
+  fetched: false,
+});
 
 /** One model being fetched. */
 class Fetch {
@@ -99,15 +105,15 @@ class Fetch {
     for (const name of sideNames) {
       const found = await this.#ask(name);
       if (found !== null) sides.push(found);
-      const there = this.#complete();
-      if (there !== null) return await this.#done(there);
+      const there = this.#cached();
+      if (there?.complete === true) return await this.#done(there.weights);
     }
     for (const file of sides) await this.#bring(file);
+    const there = this.#cached();
+    if (there !== null) return await this.#done(there.weights);
     for (const name of weightNames) {
       const found = await this.#ask(name);
       if (found === null) continue;
-      const there = this.#complete();
-      if (there !== null) return await this.#done(there);
       const file = await this.#bring(found);
       if (name.endsWith('.index.json')) await this.#bringShards(file, name);
       return await this.#done(file);
@@ -118,10 +124,11 @@ class Fetch {
     );
   }
 
-  /** The weights in the cache, once the commit is known. */
-  #complete(): string | null {
-    const { revision } = this.#source;
-    return isCommit(revision) ? cachedWeights(snapshotPath(this.#folder, revision)) : null;
+  /** What is in the cache, once the commit is known. */
+  #cached(): Cached | null {
+    return isCommit(this.#source.revision)
+      ? cached(this.#asking.settings.cache, this.#source)
+      : null;
   }
 
   async #done(weights: string): Promise<FetchedModel> {
@@ -131,9 +138,12 @@ class Fetch {
   }
 
   async #ask(name: string): Promise<RemoteFile | null> {
-    const found = await askFor(name, this.#source, this.#asking);
-    if (found !== null) this.#source = { ...this.#source, revision: found.commit };
-    return found;
+    const { commit, file } = await askFor(name, this.#source, this.#asking);
+    if (commit !== null) {
+      this.#source = { ...this.#source, revision: commit };
+      if (file === null) await noteMissing(this.#folder, commit, name);
+    }
+    return file;
   }
 
   async #bringShards(index: string, name: string): Promise<void> {
@@ -194,7 +204,7 @@ class Fetch {
     await download(remote.url, to, {
       ...{ env, signal, stallTimeout },
       headers: headersOf(settings),
-      sameContent: true,
+      sameContent: hashOf(remote.etag) !== null,
       onProgress: (done, total) => onProgress?.(remote.name, done, total ?? remote.size),
     });
     const problem = await problemOf(to, remote);
@@ -212,13 +222,17 @@ class Fetch {
 async function problemOf(file: string, { etag, size }: RemoteFile): Promise<string | null> {
   const bytes = (await stat(file)).size;
   if (size !== null && bytes !== size) return `has ${bytes} bytes, expected ${size}`;
-  const isLarge = /^[\da-f]{64}$/.test(etag);
-  // Any other ETag says nothing of the content.
-  if (!isLarge && !isCommit(etag)) return null;
-  const hash = createHash(isLarge ? 'sha256' : 'sha1');
-  if (!isLarge) hash.update(`blob ${bytes}\0`); // Git's header
+  const kind = hashOf(etag);
+  if (kind === null) return null;
+  const hash = createHash(kind === 'Git hash' ? 'sha1' : 'sha256');
+  if (kind === 'Git hash') hash.update(`blob ${bytes}\0`); // Git's header
   await pipeline(createReadStream(file), hash);
   const actual = hash.digest('hex');
-  if (actual === etag) return null;
-  return `has the ${isLarge ? 'SHA-256' : 'Git hash'} ${actual}, expected ${etag}`;
+  return actual === etag ? null : `has the ${kind} ${actual}, expected ${etag}`;
+}
+
+/** Which hash of the content an ETag is. Those of some mirrors are none: they say nothing of the content. */
+function hashOf(etag: string): 'SHA-256' | 'Git hash' | null {
+  if (/^[\da-f]{64}$/.test(etag)) return 'SHA-256';
+  return /^[\da-f]{40}$/.test(etag) ? 'Git hash' : null;
 }

@@ -18,11 +18,19 @@ export interface Asking {
 export interface RemoteFile {
   readonly name: string;
   readonly commit: string;
-  /** SHA-256 of large files, Git's hash of small ones. The blob's name. */
+  /** The blob's name. Of the hub itself: SHA-256 of large files, Git's hash of small ones. */
   readonly etag: string;
   /** Bytes; null where it is not said. */
   readonly size: number | null;
   readonly url: string;
+}
+
+/** What the hub says of a name. */
+export interface Asked {
+  /** The revision's commit; null where a refusal does not say. */
+  readonly commit: string | null;
+  /** Null: the revision has no such file. */
+  readonly file: RemoteFile | null;
 }
 
 /** The hub, or the way to it, does not answer: what is in the cache has to do. */
@@ -46,22 +54,21 @@ const mostRedirects = 5;
 const attempts = 4;
 
 /**
- * Asks for a file of `source`; null if the revision has no such file.
+ * Asks for a file of `source`.
  *
  * @throws {LtrpError} `ERR_LTRP_DOWNLOAD`, `ERR_LTRP_FILE_NOT_FOUND` (no such model or revision); {@link Unreachable}.
  */
-export async function askFor(
-  name: string,
-  source: HubSource,
-  asking: Asking,
-): Promise<RemoteFile | null> {
+export async function askFor(name: string, source: HubSource, asking: Asking): Promise<Asked> {
   const { settings } = asking;
   const url = fileUrl(settings, source, name);
   const response = await headOf(url, asking);
   const { headers, status } = response;
-  if (status === 404 && isMissingFile(headers.get('x-error-code'))) return null;
+  const said = headers.get('x-repo-commit');
+  if (status === 404 && isMissingFile(headers.get('x-error-code'))) {
+    return { commit: said !== null && isCommit(said) ? said : null, file: null };
+  }
   if (status >= 400) throw refusal(response, source, settings);
-  const commit = headers.get('x-repo-commit') ?? source.revision;
+  const commit = said ?? source.revision;
   if (!isCommit(commit)) {
     throw new LtrpError(
       'ERR_LTRP_DOWNLOAD',
@@ -75,11 +82,12 @@ export async function askFor(
   const moved = status >= 300;
   const size = headers.get('x-linked-size') ?? (moved ? null : headers.get('content-length'));
   const pinned = { ...source, revision: commit };
-  return {
+  const file = {
     ...{ name, commit, etag },
     size: size === null || !/^\d+$/.test(size) ? null : Number(size),
     url: fileUrl(settings, pinned, name),
   };
+  return { commit, file };
 }
 
 /** `W/"x"` as `x`. */
@@ -132,15 +140,25 @@ async function followed(url: string, { settings, env, signal }: Asking): Promise
         { method: 'HEAD', redirect: 'manual', headers, signal: signals },
         env,
       );
-      const location = response.headers.get('location');
-      // To a storage of files it leads by a whole address: what counts is said here.
-      const leads = response.status >= 300 && response.status < 400 && location?.startsWith('/');
-      if (leads !== true || hop === mostRedirects) return response;
-      at = new URL(location as string, at).href;
+      const next = withinHub(response, at);
+      if (next === null || hop === mostRedirects) return response;
+      at = next;
     }
   } finally {
     clearTimeout(timer);
   }
+}
+
+/**
+ * Where an answer leads on the same host, or null. To a storage of files it leads by a whole address, and what counts is said before.
+ * The token goes along, so `//other.host` is not followed either.
+ */
+function withinHub({ status, headers }: Response, at: string): string | null {
+  const location = headers.get('location');
+  if (status < 300 || status >= 400 || location?.startsWith('/') !== true) return null;
+  if (!URL.canParse(location, at)) return null;
+  const { href, origin } = new URL(location, at);
+  return origin === new URL(at).origin ? href : null;
 }
 
 function refusal(

@@ -20,14 +20,23 @@ export interface HubSettings {
  * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for an endpoint that is none.
  */
 export function hubSettings(env: Environment = process.env): HubSettings {
-  const home = filled(env['HF_HOME']) ?? path.join(cacheHome(env), 'huggingface');
-  const cache = filled(env['HF_HUB_CACHE']) ?? filled(env['HUGGINGFACE_HUB_CACHE']);
   return {
     endpoint: endpointOf(filled(env['HF_ENDPOINT']) ?? 'https://huggingface.co'),
-    cache: expanded(cache ?? path.join(home, 'hub'), env),
-    token: tokenOf(env, expanded(home, env)),
+    cache: hubCache(env),
+    token: tokenOf(env),
     offline: isOn(env['HF_HUB_OFFLINE']) || isOn(env['TRANSFORMERS_OFFLINE']),
   };
+}
+
+/** The folder of the cache. Nothing in the environment makes it fail. */
+export function hubCache(env: Environment = process.env): string {
+  const cache = filled(env['HF_HUB_CACHE']) ?? filled(env['HUGGINGFACE_HUB_CACHE']);
+  return cache === undefined ? path.join(hubHome(env), 'hub') : expanded(cache, env);
+}
+
+function hubHome(env: Environment): string {
+  const cacheHome = filled(env['XDG_CACHE_HOME']) ?? path.join(userHome(env), '.cache');
+  return expanded(filled(env['HF_HOME']) ?? path.join(cacheHome, 'huggingface'), env);
 }
 
 function filled(value: string | undefined): string | undefined {
@@ -46,10 +55,6 @@ function endpointOf(text: string): string {
   return url.href.replace(/\/+$/, '');
 }
 
-function cacheHome(env: Environment): string {
-  return filled(env['XDG_CACHE_HOME']) ?? path.join(userHome(env), '.cache');
-}
-
 function userHome(env: Environment): string {
   return filled(env['HOME']) ?? homedir();
 }
@@ -59,12 +64,14 @@ function expanded(folder: string, env: Environment): string {
   return path.resolve(folder.replace(/^~(?=\/|$)/, userHome(env)));
 }
 
-function tokenOf(env: Environment, home: string): string | undefined {
+function tokenOf(env: Environment): string | undefined {
+  // Every token here is implicit: there is no option for one.
+  if (isOn(env['HF_HUB_DISABLE_IMPLICIT_TOKEN'])) return undefined;
   const given = filled(env['HF_TOKEN']) ?? filled(env['HUGGING_FACE_HUB_TOKEN']);
   if (given !== undefined) return given;
-  if (isOn(env['HF_HUB_DISABLE_IMPLICIT_TOKEN'])) return undefined;
+  const file = filled(env['HF_TOKEN_PATH']) ?? path.join(hubHome(env), 'token');
   try {
-    return filled(readFileSync(filled(env['HF_TOKEN_PATH']) ?? path.join(home, 'token'), 'utf8'));
+    return filled(readFileSync(file, 'utf8'));
   } catch {
     return undefined; // nobody has logged in
   }

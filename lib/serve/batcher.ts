@@ -28,16 +28,17 @@ interface Waiting<Item, Result> {
 }
 
 /**
- * A batch starts when it is full. One that is not starts
+ * A batch starts
  *
+ * - when it is full;
  * - when nothing is computed and no other item is being prepared: nothing could join it;
  * - when `maxWait` milliseconds have passed since its oldest item arrived, however long the item was prepared.
  *
- * What an item waits beyond that, it waits for the computation of those before it.
+ * Of several the one with the oldest item starts, so what an item waits beyond that, it waits for the computation of those before it.
  */
 export class Batcher<Item, Result> {
   readonly #options: BatcherOptions<Item, Result>;
-  /** By key, each in order of arrival here; the keys in the order of their oldest item. */
+  /** By key, each in order of arrival here. */
   readonly #groups = new Map<string, Waiting<Item, Result>[]>();
   /** Items being prepared. */
   #coming = 0;
@@ -115,7 +116,7 @@ export class Batcher<Item, Result> {
   #start(): void {
     clearTimeout(this.#timer);
     while (this.#computing < computing) {
-      const key = this.#full() ?? this.#due();
+      const key = this.#next();
       if (key === undefined) break;
       this.#computing++;
       void this.#compute(this.#take(key)).finally(() => {
@@ -134,23 +135,19 @@ export class Batcher<Item, Result> {
     }
   }
 
-  #full(): string | undefined {
+  /** Of the groups that may start, the one with the oldest item. One size that is always full cannot keep the others waiting. */
+  #next(): string | undefined {
+    const alone = this.#computing === 0 && this.#coming === 0;
+    const now = performance.now();
+    let next: string | undefined;
+    let oldest = Infinity;
     for (const [key, group] of this.#groups) {
-      if (group.length >= this.#most(group)) return key;
+      const due = dueOf(group);
+      if (due >= oldest) continue;
+      if (!alone && due > now && group.length < this.#most(group)) continue;
+      [next, oldest] = [key, due];
     }
-    return undefined;
-  }
-
-  /** Of the groups that need not be full, the one whose oldest item waits longest. */
-  #due(): string | undefined {
-    let oldest: string | undefined;
-    let due = this.#computing === 0 && this.#coming === 0 ? Infinity : performance.now();
-    for (const [key, group] of this.#groups) {
-      if (dueOf(group) > due) continue;
-      oldest = key;
-      due = dueOf(group);
-    }
-    return oldest;
+    return next;
   }
 
   #most(group: readonly Waiting<Item, Result>[]): number {
@@ -160,9 +157,7 @@ export class Batcher<Item, Result> {
   #take(key: string): Waiting<Item, Result>[] {
     const group = this.#groups.get(key) as Waiting<Item, Result>[];
     const batch = group.splice(0, this.#most(group));
-    this.#groups.delete(key);
-    // Behind the others, so that one size cannot keep all places.
-    if (group.length > 0) this.#groups.set(key, group);
+    if (group.length === 0) this.#groups.delete(key);
     return batch;
   }
 

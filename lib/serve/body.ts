@@ -15,10 +15,8 @@ export interface Given {
 /** Fetches a picture whose address is allowed. */
 export type FetchPicture = (url: string, signal: AbortSignal) => Promise<Buffer>;
 
-const names = { picture: 'picture', url: 'url' } as const;
-
 /** Fields of a form besides the picture, and what they may take. */
-export const formLimits = (bytes: number) => ({
+const formLimits = (bytes: number) => ({
   fileSize: bytes,
   files: 1,
   fields: 32,
@@ -122,7 +120,7 @@ async function readJson(
   fetchPicture: FetchPicture | undefined,
   signal: AbortSignal,
 ): Promise<Buffer | undefined> {
-  const { [names.picture]: picture, [names.url]: url, ...others } = parsed(request.body as Buffer);
+  const { picture, url, ...others } = parsed(request.body as Buffer);
   add(options, others);
   if (url !== undefined) {
     if (fetchPicture === undefined) {

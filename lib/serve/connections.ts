@@ -7,6 +7,8 @@ interface State {
   active: number;
   /** Bytes that had come when the last of them was over. */
   seen: number;
+  /** What is told that the connection is closed. */
+  readonly closed: Set<() => void>;
 }
 
 /**
@@ -18,8 +20,12 @@ export class Connections {
 
   constructor(server: Server) {
     server.on('connection', (socket: Socket) => {
-      this.#open.set(socket, { active: 0, seen: 0 });
-      socket.once('close', () => this.#open.delete(socket));
+      const closed = new Set<() => void>();
+      this.#open.set(socket, { active: 0, seen: 0, closed });
+      socket.once('close', () => {
+        this.#open.delete(socket);
+        for (const tell of [...closed]) tell();
+      });
     });
     server.on('request', (request: IncomingMessage, response: ServerResponse) => {
       const { socket } = request;
@@ -36,6 +42,21 @@ export class Connections {
       // An answer may precede the end of the body.
       request.once('close', over);
     });
+  }
+
+  /**
+   * Calls `done` once: when the answer is complete, or its connection is closed. Node tells of that only the answer which is being
+   * sent, not those to requests that were pipelined behind it.
+   */
+  whenOver({ socket }: IncomingMessage, answer: ServerResponse, done: () => void): void {
+    const closed = this.#open.get(socket)?.closed;
+    const over = (): void => {
+      closed?.delete(over);
+      answer.off('close', over);
+      done();
+    };
+    closed?.add(over);
+    answer.once('close', over);
   }
 
   get size(): number {

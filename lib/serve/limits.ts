@@ -24,8 +24,16 @@ export const jsonBytes = (bytes: number): number => Math.ceil(bytes / 3) * 4 + 6
 /** Bytes of a multipart body around its picture. */
 export const multipartOverhead = 65536;
 
-/** Bytes of bodies in memory at a time: so many of the largest pictures. */
+/** Bytes of bodies and fetched pictures in memory at a time: so many of the largest pictures. */
 const largestTogether = 16;
+
+/** What one request takes of what there is. */
+export interface Place {
+  /** Takes room for so many bytes more. @throws {Problem} 429. */
+  readonly add: (bytes: number) => void;
+  /** Gives everything back. To be called once, and nothing after it. */
+  readonly leave: () => void;
+}
 
 /**
  * What is in flight. A request is refused before its body is read: a picture more than the service has places for, or bytes more
@@ -49,32 +57,32 @@ export class Admission {
   }
 
   /**
-   * Takes a place for a body of `declared` bytes (undefined: it does not say), which may have `most`. Returns what gives it back.
+   * Takes a place for a body of `declared` bytes (undefined: it does not say), which may have `most`.
    *
    * @throws {Problem} 413, 429.
    */
-  enter(declared: number | undefined, most: number): () => void {
+  enter(declared: number | undefined, most: number): Place {
     if (declared !== undefined && declared > most) {
       throw tooLarge(`The body has ${declared} bytes; at most ${most} are taken.`);
     }
-    const bytes = declared ?? most;
-    const room = largestTogether * jsonBytes(this.#limits.bytes);
-    if (this.#pictures >= this.#limits.pictures || this.#bytes + bytes > room) {
-      throw new Problem(
-        429,
-        'ERR_SERVE_BUSY',
-        `${this.#pictures} pictures with ${this.#bytes} bytes are being worked on; try again later.`,
-        1,
-      );
-    }
-    this.#pictures++;
-    this.#bytes += bytes;
-    let left = false;
-    return () => {
-      if (left) return;
-      left = true;
-      this.#pictures--;
-      this.#bytes -= bytes;
+    if (this.#pictures >= this.#limits.pictures) throw this.#busy();
+    let taken = 0;
+    const add = (bytes: number): void => {
+      if (this.#bytes + bytes > largestTogether * jsonBytes(this.#limits.bytes)) throw this.#busy();
+      this.#bytes += bytes;
+      taken += bytes;
     };
+    add(declared ?? most);
+    this.#pictures++;
+    const leave = (): void => {
+      this.#pictures--;
+      this.#bytes -= taken;
+    };
+    return { add, leave };
+  }
+
+  #busy(): Problem {
+    const what = `${this.#pictures} pictures with ${this.#bytes} bytes`;
+    return new Problem(429, 'ERR_SERVE_BUSY', `${what} are being worked on; try again later.`, 1);
   }
 }

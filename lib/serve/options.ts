@@ -20,7 +20,7 @@ interface Schema {
 /** One option. */
 export interface RouteOption {
   readonly schema: Schema;
-  /** The value in the types of the library. @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` */
+  /** The value in the types of the library; a default is one already. @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` */
   readonly read: (name: string, value: unknown) => unknown;
 }
 
@@ -69,13 +69,13 @@ const choice = (
   },
 });
 
-const mostPatches = 65536;
+/** Attention takes time with the square of their number. rankFiles allows more; a stranger's request may not take all of it. */
+const mostPatches = 4096;
 
 const grid: RouteOption = {
   schema: {
     type: 'string',
-    description:
-      'Rows and columns of patches, such as 14x14. Without it the grid that distorts the patches least.',
+    description: `Rows and columns of patches, such as 14x14, ${mostPatches} patches at most. Without it the grid that distorts the patches least.`,
     pattern: '^\\d{1,5}x\\d{1,5}$',
   },
   read: (name, value) => {
@@ -120,6 +120,13 @@ export const selectOptions: RouteOptions = { ...keeping(standardKeep.select), ..
 export const cropFormats = ['jpeg', 'png', 'webp'] as const;
 export type CropFormat = (typeof cropFormats)[number];
 
+/** Pixels of a side that a format can store, at most. */
+export const longestSides: Readonly<Record<CropFormat, number>> = {
+  jpeg: 65500,
+  png: Infinity,
+  webp: 16383,
+};
+
 export const cropOptions: RouteOptions = {
   ...keeping(standardKeep.crop),
   ...cutting,
@@ -146,8 +153,8 @@ export const classifyOptions: RouteOptions = {
 };
 
 /**
- * Reads what a request gave. A name that the route does not have is refused, because a misspelled option would silently be the
- * default.
+ * Reads what a request gave, and adds the defaults. A name that the route does not have is refused, because a misspelled option would
+ * silently be the default.
  *
  * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT`
  */
@@ -171,6 +178,9 @@ export function readOptions(
     ['grid', 'patches'],
   ] as const) {
     if (given.has(one) && given.has(other)) throw invalid(`Give one of ${one} and ${other}.`);
+  }
+  for (const [name, { schema }] of Object.entries(known)) {
+    if (schema.default !== undefined) options[name] ??= schema.default;
   }
   return options;
 }

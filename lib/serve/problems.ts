@@ -68,7 +68,8 @@ export function problemOf(error: unknown): Problem {
   const { statusCode, message } = (error ?? {}) as WebError;
   if (typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500) {
     const code = statusCode === 413 ? 'ERR_SERVE_TOO_LARGE' : 'ERR_SERVE_REQUEST';
-    return new Problem(statusCode === 406 ? 415 : statusCode, code, String(message));
+    // The multipart plugin's 406 is about the form, not about the answer.
+    return new Problem(statusCode === 406 ? 400 : statusCode, code, String(message));
   }
   return new Problem(500, 'ERR_LTRP_INTERNAL', 'The service failed; its log says why.');
 }

@@ -1,4 +1,5 @@
 /** The HTTP service: its routes, its order of refusals, and how it stops. */
+import { lookup } from 'node:dns/promises';
 import type { IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,7 +8,7 @@ import { packageVersion } from '../native/paths.js';
 import { mostBytes, readGiven, type FetchPicture } from './body.js';
 import { Connections } from './connections.js';
 import { pictureRoutes, schemaOf, type PictureRouteName } from './description.js';
-import { Admission, jsonBytes, type Limits } from './limits.js';
+import { Admission, jsonBytes, type Limits, type Place } from './limits.js';
 import { makeMetrics, type Metrics } from './metrics.js';
 import { readOptions } from './options.js';
 import { loadPackages, type Packages } from './packages.js';
@@ -27,6 +28,7 @@ export interface ServiceOptions {
 interface Call {
   readonly arrived: number;
   readonly signal: AbortSignal;
+  readonly place: Place;
 }
 
 /** A running service. */
@@ -72,9 +74,11 @@ export class Service {
     return this.#admission.pictures;
   }
 
-  /** Begins to answer; returns the address. */
+  /** Begins to answer, on one address of the host; returns it. */
   async listen(host: string, port: number): Promise<string> {
-    await this.#app.listen({ host, port, listenTextResolver: () => 'the port is open' });
+    // Of localhost Fastify would open every address, and tell of the connections of the first one only.
+    const { address: first } = await lookup(host);
+    await this.#app.listen({ host: first, port, listenTextResolver: () => 'the port is open' });
     const { family, address, port: open } = this.#app.server.address() as AddressInfo;
     const name = family === 'IPv6' ? `[${address}]` : address;
     const url = `http://${name}:${open}`;
@@ -139,7 +143,7 @@ export class Service {
     const app = this.#app;
     app.addHook('onRequest', (request, reply, done) => {
       const start = performance.now();
-      reply.raw.once('close', () => {
+      this.#connections.whenOver(request.raw, reply.raw, () => {
         const seconds = (performance.now() - start) / 1000;
         const status = reply.raw.writableFinished ? reply.statusCode : clientGone().status;
         // Never the address itself: whoever makes addresses up would make labels.
@@ -184,32 +188,42 @@ export class Service {
     }
     const length = headers['content-length'];
     const most = mostBytes(headers['content-type'], this.#limits, jsonBytes(this.#limits.bytes));
-    const leave = this.#admission.enter(length === undefined ? undefined : Number(length), most);
+    const place = this.#admission.enter(length === undefined ? undefined : Number(length), most);
     const controller = new AbortController();
     const timer = setTimeout(() => {
       const message = `There was no result within ${this.#limits.seconds} s.`;
       controller.abort(new Problem(504, 'ERR_SERVE_TIMEOUT', message));
     }, this.#limits.seconds * 1000);
-    // Not of the request: that is closed as soon as its body is read.
-    reply.raw.once('close', () => {
+    // Not when the request is closed: that is so as soon as its body is read.
+    this.#connections.whenOver(request.raw, reply.raw, () => {
       clearTimeout(timer);
-      leave();
+      place.leave();
       if (!reply.raw.writableFinished) controller.abort(clientGone());
     });
-    this.#calls.set(request, { arrived, signal: controller.signal });
+    this.#calls.set(request, { arrived, signal: controller.signal, place });
   }
 
   #addPictureRoutes(app: FastifyInstance, context: PictureContext): void {
     const { work, models, limits, fetchPicture } = context;
-    const task = async (name: PictureRouteName, request: FastifyRequest): Promise<Task<object>> => {
-      const { arrived, signal } = this.#calls.get(request) as Call;
-      const given = await readGiven(request, limits, fetchPicture, signal);
-      const options = readOptions(pictureRoutes[name].options, given.options);
+    // Its size is known only when it is there.
+    const fetchFor = (place: Place): FetchPicture | undefined =>
+      fetchPicture === undefined
+        ? undefined
+        : async (url, signal) => {
+            signal.throwIfAborted();
+            place.add(limits.bytes);
+            return fetchPicture(url, signal);
+          };
+    // Its options have the types of Work, as the route's table reads them.
+    const task = async (name: PictureRouteName, request: FastifyRequest): Promise<Task<never>> => {
+      const { arrived, signal, place } = this.#calls.get(request) as Call;
+      const given = await readGiven(request, limits, fetchFor(place), signal);
+      const options = readOptions(pictureRoutes[name].options, given.options) as never;
       return { bytes: given.bytes, options, arrived, signal };
     };
     const add = (
       name: PictureRouteName,
-      compute: (task: Task<object>, reply: FastifyReply) => Promise<unknown>,
+      compute: (task: Task<never>, reply: FastifyReply) => Promise<unknown>,
     ): void => {
       app.post(`/${name}`, { schema: schemaOf(pictureRoutes[name]) }, async (request, reply) =>
         compute(await task(name, request), reply),

@@ -1,5 +1,4 @@
 /** What a service computes: models, batches and pictures, without HTTP. Results are those of the library's own calls. */
-import { availableParallelism } from 'node:os';
 import { isLtrpError } from '../errors.js';
 import { decodePicture } from '../images.js';
 import { jsonNumbers } from '../json-numbers.js';
@@ -12,6 +11,7 @@ import { loadSharp } from '../sharp.js';
 import { Slots } from '../slots.js';
 import {
   batchOf,
+  ofEach,
   oneByOneIfNeeded,
   rankTogether,
   together,
@@ -32,7 +32,7 @@ import {
 } from '../whole-picture.js';
 import { Batcher } from './batcher.js';
 import type { Limits } from './limits.js';
-import { standardKeep, type CropFormat } from './options.js';
+import { longestSides, standardKeep, type CropFormat } from './options.js';
 import { Problem, TooManyPixels } from './problems.js';
 
 /** The models of a service. What needs a model that is not there is no route. */
@@ -57,26 +57,26 @@ export interface Task<Options> {
 interface KeepOptions extends GridWish {
   keep?: number;
   keepRatio?: number;
-  scoreShare?: number;
-  seed?: number;
+  scoreShare: number;
+  seed: number;
 }
 
 interface CropOptions extends KeepOptions {
-  padding?: number;
-  format?: CropFormat;
-  quality?: number;
+  padding: number;
+  format: CropFormat;
+  quality: number;
 }
 
 interface ScoreOptions extends GridWish {
-  rounds?: number;
-  maskRatio?: number;
-  drop?: Drop;
-  metric?: Metric;
-  seed?: number;
+  rounds: number;
+  maskRatio: number;
+  drop: Drop;
+  metric: Metric;
+  seed: number;
 }
 
 interface ClassifyOptions {
-  topK?: number;
+  topK: number;
   keepRatio?: number;
 }
 
@@ -107,7 +107,7 @@ const name = 'of the request';
 export class Work {
   readonly #models: Models;
   readonly #limits: Limits;
-  readonly #decoding = new Slots(Math.max(4, availableParallelism() + 1));
+  readonly #decoding = new Slots(RankingQueue.decoders);
   readonly #ranking: Batcher<ToRank, RankedPatches>;
   readonly #classifying: Batcher<ToClassify, Classes>;
 
@@ -148,7 +148,7 @@ export class Work {
 
   /** The smallest part of the picture that has all kept patches. */
   async crop(task: Task<CropOptions>): Promise<{ box: Box; format: CropFormat; file: Buffer }> {
-    const { padding = 0, format = 'jpeg', quality = 85 } = task.options;
+    const { padding, format, quality } = task.options;
     const options = withKeep(task.options, standardKeep.crop);
     const { width, height, grid, indices } = await this.#ranked(task, options);
     const boxes = patchBoxes(grid, width, height);
@@ -159,8 +159,14 @@ export class Work {
     );
     const [left, top, ...size] = box;
     const cut = { left, top, width: size[0], height: size[1] };
+    if (Math.max(...size) > longestSides[format]) {
+      throw invalid(
+        `The crop has ${cut.width} x ${cut.height} pixels, and format '${format}' stores sides of ${longestSides[format]} at most; keep fewer patches, or ask for format 'png'.`,
+      );
+    }
     const { bytes, signal } = task;
-    const picture = await this.#decoding.run(() =>
+    // A second time: keeping all pixels of every picture that waits to be ranked would take too much memory.
+    const picture = await this.#decode(() =>
       decode(bytes, { name, signal, scaling: () => ({ exact: { width, height, cut } }) }),
     );
     const sharp = await loadSharp();
@@ -187,7 +193,8 @@ export class Work {
     const { classifier, ranker } = this.#models;
     if (classifier === undefined) throw new Error('there is no classifier');
     const { config } = classifier;
-    const { keepRatio, topK = Math.min(5, config.classes) } = options;
+    const { keepRatio } = options;
+    const topK = Math.min(options.topK, config.classes);
     const size = [config.imageHeight, config.imageWidth] as const;
     if (keepRatio !== undefined && !ranks(ranker, config)) {
       throw invalid(
@@ -221,7 +228,7 @@ export class Work {
     options: KeepOptions,
   ): Promise<RankedPatches & Pick<DecodedWholePicture, 'width' | 'height' | 'grid'>> {
     const { ranker } = this.#models;
-    const { keep, keepRatio, scoreShare, seed = 0, grid, patches } = options;
+    const { keep, keepRatio, scoreShare, seed, grid, patches } = options;
     if (ranker.config.head === 'cls' && (grid ?? patches) !== undefined) {
       throw invalid(
         `patches and grid are not for this ranker: its 'cls' head has one grid, ${ranker.config.grid.join(' x ')}.`,
@@ -247,11 +254,21 @@ export class Work {
     this.#refuseKind(bytes);
     const fixedGrid = 'head' in config && config.head === 'cls';
     const check = this.#checkPixels.bind(this);
-    return fittingMemory(
-      this.#decoding.run(() =>
-        decodeWholePicture(bytes, config, wish, signal, { fixedGrid, name, check }),
-      ),
+    return this.#decode(() =>
+      decodeWholePicture(bytes, config, wish, signal, { fixedGrid, name, check }),
     );
+  }
+
+  /** A picture that needs too much memory is the request's fault; what is left of the service's is not. */
+  async #decode<Picture>(decoding: () => Promise<Picture>): Promise<Picture> {
+    try {
+      return await this.#decoding.run(decoding);
+    } catch (error) {
+      if (isLtrpError(error) && error.code === 'ERR_LTRP_OUT_OF_MEMORY') {
+        throw new Problem(413, error.code, error.message);
+      }
+      throw error;
+    }
   }
 
   /** A stranger's drawing may take any time and memory, and what only some builds of sharp read is not for strangers. */
@@ -279,9 +296,7 @@ export class Work {
   #centre(bytes: Buffer, size: readonly [number, number], signal: AbortSignal) {
     this.#refuseKind(bytes);
     const check = this.#checkPixels.bind(this);
-    return fittingMemory(
-      this.#decoding.run(() => decodePicture(bytes, { size, fit: 'crop', name, signal, check })),
-    );
+    return this.#decode(() => decodePicture(bytes, { size, fit: 'crop', name, signal, check }));
   }
 
   async #classes(batch: readonly ToClassify[], signal: AbortSignal): Promise<Classes[]> {
@@ -293,32 +308,16 @@ export class Work {
         : Int32Array.from(batch.flatMap((one) => [...(one.kept ?? [])]));
     const given = { keep, topK, signal };
     const { logits, top } = await classifier.classify(together(batch), given);
-    const classes = logits.length / batch.length;
-    return batch.map((_, index) => {
-      const own = (top as Int32Array).slice(index * topK, (index + 1) * topK);
-      const values = Float32Array.from(own, (id) => logits[index * classes + id] as number);
+    const all = ofEach(logits, batch.length);
+    return ofEach(top as Int32Array, batch.length).map((own, index) => {
+      const values = Float32Array.from(own, (id) => all[index]?.[id] as number);
       return { top: own, logits: jsonNumbers(values) };
     });
   }
 }
 
-/** Default pictures of a batch. */
-export const standardBatch = RankingQueue.fullBatch;
-
 function withKeep(options: KeepOptions, keepRatio: number): KeepOptions {
   return options.keep === undefined ? { keepRatio, ...options } : options;
-}
-
-/** A picture that needs too much memory is the request's fault; what is left of the service's is not. */
-async function fittingMemory<Result>(decoding: Promise<Result>): Promise<Result> {
-  try {
-    return await decoding;
-  } catch (error) {
-    if (isLtrpError(error) && error.code === 'ERR_LTRP_OUT_OF_MEMORY') {
-      throw new Problem(413, error.code, error.message);
-    }
-    throw error;
-  }
 }
 
 function ranks(

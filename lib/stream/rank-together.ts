@@ -57,6 +57,18 @@ export function together(pictures: readonly SizedPicture[]): PixelBatch {
   return { data, shape };
 }
 
+/** What is each picture's of the values of a batch of `count`. */
+export function ofEach<Values extends Float32Array | Int32Array>(
+  values: Values,
+  count: number,
+): Values[] {
+  const length = values.length / count;
+  return Array.from(
+    { length: count },
+    (_, index) => values.slice(index * length, (index + 1) * length) as Values,
+  );
+}
+
 /**
  * Ranks pictures of one size. Never rejects: every picture gets its result or its error. A picture's result does not depend on
  * the others, to the last bit (docs/engine.md, The contract).
@@ -68,13 +80,11 @@ export function rankTogether(
   signal: AbortSignal,
 ): Promise<PromiseSettledResult<RankedPatches>[]> {
   return oneByOneIfNeeded(pictures, signal, async (batch) => {
-    const count = batch.length;
     const { logits, indices } = await ranked(ranker, together(batch), wish, signal);
-    const patches = logits.length / count;
-    const keep = indices.length / count;
-    return batch.map((_, index) => ({
-      logits: logits.slice(index * patches, (index + 1) * patches),
-      indices: indices.slice(index * keep, (index + 1) * keep),
+    const kept = ofEach(indices, batch.length);
+    return ofEach(logits, batch.length).map((own, index) => ({
+      logits: own,
+      indices: kept[index] as Int32Array,
     }));
   });
 }
