@@ -34,6 +34,7 @@ const scoreMapKeys: OptionKeys<ScoreMapOptions> = {
   memoryBudget: true,
   tolerance: true,
   rounds: true,
+  surprise: true,
 };
 
 const scoreKeys: OptionKeys<ScoreOptions> = {

@@ -110,11 +110,17 @@ export type Drop = 'decoder' | 'encoder' | 'both';
 /** Every {@link Drop}. */
 export const drops = words<Drop>({ decoder: true, encoder: true, both: true });
 
-/** How two reconstructions are compared. `psnr` and `ssim` are rescaled: by scorePatches over the whole batch, on which they depend; by scoreMap within one image's round. Where all values are equal the scores are 0. */
-export type Metric = 'l1' | 'l2' | 'psnr' | 'ssim';
+/** How two reconstructions are compared. `reach` (not the paper's) is a geometric mean: it asks how many patches move rather than how far the few that move most. `psnr` and `ssim` are rescaled: by scorePatches over the whole batch, on which they depend; by scoreMap within one image's round. Where all values are equal the scores are 0. */
+export type Metric = 'l1' | 'l2' | 'psnr' | 'ssim' | 'reach';
 
 /** Every {@link Metric}. */
-export const metrics = words<Metric>({ l1: true, l2: true, psnr: true, ssim: true });
+export const metrics = words<Metric>({
+  l1: true,
+  l2: true,
+  psnr: true,
+  ssim: true,
+  reach: true,
+});
 
 /** Names of the learning-to-rank losses. */
 export type LossName = 'pointWise' | 'listNet' | 'listMle' | 'rankNet' | 'focusedRank';
@@ -150,7 +156,10 @@ export interface ScoreOptions extends MaskingOptions, JobOptions {
    * for comparison with the authors' code. `'both'`: encode and decode without it.
    */
   drop?: Drop | undefined;
-  /** Default `'l1'`: mean absolute difference over the masked patches, in normalised pixels. */
+  /**
+   * Default `'l1'`: mean absolute difference over the masked patches, in normalised pixels. `'reach'`: the geometric mean of the
+   * masked patches' mean absolute differences.
+   */
   metric?: Metric | undefined;
   /** Upper bound in bytes for the activations of one chunk of variants. Default 512 MiB. Results do not depend on it, to the last bit. */
   memoryBudget?: number | undefined;
@@ -167,6 +176,11 @@ export interface ScoreOptions extends MaskingOptions, JobOptions {
 export interface ScoreMapOptions extends Omit<ScoreOptions, 'noise' | 'visible'> {
   /** Every patch is visible in at least this many random masks. Default 4. */
   rounds?: number | undefined;
+  /**
+   * Multiplies each mean and its error by the patch's surprise: how badly the model predicts the patch's edges (differences of
+   * neighbouring pixels) in the masks that hide it. Goes beyond the paper; meant for `metric: 'reach'`. Default false.
+   */
+  surprise?: boolean | undefined;
 }
 
 /** Options of {@link MaskedAutoencoder.reconstruct} and {@link MaskedAutoencoder.encode}. */

@@ -126,7 +126,7 @@ test('scores do not depend on the batch, on chunks, or on the run; seeds matter'
   t.deepEqual(a, b);
   t.notDeepEqual(a.visible, c.visible);
   t.deepEqual(a.shape, [3, 4], 'int(49 * (1 - 0.9))');
-  for (const metric of ['l2', 'psnr', 'ssim'] as const) {
+  for (const metric of ['l2', 'psnr', 'ssim', 'reach'] as const) {
     const { scores } = await mae.scorePatches(images, { metric });
     t.true(scores.every((score) => Number.isFinite(score) && score >= 0));
     // Maps are rescaled within an image's round, so an image alone has the same map.

@@ -338,7 +338,10 @@ test.serial('the binding itself refuses what the library would not pass on', asy
     );
   }
   await refused(() => score({ drop: 'none' }), /drop must be one of 'decoder', 'encoder', 'both'/);
-  await refused(() => score({ metric: 'L1' }), /metric must be one of 'l1', 'l2', 'psnr', 'ssim'/);
+  await refused(
+    () => score({ metric: 'L1' }),
+    /metric must be one of 'l1', 'l2', 'psnr', 'ssim', 'reach'/,
+  );
   await refused(
     () => score({ noise: new Float32Array(63) }),
     /noise must have 64 values for the shape \[1, 64\]; got 63/,

@@ -167,7 +167,7 @@ test.serial(
     const ids = pool.map((_, seed) => visibleOf(patches, count, seed));
     for (const mae of await teachers(t)) {
       for (const drop of ['decoder', 'encoder', 'both'] as const) {
-        for (const metric of ['l1', 'l2', 'psnr', 'ssim'] as const) {
+        for (const metric of ['l1', 'l2', 'psnr', 'ssim', 'reach'] as const) {
           const score = async (
             places: readonly number[],
             memoryBudget: number,
@@ -224,11 +224,12 @@ test.serial(
       const property = fc.asyncProperty(
         fc.array(fc.nat(3), { minLength: 1, maxLength: 3 }),
         fc.integer({ min: 1, max: 3 }),
-        fc.constantFrom('l1', 'psnr', 'ssim' as const),
+        fc.constantFrom('l1', 'psnr', 'ssim', 'reach' as const),
+        fc.boolean(),
         fc.constantFrom(1, 2 ** 20),
-        async (others, count, metric, memoryBudget) => {
+        async (others, count, metric, surprise, memoryBudget) => {
           const more = together([first, ...others.map((seed) => pixels(height, width, seed + 2))]);
-          const options: ScoreMapOptions = { metric, rounds: 1, seed: 3, maskRatio: 0.7 };
+          const options: ScoreMapOptions = { metric, surprise, rounds: 1, seed: 3, maskRatio: 0.7 };
           await threads(1);
           const alone = await mae.scoreMap(first, options);
           const visible = joined(Array<Int32Array>(others.length + 1).fill(ids));
@@ -375,7 +376,7 @@ test.serial('results that are not finite are an error that says so', async (t) =
     shape: [2, 3, 112, 112],
   };
   for (const mae of await teachers(t)) {
-    for (const metric of ['l1', 'l2', 'psnr', 'ssim'] as const) {
+    for (const metric of ['l1', 'l2', 'psnr', 'ssim', 'reach'] as const) {
       await notFinite(mae.scorePatches(huge, { metric }), /^The scores of image 1 are not finite/);
       await notFinite(mae.scoreMap(huge, { metric, rounds: 1 }), /^The scores of image 1 /);
     }

@@ -363,6 +363,7 @@ withModels("a teacher's maps are the same in every run, and computed once", asyn
   t.deepEqual(chunkEnds(16), [1, 2, 4, 8]);
   const settings = {
     maskRatio: 0.75,
+    surprise: false,
     metric: 'l1',
     drop: 'decoder',
     precision: 'float32',

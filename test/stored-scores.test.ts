@@ -17,6 +17,7 @@ import { Tensors } from './support/safetensors.js';
 
 const score = (data: string, store: string, ...more: string[]): string[] => [
   ...['score', data, '--store', store, '--model', smallMae, '--rounds', '1', '--shard', '2'],
+  ...['--metric', 'reach', '--surprise'],
   ...more,
 ];
 const small = '--batch-size 4 --dim 32 --depth 1 --heads 1 --threads 1'.split(' ');
@@ -80,7 +81,7 @@ test.serial(
         }
         const { mean } = await mae.scoreMap(
           { data: bytes, shape: [1, 112, 112, 3] },
-          { rounds: 1, maskRatio: 0.75, seed },
+          { rounds: 1, maskRatio: 0.75, metric: 'reach', surprise: true, seed },
         );
         t.deepEqual(mean, scores.data.subarray(49 * row, 49 * row + 49), `${shard} ${row}`);
       }

@@ -132,7 +132,7 @@ const subjects: Record<string, Subject> = {
     (...given) => mae.scorePatches(...(given as [never])),
   ),
   'MaskedAutoencoder.prototype.scoreMap': onImages(
-    [...job, 'maskRatio', 'seed', ...scoring, 'rounds'],
+    [...job, 'maskRatio', 'seed', ...scoring, 'rounds', 'surprise'],
     bytes,
     (...given) => mae.scoreMap(...(given as [never])),
   ),

@@ -50,7 +50,7 @@ export async function storeCommand(
   sayNotes(native.notes);
   try {
     const { imageHeight, imageWidth, patchSize, mean, std } = native.config;
-    const { crops, cropScale, flip, rounds, maskRatio, drop, metric, seed } = settings;
+    const { crops, cropScale, flip, rounds, maskRatio, drop, metric, surprise, seed } = settings;
     const store = await ScoreStore.begin(
       resolve(settings.store),
       {
@@ -59,7 +59,7 @@ export async function storeCommand(
         teacher: await modelDigest(path),
         model: { imageHeight, imageWidth, patchSize, mean, std },
         precision,
-        options: { crops, cropScale, flip, rounds, maskRatio, drop, metric, seed },
+        options: { crops, cropScale, flip, rounds, maskRatio, drop, metric, surprise, seed },
         decodeSize: 2 * Math.max(imageHeight, imageWidth), // as `ltrp train` has it
         data: { digest: dataset.digest, images: dataset.size },
         shardPictures: settings.shard,

@@ -34,6 +34,7 @@ interface ScoreSettings extends ImageSettings, Omit<StoreSettings, 'store'> {
   maskRatio: number;
   drop: Drop;
   metric: Metric;
+  surprise: boolean;
   store?: string;
 }
 
@@ -52,6 +53,7 @@ export interface ScoreResult {
   maskRatio: number;
   drop: Drop;
   metric: Metric;
+  surprise: boolean;
   seed: number;
   /** Mean scores in raster order, larger is denser. */
   scores: (number | null)[];
@@ -92,6 +94,12 @@ on such scores; --store keeps those of random crops for that.`,
       )
         .choices(metrics)
         .default('l1'),
+    )
+    .addOption(
+      new Option(
+        '--surprise',
+        'multiply each score by how badly the model predicts the patch where it is hidden; for --metric reach',
+      ).default(false),
     )
     .addOption(
       new Option(
@@ -199,12 +207,13 @@ async function scoreOne(
   const { file, signal, onProgress } = task;
   const picture = await readWholePicture(file, mae.config, settings, signal);
   const { images, grid, width, height } = picture;
-  const { rounds, maskRatio, drop, metric, seed } = settings;
+  const { rounds, maskRatio, drop, metric, surprise, seed } = settings;
   const map = await mae.scoreMap(images, {
     rounds,
     maskRatio,
     drop,
     metric,
+    surprise,
     seed,
     signal,
     onProgress: ({ done, total }) => {
@@ -221,6 +230,7 @@ async function scoreOne(
     maskRatio,
     drop,
     metric,
+    surprise,
     seed,
     scores: jsonNumbers(map.mean),
     standardErrors: jsonNumbers(map.standardError),

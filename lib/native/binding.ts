@@ -132,7 +132,10 @@ export interface NativeMae {
   scoreMap(
     job: NativeJob,
     images: NativeImages,
-    options: Omit<NativeScoreOptions, 'noise' | 'visible'> & { rounds?: number | undefined },
+    options: Omit<NativeScoreOptions, 'noise' | 'visible'> & {
+      rounds?: number | undefined;
+      surprise?: boolean | undefined; // default false
+    },
   ): Promise<{ mean: Float32Array; standardError: Float32Array; shape: [number, number, number] }>;
   /**
    * Writes a score shard to `path`, atomically: crops of the pictures, drawn by (seed, `number` of the picture), and their maps.
@@ -277,6 +280,7 @@ export interface NativeStoreOptions {
   maskRatio: number;
   drop: Drop;
   metric: Metric;
+  surprise: boolean;
   seed: number;
 }
 

@@ -126,6 +126,7 @@ Napi::Value Mae::score_map(const Napi::CallbackInfo& info) {
     map_options.mask_ratio = options.number("maskRatio", map_options.mask_ratio);
     map_options.rounds = options.integer("rounds", map_options.rounds);
     map_options.seed = options.seed();
+    map_options.surprise = options.boolean("surprise", map_options.surprise);
     const int64_t n = images.size(0);
     Result result(info.Env(), kept);
     const at::Tensor mean = result.float32("mean", {n, grid.rows, grid.columns}),

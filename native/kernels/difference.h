@@ -14,6 +14,10 @@ at::Tensor mean_absolute_difference(const at::Tensor& a, const at::Tensor& b);
 // a, b [m, T, C] -> [m]: mean of (a - b)^2.
 at::Tensor mean_squared_difference(const at::Tensor& a, const at::Tensor& b);
 
+// a, b [m, T, C] -> [m]: exp(mean over tokens of log(d + 1e-3)) - 1e-3, where d is the mean over a token's
+// values of |a - b|; not below 0.
+at::Tensor geometric_mean_difference(const at::Tensor& a, const at::Tensor& b);
+
 // Whose patches images consist of: in raster order, values ordered (row, column, channel).
 struct PatchGrid {
   int64_t rows = 0;
@@ -37,5 +41,9 @@ at::Tensor peak_signal_to_noise(const at::Tensor& squared_error);
 
 // Row sums of variants, one variant's after another, float64 -> [variants].
 at::Tensor sums_of_variants(const at::Tensor& sums, int64_t variants);
+
+// The tokens' d of variants, one variant's after another -> [variants] float64, as
+// geometric_mean_difference().
+at::Tensor geometric_mean_of_variants(const at::Tensor& means, int64_t variants);
 
 }  // namespace ltrp

@@ -112,7 +112,7 @@ TEST_CASE("an image's metric has the same bits in any batch, budget and number o
     Draw draw(seed);
     LeaveOneOutOptions options;
     options.drop = draw.one_of({Drop::kDecoder, Drop::kEncoder, Drop::kBoth});
-    options.metric = draw.one_of({Metric::kL1, Metric::kL2, Metric::kPsnr, Metric::kSsim});
+    options.metric = draw.one_of({Metric::kL1, Metric::kL2, Metric::kPsnr, Metric::kSsim, Metric::kReach});
     options.tolerance = draw.one_of({0.0, 0.0, 0.05, 0.3});
     const Scene scene = scene_of(draw, options.drop == Drop::kBoth ? 2 : 1);
     const std::string what = name_of(options.drop) + ", " + name_of(options.metric) + ", tolerance " +
@@ -143,7 +143,7 @@ TEST_CASE("the delta form in float32 keeps the contract with every drop, metric 
     Draw draw(seed);
     LeaveOneOutOptions options;
     options.drop = draw.one_of({Drop::kDecoder, Drop::kEncoder, Drop::kBoth});
-    options.metric = draw.one_of({Metric::kL1, Metric::kL2, Metric::kPsnr, Metric::kSsim});
+    options.metric = draw.one_of({Metric::kL1, Metric::kL2, Metric::kPsnr, Metric::kSsim, Metric::kReach});
     options.tolerance = draw.one_of({0.0, 0.1, 0.5});
     const Scene scene = scene_of(draw, 2);
     const Delta delta(scene.checkpoint, Precision::kFloat32);
@@ -167,7 +167,7 @@ TEST_CASE("the embedded teacher keeps the contract at its own size") {
   for (const Precision precision : precisions_here()) {
     CAPTURE(name_of(precision));
     const Teacher teacher(MaskedAutoencoder(checkpoint), precision);
-    for (const Metric metric : {Metric::kL1, Metric::kPsnr, Metric::kSsim}) {
+    for (const Metric metric : {Metric::kL1, Metric::kPsnr, Metric::kSsim, Metric::kReach}) {
       CAPTURE(name_of(metric));
       LeaveOneOutOptions options, tight;
       options.metric = tight.metric = metric;
@@ -191,7 +191,8 @@ TEST_CASE("a map has the same bits beside other images, with any budget and numb
     ScoreMapOptions options;
     options.rounds = 2;
     options.mask_ratio = 0.6;
-    options.scores.metric = draw.one_of({Metric::kL1, Metric::kPsnr, Metric::kSsim});
+    options.scores.metric = draw.one_of({Metric::kL1, Metric::kPsnr, Metric::kSsim, Metric::kReach});
+    options.surprise = draw.one_of({false, true});
     const ScoreMap all = score_map(teacher, scene.images, options, {});
     options.scores.memory_budget = 1;
     const ThreadCount set(3);
@@ -286,7 +287,7 @@ TEST_CASE("lists of equal values are zeros, in scores and in maps") {
     const MaeCheckpoint checkpoint{small_mae_config(), tensors, "ltrp"};
     for (const Precision precision : precisions_here()) {
       const Teacher teacher(MaskedAutoencoder(checkpoint), precision);
-      for (const Metric metric : {Metric::kL1, Metric::kL2, Metric::kPsnr, Metric::kSsim}) {
+      for (const Metric metric : {Metric::kL1, Metric::kL2, Metric::kPsnr, Metric::kSsim, Metric::kReach}) {
         CAPTURE(name_of(metric));
         LeaveOneOutOptions options;
         options.metric = metric;
@@ -360,7 +361,7 @@ TEST_CASE("what goes beyond float32 is refused, in every precision and wherever 
     }
     const Teacher teacher(MaskedAutoencoder({small_mae_config(), mae_tensors, "ltrp"}), precision);
     for (const Drop drop : {Drop::kDecoder, Drop::kEncoder, Drop::kBoth}) {
-      for (const Metric metric : {Metric::kL1, Metric::kSsim}) {
+      for (const Metric metric : {Metric::kL1, Metric::kSsim, Metric::kReach}) {
         LeaveOneOutOptions options;
         options.drop = drop;
         options.metric = metric;

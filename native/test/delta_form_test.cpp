@@ -17,7 +17,7 @@ double bound_of(Precision precision) {
 }
 
 const std::vector<Drop> kDrops{Drop::kDecoder, Drop::kEncoder, Drop::kBoth};
-const std::vector<Metric> kMetrics{Metric::kL1, Metric::kL2, Metric::kPsnr, Metric::kSsim};
+const std::vector<Metric> kMetrics{Metric::kL1, Metric::kL2, Metric::kPsnr, Metric::kSsim, Metric::kReach};
 
 LeaveOneOutOptions options_of(Drop drop, Metric metric, int64_t budget = int64_t{512} << 20) {
   LeaveOneOutOptions options;

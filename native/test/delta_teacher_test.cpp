@@ -127,7 +127,7 @@ TEST_CASE("tolerance with every drop and metric, on a small model") {
   const at::Tensor images = random_tensor({2, 3, 24, 32}, 9, at::kFloat);
   const at::Tensor visible = visible_from_noise(masking_noise(2, 12, 9), 4);
   for (const Drop drop : {Drop::kDecoder, Drop::kEncoder, Drop::kBoth}) {
-    for (const Metric metric : {Metric::kL1, Metric::kL2, Metric::kPsnr, Metric::kSsim}) {
+    for (const Metric metric : {Metric::kL1, Metric::kL2, Metric::kPsnr, Metric::kSsim, Metric::kReach}) {
       const std::string what = name_of(drop) + ", " + name_of(metric);
       CAPTURE(what);
       LeaveOneOutOptions options;

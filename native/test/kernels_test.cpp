@@ -122,6 +122,28 @@ TEST_CASE("mean differences") {
   CHECK(mean_squared_difference(a, b)[1].item<double>() == doctest::Approx(squared));
 }
 
+TEST_CASE("the geometric mean of tokens' mean differences, by its definition; where nothing moves it is 0") {
+  for (const at::ScalarType type : {at::kFloat, at::kDouble}) {
+    const at::Tensor a = random_tensor({3, 5, 7}, 1, type), b = random_tensor({3, 5, 7}, 2, type);
+    b[2].copy_(a[2]);
+    b[1][3].copy_(a[1][3]);
+    const at::Tensor found = geometric_mean_difference(a, b);
+    CHECK((found.scalar_type() == type));
+    const auto x = a.to(at::kDouble), y = b.to(at::kDouble);
+    for (int64_t i = 0; i < 3; ++i) {
+      double product = 1;
+      for (int64_t token = 0; token < 5; ++token) {
+        double sum = 0;
+        for (int64_t k = 0; k < 7; ++k)
+          sum += std::abs(x[i][token][k].item<double>() - y[i][token][k].item<double>());
+        product *= sum / 7 + 1e-3;
+      }
+      CHECK(found[i].item<double>() == doctest::Approx(std::pow(product, 1.0 / 5) - 1e-3).epsilon(1e-5));
+    }
+    CHECK(found[2].item<double>() == 0);
+  }
+}
+
 TEST_CASE("cropping at the original scale copies the box; a flip mirrors it") {
   const at::Tensor picture = at::randint(0, 256, {20, 30, 3}, at::kByte);
   at::Tensor out = at::empty({8, 12, 3}, at::kByte);

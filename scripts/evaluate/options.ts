@@ -19,6 +19,7 @@ teacher's own reliability. Writes results.json, results.md and page.html; the ta
   --judge-rounds <list>  the same on the judge's pictures, which are more (default 2,16)
   --mask-ratio <x>     of the teacher's maps (default 0.75)
   --metric <name>      of the teacher's maps: ${metrics.join(', ')} (default l1)
+  --surprise           multiplies the teacher's maps by its surprise, as ltrp score --surprise does
   --drop <name>        of the teacher's maps: ${drops.join(', ')} (default decoder)
   --precision <name>   of the teacher's maps: ${precisions.join(', ')} (default int8)
   --judge <name>       v2 (default), v1 (several times faster, often wrong), none
@@ -85,6 +86,7 @@ export function readOptions(args: readonly string[]): Options {
     teacherSettings: {
       maskRatio: positive('mask-ratio', values['mask-ratio'] ?? '0.75'),
       metric: choice('metric', values.metric ?? 'l1', metrics),
+      surprise: values.surprise ?? false,
       drop: choice('drop', values.drop ?? 'decoder', drops),
       precision: choice('precision', values.precision ?? 'int8', precisions),
     },
@@ -110,6 +112,7 @@ function parse(args: readonly string[]) {
         'judge-rounds': { type: 'string' },
         'mask-ratio': { type: 'string' },
         metric: { type: 'string' },
+        surprise: { type: 'boolean' },
         drop: { type: 'string' },
         precision: { type: 'string' },
         judge: { type: 'string' },

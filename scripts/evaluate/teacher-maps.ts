@@ -17,6 +17,7 @@ import type { Picture } from './pictures.js';
 export interface TeacherSettings {
   maskRatio: number;
   metric: Metric;
+  surprise: boolean;
   drop: Drop;
   precision: Precision;
 }
@@ -71,8 +72,9 @@ export class CachedTeacher {
     cache = evaluateCache(),
   ): Promise<CachedTeacher> {
     const digest = await shortDigest(resolveModel(source, 'mae'));
-    const { maskRatio, metric, drop, precision } = settings;
-    const name = `${digest}-${maskRatio}-${metric}-${drop}-${precision}`;
+    const { maskRatio, metric, surprise, drop, precision } = settings;
+    const what = surprise ? `${metric}-surprise` : metric;
+    const name = `${digest}-${maskRatio}-${what}-${drop}-${precision}`;
     const folder = join(cache, 'teacher-maps', name);
     mkdirSync(folder, { recursive: true });
     return new CachedTeacher(source, rounds, settings, folder);
@@ -114,7 +116,7 @@ export class CachedTeacher {
     }
     this.#model ??= MaskedAutoencoder.load(this.source, { precision: this.settings.precision });
     const model = await this.#model;
-    const { maskRatio, metric, drop } = this.settings;
+    const { maskRatio, metric, surprise, drop } = this.settings;
     const seed = Number.parseInt(
       createHash('sha256').update(`${picture.digest} ${half} ${from}`).digest('hex').slice(0, 13),
       16,
@@ -124,6 +126,7 @@ export class CachedTeacher {
       rounds: to - from,
       maskRatio,
       metric,
+      surprise,
       drop,
       seed,
     });

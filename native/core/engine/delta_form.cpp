@@ -126,7 +126,7 @@ at::Tensor DeltaForm::run(const Group& group, int64_t begin, int64_t end, const 
                                    {group.grid.rows, group.grid.columns});
     });
   }
-  const bool squared = options.metric != Metric::kL1;
+  const bool squared = options.metric == Metric::kL2 || options.metric == Metric::kPsnr;
   at::Tensor sums =
       reduce(at::empty({set.rows()}, result.dtype(at::kDouble)),
              [&](const RowRange&, const ProductRows& change) { return row_sums(change, squared); });
@@ -135,6 +135,10 @@ at::Tensor DeltaForm::run(const Group& group, int64_t begin, int64_t end, const 
     // CLS has a row but no patch.
     sums = sums.view({m, set.tokens}).slice(1, 1).contiguous();
     --patches;
+  }
+  if (options.metric == Metric::kReach) {
+    return geometric_mean_of_variants(sums.div_(static_cast<double>(model_.config().patch_values())), m)
+        .to(at::kFloat);
   }
   const at::Tensor means =
       sums_of_variants(sums, m).div_(static_cast<double>(patches * model_.config().patch_values()));

@@ -14,6 +14,8 @@ at::Tensor compare(Metric metric, const at::Tensor& anchors, const at::Tensor& i
   switch (metric) {
     case Metric::kL1:
       return mean_absolute_difference(anchor(), changed);
+    case Metric::kReach:
+      return geometric_mean_difference(anchor(), changed);
     case Metric::kL2:
       return mean_squared_difference(anchor(), changed);
     case Metric::kPsnr:

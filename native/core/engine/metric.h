@@ -8,11 +8,14 @@
 
 namespace ltrp {
 
-enum class Metric { kL1, kL2, kPsnr, kSsim };
+enum class Metric { kL1, kL2, kPsnr, kSsim, kReach };
 template <>
 struct Names<Metric> {
-  static constexpr Named<Metric> all[] = {
-      {Metric::kL1, "l1"}, {Metric::kL2, "l2"}, {Metric::kPsnr, "psnr"}, {Metric::kSsim, "ssim"}};
+  static constexpr Named<Metric> all[] = {{Metric::kL1, "l1"},
+                                          {Metric::kL2, "l2"},
+                                          {Metric::kPsnr, "psnr"},
+                                          {Metric::kSsim, "ssim"},
+                                          {Metric::kReach, "reach"}};
 };
 
 // Whether it compares whole images; the others compare predictions of masked patches.

@@ -7,6 +7,7 @@
 
 #include "core/engine/finite.h"
 #include "core/engine/masking.h"
+#include "core/engine/surprise.h"
 #include "core/random.h"
 
 namespace ltrp {
@@ -38,6 +39,7 @@ ScoreMap score_map(const Teacher& teacher, const at::Tensor& images, const Score
   at::Tensor count = at::zeros({n, patches}, at::kDouble);
   at::Tensor sum = at::zeros({n, patches}, at::kDouble);
   at::Tensor squares = at::zeros({n, patches}, at::kDouble);
+  at::Tensor hidden = at::zeros({n, patches}, at::kDouble), surprise = at::zeros({n, patches}, at::kDouble);
   int64_t done = 0;
   for (int64_t image = 0; image < n; ++image) {
     for (int64_t round = 0; round < options.rounds; ++round) {
@@ -53,9 +55,18 @@ ScoreMap score_map(const Teacher& teacher, const at::Tensor& images, const Score
       count[image].scatter_add_(0, flat_ids, at::ones_like(scores));
       sum[image].scatter_add_(0, flat_ids, scores);
       squares[image].scatter_add_(0, flat_ids, scores.square());
+      if (options.surprise) {
+        const at::Tensor found = edge_surprise(teacher.model(), batch, ids, inner.without_progress());
+        hidden[image] += found.isnan().logical_not().sum(0);
+        surprise[image] += found.nansum(0);
+      }
       done += masks_per_round * visible;
     }
   }
+  if (options.surprise && hidden.eq(0).any().item<bool>()) {
+    invalid("surprise needs every patch hidden once: more rounds, or a larger maskRatio.");
+  }
+  const at::Tensor factor = options.surprise ? surprise / hidden : at::ones_like(sum);
   const at::Tensor mean = sum / count;
   // Sample variance of the scores over the masks, divided by their number; 0 / 0 is NaN, as documented for
   // one mask.
@@ -64,7 +75,7 @@ ScoreMap score_map(const Teacher& teacher, const at::Tensor& images, const Score
   const auto finish = [&](const at::Tensor& x) {
     return x.to(teacher.model().dtype()).view({n, grid.rows, grid.columns});
   };
-  return {finish(mean), finish(error)};
+  return {finish(mean * factor), finish(error * factor)};
 }
 
 }  // namespace ltrp

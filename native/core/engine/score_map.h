@@ -10,12 +10,15 @@ struct ScoreMapOptions {
   double mask_ratio = 0.9;
   int64_t rounds = 4;  // every patch is visible at least this often
   uint64_t seed = 0;
+  // Multiplies each mean by the mean of edge_surprise() over the masks that hid the patch.
+  // Error(kInvalidArgument) where a patch is hidden by none: in one round of one mask.
+  bool surprise = false;
 };
 
 struct ScoreMap {
   at::Tensor mean;            // [n, rows, columns]
   at::Tensor standard_error;  // [n, rows, columns]; of the mean over the masks in which the patch was
-                              // visible, NaN for one
+                              // visible, NaN for one; the surprise counts as exact
 };
 
 // Each round splits a random permutation of the patches into ceil(L / V) masks, so every patch is visible at

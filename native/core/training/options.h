@@ -160,6 +160,7 @@ struct ScoreStoreOptions {
   int64_t rounds = 4;
   double mask_ratio = 0.9;
   LeaveOneOutOptions scores;
+  bool surprise = false;  // as in ScoreMapOptions
   uint64_t seed = 0;
 
   template <typename Self, typename Visit>
@@ -171,6 +172,7 @@ struct ScoreStoreOptions {
     visit("maskRatio", o.mask_ratio, Change::kFixed, open(0, 1));
     visit("drop", o.scores.drop, Change::kFixed);
     visit("metric", o.scores.metric, Change::kFixed);
+    visit("surprise", o.surprise, Change::kFixed);
     visit("seed", o.seed, Change::kFixed, half_open(0, 0x1p53));
   }
 };

@@ -35,6 +35,7 @@ StoredScores score_crops(const Teacher& teacher, std::span<const Picture> pictur
   map_options.scores = options.scores;
   map_options.mask_ratio = options.mask_ratio;
   map_options.rounds = options.rounds;
+  map_options.surprise = options.surprise;
   const CropOptions crop_options{options.crop_scale[0], options.crop_scale[1], options.flip};
   for (int64_t i = 0; i < count; ++i) {
     Picture picture = pictures[static_cast<size_t>(i)];

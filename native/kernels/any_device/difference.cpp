@@ -86,6 +86,9 @@ constexpr double kSignalRange = 3;
 // digits stands for anything below: some 389 dB.
 constexpr double kSmallestError = std::numeric_limits<float>::min();
 
+// In normalised pixels: moves far below it count alike, as none.
+constexpr double kLeastMove = 1e-3;
+
 constexpr int64_t kWindow = 11;
 constexpr int64_t kMargin = kWindow / 2;
 
@@ -151,6 +154,14 @@ at::Tensor mean_squared_difference(const at::Tensor& a, const at::Tensor& b) {
   return a.is_cpu() ? tensor_of(squared_means(a, b), a) : (a - b).square_().mean({1, 2});
 }
 
+at::Tensor geometric_mean_difference(const at::Tensor& a, const at::Tensor& b) {
+  const int64_t m = a.size(0), patches = a.size(1);
+  if (!a.is_cpu()) return geometric_mean_of_variants((a - b).abs_().mean(2).flatten(), m).to(a.scalar_type());
+  const std::vector<double> means =
+      absolute_means(a.flatten(0, 1).unsqueeze(1), b.flatten(0, 1).unsqueeze(1));
+  return geometric_mean_of_variants(at::tensor(means, at::kDouble).view({m, patches}), m).to(a.scalar_type());
+}
+
 at::Tensor structural_similarity(const at::Tensor& anchors, const at::Tensor& image,
                                  const ProductRows& changed, bool difference, PatchGrid grid) {
   const int64_t variants = image.size(0), patches = grid.rows * grid.columns, width = anchors.size(2);
@@ -202,6 +213,28 @@ at::Tensor peak_signal_to_noise(const at::Tensor& squared_error) {
     value = (most - std::log(value < kSmallestError ? kSmallestError : value)) * decibels;
   }
   return tensor_of(values, squared_error);
+}
+
+// (Π (d + e))^(1/T) − e as e expm1(mean log1p(d / e)), which is 0 where nothing moves.
+at::Tensor geometric_mean_of_variants(const at::Tensor& means, int64_t variants) {
+  if (!means.is_cpu()) {
+    return means.to(at::kDouble)
+        .view({variants, -1})
+        .div(kLeastMove)
+        .log1p_()
+        .mean(1)
+        .expm1_()
+        .mul_(kLeastMove);
+  }
+  // LibTorch's logarithm would depend on the place among the others.
+  const at::Tensor given = means.to(at::kDouble).contiguous();
+  std::vector<double> logarithms(given.const_data_ptr<double>(),
+                                 given.const_data_ptr<double>() + given.numel());
+  for (double& value : logarithms) value = std::log1p(value / kLeastMove);
+  std::vector<double> result = added_up(logarithms, variants);
+  const auto patches = static_cast<double>(logarithms.size() / result.size());
+  for (double& value : result) value = kLeastMove * std::expm1(value / patches);
+  return at::tensor(result, at::kDouble);
 }
 
 at::Tensor sums_of_variants(const at::Tensor& sums, int64_t variants) {
