@@ -56,6 +56,7 @@ const named: Record<string, string> = {
   'train precision': 'trainingPrecision',
 };
 named['pretrain precision'] = 'trainingPrecision';
+named['finetune precision'] = 'trainingPrecision';
 
 test('types have the words that the core has', async (t) => {
   const { names } = (await loadCore({})).info();

@@ -1,11 +1,13 @@
-/** What `pretrain` and `train` do alike: new or resumed run, signals, progress, the report at the end. */
+/** What the training commands do alike: new or resumed run, signals, progress, the report at the end. */
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { Dataset } from '../data/dataset.js';
+import { labelsOf, withLabels, type Labels } from '../data/labels.js';
 import { openScores, type OpenedScores } from '../data/stored-scores.js';
 import { LtrpError, toLtrpError, type LtrpErrorCode } from '../errors.js';
 import { fileDigest } from '../file-digest.js';
+import { resolveModel } from '../models.js';
 import type { CoreBinding } from '../native/binding.js';
 import { loadCore } from '../native/loader.js';
 import { packageVersion } from '../native/paths.js';
@@ -42,6 +44,8 @@ export interface Beginning<Settings> {
   /** Whether an option was given on the command line, by its name in the settings. */
   given: (name: keyof Settings & string) => boolean;
   signal: AbortSignal;
+  /** Names of the classes; none where there are no labels. */
+  classes: readonly string[];
 }
 
 type Build<Settings> = (beginning: Beginning<Settings>) => Promise<NativeOptions>;
@@ -50,10 +54,11 @@ type Build<Settings> = (beginning: Beginning<Settings>) => Promise<NativeOptions
 export async function trainingCommand<Settings extends TrainingSettings>(
   command: Command,
   build: Build<Settings>,
+  { labelled = false }: { labelled?: boolean } = {},
 ): Promise<void> {
   const stop = interruptSignal();
   try {
-    await train(command, build, stop);
+    await train(command, build, labelled, stop);
   } catch (error) {
     const stopped = interruption();
     if (stopped === undefined) throw error;
@@ -73,6 +78,7 @@ export async function trainingCommand<Settings extends TrainingSettings>(
 async function train<Settings extends TrainingSettings>(
   command: Command,
   build: Build<Settings>,
+  labelled: boolean,
   stop: AbortSignal,
 ): Promise<void> {
   const given = absolutePaths(command.opts<Settings>());
@@ -104,6 +110,9 @@ async function train<Settings extends TrainingSettings>(
       ));
     stop.throwIfAborted();
     if (remembered) checkData(dataset, stored, source);
+    const labels = labelled ? await labelsOf(dataset) : undefined;
+    if (stored !== null && JSON.stringify(stored.classes) !== JSON.stringify(labels?.classes))
+      throw otherClasses(folder);
     const options =
       stored === null || resumed === null
         ? await build({
@@ -113,10 +122,12 @@ async function train<Settings extends TrainingSettings>(
             maps,
             given: (name) => command.getOptionValueSource(name) === 'cli',
             signal: stop,
+            classes: labels?.classes ?? [],
           })
         : resumedOptions(resumed, stored, dataset.size);
-    const teacher = options.kind === 'ranker' ? await teacherDigest(options.teacher) : null;
-    if (stored !== null && stored.teacher !== teacher) throw otherTeacher(folder);
+    const asked = askedModel(options);
+    const teacher = asked === undefined ? null : await modelDigest(asked);
+    if (stored !== null && stored.teacher !== teacher) throw otherTeacher(folder, options.kind);
     const place = { device: settings.device, signal: stop };
     trainer =
       stored === null
@@ -133,7 +144,11 @@ async function train<Settings extends TrainingSettings>(
       await folder.create();
       lock = await lockRun(folder.path, stop);
       if (folder.exists()) throw existing(folder); // somebody was faster
-      await folder.writeConfig(newConfig(command, settings, options, data, teacher));
+      await folder.writeConfig({
+        ...newConfig(command, settings, options, data, teacher),
+        ...(labels && { classes: labels.classes }),
+      });
+      if (labels !== undefined) await folder.writeClasses(labels.classes);
     } else if (resumed !== null) {
       const now = { options, data, step: trainer.step };
       const config = changedConfig(command, stored, resumed, now);
@@ -146,7 +161,7 @@ async function train<Settings extends TrainingSettings>(
     }
     if (lock === undefined) throw new LtrpError('ERR_LTRP_INTERNAL', 'The run has no lock.');
     await folder.tidy();
-    await trainIn({ folder, lock, trainer, dataset, maps, core, settings, stop });
+    await trainIn({ folder, lock, trainer, dataset, maps, labels, core, settings, stop });
   } finally {
     trainer?.dispose();
     await lock?.release();
@@ -160,11 +175,12 @@ async function trainIn(run: {
   trainer: Trainer;
   dataset: Dataset;
   maps: OpenedScores | undefined;
+  labels: Labels | undefined;
   core: CoreBinding;
   settings: TrainingSettings;
   stop: AbortSignal;
 }): Promise<void> {
-  const { folder, lock, trainer, dataset, maps, core, settings, stop } = run;
+  const { folder, lock, trainer, dataset, maps, labels, core, settings, stop } = run;
   const { options } = trainer;
   const { imageHeight, imageWidth } = options.model;
   const side = Math.max(imageHeight, imageWidth);
@@ -191,7 +207,10 @@ async function trainIn(run: {
     const validation = held
       ? await decodeValidation(held, {
           limit: settings.valCount,
-          complete: heldMaps?.complete,
+          complete:
+            labels === undefined
+              ? heldMaps?.complete
+              : withLabels(await labelsOf(held, labels.classes)),
           shortSide: maps?.store.manifest.decodeSize ?? Math.ceil((side * 8) / 7),
           concurrency: settings.decodeThreads,
           maxUnreadable: settings.maxUnreadable,
@@ -216,7 +235,7 @@ async function trainIn(run: {
       folder,
       lock,
       dataset,
-      complete: maps?.training.complete,
+      complete: labels === undefined ? maps?.training.complete : withLabels(labels),
       validation,
       validateEvery: settings.valEvery ?? Math.ceil(options.steps / 20),
       checkpointEvery: settings.checkpointEvery,
@@ -343,7 +362,36 @@ function checkData(dataset: Dataset, stored: RunConfig, source: 'data' | 'scores
   );
 }
 
-function otherTeacher(folder: RunFolder): LtrpError {
+/** The file of the frozen model that a run learns from or asks. */
+function askedModel(options: NativeOptions): string | undefined {
+  if (options.kind === 'ranker') return options.teacher ?? undefined;
+  if (options.kind === 'pretrain' || options.selectorModel == null) return undefined;
+  const ranks = options.selector.startsWith('ranker');
+  return resolveModel(options.selectorModel, ranks ? 'ranker' : 'mae', '--selector-model');
+}
+
+/** SHA-256 of a model's file; null for a folder. */
+async function modelDigest(path: string): Promise<string | null> {
+  const info = await stat(path).catch((cause: unknown) => {
+    throw new LtrpError('ERR_LTRP_FILE_NOT_FOUND', `There is no teacher ${path}.`, { cause });
+  });
+  return info.isDirectory() ? null : fileDigest(path);
+}
+
+function otherClasses(folder: RunFolder): LtrpError {
+  return new LtrpError(
+    'ERR_LTRP_RUN_CONFLICT',
+    `The classes are not those that the run in ${folder.path} had (its classes.txt). Put their folders back, or begin a new run.`,
+  );
+}
+
+function otherTeacher(folder: RunFolder, kind: NativeOptions['kind']): LtrpError {
+  if (kind === 'finetune') {
+    return new LtrpError(
+      'ERR_LTRP_RUN_CONFLICT',
+      `The selector's model is not the one that the run in ${folder.path} had. Put it back, or begin a new run in another folder.`,
+    );
+  }
   return new LtrpError(
     'ERR_LTRP_RUN_CONFLICT',
     `The teacher is not the one that the run in ${folder.path} had. Name that one with --teacher, or start a new run in another ` +
@@ -399,15 +447,6 @@ async function openTrainer(
   if (checkpoints.length > 0)
     say('no checkpoint is left: the run begins again from its first step');
   return Trainer.create(options, place);
-}
-
-/** SHA-256 of a teacher's file; null for a folder, and without a teacher. */
-async function teacherDigest(path: string | null): Promise<string | null> {
-  if (path === null) return null;
-  const info = await stat(path).catch((cause: unknown) => {
-    throw new LtrpError('ERR_LTRP_FILE_NOT_FOUND', `There is no teacher ${path}.`, { cause });
-  });
-  return info.isDirectory() ? null : fileDigest(path);
 }
 
 function report(result: LoopResult, json: boolean): void {

@@ -266,6 +266,8 @@ export interface NativePicture {
   width: number;
   /** What a ranker with `targets: 'maps'` learns from, and nothing else takes. */
   scored?: NativeScoredCrop | undefined;
+  /** Its class, from 0: fine-tuning needs it, the other kinds of training do not read it. Default: none. */
+  label?: number | undefined;
 }
 
 /** How stored score maps are made: fields of ScoreStoreOptions (native/core/training/options.h), all required. */
@@ -280,7 +282,7 @@ export interface NativeStoreOptions {
   seed: number;
 }
 
-/** Options shared by both trainers. All are required; `ltrp pretrain --help` and `ltrp train --help` list sensible values. */
+/** Options shared by all trainers. They are required; `ltrp pretrain --help`, `ltrp train --help` and `ltrp finetune --help` list sensible values. */
 export interface NativeTrainingOptions {
   /** Pictures of an optimizer step: an integer in [1, 2^20]. */
   batchSize: number;
@@ -318,8 +320,6 @@ export interface NativeTrainingOptions {
   cropScale: [number, number];
   /** Whether half of the crops are mirrored. */
   flip: boolean;
-  /** Share of patches that are hidden, in (0, 1). */
-  maskRatio: number;
 }
 
 /** Everything that defines a pre-training run of a masked autoencoder but the pictures. */
@@ -328,6 +328,8 @@ export interface NativePretrainOptions extends NativeTrainingOptions {
   kind: 'pretrain';
   /** Geometry of the model; `decoder` must be given. */
   model: NativeMaeConfig;
+  /** Share of patches that are hidden, in (0, 1). */
+  maskRatio: number;
   /**
    * Weights to begin from instead of those drawn from `seed`: `'tiny'` (embedded), the path of a checkpoint, or the folder of
    * a run. Their geometry must be the model's, but for the image size: position tables are interpolated. Of an encoder alone the
@@ -342,6 +344,8 @@ export interface NativeRankerTrainingOptions extends NativeTrainingOptions {
   kind: 'ranker';
   /** Geometry of the model; its patch size is the teacher's. */
   model: NativeRankerConfig;
+  /** Share of patches that are hidden, in (0, 1). */
+  maskRatio: number;
   /**
    * `'teacher'`: scores of random masks, which the teacher computes in every step. `'maps'`: each picture brings a `scored` crop;
    * then `input` is `'full'`, `start` is `'random'`, and `maskRatio`, `drop`, `metric`, `cropScale`, `flip` and `memoryBudget` are not
@@ -371,6 +375,48 @@ export interface NativeRankerTrainingOptions extends NativeTrainingOptions {
   memoryBudget: number;
 }
 
+/** Everything that defines the fine-tuning of a classifier but the pictures, of which each has one label. */
+export interface NativeFinetuneOptions extends NativeTrainingOptions {
+  /** Which training it is. */
+  kind: 'finetune';
+  /** Geometry of the model; at least 2 classes. */
+  model: NativeClassifierConfig;
+  /**
+   * Weights to begin from instead of those drawn from `seed`: `'tiny'` (the embedded masked autoencoder), the path of a masked
+   * autoencoder or of a classifier, or the folder of a run. Their geometry must be the model's, but for the image size: positions
+   * are interpolated. A head for another number of classes begins at random. Default: none.
+   */
+  init?: string | null | undefined;
+  /** Learning rate at the end of the half-cosine, at least 0. The warm-up rises from 0. */
+  minLearningRate: number;
+  /** In (0, 1]: of two blocks that follow each other the earlier one has this share of the learning rate. 1: all have the same. */
+  layerDecay: number;
+  /** In [0, 1): share of the pictures for which the last block's attention, and its MLP, are left out; it rises from 0 at the first. */
+  dropPath: number;
+  /** In [0, 1): share of the target that all classes have alike. */
+  labelSmoothing: number;
+  /**
+   * At least 0: pairs of pictures that follow each other are mixed with a share of Beta(mixup, mixup), one for each step; 0: not.
+   * `batchSize` and `microBatchSize` must be even then.
+   */
+  mixup: number;
+  /** At least 0: the same with boxes of pictures; with both on, each step has one of them. 0: not. */
+  cutmix: number;
+  /** In [0, 1]: share of the pictures of which a box is erased, with the mean. */
+  erase: number;
+  /** Share of the patches that the model receives, in (0, 1]: in training and at evaluation; the number is rounded, and not 0. */
+  keepRatio: number;
+  /** Least and most of that share in training, drawn for each step; null: always `keepRatio`. */
+  keepRandom: [number, number] | null;
+  /** What chooses the patches: one of `selectors` by name. It sees the augmented picture. */
+  selector: string;
+  /**
+   * The frozen model that the selector asks: the path of its file, or `'tiny'` for the embedded ranker or masked autoencoder.
+   * Default: none, for selectors that ask none.
+   */
+  selectorModel?: string | null | undefined;
+}
+
 const commonKeys: OptionKeys<NativeTrainingOptions> = {
   batchSize: true,
   microBatchSize: true,
@@ -387,7 +433,25 @@ const commonKeys: OptionKeys<NativeTrainingOptions> = {
   seed: true,
   cropScale: true,
   flip: true,
-  maskRatio: true,
+};
+
+/** Keys of {@link NativeFinetuneOptions}. */
+export const finetuneKeys: OptionKeys<NativeFinetuneOptions> = {
+  ...commonKeys,
+  kind: true,
+  model: true,
+  init: true,
+  minLearningRate: true,
+  layerDecay: true,
+  dropPath: true,
+  labelSmoothing: true,
+  mixup: true,
+  cutmix: true,
+  erase: true,
+  keepRatio: true,
+  keepRandom: true,
+  selector: true,
+  selectorModel: true,
 };
 
 /** Keys of {@link NativePretrainOptions}. */
@@ -395,6 +459,7 @@ export const pretrainKeys: OptionKeys<NativePretrainOptions> = {
   ...commonKeys,
   kind: true,
   model: true,
+  maskRatio: true,
   init: true,
 };
 
@@ -415,7 +480,8 @@ export const rankerKeys: OptionKeys<NativeRankerTrainingOptions> = {
 /**
  * Changes of a resumed run, each as in the options of a new run; options not named stay. `steps`:
  * not below those that are done; the learning rate's schedule is that of the new length at once. `microBatchSize`: another
- * one rounds otherwise. `teacher`: where the same one lies now; it and `memoryBudget` are a ranker's.
+ * one rounds otherwise. `teacher`: where the same one lies now; it and `memoryBudget` are a ranker's, `minLearningRate` is
+ * a classifier's.
  */
 export type NativeTrainingChanges = {
   [
@@ -434,6 +500,9 @@ export type NativeTrainingChanges = {
       | 'teacher'
       | 'memoryBudget'
   ]?: NativeRankerTrainingOptions[Key] | undefined;
+} & {
+  /** Where a classifier's half-cosine ends, at least 0. */
+  minLearningRate?: number | undefined;
 };
 
 /** Keys of {@link NativeTrainingChanges}. */
@@ -451,6 +520,7 @@ export const changeKeys: OptionKeys<NativeTrainingChanges> = {
   precision: true,
   teacher: true,
   memoryBudget: true,
+  minLearningRate: true,
 };
 
 /** Words of options of training. */
@@ -502,11 +572,12 @@ export interface NativeTrainer {
   readonly step: number;
   /** All options as JSON, as a checkpoint has them. */
   readonly options: string;
-  readonly model: NativeMaeConfig | NativeRankerConfig;
+  readonly model: NativeFileConfig;
   /** One optimizer step on exactly batchSize pictures. Crops, flips and masks are drawn from (seed, step, slot). */
   trainStep(job: NativeJob, pictures: readonly NativePicture[]): Promise<NativeStepResult>;
   /** Held-out figures on centre crops with masks fixed by (seed, picture index). pretrain: reconstructionError = mean squared
-   * error on masked patches in target space. ranker: tau and ndcg of logits (full image in) against the teacher's scores at the visible patches. */
+   * error on masked patches in target space. ranker: tau and ndcg of logits (full image in) against the teacher's scores at the visible patches.
+   * finetune: accuracy, and the loss without smoothing, on the patches that are kept. */
   evaluate(
     job: NativeJob,
     pictures: readonly NativePicture[],
@@ -515,6 +586,7 @@ export interface NativeTrainer {
     loss: number | null;
     kendallTau: number | null;
     ndcg: number | null;
+    accuracy: number | null;
   }>;
   /** Everything needed to continue exactly: weights, optimizer state, step, options. Atomic. */
   save(job: NativeJob, path: string): Promise<void>;
@@ -641,14 +713,19 @@ export interface CoreBinding {
       aspect?: number | undefined;
     },
   ): Promise<{ box: [left: number, top: number, width: number, height: number]; weight: number }[]>;
-  /** Scores [n, L]; `keep` (0: nobody says) is how many will be kept, `mean` and `std` are those of normalised images. */
+  /**
+   * Scores [n, L]; `keep` is how many will be kept, `mean` and `std` are those of normalised images, `model` is what the selector
+   * asks, `classes` [n] are what a selector that explains a class explains.
+   */
   scoreBySelector(
     job: NativeJob,
     selector: string,
     images: NativeImages,
     options: NativeNormalization & {
       patchSize: number;
+      model?: NativeModels[ModelKind] | undefined;
       keep?: number | undefined;
+      classes?: Int32Array | undefined;
       seed?: number | undefined;
     },
   ): Promise<{ scores: Float32Array; shape: [number, number] }>;
@@ -722,8 +799,8 @@ export interface CoreBinding {
   createTrainer(
     job: NativeJob,
     run: {
-      kind: 'mae' | 'ranker';
-      model: NativeMaeConfig | NativeRankerConfig;
+      kind: ModelKind;
+      model: NativeFileConfig;
       options: string;
       device?: string | undefined;
     },

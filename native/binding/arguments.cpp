@@ -335,6 +335,8 @@ std::optional<at::Tensor> keep_option(const Options& options, int64_t images, in
   return keep;
 }
 
+at::Tensor classes_option(const Options& options) { return ids_option(options, "classes", 1).view({-1}); }
+
 Masking masking_options(const Options& options, int64_t images, int64_t patches) {
   Masking masking;
   masking.seed = options.seed();

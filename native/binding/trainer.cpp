@@ -56,6 +56,8 @@ TrainerObject::TrainerObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
     if (options->model.decoder) bytes += training_bytes(*options->model.decoder);
   } else if (const RankerTrainingOptions* options = run->trainer->ranker_options()) {
     describe(*options);
+  } else if (const FinetuneOptions* options = run->trainer->finetune_options()) {
+    describe(*options);
   }
   run_.set(info.Env(), std::move(run), bytes);
 }
@@ -72,7 +74,9 @@ Napi::Value TrainerObject::create(const Napi::CallbackInfo& info) {
     const std::string kind = given.string("kind");
     if (kind == MaeConfig::kind.word) return begun(PretrainOptions(), create_pretrainer);
     if (kind == RankerConfig::kind.word) return begun(RankerTrainingOptions(), create_ranker_trainer);
-    invalid("kind must be one of 'mae', 'ranker'; got " + describe_value(given.get("kind")) + ".");
+    if (kind == ClassifierConfig::kind.word) return begun(FinetuneOptions(), create_finetuner);
+    invalid("kind must be one of 'classifier', 'mae', 'ranker'; got " + describe_value(given.get("kind")) +
+            ".");
   });
 }
 
@@ -121,6 +125,7 @@ Napi::Value TrainerObject::evaluate(const Napi::CallbackInfo& info) {
         object.Set("loss", number_or_null(env, result.loss));
         object.Set("kendallTau", number_or_null(env, result.kendall_tau));
         object.Set("ndcg", number_or_null(env, result.ndcg));
+        object.Set("accuracy", number_or_null(env, result.accuracy));
         return object;
       };
     };

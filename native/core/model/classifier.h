@@ -50,6 +50,7 @@ class Classifier {
 
   const ClassifierConfig& config() const { return config_; }
   const Vit& vit() const { return vit_; }
+  Vit& vit() { return vit_; }
   const TensorMap& tensors() const { return vit_.tensors(); }
   // See PatchRanker.
   void drop_products();
@@ -57,14 +58,19 @@ class Classifier {
 
   // images as for Vit, `keep` [n, K] int64: only those patches go in, gathered after the positions are added.
   // Their order changes rounding only. -> logits [n, classes].
-  at::Tensor forward(const at::Tensor& images, const std::optional<at::Tensor>& keep = {}) const {
-    return vit_.read(images, keep, logits());
+  // `scales`: see Transformer.
+  at::Tensor forward(const at::Tensor& images, const std::optional<at::Tensor>& keep = {},
+                     const at::Tensor& scales = {}) const {
+    return vit_.read(images, keep, logits(), scales);
   }
 
   // What the head reads, [n, D], and its logits, [n, classes]. Live no longer than the model.
   TokenReader embedding() const;
   // Error(kCheckpointContent) where there is no head.
   TokenReader logits() const;
+  // For who differentiates what they read.
+  const LinearWeights& head() const { return head_; }
+  const LayerNormWeights& fc_norm() const { return fc_norm_; }
 
  private:
   at::Tensor pooled(const at::Tensor& tokens) const;
