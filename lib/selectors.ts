@@ -178,7 +178,7 @@ function selector(name: SelectorName): Selector {
  * | `rollout` | attention through all blocks | `MaskedAutoencoder`, or `VisionTransformer` with pooling `'cls'` |
  * | `cls-attention` | attention of the classifier's CLS token, last block; labels | `VisionTransformer` with pooling `'cls'` and a head |
  * | `evit` | EViT's criterion: patches that stay when three blocks drop those with less attention; labels | the same |
- * | `grad-cam` | Grad-CAM of a class's logit; labels | `VisionTransformer` with a head |
+ * | `grad-cam` | Grad-CAM of a class's logit; labels | `VisionTransformer` with a linear head |
  * | `tome` | size of the group that token merging makes around it | `MaskedAutoencoder` or `VisionTransformer` |
  */
 export const selectors: Readonly<Record<SelectorName, Selector>> = Object.freeze(

@@ -55,8 +55,16 @@ export interface Evaluation {
   kendallTau: number | null;
   /** The same pair's normalised discounted cumulative gain. */
   ndcg: number | null;
-  /** Share of the pictures whose class has the largest logit. Fine-tuning. */
+  /** Share of the pictures whose class has the largest logit. Fine-tuning with one label. */
   accuracy: number | null;
+  /** Mean of `averagePrecision` over the categories that a picture has; NaN where there is none. Fine-tuning with many labels. */
+  meanAveragePrecision: number | null;
+  /** The same over the categories that are not `unseen`; null without such. */
+  seenAveragePrecision: number | null;
+  /** The same over those that are. */
+  unseenAveragePrecision: number | null;
+  /** Average precision over all held-out pictures by category, as `meanAveragePrecision` defines it; NaN for one that no picture has. */
+  averagePrecision: number[] | null;
 }
 
 /** A run of any kind. */
@@ -248,8 +256,10 @@ function readRun(given: AnyTrainingOptions) {
     ...options
   } = checkOptions(given as unknown as Record<string, unknown>, keys as Record<string, true>);
   checkChoice('options.kind', again, [kind as string]); // it was read again with the others
-  for (const list of lists)
+  for (const list of pairs)
     if (list in options) options[list] = readShort(`options.${list}`, options[list]);
+  if (Array.isArray(options['unseen']))
+    options['unseen'] = Array.from(options['unseen'] as unknown[]);
   options['init'] = resolveStart(options['init'], native) ?? '';
   if (native === 'ranker') {
     const without = options['targets'] === 'maps' && options['teacher'] === null;
@@ -277,7 +287,9 @@ function resolveSelectorModel(given: unknown, selector: unknown): string {
 }
 
 /** Options that are lists of two numbers. */
-const lists: readonly string[] = ['cropScale', 'keepRandom'];
+const pairs: readonly string[] = ['cropScale', 'keepRandom'];
+/** Options that are lists of numbers. */
+const lists: readonly string[] = [...pairs, 'unseen'];
 
 /** Options as JSON. Values that JSON cannot hold are refused; the core checks the rest. */
 function asJson(options: object, name: string): string {
@@ -323,6 +335,8 @@ const modelFields = [
   'head',
   'classes',
   'pooling',
+  'queries',
+  'queryDim',
 ] as const;
 
 const stackFields = ['dim', 'depth', 'heads', 'mlpDim'] as const;
@@ -355,7 +369,7 @@ function readPictures(pictures: unknown): NativePicture[] {
   if (list === undefined) throw invalid(`pictures must be an array; got ${described(pictures)}.`);
   return list.map((picture, i) => {
     const name = `pictures[${i}]`;
-    const keys = ['pixels', 'height', 'width', 'scored', 'label'] as const;
+    const keys = ['pixels', 'height', 'width', 'scored', 'label', 'labels'] as const;
     const fields = readFields(Object(picture) as object, keys, name);
     if (fields.scored !== undefined) {
       fields.scored = readFields(Object(fields.scored) as object, cropFields, `${name}.scored`);

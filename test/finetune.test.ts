@@ -182,6 +182,8 @@ test('the class Trainer: labels of pictures, an embedded ranker, and what is ref
       std: [0.229, 0.224, 0.225],
       classes: 3,
       pooling: 'mean',
+      queries: 0,
+      queryDim: 0,
     },
     ...{ batchSize: 2, microBatchSize: 2, steps: 3, warmupSteps: 0, learningRate: 1e-3 },
     ...{
@@ -192,7 +194,15 @@ test('the class Trainer: labels of pictures, an embedded ranker, and what is ref
       precision: 'float32',
     },
     ...{ seed: 1, cropScale: [0.5, 1], flip: true, minLearningRate: 0, layerDecay: 0.75 },
-    ...{ dropPath: 0.1, labelSmoothing: 0.1, mixup: 0, cutmix: 0, erase: 0.25, keepRatio: 0.5 },
+    ...{
+      dropPath: 0.1,
+      labelSmoothing: 0.1,
+      mixup: 0,
+      cutmix: 0,
+      randAugment: 9,
+      erase: 0.25,
+      keepRatio: 0.5,
+    },
     ...{ keepRandom: null, selector: 'ranker', selectorModel: 'tiny' },
   };
   await using trainer = await Trainer.create(options);

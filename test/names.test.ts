@@ -5,6 +5,7 @@ import type { Command } from 'commander';
 import test from 'ava';
 import { buildProgram } from '../lib/cli/program.js';
 import {
+  labelKinds,
   modelKinds,
   poolings,
   rankerInputs,
@@ -42,6 +43,7 @@ const typed: Record<string, readonly string[]> = {
   rounding: cropRoundings,
   kind: modelKinds,
   pooling: poolings,
+  labels: labelKinds,
   selector: selectorNames,
   trainingPrecision: trainingPrecisions,
   schedule: schedules,

@@ -21,7 +21,8 @@ export interface RunConfig {
   /** The command's options as they were understood; paths are absolute. */
   settings: Record<string, unknown>;
   options: NativeOptions;
-  data: { digest: string; images: number };
+  /** `labels`: a digest of those that a file lists. */
+  data: { digest: string; images: number; labels?: string };
   /** SHA-256 of the file of the teacher, or of the selector's model; null without one and for folders. */
   teacher: string | null;
   /** Names of the classes; absent where there are no labels. */

@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { Dataset } from '../data/dataset.js';
-import { labelsOf, withLabels, type Labels } from '../data/labels.js';
+import { withLabels, type Labels } from '../data/labels.js';
 import { openScores, type OpenedScores } from '../data/stored-scores.js';
 import { LtrpError, toLtrpError, type LtrpErrorCode } from '../errors.js';
 import { fileDigest } from '../file-digest.js';
@@ -30,6 +30,7 @@ import {
   resumedSettings,
 } from './resumed-settings.js';
 import { damaged, readRunConfig, type NativeOptions, type RunConfig } from './run-config.js';
+import { heldOutLabels, trainingLabels } from './training-labels.js';
 import type { TrainingSettings } from './training-options.js';
 import { duration, TrainingProgress } from './training-progress.js';
 
@@ -110,9 +111,11 @@ async function train<Settings extends TrainingSettings>(
       ));
     stop.throwIfAborted();
     if (remembered) checkData(dataset, stored, source);
-    const labels = labelled ? await labelsOf(dataset) : undefined;
+    const labels = labelled ? await trainingLabels(dataset, settings) : undefined;
+    for (const sentence of labels?.notes ?? []) say(sentence);
     if (stored !== null && JSON.stringify(stored.classes) !== JSON.stringify(labels?.classes))
       throw otherClasses(folder);
+    if (remembered && stored.data.labels !== labels?.digest) throw otherLabels(folder);
     const options =
       stored === null || resumed === null
         ? await build({
@@ -139,7 +142,11 @@ async function train<Settings extends TrainingSettings>(
             if (code !== 'ERR_LTRP_INVALID_ARGUMENT' || typed) throw error;
             throw damaged(folder, `cannot be used: ${inOptions(message)}`);
           });
-    const data = { digest: dataset.digest, images: dataset.size };
+    const data = {
+      digest: dataset.digest,
+      images: dataset.size,
+      ...(labels?.digest !== undefined && { labels: labels.digest }),
+    };
     if (stored === null) {
       await folder.create();
       lock = await lockRun(folder.path, stop);
@@ -210,7 +217,7 @@ async function trainIn(run: {
           complete:
             labels === undefined
               ? heldMaps?.complete
-              : withLabels(await labelsOf(held, labels.classes)),
+              : withLabels(await heldOutLabels(held, settings, labels.classes)),
           shortSide: maps?.store.manifest.decodeSize ?? Math.ceil((side * 8) / 7),
           concurrency: settings.decodeThreads,
           maxUnreadable: settings.maxUnreadable,
@@ -289,6 +296,10 @@ function newConfig(
       warmup: options.warmupSteps,
       ...(options.schedule === 'wsd' && { decay: options.decaySteps }),
       microBatchSize: options.microBatchSize,
+      ...(options.kind === 'finetune' && {
+        cropScale: options.cropScale,
+        labelSmoothing: options.labelSmoothing,
+      }),
     },
     options,
     data,
@@ -382,6 +393,14 @@ function otherClasses(folder: RunFolder): LtrpError {
   return new LtrpError(
     'ERR_LTRP_RUN_CONFLICT',
     `The classes are not those that the run in ${folder.path} had (its classes.txt). Put their folders back, or begin a new run.`,
+  );
+}
+
+function otherLabels(folder: RunFolder): LtrpError {
+  return new LtrpError(
+    'ERR_LTRP_RUN_CONFLICT',
+    `The labels are not those that the run in ${folder.path} had. Put them back, or continue with the present ones by naming the ` +
+      'pictures again with --data.',
   );
 }
 

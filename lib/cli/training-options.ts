@@ -32,6 +32,11 @@ export interface TrainingSettings extends Omit<
   scores?: string;
   valScores?: string;
   valShare?: number;
+  /** Of `finetune`: files of labels and of names of categories. */
+  labels?: string;
+  valLabels?: string;
+  categories?: string;
+  unseen?: string;
   valEvery?: number;
   valCount: number;
   out: string;
@@ -68,6 +73,7 @@ export const freeOptions: readonly string[] = [
   'resume',
   'val',
   'valScores',
+  'valLabels',
   'valEvery',
   'valCount',
   'checkpointEvery',

@@ -79,8 +79,13 @@ export interface NativeClassifierConfig extends NativeModelConfig {
   /**
    * What the head reads. `'cls'`: the CLS token after the norm. `'mean'`: the norm of the patch tokens' mean, as MAE's
    * fine-tuned files. `'normed-mean'`: the mean of the normed patch tokens, as timm's with `global_pool: 'avg'` and no `fc_norm`.
+   * `'queries'`: all normed tokens, by ML-Decoder's queries.
    */
-  pooling: 'cls' | 'mean' | 'normed-mean';
+  pooling: 'cls' | 'mean' | 'normed-mean' | 'queries';
+  /** Of `'queries'`: their number, at most one for each class. Else 0. */
+  queries: number;
+  /** Of `'queries'`: their width, a multiple of 8. Else 0. */
+  queryDim: number;
 }
 
 /** Every pooling. */
@@ -88,6 +93,7 @@ export const poolings = words<NativeClassifierConfig['pooling']>({
   cls: true,
   mean: true,
   'normed-mean': true,
+  queries: true,
 });
 
 /** Normalised pixels, or bytes, which models normalise with their own mean and standard deviation. */
@@ -266,8 +272,10 @@ export interface NativePicture {
   width: number;
   /** What a ranker with `targets: 'maps'` learns from, and nothing else takes. */
   scored?: NativeScoredCrop | undefined;
-  /** Its class, from 0: fine-tuning needs it, the other kinds of training do not read it. Default: none. */
+  /** Its class, from 0: fine-tuning with `labels: 'one'` needs it, nothing else reads it. Default: none. */
   label?: number | undefined;
+  /** Its categories, from 0, which may be none: fine-tuning with `labels: 'many'` needs them, nothing else reads them. Default: unknown. */
+  labels?: Int32Array | undefined;
 }
 
 /** How stored score maps are made: fields of ScoreStoreOptions (native/core/training/options.h), all required. */
@@ -375,16 +383,29 @@ export interface NativeRankerTrainingOptions extends NativeTrainingOptions {
   memoryBudget: number;
 }
 
-/** Everything that defines the fine-tuning of a classifier but the pictures, of which each has one label. */
+/** Everything that defines the fine-tuning of a classifier but the pictures. */
 export interface NativeFinetuneOptions extends NativeTrainingOptions {
   /** Which training it is. */
   kind: 'finetune';
+  /**
+   * What each picture brings. `'one'`: its `label`; the loss is the cross-entropy, and evaluation takes centre crops. `'many'`: its
+   * `labels`; the loss is the asymmetric one, see `asymmetricLoss`, and evaluation squeezes whole pictures. Default `'one'`.
+   */
+  labels?: 'one' | 'many' | undefined;
+  /** Of `'many'`: focusing power of absent labels, at least 0. Default 4. */
+  gammaNegative?: number | undefined;
+  /** Of `'many'`: focusing power of present labels, at least 0. Default 0. */
+  gammaPositive?: number | undefined;
+  /** Of `'many'`, in [0, 1): absent labels of a probability up to this have no loss. Default 0.05. */
+  margin?: number | undefined;
+  /** Of `'many'`: ids of categories whose average precision is reported apart, such as those that the selector has seen no labels of. Default: none. */
+  unseen?: number[] | undefined;
   /** Geometry of the model; at least 2 classes. */
   model: NativeClassifierConfig;
   /**
    * Weights to begin from instead of those drawn from `seed`: `'tiny'` (the embedded masked autoencoder), the path of a masked
    * autoencoder or of a classifier, or the folder of a run. Their geometry must be the model's, but for the image size: positions
-   * are interpolated. A head for another number of classes begins at random. Default: none.
+   * are interpolated. A head of another shape begins at random. Default: none.
    */
   init?: string | null | undefined;
   /** Learning rate at the end of the half-cosine, at least 0. The warm-up rises from 0. */
@@ -393,7 +414,7 @@ export interface NativeFinetuneOptions extends NativeTrainingOptions {
   layerDecay: number;
   /** In [0, 1): share of the pictures for which the last block's attention, and its MLP, are left out; it rises from 0 at the first. */
   dropPath: number;
-  /** In [0, 1): share of the target that all classes have alike. */
+  /** In [0, 1): share of the target that all classes have alike; 0 with `labels: 'many'`. */
   labelSmoothing: number;
   /**
    * At least 0: pairs of pictures that follow each other are mixed with a share of Beta(mixup, mixup), one for each step; 0: not.
@@ -402,6 +423,11 @@ export interface NativeFinetuneOptions extends NativeTrainingOptions {
   mixup: number;
   /** At least 0: the same with boxes of pictures; with both on, each step has one of them. 0: not. */
   cutmix: number;
+  /**
+   * In [0, 10]: magnitude of RandAugment, which changes colours and form of the crops; 0: none. Rotations and shifts move things that
+   * have labels, too.
+   */
+  randAugment: number;
   /** In [0, 1]: share of the pictures of which a box is erased, with the mean. */
   erase: number;
   /** Share of the patches that the model receives, in (0, 1]: in training and at evaluation; the number is rounded, and not 0. */
@@ -440,6 +466,11 @@ export const finetuneKeys: OptionKeys<NativeFinetuneOptions> = {
   ...commonKeys,
   kind: true,
   model: true,
+  labels: true,
+  gammaNegative: true,
+  gammaPositive: true,
+  margin: true,
+  unseen: true,
   init: true,
   minLearningRate: true,
   layerDecay: true,
@@ -447,6 +478,7 @@ export const finetuneKeys: OptionKeys<NativeFinetuneOptions> = {
   labelSmoothing: true,
   mixup: true,
   cutmix: true,
+  randAugment: true,
   erase: true,
   keepRatio: true,
   keepRandom: true,
@@ -528,6 +560,10 @@ export const trainingPrecisions = words<NativeTrainingOptions['precision']>({
   float32: true,
   bfloat16: true,
 });
+export const labelKinds = words<NonNullable<NativeFinetuneOptions['labels']>>({
+  one: true,
+  many: true,
+});
 export const schedules = words<NonNullable<NativeTrainingOptions['schedule']>>({
   cosine: true,
   wsd: true,
@@ -577,7 +613,7 @@ export interface NativeTrainer {
   trainStep(job: NativeJob, pictures: readonly NativePicture[]): Promise<NativeStepResult>;
   /** Held-out figures on centre crops with masks fixed by (seed, picture index). pretrain: reconstructionError = mean squared
    * error on masked patches in target space. ranker: tau and ndcg of logits (full image in) against the teacher's scores at the visible patches.
-   * finetune: accuracy, and the loss without smoothing, on the patches that are kept. */
+   * finetune: accuracy or average precisions, and the loss without smoothing, on the patches that are kept. */
   evaluate(
     job: NativeJob,
     pictures: readonly NativePicture[],
@@ -587,6 +623,10 @@ export interface NativeTrainer {
     kendallTau: number | null;
     ndcg: number | null;
     accuracy: number | null;
+    meanAveragePrecision: number | null;
+    seenAveragePrecision: number | null;
+    unseenAveragePrecision: number | null;
+    averagePrecision: number[] | null;
   }>;
   /** Everything needed to continue exactly: weights, optimizer state, step, options. Atomic. */
   save(job: NativeJob, path: string): Promise<void>;

@@ -308,7 +308,7 @@ namespace {
 
 // Patch ids of an option [n * K] -> [n, K] int64; of a length that does not fit [length], to be refused.
 at::Tensor ids_option(const Options& options, const char* key, int64_t images) {
-  const ArrayView view = checked_view(options.get(key), key, napi_int32_array);
+  const ArrayView view = checked_view(options.get(key), options.path(key), napi_int32_array);
   const auto length = static_cast<int64_t>(view.length);
   std::vector<int32_t> ids(view.length);
   std::memcpy(ids.data(), view.data, view.length * sizeof(int32_t));
@@ -335,7 +335,9 @@ std::optional<at::Tensor> keep_option(const Options& options, int64_t images, in
   return keep;
 }
 
-at::Tensor classes_option(const Options& options) { return ids_option(options, "classes", 1).view({-1}); }
+at::Tensor class_ids(const Options& options, const char* key) {
+  return ids_option(options, key, 1).view({-1});
+}
 
 Masking masking_options(const Options& options, int64_t images, int64_t patches) {
   Masking masking;

@@ -21,7 +21,7 @@ Napi::Value score_by_selector(const Napi::CallbackInfo& info) {
                             given.integer("keep", 0),
                             given.seed(),
                             selector_model(given.get("model"))};
-    if (given.has("classes")) options.classes = classes_option(given);
+    if (given.has("classes")) options.classes = class_ids(given, "classes");
     const int64_t n = images.size(0), patches = check_selector(images, options).patches();
     if (given.has("keep"))
       check_in(closed(1, static_cast<double>(patches)), "keep", static_cast<double>(options.keep));

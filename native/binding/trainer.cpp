@@ -1,6 +1,7 @@
 #include "binding/trainer.h"
 
 #include <utility>
+#include <vector>
 
 #include "binding/arguments.h"
 #include "binding/call.h"
@@ -28,6 +29,13 @@ int64_t training_bytes(const TransformerConfig& config) {
 
 Napi::Value number_or_null(Napi::Env env, const std::optional<double>& value) {
   return value ? Napi::Value(Napi::Number::New(env, *value)) : env.Null();
+}
+
+Napi::Value numbers_or_null(Napi::Env env, const std::vector<double>& values) {
+  if (values.empty()) return env.Null();
+  Napi::Array array = Napi::Array::New(env, values.size());
+  for (uint32_t i = 0; i < values.size(); ++i) array[i] = Napi::Number::New(env, values[i]);
+  return array;
 }
 
 }  // namespace
@@ -126,6 +134,10 @@ Napi::Value TrainerObject::evaluate(const Napi::CallbackInfo& info) {
         object.Set("kendallTau", number_or_null(env, result.kendall_tau));
         object.Set("ndcg", number_or_null(env, result.ndcg));
         object.Set("accuracy", number_or_null(env, result.accuracy));
+        object.Set("meanAveragePrecision", number_or_null(env, result.mean_average_precision));
+        object.Set("seenAveragePrecision", number_or_null(env, result.seen_average_precision));
+        object.Set("unseenAveragePrecision", number_or_null(env, result.unseen_average_precision));
+        object.Set("averagePrecision", numbers_or_null(env, result.average_precision));
         return object;
       };
     };

@@ -292,7 +292,7 @@ TEST_CASE("a selector refuses a model that it cannot ask, and classes that are n
   for (const char* name : {"cls-attention", "evit", "rollout"})
     refused(name, mean, "got a vision transformer whose pooling is 'mean'");
   refused("cls-attention", mae, "got a masked autoencoder");
-  refused("grad-cam", mae, "model must be a vision transformer with a head");
+  refused("grad-cam", mae, "model must be a vision transformer with a linear head");
   refused("tome", {}, "model must be a masked autoencoder or a vision transformer");
   SelectorOptions options = options_of("grad-cam", cls);
   refused("tome", {}, "got none");

@@ -178,11 +178,6 @@ const at::Tensor& at_name(const TensorMap& tensors, const std::string& name) {
   return found->second;
 }
 
-void initialize_layer_norm(TensorMap& tensors, const std::string& name, int64_t dim) {
-  tensors[name + ".weight"] = at::ones({dim}, at::kFloat);
-  tensors[name + ".bias"] = at::zeros({dim}, at::kFloat);
-}
-
 }  // namespace
 
 LinearWeights linear_weights(const TensorMap& tensors, const std::string& name) {
@@ -217,6 +212,11 @@ void initialize_linear(TensorMap& tensors, const std::string& name, int64_t in, 
   const double bound = std::sqrt(6.0 / static_cast<double>(in + out));
   tensors[name + ".weight"] = at::empty({out, in}, at::kFloat).uniform_(-bound, bound, generator);
   tensors[name + ".bias"] = at::zeros({out}, at::kFloat);
+}
+
+void initialize_layer_norm(TensorMap& tensors, const std::string& name, int64_t dim) {
+  tensors[name + ".weight"] = at::ones({dim}, at::kFloat);
+  tensors[name + ".bias"] = at::zeros({dim}, at::kFloat);
 }
 
 void initialize_token(TensorMap& tensors, const std::string& name, int64_t dim, at::Generator& generator) {

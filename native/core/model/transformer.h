@@ -112,6 +112,7 @@ Transformer transformer_weights(const TensorMap& tensors, const TransformerConfi
 // Initial weights as in MAE: Xavier-uniform linear maps, zero biases, unit norms.
 void initialize_linear(TensorMap& tensors, const std::string& name, int64_t in, int64_t out,
                        at::Generator& generator);
+void initialize_layer_norm(TensorMap& tensors, const std::string& name, int64_t dim);
 void initialize_token(TensorMap& tensors, const std::string& name, int64_t dim,
                       at::Generator& generator);  // normal, 0.02
 void initialize_transformer(TensorMap& tensors, const TransformerConfig& config, const std::string& prefix,

@@ -34,7 +34,8 @@ void check_model(const Selector& selector, const SelectorModel& model) {
   const bool autoencoder = asked<Teacher>(model) != nullptr;
   const auto* classifier = asked<OpenClassifier>(model);
   const bool cls = classifier != nullptr && classifier->config().pooling == Pooling::kCls;
-  const bool head = classifier != nullptr && classifier->config().classes > 0;
+  const bool head = classifier != nullptr && classifier->config().classes > 0 &&
+                    classifier->config().pooling != Pooling::kQueries;
   const auto need = [&](bool there, const char* what) {
     if (!there)
       invalid("model must be " + std::string(what) + " for the selector '" + selector.name + "'; got " +
@@ -53,7 +54,7 @@ void check_model(const Selector& selector, const SelectorModel& model) {
       need(autoencoder || classifier != nullptr, "a masked autoencoder or a vision transformer");
       break;
     case Needs::kClassifier:
-      need(head, "a vision transformer with a head");
+      need(head, "a vision transformer with a linear head");
       break;
     case Needs::kClsClassifier:
       // The CLS token of a model that pools the patches was trained for nothing.

@@ -33,7 +33,7 @@ enum class Needs {
   kAutoencoder,
   kRanker,
   kEncoder,        // a masked autoencoder or a classifier
-  kClassifier,     // with a head
+  kClassifier,     // with a linear head
   kClsClassifier,  // with a head that reads the CLS token
   kClsEncoder,     // a masked autoencoder or a classifier whose head reads the CLS token
 };

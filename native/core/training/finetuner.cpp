@@ -4,8 +4,10 @@
 #include <c10/core/GradMode.h>
 
 #include <cmath>
+#include <set>
 
 #include "core/check.h"
+#include "core/engine/average_precision.h"
 #include "core/engine/masking.h"
 #include "core/random.h"
 #include "core/training/layer_decay.h"
@@ -16,7 +18,8 @@ namespace ltrp {
 namespace {
 
 // Streams of random numbers out of one seed, beside those of the base.
-constexpr uint64_t kEraseStream = 11, kMixStream = 12, kDropStream = 13, kKeepStream = 14, kSelectStream = 15;
+constexpr uint64_t kEraseStream = 11, kMixStream = 12, kDropStream = 13, kKeepStream = 14, kSelectStream = 15,
+                   kDecoderStream = 16;
 
 int64_t kept_of(int64_t patches, double share, const char* name) {
   if (std::llround(static_cast<double>(patches) * share) < 1) {
@@ -49,7 +52,7 @@ Finetuner::Finetuner(const FinetuneOptions& options)
     : TrainerBase((validate(options), options.training), options.model),
       options_(options),
       model_(Classifier::initialized(options.model, options.training.seed, options.training.device)) {
-  check_in(closed(2, 1 << 20), "model.classes", static_cast<double>(options.model.classes));
+  check_labels();
   const int64_t patches = options.model.grid().patches();
   kept_of(patches, options.keep_ratio, "keepRatio");
   if (options.keep_random) kept_of(patches, (*options.keep_random)[0], "keepRandom");
@@ -66,6 +69,28 @@ Finetuner::Finetuner(const FinetuneOptions& options)
   start(model_.tensors(), {&model_.vit().blocks()}, [&](const std::string& name, const at::Tensor& tensor) {
     return layer_decay_rule(name, tensor, options.model.encoder.depth, options.layer_decay);
   });
+}
+
+void Finetuner::check_labels() const {
+  const auto classes = static_cast<double>(options_.model.classes);
+  check_in(closed(2, 1 << 20), "model.classes", classes);
+  if (!many()) {
+    if (!options_.unseen.empty()) invalid("unseen must be left out with labels 'one'.");
+    return;
+  }
+  if (options_.label_smoothing != 0) {
+    invalid(
+        "labelSmoothing must be 0 with labels 'many', which have no classes to share a target with; got " +
+        text_of(options_.label_smoothing) + ".");
+  }
+  std::set<int64_t> ids;
+  for (const int64_t id : options_.unseen) {
+    check_in(half_open(0, classes), "unseen", static_cast<double>(id));
+    if (!ids.insert(id).second)
+      invalid("unseen must name each category once; it has " + std::to_string(id) + " twice.");
+  }
+  if (ids.size() == static_cast<size_t>(options_.model.classes))
+    invalid("unseen must leave at least one category that is seen; it names all of them.");
 }
 
 void Finetuner::open_selector() {
@@ -116,17 +141,18 @@ void Finetuner::begin() {
   if (options_.init.empty()) return;
   Beginning from = load_beginning(options_.init);
   check_same_vit(options_.init, from.config);
-  const TensorMap& own = model_.tensors();
-  for (const auto& [name, tensor] : own) {
-    const bool head = name.starts_with("head.");
+  const auto is_head = [](const std::string& name) { return name.starts_with("head."); };
+  bool same_head = true;
+  for (const auto& [name, tensor] : model_.tensors()) {
     const auto found = from.tensors.find(name);
-    if (found == from.tensors.end()) {
-      if (head || name.starts_with("fc_norm.")) continue;
+    if (is_head(name)) {
+      same_head = same_head && found != from.tensors.end() && found->second.sizes() == tensor.sizes();
+    } else if (found == from.tensors.end() && !name.starts_with("fc_norm.")) {
       throw Error(codes::kCheckpointContent, "'" + options_.init + "' has no tensor '" + name + "'.");
     }
-    // A head for other classes begins anew.
-    if (head && found->second.sizes() != tensor.sizes()) from.tensors.erase(found);
   }
+  // A head for other classes begins anew, all of it.
+  if (!same_head) std::erase_if(from.tensors, [&](const auto& entry) { return is_head(entry.first); });
   begin_from(from.tensors, from.config.grid());
 }
 
@@ -135,13 +161,20 @@ double Finetuner::learning_rate(int64_t done) const {
 }
 
 void Finetuner::check_pictures(std::span<const Picture> pictures) const {
+  const auto classes = static_cast<double>(options_.model.classes);
   for (size_t i = 0; i < pictures.size(); ++i) {
+    if (many()) {
+      const std::string name = "pictures[" + std::to_string(i) + "].labels";
+      if (!pictures[i].labels) invalid(name + " must list the picture's categories; got none.");
+      for (const int64_t id : *pictures[i].labels)
+        check_in(half_open(0, classes), name, static_cast<double>(id));
+      continue;
+    }
     const std::string name = "pictures[" + std::to_string(i) + "].label";
     if (pictures[i].label < 0)
       invalid(name + " must say which of the " + std::to_string(options_.model.classes) +
               " classes the picture has; got none.");
-    check_in(half_open(0, static_cast<double>(options_.model.classes)), name,
-             static_cast<double>(pictures[i].label));
+    check_in(half_open(0, classes), name, static_cast<double>(pictures[i].label));
   }
 }
 
@@ -177,11 +210,9 @@ std::optional<at::Tensor> Finetuner::chosen(const at::Tensor& images, int64_t ke
 }
 
 TrainerBase::LossParts Finetuner::micro_loss(const MicroBatch& batch, const RunContext& context) {
-  const auto [seed, classes] = std::pair{training().seed, options_.model.classes};
-  std::vector<int64_t> labels;
-  for (const Picture& picture : batch.pictures) labels.push_back(picture.label);
+  const uint64_t seed = training().seed;
   at::Tensor images = batch.images;
-  at::Tensor targets = smoothed_targets(at::tensor(labels, at::kLong), classes, options_.label_smoothing);
+  at::Tensor targets = targets_of(batch.pictures, options_.label_smoothing);
   erase_boxes(images, options_.erase, mix_seed(seed, kEraseStream), batch.first);
   const uint64_t step = batch.first / static_cast<uint64_t>(training().batch_size);
   const auto mix = draw_mix(options_.mixup, options_.cutmix, images.size(2), images.size(3),
@@ -190,32 +221,82 @@ TrainerBase::LossParts Finetuner::micro_loss(const MicroBatch& batch, const RunC
     images = mixed_images(images, *mix, kMixedTogether);
     targets = mixed_targets(targets, *mix, kMixedTogether);
   }
+  const int64_t kept = kept_at(batch.first);
   const std::optional<at::Tensor> keep =
-      chosen(images, kept_at(batch.first), mix_seed(seed, kSelectStream), batch.first, context);
+      chosen(images, kept, mix_seed(seed, kSelectStream), batch.first, context);
   at::Tensor scales = drop_path_scales(options_.drop_path, options_.model.encoder.depth, images.size(0),
                                        mix_seed(seed, kDropStream), batch.first);
   if (scales.defined()) scales = scales.to(images.device());
+  const std::optional<MlDecoderDropout> dropout = dropout_of(batch, kept);
   at::Tensor logits;
   {
     const AutocastScope autocast(autocasts(), images.device().type());
-    logits = model_.forward(images, keep, scales);
+    logits = model_.forward(images, keep, scales, dropout ? &*dropout : nullptr);
   }
-  return {soft_cross_entropy(logits.to(at::kFloat), targets.to(images.device())), 0};
+  return {loss_of(logits.to(at::kFloat), targets.to(images.device())), 0};
 }
 
-EvaluationResult Finetuner::evaluate_batch(const MicroBatch& batch, const RunContext& context) {
-  std::vector<int64_t> ids;
-  for (const Picture& picture : batch.pictures) ids.push_back(picture.label);
-  const at::Tensor labels = at::tensor(ids, at::kLong);
+at::Tensor Finetuner::targets_of(std::span<const Picture> pictures, double smoothing) const {
+  const int64_t classes = options_.model.classes;
+  if (many()) {
+    std::vector<std::vector<int64_t>> labels;
+    for (const Picture& picture : pictures) labels.push_back(*picture.labels);
+    return label_targets(labels, classes);
+  }
+  std::vector<int64_t> labels;
+  for (const Picture& picture : pictures) labels.push_back(picture.label);
+  return smoothed_targets(at::tensor(labels, at::kLong), classes, smoothing);
+}
+
+at::Tensor Finetuner::loss_of(const at::Tensor& logits, const at::Tensor& targets) const {
+  if (!many()) return soft_cross_entropy(logits, targets);
+  return asymmetric_loss(logits, targets, static_cast<double>(logits.size(0)), options_.asymmetric);
+}
+
+std::optional<MlDecoderDropout> Finetuner::dropout_of(const MicroBatch& batch, int64_t kept) const {
+  const ClassifierConfig& model = options_.model;
+  if (model.pooling != Pooling::kQueries) return std::nullopt;
+  MlDecoderDropout dropout =
+      decoder_dropout(MlDecoder::kDropout, model.queries, model.query_dim, kept + 1, batch.images.size(0),
+                      mix_seed(training().seed, kDecoderStream), batch.first);
+  for (at::Tensor* part :
+       {&dropout.queries, &dropout.attention, &dropout.attended, &dropout.hidden, &dropout.output})
+    *part = part->to(batch.images.device());
+  return dropout;
+}
+
+TrainerBase::BatchEvaluation Finetuner::evaluate_batch(const MicroBatch& batch, const RunContext& context) {
+  const at::Tensor targets = targets_of(batch.pictures, 0);
   const int64_t patches = options_.model.grid().patches();
   const std::optional<at::Tensor> keep = chosen(batch.images, kept_patches(patches, options_.keep_ratio),
                                                 evaluation_seed(), batch.first, context);
   const at::Tensor logits = model_.forward(batch.images, keep).to(at::kCPU, at::kFloat);
-  EvaluationResult sums;
-  sums.accuracy = static_cast<double>(logits.argmax(-1).eq(labels).sum().item<int64_t>());
-  sums.loss = soft_cross_entropy(logits, smoothed_targets(labels, options_.model.classes, 0)).item<double>() *
-              static_cast<double>(labels.size(0));
-  return sums;
+  BatchEvaluation result;
+  result.sums.loss = loss_of(logits, targets).item<double>() * static_cast<double>(logits.size(0));
+  if (many()) {
+    result.logits = logits;
+  } else {
+    result.sums.accuracy =
+        static_cast<double>(logits.argmax(-1).eq(targets.argmax(-1)).sum().item<int64_t>());
+  }
+  return result;
+}
+
+void Finetuner::judge(std::span<const Picture> pictures, const at::Tensor& logits, EvaluationResult& result,
+                      const RunContext& context) const {
+  const at::Tensor precision = average_precision(logits, targets_of(pictures, 0), context.without_progress());
+  const auto* values = precision.const_data_ptr<double>();
+  result.average_precision.assign(values, values + precision.numel());
+  const at::Tensor unseen = at::zeros({precision.numel()}, at::kBool);
+  for (const int64_t id : options_.unseen) unseen[id].fill_(true);
+  // NaN of nothing.
+  const auto mean_of = [&](const at::Tensor& which) {
+    return precision.masked_select(which.logical_and(precision.isnan().logical_not())).mean().item<double>();
+  };
+  result.mean_average_precision = mean_of(at::ones_like(unseen));
+  if (options_.unseen.empty()) return;
+  result.seen_average_precision = mean_of(unseen.logical_not());
+  result.unseen_average_precision = mean_of(unseen);
 }
 
 std::map<std::string, std::string> Finetuner::metadata() const {

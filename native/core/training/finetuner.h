@@ -17,11 +17,22 @@ class Finetuner final : public TrainerBase {
 
  private:
   LossParts micro_loss(const MicroBatch& batch, const RunContext& context) override;
-  EvaluationResult evaluate_batch(const MicroBatch& batch, const RunContext& context) override;
+  BatchEvaluation evaluate_batch(const MicroBatch& batch, const RunContext& context) override;
+  void judge(std::span<const Picture> pictures, const at::Tensor& logits, EvaluationResult& result,
+             const RunContext& context) const override;
+  bool evaluates_whole_pictures() const override { return many(); }
   std::map<std::string, std::string> metadata() const override;
   double learning_rate(int64_t done) const override;
   void check_pictures(std::span<const Picture> pictures) const override;
 
+  bool many() const { return options_.labels == Labels::kMany; }
+  void check_labels() const;
+  // [m, classes] float32, on the CPU: smoothed classes, or categories.
+  at::Tensor targets_of(std::span<const Picture> pictures, double smoothing) const;
+  // Mean over the pictures, of logits and targets [m, classes].
+  at::Tensor loss_of(const at::Tensor& logits, const at::Tensor& targets) const;
+  // What ML-Decoder drops of a micro-batch of which so many patches are kept; nothing of other heads.
+  std::optional<MlDecoderDropout> dropout_of(const MicroBatch& batch, int64_t kept) const;
   void open_selector();
   // How many patches are kept in the step of a picture with that number.
   int64_t kept_at(uint64_t number) const;

@@ -33,6 +33,8 @@ TensorRule layer_decay_rule(const std::string& name, const at::Tensor& tensor, i
     throw Error(codes::kInternal, "The parameter '" + name + "' belongs to no layer of a model with " +
                                       std::to_string(depth) + " blocks, so its learning rate is unknown.");
   }
+  // ML-Decoder's queries are fixed.
+  if (name == "head.decoder.query_embed.weight") return {.trained = false};
   const bool decayed = tensor.dim() > 1 && name != "cls_token" && name != "pos_embed";
   return {true, decayed, std::pow(decay, static_cast<double>(depth + 1 - layer))};
 }

@@ -117,4 +117,25 @@ at::Tensor drop_path_scales(double rate, int64_t depth, int64_t images, uint64_t
   return at::stack(scales);
 }
 
+MlDecoderDropout decoder_dropout(double rate, int64_t queries, int64_t dim, int64_t tokens, int64_t images,
+                                 uint64_t seed, uint64_t first) {
+  const int64_t heads = MlDecoder::kHeads, hidden = MlDecoder::kHidden;
+  const at::Tensor drawn = at::empty({images, queries, 3 * dim + heads * tokens + hidden}, at::kFloat);
+  for (int64_t i = 0; i < images; ++i)
+    drawn[i].uniform_(0, 1, generator_for(seed, first + static_cast<uint64_t>(i)));
+  const std::vector<at::Tensor> parts = at::split_with_sizes(drawn.ge(rate).to(at::kFloat) / (1 - rate),
+                                                             {dim, heads * tokens, dim, hidden, dim}, -1);
+  return {parts[0], parts[1].unflatten(-1, {heads, tokens}).transpose(1, 2), parts[2], parts[3], parts[4]};
+}
+
+at::Tensor label_targets(const std::vector<std::vector<int64_t>>& labels, int64_t classes) {
+  at::Tensor targets = at::zeros({static_cast<int64_t>(labels.size()), classes}, at::kFloat);
+  float* row = targets.mutable_data_ptr<float>();
+  for (const auto& of_picture : labels) {
+    for (const int64_t id : of_picture) row[id] = 1;
+    row += classes;
+  }
+  return targets;
+}
+
 }  // namespace ltrp

@@ -8,6 +8,9 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <vector>
+
+#include "core/model/ml_decoder.h"
 
 namespace ltrp {
 
@@ -43,5 +46,12 @@ void erase_boxes(const at::Tensor& images, double share, uint64_t seed, uint64_t
 
 // Drop path (Huang et al. 2016), see Transformer: [depth, 2, images]; undefined at rate 0.
 at::Tensor drop_path_scales(double rate, int64_t depth, int64_t images, uint64_t seed, uint64_t first);
+
+// What ML-Decoder drops of `images` pictures of so many tokens; queries and their width as in its weights.
+MlDecoderDropout decoder_dropout(double rate, int64_t queries, int64_t dim, int64_t tokens, int64_t images,
+                                 uint64_t seed, uint64_t first);
+
+// labels[i] are the categories of picture i -> [n, classes] float32 of 0 and 1.
+at::Tensor label_targets(const std::vector<std::vector<int64_t>>& labels, int64_t classes);
 
 }  // namespace ltrp

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/check.h"
 #include "core/engine/score_options.h"
@@ -14,6 +15,7 @@
 #include "core/model/mae.h"
 #include "core/model/ranker.h"
 #include "core/names.h"
+#include "core/training/asymmetric_loss.h"
 #include "core/training/losses.h"
 
 namespace ltrp {
@@ -51,6 +53,13 @@ struct Names<RankerTargets> {
                                                  {RankerTargets::kMaps, "maps"}};
 };
 
+// What a picture is labelled with: its one class, or any number of categories.
+enum class Labels { kOne, kMany };
+template <>
+struct Names<Labels> {
+  static constexpr Named<Labels> all[] = {{Labels::kOne, "one"}, {Labels::kMany, "many"}};
+};
+
 // The learning rate after the warm-up. kCosine: half a cosine to 0 at the end of the run. kWsd (warm-up,
 // stable, decay): the peak, and over the last `decay_steps` 1 - sqrt(share of them that is done) of it
 // (Haegele et al. 2024, arXiv 2405.18392): until then the length of the run makes no difference.
@@ -85,6 +94,7 @@ struct TrainingOptions {
   std::array<double, 2> crop_scale{0.2, 1.0};  // least and most
   bool flip = true;
   double mask_ratio = 0.75;  // where patches are hidden
+  double rand_augment = 0;   // magnitude, where pictures are classified; 0: none
   // Where weights, batches and the optimizer's state are. Not part of a run: a checkpoint goes on anywhere.
   c10::Device device = c10::kCPU;
   // Whether a CPU passes the blocks by kernels of its own (trained_blocks.h) or, for comparisons, by
@@ -177,11 +187,14 @@ struct ScoreStoreOptions {
   }
 };
 
-// Of a classifier with one label a picture (docs/method.md, 8). Patches are kept by a selector, which sees
-// the augmented picture.
+// Of a classifier (docs/method.md, 8). Patches are kept by a selector, which sees the augmented picture.
 struct FinetuneOptions {
   TrainingOptions training;
   ClassifierConfig model;
+  Labels labels = Labels::kOne;
+  AsymmetricLossOptions asymmetric;  // of kMany
+  // Of kMany: categories whose average precision is reported apart. Training does not read it.
+  std::vector<int64_t> unseen;
   std::string init;                 // a masked autoencoder or a classifier; empty: drawn from the seed
   double min_learning_rate = 1e-6;  // where the half-cosine ends
   double layer_decay = 0.75;        // of the learning rate, a block
@@ -198,6 +211,12 @@ struct FinetuneOptions {
   template <typename Self, typename Visit>
   static void each(Self& o, Visit&& visit) {
     TrainingOptions::each(o.training, visit);
+    visit("labels", o.labels, Change::kOptional);
+    visit("gammaNegative", o.asymmetric.gamma_negative, Change::kOptional, at_least(0));
+    visit("gammaPositive", o.asymmetric.gamma_positive, Change::kOptional, at_least(0));
+    visit("margin", o.asymmetric.margin, Change::kOptional, half_open(0, 1));
+    visit("unseen", o.unseen, Change::kOptional);
+    visit("randAugment", o.training.rand_augment, Change::kFixed, closed(0, 10));
     visit("minLearningRate", o.min_learning_rate, Change::kMay, closed(0, 1e6));
     visit("layerDecay", o.layer_decay, Change::kFixed, Interval{0, 1, /*low_open=*/true});
     visit("dropPath", o.drop_path, Change::kFixed, half_open(0, 1));

@@ -33,6 +33,13 @@ std::string shown(const json& value) {
   invalid(name + " must be " + what + "; got " + shown(value) + ".");
 }
 
+void read(const std::string& name, const json& from, std::vector<int64_t>& into) {
+  const bool list = from.is_array() && std::all_of(from.begin(), from.end(), [](const json& value) {
+                      return value.is_number_integer() && value.get<double>() < 0x1p63;
+                    });
+  if (!list) refuse_value(name, "a list of integers", from);
+  into = from.get<std::vector<int64_t>>();
+}
 void read(const std::string& name, const json& from, std::array<double, 2>& into) {
   const bool two = from.is_array() && from.size() == 2 && from[0].is_number() && from[1].is_number();
   if (!two) refuse_value(name, "[least, most]", from);

@@ -47,12 +47,12 @@ TrainerBase::LossParts Pretrainer::micro_loss(const MicroBatch& batch, const Run
   return {masked_error(batch.images, mask_seed(), batch.first), 0};
 }
 
-EvaluationResult Pretrainer::evaluate_batch(const MicroBatch& batch, const RunContext&) {
+TrainerBase::BatchEvaluation Pretrainer::evaluate_batch(const MicroBatch& batch, const RunContext&) {
   EvaluationResult sums;
   sums.reconstruction_error = masked_error(batch.images, evaluation_seed(), batch.first).item<double>() *
                               static_cast<double>(batch.images.size(0));
   sums.loss = sums.reconstruction_error;
-  return sums;
+  return {sums, {}};
 }
 
 std::map<std::string, std::string> Pretrainer::metadata() const {

@@ -139,7 +139,8 @@ TrainerBase::LossParts RankerTrainer::micro_loss(const MicroBatch& batch, const 
           teacher_seconds};
 }
 
-EvaluationResult RankerTrainer::evaluate_batch(const MicroBatch& batch, const RunContext& context) {
+TrainerBase::BatchEvaluation RankerTrainer::evaluate_batch(const MicroBatch& batch,
+                                                           const RunContext& context) {
   const at::Tensor& images = batch.images;
   at::Tensor target = batch.scores, logits = model_.forward(images);
   if (!learns_from_maps()) {
@@ -157,7 +158,7 @@ EvaluationResult RankerTrainer::evaluate_batch(const MicroBatch& batch, const Ru
   of_all.k = options_.loss_k;
   sums.loss = ranking_loss(options_.loss, logits, target, of_all, context.without_progress()).item<double>() *
               static_cast<double>(images.size(0));
-  return sums;
+  return {sums, {}};
 }
 
 std::map<std::string, std::string> RankerTrainer::metadata() const {

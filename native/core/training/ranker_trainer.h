@@ -22,7 +22,7 @@ class RankerTrainer final : public TrainerBase {
 
  private:
   LossParts micro_loss(const MicroBatch& batch, const RunContext& context) override;
-  EvaluationResult evaluate_batch(const MicroBatch& batch, const RunContext& context) override;
+  BatchEvaluation evaluate_batch(const MicroBatch& batch, const RunContext& context) override;
   std::map<std::string, std::string> metadata() const override;
   bool learns_from_maps() const override { return options_.targets == RankerTargets::kMaps; }
 

@@ -36,6 +36,8 @@ struct Picture {
   // With it, that crop is taken where others are drawn or taken from the centre.
   std::optional<ScoredCrop> scored = {};
   int64_t label = -1;  // class of the picture, where it has one
+  // Its categories, each once, where they are known; none of them is an answer, too.
+  std::optional<std::vector<int64_t>> labels = {};
 };
 
 struct StepResult {
@@ -57,6 +59,10 @@ struct EvaluationResult {
   std::optional<double> kendall_tau;
   std::optional<double> ndcg;
   std::optional<double> accuracy;  // share of the pictures whose class has the largest logit
+  // Of pictures with many labels: by category, NaN without a picture that has it, and the means of the others
+  // over all categories, those that are not `unseen` and those that are.
+  std::vector<double> average_precision;
+  std::optional<double> mean_average_precision, seen_average_precision, unseen_average_precision;
 };
 
 class Trainer {

@@ -145,7 +145,8 @@ StepResult TrainerBase::train_step(std::span<const Picture> pictures, const RunC
   const auto begin = Clock::now();
   StepResult result;
   const std::unique_ptr<Queue> queue = open_queue(options_.device);
-  const CropOptions crops{options_.crop_scale[0], options_.crop_scale[1], options_.flip};
+  const CropOptions crops{options_.crop_scale[0], options_.crop_scale[1], options_.flip,
+                          options_.rand_augment};
   optimizer_->zero_gradients();
   for (int64_t first = 0; first < options_.batch_size; first += options_.micro_batch_size) {
     context.check();
@@ -180,6 +181,7 @@ EvaluationResult TrainerBase::evaluate(std::span<const Picture> pictures, const 
   const std::unique_ptr<Queue> queue = open_queue(options_.device);
   // Of sums first, then of means.
   EvaluationResult result;
+  std::vector<at::Tensor> logits;
   const auto for_fields = [](const auto& body) {
     body(&EvaluationResult::reconstruction_error);
     body(&EvaluationResult::loss);
@@ -193,17 +195,20 @@ EvaluationResult TrainerBase::evaluate(std::span<const Picture> pictures, const 
     const int64_t count = std::min(options_.micro_batch_size, total - first);
     const auto some = pictures.subspan(static_cast<size_t>(first), static_cast<size_t>(count));
     const at::Tensor images =
-        centre_crops(some, model_.image_height, model_.image_width, model_.mean, model_.std);
-    const EvaluationResult part =
+        evaluation_crops(some, evaluates_whole_pictures() ? EvaluationCrop::kWhole : EvaluationCrop::kCentre,
+                         model_.image_height, model_.image_width, model_.mean, model_.std);
+    const BatchEvaluation part =
         evaluate_batch(uploaded(*queue, images, some, static_cast<uint64_t>(first)), context);
+    if (part.logits.defined()) logits.push_back(part.logits);
     for_fields([&](auto field) {
-      if (part.*field) result.*field = (result.*field).value_or(0) + *(part.*field);
+      if (part.sums.*field) result.*field = (result.*field).value_or(0) + *(part.sums.*field);
     });
     context.progress(first + count, total);
   }
   for_fields([&](auto field) {
     if (result.*field) *(result.*field) /= static_cast<double>(total);
   });
+  if (!logits.empty()) judge(pictures, at::cat(logits), result, context);
   return result;
 }
 

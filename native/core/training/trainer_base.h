@@ -42,6 +42,11 @@ class TrainerBase : public Trainer {
     uint64_t first = 0;  // numbers the first one among all pictures ever trained on, or of the evaluated set
   };
 
+  struct BatchEvaluation {
+    EvaluationResult sums;  // over the pictures of a micro-batch
+    at::Tensor logits;      // [m, classes] for judge(), undefined where it needs none
+  };
+
   // `model`: the part of its geometry that every model has.
   TrainerBase(const TrainingOptions& options, const VitConfig& model);
   // Called once by the constructors of the trainers, when the model exists.
@@ -49,8 +54,12 @@ class TrainerBase : public Trainer {
              const TensorRules& rules = plain_rule);
 
   virtual LossParts micro_loss(const MicroBatch& batch, const RunContext& context) = 0;
-  // Sums over the pictures of a micro-batch.
-  virtual EvaluationResult evaluate_batch(const MicroBatch& batch, const RunContext& context) = 0;
+  virtual BatchEvaluation evaluate_batch(const MicroBatch& batch, const RunContext& context) = 0;
+  // Adds what only all pictures together tell, by the logits [n, classes] that evaluate_batch() left.
+  virtual void judge(std::span<const Picture>, const at::Tensor& /*logits*/, EvaluationResult&,
+                     const RunContext&) const {}
+  // Whether evaluation squeezes whole pictures where others are cropped.
+  virtual bool evaluates_whole_pictures() const { return false; }
   // Of the step that follows `done` finished ones.
   virtual double learning_rate(int64_t done) const { return scheduled_learning_rate(options_, done); }
   // Error(kInvalidArgument) for pictures that cannot be trained on or judged by.
