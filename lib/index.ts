@@ -76,7 +76,9 @@ export {
 } from './stream/rank-files.js';
 export {
   Trainer,
+  type AnyTrainingOptions,
   type Evaluation,
+  type FinetuneOptions,
   type PretrainOptions,
   type RankerTrainingOptions,
   type ScoredCrop,

@@ -1,4 +1,4 @@
-import { frozen, loadModel, publicConfig, teacherLoadKeys } from './models.js';
+import { frozen, keepNative, loadModel, publicConfig, teacherLoadKeys } from './models.js';
 import type { CoreBinding, NativeMae } from './native/binding.js';
 import { runJob } from './native/job.js';
 import type {
@@ -81,6 +81,7 @@ export class MaskedAutoencoder {
       throw invalid('MaskedAutoencoder has no public constructor; use MaskedAutoencoder.load.');
     this.#core = core;
     this.#native = native;
+    keepNative(this, native);
     this.precision = native.precision;
     this.notes = frozen(native.notes);
     const { decoder } = native.config;

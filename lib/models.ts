@@ -120,6 +120,19 @@ export async function loadModel<Kind extends ModelKind>(
   return { core, native };
 }
 
+/** The native objects behind models of this copy of the package. */
+const natives = new WeakMap<object, NativeModels[ModelKind]>();
+
+/** Remembers the native object behind a model. */
+export function keepNative(model: object, native: NativeModels[ModelKind]): void {
+  natives.set(model, native);
+}
+
+/** The native object behind a model; undefined for anything else. */
+export function nativeOf(model: unknown): NativeModels[ModelKind] | undefined {
+  return typeof model === 'object' && model !== null ? natives.get(model) : undefined;
+}
+
 /** A model's public configuration: that of its file, with the sizes that follow from it. */
 export function publicConfig<Config extends NativeModelConfig>(
   native: Config,

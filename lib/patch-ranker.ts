@@ -1,4 +1,4 @@
-import { frozen, loadModel, publicConfig } from './models.js';
+import { frozen, keepNative, loadModel, publicConfig } from './models.js';
 import type { CoreBinding, NativeRanker, NativeSelection } from './native/binding.js';
 import { runJob } from './native/job.js';
 import type {
@@ -84,6 +84,7 @@ export class PatchRanker {
       throw invalid('PatchRanker has no public constructor; use PatchRanker.load.');
     this.#core = core;
     this.#native = native;
+    keepNative(this, native);
     this.precision = native.precision;
     this.notes = frozen(native.notes);
     this.config = publicConfig(native.config);

@@ -1,6 +1,6 @@
 /** Shares as people write them. */
 
-export type Interval = '(0, 1)' | '(0, 1]' | '[0, 1]';
+export type Interval = '(0, 1)' | '(0, 1]' | '[0, 1)' | '[0, 1]';
 
 /** `0.5`, `.5` or `50%` as a number; NaN for what is none. */
 export function shareOf(text: string): number {

@@ -5,13 +5,14 @@ import { LtrpError } from './errors.js';
 import { resolveModel, type ModelKind } from './models.js';
 import {
   changeKeys,
+  finetuneKeys,
   pretrainKeys,
   rankerKeys,
   type CoreBinding,
-  type NativeMaeConfig,
+  type NativeFileConfig,
+  type NativeFinetuneOptions,
   type NativePicture,
   type NativePretrainOptions,
-  type NativeRankerConfig,
   type NativeRankerTrainingOptions,
   type NativeStepResult,
   type NativeTrainer,
@@ -35,6 +36,7 @@ import {
 
 // Documented where the native side is described, under the names that callers know.
 export type {
+  NativeFinetuneOptions as FinetuneOptions,
   NativePicture as TrainingPicture,
   NativePretrainOptions as PretrainOptions,
   NativeRankerTrainingOptions as RankerTrainingOptions,
@@ -53,7 +55,21 @@ export interface Evaluation {
   kendallTau: number | null;
   /** The same pair's normalised discounted cumulative gain. */
   ndcg: number | null;
+  /** Share of the pictures whose class has the largest logit. Fine-tuning with one label. */
+  accuracy: number | null;
+  /** Mean of `averagePrecision` over the categories that a picture has; NaN where there is none. Fine-tuning with many labels. */
+  meanAveragePrecision: number | null;
+  /** The same over the categories that are not `unseen`; null without such. */
+  seenAveragePrecision: number | null;
+  /** The same over those that are. */
+  unseenAveragePrecision: number | null;
+  /** Average precision over all held-out pictures by category, as `meanAveragePrecision` defines it; NaN for one that no picture has. */
+  averagePrecision: number[] | null;
 }
+
+/** A run of any kind. */
+export type AnyTrainingOptions =
+  NativeFinetuneOptions | NativePretrainOptions | NativeRankerTrainingOptions;
 
 export type { StoredType } from './types.js';
 
@@ -81,12 +97,13 @@ const resumeKeys: OptionKeys<ResumeOptions> = { ...trainerKeys, changes: true };
 const made = Symbol('made');
 
 /**
- * Trains a masked autoencoder (`kind: 'pretrain'`) or a ranker (`kind: 'ranker'`), one optimizer step a call.
+ * Trains a masked autoencoder (`kind: 'pretrain'`), a ranker (`kind: 'ranker'`) or a classifier (`kind: 'finetune'`), one
+ * optimizer step a call.
  *
  * The caller brings decoded pictures; crops, flips, masks, the teacher's scores, forward, backward and the optimizer are
  * the core's. All of them are drawn from (seed, step, slot), so the same pictures give the same weights bit for bit on one
  * machine with one number of threads, also across {@link save} and {@link resume}. The command line (`ltrp pretrain`,
- * `ltrp train`) adds data, logs and checkpoints to this.
+ * `ltrp train`, `ltrp finetune`) adds data, logs and checkpoints to this.
  *
  * @example
  * ```ts
@@ -101,7 +118,7 @@ const made = Symbol('made');
 export class Trainer {
   readonly #core: CoreBinding;
   readonly #native: NativeTrainer;
-  readonly #options: NativePretrainOptions | NativeRankerTrainingOptions;
+  readonly #options: AnyTrainingOptions;
 
   private constructor(key: typeof made, core: CoreBinding, native: NativeTrainer) {
     if ((key as unknown) !== made)
@@ -109,22 +126,23 @@ export class Trainer {
     this.#core = core;
     this.#native = native;
     const { model } = native;
-    const { init, ...options } = JSON.parse(native.options) as { init: string; teacher?: string };
-    const kind = 'head' in model ? 'ranker' : 'pretrain';
-    const none = options.teacher === '' && { teacher: null };
-    this.#options = { kind, ...options, ...none, model, ...(init !== '' && { init }) } as never;
+    const all = Object.entries(JSON.parse(native.options) as Record<string, unknown>);
+    const paths = ['init', 'selectorModel'];
+    const options = Object.fromEntries(
+      all.filter(([name, value]) => !(paths.includes(name) && value === '')),
+    );
+    const kind = 'head' in model ? 'ranker' : 'pooling' in model ? 'finetune' : 'pretrain';
+    const none = options['teacher'] === '' && { teacher: null };
+    this.#options = { kind, ...options, ...none, model } as never;
   }
 
   /**
    * A new run with weights drawn from the seed, or those of `init`.
    *
    * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` naming the option; `ERR_LTRP_UNSUPPORTED` (device); what loading
-   *   the teacher or `init` reports.
+   *   the teacher, the selector's model or `init` reports.
    */
-  static async create(
-    options: NativePretrainOptions | NativeRankerTrainingOptions,
-    trainer?: TrainerOptions,
-  ): Promise<Trainer> {
+  static async create(options: AnyTrainingOptions, trainer?: TrainerOptions): Promise<Trainer> {
     const { device, libtorch, signal } = checkOptions(trainer, trainerKeys, 'trainer');
     const run = { ...readRun(options), device };
     const core = await loadCore({ libtorch });
@@ -158,7 +176,7 @@ export class Trainer {
   }
 
   /** Those the run was created with, also after {@link resume}, but for its changes. */
-  get options(): Readonly<NativePretrainOptions | NativeRankerTrainingOptions> {
+  get options(): Readonly<AnyTrainingOptions> {
     return this.#options;
   }
 
@@ -196,7 +214,7 @@ export class Trainer {
     return runJob(this.#core, checked, (job) => this.#native.save(job, path));
   }
 
-  /** Writes the model alone, for `MaskedAutoencoder.load` or `PatchRanker.load`; atomically. */
+  /** Writes the model alone, for `load` of `MaskedAutoencoder`, `PatchRanker` or `VisionTransformer`; atomically. */
   async exportModel(
     path: string,
     type: StoredType = 'float32',
@@ -219,38 +237,67 @@ export class Trainer {
   }
 }
 
-/** A new run as the core takes it, the teacher and what it begins from as paths. */
-function readRun(given: NativePretrainOptions | NativeRankerTrainingOptions) {
+const kinds = {
+  finetune: { native: 'classifier', keys: finetuneKeys },
+  pretrain: { native: 'mae', keys: pretrainKeys },
+  ranker: { native: 'ranker', keys: rankerKeys },
+} as const;
+
+/** A new run as the core takes it, the models that it names as paths. */
+function readRun(given: AnyTrainingOptions) {
   checkPresent('options', given);
   const { kind } = readFields(Object(given) as object, ['kind'], 'options');
-  if (kind === undefined) throw invalid("options.kind must be 'pretrain' or 'ranker'.");
-  checkChoice('options.kind', kind, ['pretrain', 'ranker']);
-  const keys = (kind === 'ranker' ? rankerKeys : pretrainKeys) as typeof rankerKeys;
+  if (kind === undefined) throw invalid("options.kind must be 'finetune', 'pretrain' or 'ranker'.");
+  checkChoice('options.kind', kind, Object.keys(kinds));
+  const { native, keys } = kinds[kind as keyof typeof kinds];
   const {
     kind: again,
     model,
     ...options
-  } = checkOptions(given as NativeRankerTrainingOptions, keys);
+  } = checkOptions(given as unknown as Record<string, unknown>, keys as Record<string, true>);
   checkChoice('options.kind', again, [kind as string]); // it was read again with the others
-  const native = kind === 'ranker' ? 'ranker' : 'mae';
-  options.cropScale = readShort('options.cropScale', options.cropScale) as [number, number];
-  options.init = resolveWeights(options.init, native) ?? '';
+  for (const list of pairs)
+    if (list in options) options[list] = readShort(`options.${list}`, options[list]);
+  if (Array.isArray(options['unseen']))
+    options['unseen'] = Array.from(options['unseen'] as unknown[]);
+  options['init'] = resolveStart(options['init'], native) ?? '';
   if (native === 'ranker') {
-    const without = options.targets === 'maps' && options.teacher === null;
+    const without = options['targets'] === 'maps' && options['teacher'] === null;
     // Whatever is no name is refused by its name.
-    const teacher = options.teacher as string;
-    options.teacher = without ? '' : resolveModel(teacher, 'mae', 'options.teacher');
+    const teacher = options['teacher'] as string;
+    options['teacher'] = without ? '' : resolveModel(teacher, 'mae', 'options.teacher');
+  }
+  if (native === 'classifier') {
+    options['selectorModel'] = resolveSelectorModel(options['selectorModel'], options['selector']);
   }
   return { kind: native, model: readModel(model), options: asJson(options, 'options') } as const;
 }
+
+/** Fine-tuning may begin from the embedded masked autoencoder. */
+function resolveStart(init: unknown, kind: ModelKind): string | undefined {
+  const of = kind === 'classifier' ? 'mae' : kind;
+  return resolveWeights(init as string | null | undefined, of);
+}
+
+/** The file behind `selectorModel`; an embedded model is the one that the selector asks. Empty: none. */
+function resolveSelectorModel(given: unknown, selector: unknown): string {
+  if (given === undefined || given === null) return '';
+  const kind = String(selector).startsWith('ranker') ? 'ranker' : 'mae';
+  return resolveModel(given as string, kind, 'options.selectorModel');
+}
+
+/** Options that are lists of two numbers. */
+const pairs: readonly string[] = ['cropScale', 'keepRandom'];
+/** Options that are lists of numbers. */
+const lists: readonly string[] = [...pairs, 'unseen'];
 
 /** Options as JSON. Values that JSON cannot hold are refused; the core checks the rest. */
 function asJson(options: object, name: string): string {
   const isPlain = (value: unknown): boolean =>
     value === null || ['string', 'boolean'].includes(typeof value) || Number.isFinite(value);
   for (const [key, value] of Object.entries(options)) {
-    // The only list, which readRun has copied.
-    if (isPlain(value) || (key === 'cropScale' && Array.isArray(value) && value.every(isPlain)))
+    // readRun has copied these.
+    if (isPlain(value) || (lists.includes(key) && Array.isArray(value) && value.every(isPlain)))
       continue;
     throw invalid(
       `${name}.${key} must be a number, a string or a boolean; got ${described(value)}.`,
@@ -286,12 +333,16 @@ const modelFields = [
   'std',
   'normalizedTarget',
   'head',
+  'classes',
+  'pooling',
+  'queries',
+  'queryDim',
 ] as const;
 
 const stackFields = ['dim', 'depth', 'heads', 'mlpDim'] as const;
 
 /** A geometry as given, read once; the core checks it. */
-function readModel(given: unknown): NativeMaeConfig | NativeRankerConfig {
+function readModel(given: unknown): NativeFileConfig {
   const name = 'options.model';
   if (typeof given !== 'object' || given === null) {
     throw invalid(`${name} must be an object; got ${described(given)}.`);
@@ -305,7 +356,7 @@ function readModel(given: unknown): NativeMaeConfig | NativeRankerConfig {
   }
   for (const list of ['mean', 'std'] as const)
     model[list] = readShort(`${name}.${list}`, model[list]);
-  return model as unknown as NativeMaeConfig | NativeRankerConfig;
+  return model as unknown as NativeFileConfig;
 }
 
 const cropFields = ['top', 'left', 'height', 'width', 'flip', 'scores'] as const;
@@ -318,7 +369,7 @@ function readPictures(pictures: unknown): NativePicture[] {
   if (list === undefined) throw invalid(`pictures must be an array; got ${described(pictures)}.`);
   return list.map((picture, i) => {
     const name = `pictures[${i}]`;
-    const keys = ['pixels', 'height', 'width', 'scored'] as const;
+    const keys = ['pixels', 'height', 'width', 'scored', 'label', 'labels'] as const;
     const fields = readFields(Object(picture) as object, keys, name);
     if (fields.scored !== undefined) {
       fields.scored = readFields(Object(fields.scored) as object, cropFields, `${name}.scored`);

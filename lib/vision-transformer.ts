@@ -1,4 +1,4 @@
-import { frozen, loadModel, publicConfig } from './models.js';
+import { frozen, keepNative, loadModel, publicConfig } from './models.js';
 import type { CoreBinding, NativeClassifier, NativeClassifierConfig } from './native/binding.js';
 import { runJob } from './native/job.js';
 import type { SelectorName } from './selectors.js';
@@ -99,6 +99,7 @@ export class VisionTransformer {
       throw invalid('VisionTransformer has no public constructor; use VisionTransformer.load.');
     this.#core = core;
     this.#native = native;
+    keepNative(this, native);
     this.precision = native.precision;
     this.notes = frozen(native.notes);
     this.config = publicConfig(native.config);

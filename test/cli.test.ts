@@ -350,6 +350,7 @@ test('help teaches: every command has a description and examples', async (t) => 
     'reconstruct',
     'pretrain',
     'train',
+    'finetune',
     'convert',
     'prune',
     'plan',
@@ -396,6 +397,8 @@ test('a wrong command line exits with 2 and says why', async (t) => {
     [['rank', image, '--model', token, '--device', 'foo'], /device must be one of/],
     [['train', ...training], /--teacher/],
     [['pretrain', '--out', join(out, 'run')], /--data/],
+    [['finetune', ...training], /must lie in a folder named after its class/],
+    [['finetune', ...training, '--selector', 'best'], /--selector/],
     [['libtorch', 'install', '--build-only'], /goes with --cuda/],
   ] as const) {
     const { code, stdout, stderr } = await ltrp(args);

@@ -5,6 +5,7 @@ import type { Command } from 'commander';
 import test from 'ava';
 import { buildProgram } from '../lib/cli/program.js';
 import {
+  labelKinds,
   modelKinds,
   poolings,
   rankerInputs,
@@ -42,6 +43,7 @@ const typed: Record<string, readonly string[]> = {
   rounding: cropRoundings,
   kind: modelKinds,
   pooling: poolings,
+  labels: labelKinds,
   selector: selectorNames,
   trainingPrecision: trainingPrecisions,
   schedule: schedules,
@@ -56,6 +58,7 @@ const named: Record<string, string> = {
   'train precision': 'trainingPrecision',
 };
 named['pretrain precision'] = 'trainingPrecision';
+named['finetune precision'] = 'trainingPrecision';
 
 test('types have the words that the core has', async (t) => {
   const { names } = (await loadCore({})).info();

@@ -146,7 +146,7 @@ test('a trainer is refused in one sentence, and takes the embedded teacher by na
   const create = (...args: unknown[]): Promise<Trainer> =>
     Trainer.create(...(args as Parameters<typeof Trainer.create>));
   await refused(t, () => create(), /^options is missing\.$/);
-  await refused(t, () => create({}), /options\.kind must be 'pretrain' or 'ranker'/);
+  await refused(t, () => create({}), /options\.kind must be 'finetune', 'pretrain' or 'ranker'/);
   await refused(t, () => create({ kind: 'mae' }), /options\.kind must be one of/);
   const options = pretraining(mae);
   await refused(t, () => create({ ...options, maskratio: 0.5 }), /has no "maskratio"/);

@@ -4,10 +4,13 @@ import { join } from 'node:path';
 import test from 'ava';
 import {
   convertCheckpoint,
+  MaskedAutoencoder,
+  PatchRanker,
   readImages,
   selectors,
   VisionTransformer,
   type ImageBatch,
+  type SelectorOptions,
 } from '../lib/index.js';
 import { isWithin } from './support/compare.js';
 import { golden, hasGolden, temporaryFolder } from './support/paths.js';
@@ -118,6 +121,12 @@ run(title('what cannot be kept is refused'), async (t) => {
   await refused({ keep: [1, 2] }, /keep must be an? Int32Array/);
   await refused({ keep: Int32Array.of(1, 2), keepRatio: 0.5 }, /exclude each other/);
   await refused({ keepRatio: 0 }, /keepRatio must be in \(0, 1\]; got 0/);
+  await refused({ selector: 'gradient' }, /keepRatio must be given with selector.*got none/);
+  await refused(
+    { keepRatio: 0.5, selector: 'cls-attention' },
+    /pooling 'cls'.*'cls-attention'; got a vision transformer whose pooling is 'mean'/,
+  );
+  await refused({ keepRatio: 0.5, selector: 'ranker' }, /model must be a ranker/);
   await refused({ keepRatio: 0.5, selector: 'best' }, /selector must be one of 'centre'/);
   await refused({ topK: 11 }, /topK must be in \[1, 10\]; got 11/);
   await refused({ keeps: 1 }, /options has no "keeps"/);
@@ -179,3 +188,86 @@ run(title('selectors have the scores of the goldens, from floats and from bytes'
     message: /keep must be in \[1, 196\]; got 0/,
   });
 });
+
+run(title('selectors that ask a model have the scores of the goldens'), async (t) => {
+  const maps = new Tensors(join(downstream, 'selectors.safetensors'));
+  const images = await readAll();
+  const device = 'cpu';
+  await using mae = await MaskedAutoencoder.load(join(golden, 'full', 'mae-official.pth'), {
+    device,
+  });
+  await using vit = await VisionTransformer.load(join(downstream, 'ltrp-classifier.pth'), {
+    device,
+  });
+  const classes = maps.ids('gradcam_class').data;
+  for (const [name, options, key] of [
+    ['mae-attention', { model: mae }, 'encoder_cls_attention_f64'],
+    ['rollout', { model: mae }, 'encoder_rollout_f64'],
+    ['rollout', { model: vit }, 'classifier_rollout_f64'],
+    ['cls-attention', { model: vit }, 'classifier_cls_attention_f64'],
+    ['grad-cam', { model: vit, classes }, 'gradcam_f64'],
+  ] as const) {
+    const { scores, shape } = await selectors[name].score(images, options);
+    t.deepEqual(shape, [4, 196]);
+    isWithin(t, scores, maps.f64(key).data, { absolute: 1e-5 }, key);
+  }
+  for (const name of ['evit', 'tome'] as const) {
+    const { scores } = await selectors[name].score(images, { model: vit, keep: 98 });
+    const kept = maps.ids(`${name}_kept_98`).data;
+    for (let image = 0; image < 4; image++) {
+      const row = scores.subarray(image * 196, image * 196 + 196);
+      const order = Array.from(row.keys()).sort((a, b) => row[b]! - row[a]! || a - b);
+      const sorted = (ids: Iterable<number>): number[] => [...ids].sort((a, b) => a - b);
+      t.deepEqual(sorted(order.slice(0, 98)), sorted(kept.subarray(image * 98, image * 98 + 98)));
+    }
+  }
+  // The classifier's own selectors choose for it.
+  const { scores } = await selectors['cls-attention'].score(images, { model: vit });
+  const keep = Int32Array.from({ length: 4 }, (_, image) =>
+    scores
+      .subarray(image * 196, image * 196 + 196)
+      .reduce((best, score, i, row) => (score > row[best]! ? i : best), 0),
+  );
+  t.deepEqual(
+    (await vit.classify(images, { keepRatio: 1 / 196, selector: 'cls-attention' })).logits,
+    (await vit.classify(images, { keep })).logits,
+  );
+});
+
+run(
+  title('the ranker and the teacher are selectors, and what they cannot be asked is refused'),
+  async (t) => {
+    const images = await readImages(paths.slice(0, 2), { size: 64, fit: 'stretch' });
+    await using ranker = await PatchRanker.load('tiny');
+    await using mae = await MaskedAutoencoder.load('tiny');
+    const { logits, shape } = await ranker.rank(images);
+    t.deepEqual(await selectors.ranker.score(images, { model: ranker }), { scores: logits, shape });
+    const { mean } = await mae.scoreMap(images, { seed: 3 });
+    t.deepEqual((await selectors.teacher.score(images, { model: mae, seed: 3 })).scores, mean);
+    const diverse = await selectors['ranker-diverse'].score(images, { model: ranker, keep: 5 });
+    t.is(new Set(diverse.scores.subarray(0, 16)).size, 16);
+
+    const refused = async (options: SelectorOptions, message: RegExp): Promise<void> => {
+      await t.throwsAsync(selectors['ranker-diverse'].score(images, options), {
+        code: 'ERR_LTRP_INVALID_ARGUMENT',
+        message,
+      });
+    };
+    await refused({ model: ranker }, /keep must be in \[1, 16\]; got 0/);
+    await refused({ model: ranker, keep: 0 }, /keep must be in \[1, 16\]; got 0/);
+    await refused({ model: mae, keep: 1 }, /model must be a ranker .*; got a masked autoencoder/);
+    await refused({ keep: 1 }, /model must be a ranker .*; got none/);
+    await refused({ model: { config: ranker.config }, keep: 1 }, /got none/);
+    await refused({ model: 'tiny' as never, keep: 1 }, /model must be a loaded model.*got "tiny"/);
+    await t.throwsAsync(selectors.variance.score(images, { keep: 0 }), {
+      message: /keep must be in \[1, 16\]; got 0/,
+    });
+    await t.throwsAsync(selectors.variance.score(images, { model: 'tiny' as never }), {
+      message: /model must be a loaded model, or \{ config \} of one; got "tiny"/,
+    });
+    ranker.dispose();
+    await t.throwsAsync(selectors.ranker.score(images, { model: ranker }), {
+      code: 'ERR_LTRP_DISPOSED',
+    });
+  },
+);

@@ -407,6 +407,7 @@ function pictures(call: Subject['call']): Subject {
       [0, 0, 'pixels'],
       [0, 0, 'height'],
       [0, 0, 'width'],
+      [0, 0, 'label'],
     ],
   };
 }

@@ -16,6 +16,7 @@ import {
 } from './training-options.js';
 
 interface PretrainSettings extends TrainingSettings {
+  maskRatio: number;
   decoderDim?: number;
   decoderDepth?: number;
   decoderHeads?: number;
@@ -109,6 +110,7 @@ async function buildOptions({
   return {
     kind: 'pretrain',
     ...trainingOptions(settings, pictures),
+    maskRatio: settings.maskRatio,
     model: {
       imageHeight: height,
       imageWidth: width,

@@ -4,6 +4,7 @@ import { Command, type CommanderError } from 'commander';
 import { packageVersion } from '../native/paths.js';
 import { register as registerConvert } from './convert.js';
 import { register as registerDoctor } from './doctor.js';
+import { register as registerFinetune } from './finetune.js';
 import { register as registerLibtorch } from './libtorch.js';
 import { addYes, takeYes } from './offer.js';
 import { useOptionsOf } from './option-names.js';
@@ -36,6 +37,7 @@ ranker has learned the order. Method: "Learning to Rank Patches for Unbiased Ima
     registerReconstruct,
     registerPretrain,
     registerTrain,
+    registerFinetune,
     registerConvert,
     registerPrune,
     registerPlan,

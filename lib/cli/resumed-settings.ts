@@ -29,6 +29,10 @@ const fixed: Record<string, string> = {
   start: 'it counts when a run begins',
   init: 'it counts when a run begins',
   valShare: 'it says which maps are learned from',
+  unseen: 'it says what the figures are of',
+  pooling: shape,
+  queries: shape,
+  queryDim: shape,
 };
 
 /** Why a setting stays as it is; undefined where it may change. */
@@ -36,7 +40,7 @@ function reasonToStay(name: string, before: unknown): string | undefined {
   if (name === 'scores' && before !== undefined) return undefined; // a place, as that of the pictures
   if (
     Object.hasOwn(changeKeys, name) ||
-    ['epochs', 'warmup', 'decay', 'data', 'decodeSize'].includes(name)
+    ['epochs', 'warmup', 'decay', 'data', 'labels', 'categories', 'decodeSize'].includes(name)
   )
     return undefined;
   return fixed[name] ?? learned;
@@ -171,7 +175,8 @@ export function changedConfig(
     if (JSON.stringify(from) === JSON.stringify(to)) continue;
     record[option.long ?? name] = { from: from ?? null, to: to ?? null };
   }
-  if (data.digest !== stored.data.digest) record['pictures'] = { from: stored.data, to: data };
+  if (data.digest !== stored.data.digest || data.labels !== stored.data.labels)
+    record['pictures'] = { from: stored.data, to: data };
   // Resuming from an older checkpoint takes the later changes along.
   const earlier = (stored.changes ?? []).map((change) => ({
     ...change,

@@ -1,10 +1,10 @@
 /** run.json: what defines a run, and what was changed since it began. */
 import type { Command, Option } from 'commander';
 import { LtrpError } from '../errors.js';
-import type { PretrainOptions, RankerTrainingOptions } from '../trainer.js';
+import type { AnyTrainingOptions } from '../trainer.js';
 import type { RunFolder } from '../training/run-folder.js';
 
-export type NativeOptions = PretrainOptions | RankerTrainingOptions;
+export type NativeOptions = AnyTrainingOptions;
 
 /** A change of a resumed run. */
 export interface RunChange {
@@ -21,9 +21,12 @@ export interface RunConfig {
   /** The command's options as they were understood; paths are absolute. */
   settings: Record<string, unknown>;
   options: NativeOptions;
-  data: { digest: string; images: number };
-  /** SHA-256 of the teacher; null without one, and of earlier versions for a folder. */
+  /** `labels`: a digest of those that a file lists. */
+  data: { digest: string; images: number; labels?: string };
+  /** SHA-256 of the teacher, or of the selector's model; null without one, and of earlier versions for a folder. */
   teacher: string | null;
+  /** Names of the classes; absent where there are no labels. */
+  classes?: readonly string[];
   /** Absent before there are any. */
   changes?: RunChange[];
 }
@@ -35,7 +38,9 @@ export interface RunConfig {
  */
 export function readRunConfig(folder: RunFolder, command: Command): RunConfig {
   const config = folder.readConfig() as RunConfig | null;
-  const kind = { pretrain: 'pretrain', train: 'ranker' }[config?.command ?? ''];
+  const kind = { pretrain: 'pretrain', train: 'ranker', finetune: 'finetune' }[
+    config?.command ?? ''
+  ];
   const good =
     config?.format === 'ltrp-run-1' &&
     isRecord(config.settings) &&

@@ -1,10 +1,17 @@
 /** Weights that a run is given to begin with, or to learn from: what they say of the model's geometry. */
-import type { CoreBinding, NativeMaeConfig, NativeRankerConfig } from '../native/binding.js';
+import type {
+  CoreBinding,
+  NativeClassifierConfig,
+  NativeMaeConfig,
+  NativeModelConfig,
+  NativeRankerConfig,
+} from '../native/binding.js';
 import { runJob } from '../native/job.js';
 import { invalid } from '../validation.js';
 import type { TrainingSettings } from './training-options.js';
 
 interface Configs {
+  classifier: NativeClassifierConfig;
   mae: NativeMaeConfig;
   ranker: NativeRankerConfig;
 }
@@ -21,7 +28,10 @@ export async function modelConfig<Kind extends keyof Configs>(
 }
 
 /** The command's options that the geometry of given weights decides. */
-export function encoderOptions({ encoder, patchSize }: NativeMaeConfig | NativeRankerConfig) {
+export function encoderOptions({
+  encoder,
+  patchSize,
+}: Pick<NativeModelConfig, 'encoder' | 'patchSize'>) {
   const { dim, depth, heads, mlpDim } = encoder;
   return { dim, depth, heads, mlpDim, patchSize };
 }

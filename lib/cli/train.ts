@@ -21,7 +21,10 @@ import {
 interface TrainSettings
   extends
     TrainingSettings,
-    Pick<RankerTrainingOptions, 'loss' | 'drop' | 'metric' | 'input' | 'start' | 'memoryBudget'> {
+    Pick<
+      RankerTrainingOptions,
+      'maskRatio' | 'loss' | 'drop' | 'metric' | 'input' | 'start' | 'memoryBudget'
+    > {
   teacher?: string;
   head?: RankerTrainingOptions['model']['head'];
   lossK?: number;
@@ -129,7 +132,7 @@ async function buildOptions(beginning: Beginning<TrainSettings>): Promise<Ranker
   const dim = settings.dim ?? preset.dim;
   const { imageHeight, imageWidth, patchSize, mean, std } = from ?? geometry;
   const { height, width } = settings.imageSize ?? { height: imageHeight, width: imageWidth };
-  const { loss, lossK = null } = settings;
+  const { maskRatio, loss, lossK = null } = settings;
   return {
     kind: 'ranker',
     ...trainingOptions(settings, pictures),
@@ -148,7 +151,7 @@ async function buildOptions(beginning: Beginning<TrainSettings>): Promise<Ranker
       mean: [...mean],
       std: [...std],
     },
-    ...{ ...options, loss, lossK },
+    ...{ maskRatio, ...options, loss, lossK },
     memoryBudget: settings.memoryBudget * 1024 ** 2,
     init,
   };

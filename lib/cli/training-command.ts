@@ -1,10 +1,12 @@
-/** What `pretrain` and `train` do alike: new or resumed run, signals, progress, the report at the end. */
+/** What the training commands do alike: new or resumed run, signals, progress, the report at the end. */
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { Dataset } from '../data/dataset.js';
+import { withLabels, type Labels } from '../data/labels.js';
 import { openScores, type OpenedScores } from '../data/stored-scores.js';
 import { LtrpError, toLtrpError, type LtrpErrorCode } from '../errors.js';
 import { modelDigest } from '../file-digest.js';
+import { resolveModel } from '../models.js';
 import type { CoreBinding } from '../native/binding.js';
 import { loadCore } from '../native/loader.js';
 import { packageVersion } from '../native/paths.js';
@@ -28,6 +30,7 @@ import {
   settled,
 } from './resumed-settings.js';
 import { damaged, readRunConfig, type NativeOptions, type RunConfig } from './run-config.js';
+import { heldOutLabels, trainingLabels } from './training-labels.js';
 import { refuseUnused, type TrainingSettings } from './training-options.js';
 import { duration, TrainingProgress } from './training-progress.js';
 
@@ -42,6 +45,8 @@ export interface Beginning<Settings> {
   /** Whether an option was given on the command line, by its name in the settings. */
   given: (name: keyof Settings & string) => boolean;
   signal: AbortSignal;
+  /** Names of the classes; none where there are no labels. */
+  classes: readonly string[];
 }
 
 type Build<Settings> = (beginning: Beginning<Settings>) => Promise<NativeOptions>;
@@ -50,10 +55,11 @@ type Build<Settings> = (beginning: Beginning<Settings>) => Promise<NativeOptions
 export async function trainingCommand<Settings extends TrainingSettings>(
   command: Command,
   build: Build<Settings>,
+  { labelled = false }: { labelled?: boolean } = {},
 ): Promise<void> {
   const stop = interruptSignal();
   try {
-    await train(command, build, stop);
+    await train(command, build, labelled, stop);
   } catch (error) {
     const stopped = interruption();
     if (stopped === undefined) throw error;
@@ -73,6 +79,7 @@ export async function trainingCommand<Settings extends TrainingSettings>(
 async function train<Settings extends TrainingSettings>(
   command: Command,
   build: Build<Settings>,
+  labelled: boolean,
   stop: AbortSignal,
 ): Promise<void> {
   const given = absolutePaths(command.opts<Settings>());
@@ -106,6 +113,11 @@ async function train<Settings extends TrainingSettings>(
       ));
     stop.throwIfAborted();
     if (remembered) checkData(dataset, stored, source);
+    const labels = labelled ? await trainingLabels(dataset, settings) : undefined;
+    for (const sentence of labels?.notes ?? []) say(sentence);
+    if (stored !== null && JSON.stringify(stored.classes) !== JSON.stringify(labels?.classes))
+      throw otherClasses(folder);
+    if (remembered && stored.data.labels !== labels?.digest) throw otherLabels(folder);
     const options =
       stored === null || resumed === null
         ? await build({
@@ -115,13 +127,14 @@ async function train<Settings extends TrainingSettings>(
             maps,
             given: isGiven,
             signal: stop,
+            classes: labels?.classes ?? [],
           })
         : resumedOptions(resumed, stored, dataset.size);
-    const asked = options.kind === 'ranker' ? options.teacher : null;
-    const teacher = asked === null ? null : await modelDigest(asked);
+    const asked = askedModel(options);
+    const teacher = asked === undefined ? null : await modelDigest(asked);
     // Earlier versions had none of a folder.
     if (stored !== null && stored.teacher !== null && stored.teacher !== teacher)
-      throw otherTeacher(folder);
+      throw otherTeacher(folder, options.kind);
     const place = { device: settings.device, signal: stop };
     trainer =
       stored === null
@@ -133,12 +146,20 @@ async function train<Settings extends TrainingSettings>(
             if (code !== 'ERR_LTRP_INVALID_ARGUMENT' || typed) throw error;
             throw damaged(folder, `cannot be used: ${inOptions(message)}`);
           });
-    const data = { digest: dataset.digest, images: dataset.size };
+    const data = {
+      digest: dataset.digest,
+      images: dataset.size,
+      ...(labels?.digest !== undefined && { labels: labels.digest }),
+    };
     if (stored === null) {
       await folder.create();
       lock = await lockRun(folder.path, stop);
       if (folder.exists()) throw existing(folder); // somebody was faster
-      await folder.writeConfig(newConfig(command, settings, options, data, teacher));
+      await folder.writeConfig({
+        ...newConfig(command, settings, options, data, teacher),
+        ...(labels && { classes: labels.classes }),
+      });
+      if (labels !== undefined) await folder.writeClasses(labels.classes);
     } else if (resumed !== null) {
       const now = { options, data, step: trainer.step };
       const config = changedConfig(command, stored, resumed, now);
@@ -151,7 +172,7 @@ async function train<Settings extends TrainingSettings>(
     }
     if (lock === undefined) throw new LtrpError('ERR_LTRP_INTERNAL', 'The run has no lock.');
     await folder.tidy();
-    await trainIn({ folder, lock, trainer, dataset, maps, core, settings, stop });
+    await trainIn({ folder, lock, trainer, dataset, maps, labels, core, settings, stop });
   } finally {
     trainer?.dispose();
     await lock?.release();
@@ -165,11 +186,12 @@ async function trainIn(run: {
   trainer: Trainer;
   dataset: Dataset;
   maps: OpenedScores | undefined;
+  labels: Labels | undefined;
   core: CoreBinding;
   settings: TrainingSettings;
   stop: AbortSignal;
 }): Promise<void> {
-  const { folder, lock, trainer, dataset, maps, core, settings, stop } = run;
+  const { folder, lock, trainer, dataset, maps, labels, core, settings, stop } = run;
   const { options } = trainer;
   const { imageHeight, imageWidth } = options.model;
   const side = Math.max(imageHeight, imageWidth);
@@ -196,7 +218,10 @@ async function trainIn(run: {
     const validation = held
       ? await decodeValidation(held, {
           limit: settings.valCount,
-          complete: heldMaps?.complete,
+          complete:
+            labels === undefined
+              ? heldMaps?.complete
+              : withLabels(await heldOutLabels(held, settings, labels.classes)),
           digests: heldMaps !== null,
           shortSide: maps?.store.manifest.decodeSize ?? Math.ceil((side * 8) / 7),
           concurrency: settings.decodeThreads,
@@ -222,7 +247,7 @@ async function trainIn(run: {
       folder,
       lock,
       dataset,
-      complete: maps?.training.complete,
+      complete: labels === undefined ? maps?.training.complete : withLabels(labels),
       digests: maps !== undefined,
       validation,
       validateEvery: settings.valEvery ?? Math.ceil(options.steps / 20),
@@ -274,6 +299,10 @@ function newConfig(
       ...settings,
       ...(settings.epochs === undefined && { steps: options.steps }),
       ...settled(options),
+      ...(options.kind === 'finetune' && {
+        cropScale: options.cropScale,
+        labelSmoothing: options.labelSmoothing,
+      }),
     },
     options,
     data,
@@ -343,7 +372,36 @@ function checkData(dataset: Dataset, stored: RunConfig, source: 'data' | 'scores
   );
 }
 
-function otherTeacher(folder: RunFolder): LtrpError {
+/** The file of the frozen model that a run learns from or asks. */
+function askedModel(options: NativeOptions): string | undefined {
+  if (options.kind === 'ranker') return options.teacher ?? undefined;
+  if (options.kind === 'pretrain' || options.selectorModel == null) return undefined;
+  const ranks = options.selector.startsWith('ranker');
+  return resolveModel(options.selectorModel, ranks ? 'ranker' : 'mae', '--selector-model');
+}
+
+function otherClasses(folder: RunFolder): LtrpError {
+  return new LtrpError(
+    'ERR_LTRP_RUN_CONFLICT',
+    `The classes are not those that the run in ${folder.path} had (its classes.txt). Put their folders back, or begin a new run.`,
+  );
+}
+
+function otherLabels(folder: RunFolder): LtrpError {
+  return new LtrpError(
+    'ERR_LTRP_RUN_CONFLICT',
+    `The labels are not those that the run in ${folder.path} had. Put them back, or continue with the present ones by naming the ` +
+      'pictures again with --data.',
+  );
+}
+
+function otherTeacher(folder: RunFolder, kind: NativeOptions['kind']): LtrpError {
+  if (kind === 'finetune') {
+    return new LtrpError(
+      'ERR_LTRP_RUN_CONFLICT',
+      `The selector's model is not the one that the run in ${folder.path} had. Put it back, or begin a new run in another folder.`,
+    );
+  }
   return new LtrpError(
     'ERR_LTRP_RUN_CONFLICT',
     `The teacher is not the one that the run in ${folder.path} had. Name that one with --teacher, or start a new run in another ` +

@@ -1,4 +1,4 @@
-/** Options that `pretrain` and `train` share, and their parsers. */
+/** Options that the training commands share, and their parsers. */
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { InvalidArgumentError, Option, type Command } from 'commander';
@@ -31,6 +31,11 @@ export interface TrainingSettings extends Omit<
   scores?: string;
   valScores?: string;
   valShare?: number;
+  /** Of `finetune`: files of labels and of names of categories. */
+  labels?: string;
+  valLabels?: string;
+  categories?: string;
+  unseen?: string;
   valEvery?: number;
   valCount: number;
   out: string;
@@ -67,6 +72,7 @@ export const freeOptions: readonly string[] = [
   'resume',
   'val',
   'valScores',
+  'valLabels',
   'valEvery',
   'valCount',
   'checkpointEvery',
@@ -84,11 +90,18 @@ export const freeOptions: readonly string[] = [
 export interface TrainingDefaults {
   learningRate: number;
   weightDecay: number;
-  maskRatio: number;
+  /** Where patches are hidden. */
+  maskRatio?: number;
+  beta2?: number;
+  cropScale?: [number, number];
+  valCount?: number;
+  /** What `--data` takes. */
+  data?: string;
 }
 
 export function addTrainingOptions(command: Command, defaults: TrainingDefaults): Command {
   const integer = parseInteger(1);
+  const { cropScale = [0.2, 1] } = defaults;
   const option = (flags: string, text: string, parse?: (text: string) => unknown): Option => {
     const made = new Option(flags, text);
     return parse ? made.argParser(parse) : made;
@@ -96,7 +109,8 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
   const options = [
     option(
       '--data <sources...>',
-      'folders (searched recursively), .txt lists, globs or images; SOURCE@0.5 gives a source half of every epoch',
+      defaults.data ??
+        'folders (searched recursively), .txt lists, globs or images; SOURCE@0.5 gives a source half of every epoch',
     ),
     option('--val <sources...>', 'held-out pictures for validation, named the same way'),
     option(
@@ -104,7 +118,9 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
       'steps between validations (default: a twentieth of the run)',
       integer,
     ),
-    option('--val-count <images>', 'held-out pictures to use, at most', integer).default(256),
+    option('--val-count <images>', 'held-out pictures to use, at most', integer).default(
+      defaults.valCount ?? 256,
+    ),
     option(
       '--out <folder>',
       'where log, checkpoints and model go',
@@ -156,7 +172,7 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
       parseNonNegative,
     ).default(defaults.weightDecay),
     option('--beta1 <factor>', 'of AdamW', parseNonNegative).default(0.9),
-    option('--beta2 <factor>', 'of AdamW', parseNonNegative).default(0.95),
+    option('--beta2 <factor>', 'of AdamW', parseNonNegative).default(defaults.beta2 ?? 0.95),
     option(
       '--clip-gradient-norm <limit>',
       'largest global norm of a gradient (default: none)',
@@ -173,11 +189,9 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
       '--crop-scale <min,max>',
       "range of a random crop's share of the picture",
       parseRange,
-    ).default([0.2, 1], '0.2,1'),
+    ).default(cropScale, cropScale.join(',')),
     option('--no-flip', 'no random mirroring'),
-    option('--mask-ratio <share>', 'share of the patches to hide', parseShare('(0, 1)')).default(
-      defaults.maskRatio,
-    ),
+    ...(defaults.maskRatio === undefined ? [] : [maskRatioOption(defaults.maskRatio)]),
     option(
       '--checkpoint-every <interval>',
       'steps (500) or time (90s, 10m, 1h) between checkpoints',
@@ -214,6 +228,11 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
   return command;
 }
 
+const maskRatioOption = (share: number): Option =>
+  new Option('--mask-ratio <share>', 'share of the patches to hide')
+    .argParser(parseShare('(0, 1)'))
+    .default(share);
+
 /** Length of a run on so many pictures. */
 export function stepsOf(
   { epochs, steps, batchSize }: Pick<TrainingSettings, 'epochs' | 'steps' | 'batchSize'>,
@@ -223,18 +242,18 @@ export function stepsOf(
   return Math.max(1, Math.ceil((epochs * pictures) / batchSize));
 }
 
-/** The options of the native trainers that both kinds share. */
+/** The options of the native trainers that all kinds share. */
 export function trainingOptions(
   settings: TrainingSettings,
   pictures: number,
 ): NativeTrainingOptions {
   const { batchSize, learningRate, weightDecay, beta1, beta2, clipGradientNorm = null } = settings;
-  const { precision, seed, cropScale, flip, maskRatio } = settings;
+  const { precision, seed, cropScale, flip } = settings;
   const steps = stepsOf(settings, pictures);
   return {
     ...decayOf(settings, steps),
     ...{ batchSize, steps, learningRate, weightDecay, beta1, beta2, clipGradientNorm },
-    ...{ precision, seed, cropScale, flip, maskRatio },
+    ...{ precision, seed, cropScale, flip },
     microBatchSize: Math.min(settings.microBatchSize ?? 32, batchSize),
     warmupSteps: Math.min(settings.warmup ?? Math.ceil(steps / 20), steps),
   };
@@ -287,7 +306,7 @@ export function parsePositive(text: string): number {
   return value;
 }
 
-function parseNonNegative(text: string): number {
+export function parseNonNegative(text: string): number {
   const value = parseNumber(text);
   if (!(value >= 0 && Number.isFinite(value)))
     throw new InvalidArgumentError('It must be 0 or a positive number.');

@@ -31,8 +31,8 @@ export class TrainingProgress {
   show(entry: LogEntry): void {
     const validation = entry['validation'];
     if (validation !== undefined) {
-      const figures = Object.entries(validation as Record<string, number | null>).flatMap(
-        ([name, value]) => (value === null ? [] : [`${name} ${value.toFixed(4)}`]),
+      const figures = Object.entries(validation as Record<string, unknown>).flatMap(
+        ([name, value]) => (typeof value === 'number' ? [`${name} ${value.toFixed(4)}`] : []),
       );
       this.say(`validation after step ${entry.step}: ${figures.join(', ')}`);
       return;

@@ -22,6 +22,8 @@ interface Part {
  */
 export class Dataset {
   readonly files: readonly string[];
+  /** Where they come from, in the order of the files. */
+  readonly sources: readonly Source[];
   /** Identifies the files and their order by their names within the sources, not by where the sources lie. */
   readonly digest: string;
   /** Files skipped when the sources were searched, as sentences. */
@@ -33,6 +35,7 @@ export class Dataset {
 
   constructor(sources: readonly Source[], passedOver: readonly string[] = []) {
     if (sources.length === 0) throw invalid('There must be at least one source of images.');
+    this.sources = sources;
     this.files = sources.flatMap((source) => source.files);
     this.passedOver = passedOver;
     for (const { problems } of sources) {

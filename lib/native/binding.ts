@@ -79,8 +79,13 @@ export interface NativeClassifierConfig extends NativeModelConfig {
   /**
    * What the head reads. `'cls'`: the CLS token after the norm. `'mean'`: the norm of the patch tokens' mean, as MAE's
    * fine-tuned files. `'normed-mean'`: the mean of the normed patch tokens, as timm's with `global_pool: 'avg'` and no `fc_norm`.
+   * `'queries'`: all normed tokens, by ML-Decoder's queries.
    */
-  pooling: 'cls' | 'mean' | 'normed-mean';
+  pooling: 'cls' | 'mean' | 'normed-mean' | 'queries';
+  /** Of `'queries'`: their number, at most one for each class. Else 0. */
+  queries: number;
+  /** Of `'queries'`: their width, a multiple of 8. Else 0. */
+  queryDim: number;
 }
 
 /** Every pooling. */
@@ -88,6 +93,7 @@ export const poolings = words<NativeClassifierConfig['pooling']>({
   cls: true,
   mean: true,
   'normed-mean': true,
+  queries: true,
 });
 
 /** Normalised pixels, or bytes, which models normalise with their own mean and standard deviation. */
@@ -269,6 +275,10 @@ export interface NativePicture {
   width: number;
   /** What a ranker with `targets: 'maps'` learns from, and nothing else takes. */
   scored?: NativeScoredCrop | undefined;
+  /** Its class, from 0: fine-tuning with `labels: 'one'` needs it, nothing else reads it. Default: none. */
+  label?: number | undefined;
+  /** Its categories, from 0, which may be none: fine-tuning with `labels: 'many'` needs them, nothing else reads them. Default: unknown. */
+  labels?: Int32Array | undefined;
 }
 
 /** How stored score maps are made: fields of ScoreStoreOptions (native/core/training/options.h), all required. */
@@ -285,8 +295,8 @@ export interface NativeStoreOptions {
 }
 
 /**
- * Options shared by both trainers. All but those with a default are required; `ltrp pretrain --help` and `ltrp train --help` list sensible
- * values.
+ * Options shared by all trainers. All but those with a default are required; `ltrp pretrain --help`, `ltrp train --help` and
+ * `ltrp finetune --help` list sensible values.
  */
 export interface NativeTrainingOptions {
   /** Pictures of an optimizer step: an integer in [1, 2^20]. */
@@ -325,8 +335,6 @@ export interface NativeTrainingOptions {
   cropScale: [number, number];
   /** Whether half of the crops are mirrored. */
   flip: boolean;
-  /** Share of patches that are hidden, in (0, 1). */
-  maskRatio: number;
 }
 
 /** Everything that defines a pre-training run of a masked autoencoder but the pictures. */
@@ -335,6 +343,8 @@ export interface NativePretrainOptions extends NativeTrainingOptions {
   kind: 'pretrain';
   /** Geometry of the model; `decoder` must be given. */
   model: NativeMaeConfig;
+  /** Share of patches that are hidden, in (0, 1). */
+  maskRatio: number;
   /**
    * Weights to begin from instead of those drawn from `seed`: `'tiny'` (embedded), the path of a checkpoint, or the folder of
    * a run. Their geometry must be the model's, but for the image size: position tables are interpolated. Of an encoder alone the
@@ -349,6 +359,8 @@ export interface NativeRankerTrainingOptions extends NativeTrainingOptions {
   kind: 'ranker';
   /** Geometry of the model; its patch size is the teacher's. */
   model: NativeRankerConfig;
+  /** Share of patches that are hidden, in (0, 1). */
+  maskRatio: number;
   /**
    * `'teacher'`: scores of random masks, which the teacher computes in every step. `'maps'`: each picture brings a `scored` crop;
    * then `input` is `'full'`, `start` is `'random'`, and `maskRatio`, `drop`, `metric`, `cropScale`, `flip` and `memoryBudget` are not
@@ -378,6 +390,66 @@ export interface NativeRankerTrainingOptions extends NativeTrainingOptions {
   memoryBudget: number;
 }
 
+/** Everything that defines the fine-tuning of a classifier but the pictures. */
+export interface NativeFinetuneOptions extends NativeTrainingOptions {
+  /** Which training it is. */
+  kind: 'finetune';
+  /**
+   * What each picture brings. `'one'`: its `label`; the loss is the cross-entropy, and evaluation takes centre crops. `'many'`: its
+   * `labels`; the loss is the asymmetric one, see `asymmetricLoss`, and evaluation squeezes whole pictures. Default `'one'`.
+   */
+  labels?: 'one' | 'many' | undefined;
+  /** Of `'many'`: focusing power of absent labels, at least 0. Default 4. */
+  gammaNegative?: number | undefined;
+  /** Of `'many'`: focusing power of present labels, at least 0. Default 0. */
+  gammaPositive?: number | undefined;
+  /** Of `'many'`, in [0, 1): absent labels of a probability up to this have no loss. Default 0.05. */
+  margin?: number | undefined;
+  /** Of `'many'`: ids of categories whose average precision is reported apart, such as those that the selector has seen no labels of. Default: none. */
+  unseen?: number[] | undefined;
+  /** Geometry of the model; at least 2 classes. */
+  model: NativeClassifierConfig;
+  /**
+   * Weights to begin from instead of those drawn from `seed`: `'tiny'` (the embedded masked autoencoder), the path of a masked
+   * autoencoder or of a classifier, or the folder of a run. Their geometry must be the model's, but for the image size: positions
+   * are interpolated. A head of another shape begins at random. Default: none.
+   */
+  init?: string | null | undefined;
+  /** Learning rate at the end of the half-cosine, at least 0. The warm-up rises from 0. */
+  minLearningRate: number;
+  /** In (0, 1]: of two blocks that follow each other the earlier one has this share of the learning rate. 1: all have the same. */
+  layerDecay: number;
+  /** In [0, 1): share of the pictures for which the last block's attention, and its MLP, are left out; it rises from 0 at the first. */
+  dropPath: number;
+  /** In [0, 1): share of the target that all classes have alike; 0 with `labels: 'many'`. */
+  labelSmoothing: number;
+  /**
+   * At least 0: pairs of pictures that follow each other are mixed with a share of Beta(mixup, mixup), one for each step; 0: not.
+   * `batchSize` and `microBatchSize` must be even then.
+   */
+  mixup: number;
+  /** At least 0: the same with boxes of pictures; with both on, each step has one of them. 0: not. */
+  cutmix: number;
+  /**
+   * In [0, 10]: magnitude of RandAugment, which changes colours and form of the crops; 0: none. Rotations and shifts move things that
+   * have labels, too.
+   */
+  randAugment: number;
+  /** In [0, 1]: share of the pictures of which a box is erased, with the mean. */
+  erase: number;
+  /** Share of the patches that the model receives, in (0, 1]: in training and at evaluation; the number is rounded, and not 0. */
+  keepRatio: number;
+  /** Least and most of that share in training, drawn for each step; null: always `keepRatio`. */
+  keepRandom: [number, number] | null;
+  /** What chooses the patches: one of `selectors` by name. It sees the augmented picture. */
+  selector: string;
+  /**
+   * The frozen model that the selector asks: the path of its file, or `'tiny'` for the embedded ranker or masked autoencoder.
+   * Default: none, for selectors that ask none.
+   */
+  selectorModel?: string | null | undefined;
+}
+
 const commonKeys: OptionKeys<NativeTrainingOptions> = {
   batchSize: true,
   microBatchSize: true,
@@ -394,7 +466,31 @@ const commonKeys: OptionKeys<NativeTrainingOptions> = {
   seed: true,
   cropScale: true,
   flip: true,
-  maskRatio: true,
+};
+
+/** Keys of {@link NativeFinetuneOptions}. */
+export const finetuneKeys: OptionKeys<NativeFinetuneOptions> = {
+  ...commonKeys,
+  kind: true,
+  model: true,
+  labels: true,
+  gammaNegative: true,
+  gammaPositive: true,
+  margin: true,
+  unseen: true,
+  init: true,
+  minLearningRate: true,
+  layerDecay: true,
+  dropPath: true,
+  labelSmoothing: true,
+  mixup: true,
+  cutmix: true,
+  randAugment: true,
+  erase: true,
+  keepRatio: true,
+  keepRandom: true,
+  selector: true,
+  selectorModel: true,
 };
 
 /** Keys of {@link NativePretrainOptions}. */
@@ -402,6 +498,7 @@ export const pretrainKeys: OptionKeys<NativePretrainOptions> = {
   ...commonKeys,
   kind: true,
   model: true,
+  maskRatio: true,
   init: true,
 };
 
@@ -422,7 +519,8 @@ export const rankerKeys: OptionKeys<NativeRankerTrainingOptions> = {
 /**
  * Changes of a resumed run, each as in the options of a new run; options not named stay. `steps`:
  * not below those that are done; the learning rate's schedule is that of the new length at once. `microBatchSize`: another
- * one rounds otherwise. `teacher`: where the same one lies now; it and `memoryBudget` are a ranker's.
+ * one rounds otherwise. `teacher`: where the same one lies now; it and `memoryBudget` are a ranker's, `minLearningRate` is
+ * a classifier's.
  */
 export type NativeTrainingChanges = {
   [
@@ -441,6 +539,9 @@ export type NativeTrainingChanges = {
       | 'teacher'
       | 'memoryBudget'
   ]?: NativeRankerTrainingOptions[Key] | undefined;
+} & {
+  /** Where a classifier's half-cosine ends, at least 0. */
+  minLearningRate?: number | undefined;
 };
 
 /** Keys of {@link NativeTrainingChanges}. */
@@ -458,12 +559,17 @@ export const changeKeys: OptionKeys<NativeTrainingChanges> = {
   precision: true,
   teacher: true,
   memoryBudget: true,
+  minLearningRate: true,
 };
 
 /** Words of options of training. */
 export const trainingPrecisions = words<NativeTrainingOptions['precision']>({
   float32: true,
   bfloat16: true,
+});
+export const labelKinds = words<NonNullable<NativeFinetuneOptions['labels']>>({
+  one: true,
+  many: true,
 });
 export const schedules = words<NonNullable<NativeTrainingOptions['schedule']>>({
   cosine: true,
@@ -509,11 +615,12 @@ export interface NativeTrainer {
   readonly step: number;
   /** All options as JSON, as a checkpoint has them. */
   readonly options: string;
-  readonly model: NativeMaeConfig | NativeRankerConfig;
+  readonly model: NativeFileConfig;
   /** One optimizer step on exactly batchSize pictures. Crops, flips and masks are drawn from (seed, step, slot). */
   trainStep(job: NativeJob, pictures: readonly NativePicture[]): Promise<NativeStepResult>;
   /** Held-out figures on centre crops with masks fixed by (seed, picture index). pretrain: reconstructionError = mean squared
-   * error on masked patches in target space. ranker: tau and ndcg of logits (full image in) against the teacher's scores at the visible patches. */
+   * error on masked patches in target space. ranker: tau and ndcg of logits (full image in) against the teacher's scores at the visible patches.
+   * finetune: accuracy or average precisions, and the loss without smoothing, on the patches that are kept. */
   evaluate(
     job: NativeJob,
     pictures: readonly NativePicture[],
@@ -522,6 +629,11 @@ export interface NativeTrainer {
     loss: number | null;
     kendallTau: number | null;
     ndcg: number | null;
+    accuracy: number | null;
+    meanAveragePrecision: number | null;
+    seenAveragePrecision: number | null;
+    unseenAveragePrecision: number | null;
+    averagePrecision: number[] | null;
   }>;
   /** Everything needed to continue exactly: weights, optimizer state, step, options. Atomic. */
   save(job: NativeJob, path: string): Promise<void>;
@@ -648,14 +760,19 @@ export interface CoreBinding {
       aspect?: number | undefined;
     },
   ): Promise<{ box: [left: number, top: number, width: number, height: number]; weight: number }[]>;
-  /** Scores [n, L]; `keep` (0: nobody says) is how many will be kept, `mean` and `std` are those of normalised images. */
+  /**
+   * Scores [n, L]; `keep` is how many will be kept, `mean` and `std` are those of normalised images, `model` is what the selector
+   * asks, `classes` [n] are what a selector that explains a class explains.
+   */
   scoreBySelector(
     job: NativeJob,
     selector: string,
     images: NativeImages,
     options: NativeNormalization & {
       patchSize: number;
+      model?: NativeModels[ModelKind] | undefined;
       keep?: number | undefined;
+      classes?: Int32Array | undefined;
       seed?: number | undefined;
     },
   ): Promise<{ scores: Float32Array; shape: [number, number] }>;
@@ -729,8 +846,8 @@ export interface CoreBinding {
   createTrainer(
     job: NativeJob,
     run: {
-      kind: 'mae' | 'ranker';
-      model: NativeMaeConfig | NativeRankerConfig;
+      kind: ModelKind;
+      model: NativeFileConfig;
       options: string;
       device?: string | undefined;
     },

@@ -72,6 +72,13 @@ export class RunFolder {
     );
   }
 
+  /** Names of the classes in the order of the logits, one a line. */
+  async writeClasses(classes: readonly string[]): Promise<void> {
+    await writeAtomic(join(this.path, 'classes.txt'), (file) =>
+      file.writeFile(`${classes.join('\n')}\n`),
+    );
+  }
+
   /** Checkpoints, newest first. */
   checkpoints(): { step: number; path: string }[] {
     if (!existsSync(this.path)) return [];

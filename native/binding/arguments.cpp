@@ -308,7 +308,7 @@ namespace {
 
 // Patch ids of an option [n * K] -> [n, K] int64; of a length that does not fit [length], to be refused.
 at::Tensor ids_option(const Options& options, const char* key, int64_t images) {
-  const ArrayView view = checked_view(options.get(key), key, napi_int32_array);
+  const ArrayView view = checked_view(options.get(key), options.path(key), napi_int32_array);
   const auto length = static_cast<int64_t>(view.length);
   std::vector<int32_t> ids(view.length);
   std::memcpy(ids.data(), view.data, view.length * sizeof(int32_t));
@@ -333,6 +333,10 @@ std::optional<at::Tensor> keep_option(const Options& options, int64_t images, in
   // Distinct and in order, so all of them means: everything.
   if (keep.size(1) == patches) return std::nullopt;
   return keep;
+}
+
+at::Tensor class_ids(const Options& options, const char* key) {
+  return ids_option(options, key, 1).view({-1});
 }
 
 Masking masking_options(const Options& options, int64_t images, int64_t patches) {

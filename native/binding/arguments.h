@@ -87,6 +87,9 @@ at::Tensor visible_option(const Options& options, int64_t images, int64_t patche
 // all patches are kept.
 std::optional<at::Tensor> keep_option(const Options& options, int64_t images, int64_t patches);
 
+// An option that is an Int32Array of ids of classes -> [length] int64.
+at::Tensor class_ids(const Options& options, const char* key);
+
 // NativeMasking of lib/native/binding.ts for n images of L patches.
 struct Masking {
   std::optional<at::Tensor> visible;  // [n, V] int64

@@ -54,6 +54,8 @@ class ClassifierObject : public ModelObject<ClassifierObject, Inference<Classifi
     if (options.has("keep") && options.has("keepRatio"))
       invalid("keep (patches) and keepRatio (a share of them) exclude each other; got both.");
     if (options.has("keep")) input.keep = keep_option(options, input.images.size(0), patches);
+    if (options.has("selector") && !options.has("keepRatio"))
+      invalid("keepRatio must be given with selector, which chooses that share of the patches; got none.");
     if (options.has("keepRatio")) {
       const ClassifierConfig& config = input.model->config();
       input.selector = SelectorOptions{options.string("selector", "grid"),
@@ -61,7 +63,8 @@ class ClassifierObject : public ModelObject<ClassifierObject, Inference<Classifi
                                        config.mean,
                                        config.std,
                                        kept_patches(patches, options.number("keepRatio")),
-                                       options.seed()};
+                                       options.seed(),
+                                       input.model};
       check_selector(input.images, *input.selector);
       if (input.selector->keep == patches) input.selector.reset();
     }

@@ -89,6 +89,7 @@ Napi::Object names(Napi::Env env) {
   for (const Selector& selector : kSelectors) words.emplace_back(selector.name);
   object.Set("selector", to_javascript(env, words));
   set_names<Pooling>(object, "pooling");
+  set_names<Labels>(object, "labels");
   set_names<TrainingPrecision>(object, "trainingPrecision");
   set_names<Schedule>(object, "schedule");
   set_names<RankerInput>(object, "input");

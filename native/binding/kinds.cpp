@@ -33,6 +33,17 @@ const AnyKind& kind_argument(const Napi::Value& value, const std::string& name) 
   invalid(name + " must be one of " + words + "; got " + describe_value(value) + ".");
 }
 
+SelectorModel selector_model(const Napi::Value& value) {
+  if (value.IsUndefined()) return {};
+  const Environment& environment = Environment::of(value.Env());
+  for (const AnyKind* kind : kinds()) {
+    const bool is = value.IsObject() &&
+                    value.As<Napi::Object>().InstanceOf(environment.model_classes.at(kind->word()).Value());
+    if (is) return kind->opened(value.As<Napi::Object>());
+  }
+  invalid("model must be a loaded model; got " + describe_value(value) + ".");
+}
+
 Napi::Object summary(Napi::Env env, const std::string& naming, const std::vector<std::string>& notes,
                      Napi::Object config) {
   Napi::Object object = Napi::Object::New(env);

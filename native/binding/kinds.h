@@ -13,6 +13,7 @@
 #include "binding/model_config.h"
 #include "binding/model_handle.h"
 #include "binding/results.h"
+#include "core/selectors/selectors.h"
 
 namespace ltrp::binding {
 
@@ -39,7 +40,9 @@ class AnyKind {
   // NativeWeights; of a model that lacks a part, too.
   virtual MakeResult read(const std::string& path, const CheckpointOverrides& overrides,
                           const RunContext& context) const = 0;
-  // The same with the number of tensors instead of them.
+  // The model behind an object of define()'s class, for selectors.
+  virtual SelectorModel opened(Napi::Object model) const = 0;
+  // read() with the number of tensors instead of them.
   virtual MakeResult convert(const std::string& path, const CheckpointOverrides& overrides,
                              const ConversionSettings& settings, const RunContext& context) const = 0;
 
@@ -49,6 +52,8 @@ class AnyKind {
 
 // By word.
 std::vector<const AnyKind*> kinds();
+// The model behind the option `model`, an object that loadModel() made; none without it.
+SelectorModel selector_model(const Napi::Value& value);
 // Error(kInvalidArgument) for a word that is none of theirs.
 const AnyKind& kind_argument(const Napi::Value& value, const std::string& name);
 
@@ -79,6 +84,7 @@ class ModelObject : public Napi::ObjectWrap<Class> {
   }
   void Finalize(Napi::BasicEnv env) override { model_.release(env); }
   void dispose(const Napi::CallbackInfo& info) { model_.release(info.Env()); }
+  std::shared_ptr<const Model> shared() const { return model_.get("model"); }
 
  protected:
   ModelHandle<const Model> model_;
@@ -111,6 +117,7 @@ class ModelKindOf final : public AnyKind {
       return made;
     };
   }
+  SelectorModel opened(Napi::Object model) const override { return Class::Unwrap(model)->shared(); }
   MakeResult read(const std::string& path, const CheckpointOverrides& overrides,
                   const RunContext& context) const override {
     auto checkpoint = load_checkpoint<Config>(path, overrides, context);

@@ -39,6 +39,15 @@ PictureBatch pictures_argument(const Napi::Value& value) {
     const int64_t bytes = height * width * 3;
     batch.pixels.push_back(byte_tensor(picture.get("pixels"), picture.path("pixels"), bytes));
     batch.pictures.push_back({batch.pixels.back().const_data_ptr<uint8_t>(), height, width});
+    if (picture.has("label")) {
+      batch.pictures.back().label = picture.integer("label");
+      check_in(at_least(0), picture.path("label"), static_cast<double>(batch.pictures.back().label));
+    }
+    if (picture.has("labels")) {
+      const at::Tensor ids = class_ids(picture, "labels");
+      const auto* first = ids.const_data_ptr<int64_t>();
+      batch.pictures.back().labels.emplace(first, first + ids.numel());
+    }
     if (picture.has("scored")) {
       const Options scored(picture.get("scored"), picture.path("scored"));
       batch.pictures.back().scored = scored_crop(scored, batch.scores);

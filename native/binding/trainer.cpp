@@ -1,6 +1,7 @@
 #include "binding/trainer.h"
 
 #include <utility>
+#include <vector>
 
 #include "binding/arguments.h"
 #include "binding/call.h"
@@ -30,6 +31,13 @@ Napi::Value number_or_null(Napi::Env env, const std::optional<double>& value) {
   return value ? Napi::Value(Napi::Number::New(env, *value)) : env.Null();
 }
 
+Napi::Value numbers_or_null(Napi::Env env, const std::vector<double>& values) {
+  if (values.empty()) return env.Null();
+  Napi::Array array = Napi::Array::New(env, values.size());
+  for (uint32_t i = 0; i < values.size(); ++i) array[i] = Napi::Number::New(env, values[i]);
+  return array;
+}
+
 }  // namespace
 
 Napi::Function TrainerObject::define(Napi::Env env) {
@@ -56,6 +64,8 @@ TrainerObject::TrainerObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
     if (options->model.decoder) bytes += training_bytes(*options->model.decoder);
   } else if (const RankerTrainingOptions* options = run->trainer->ranker_options()) {
     describe(*options);
+  } else if (const FinetuneOptions* options = run->trainer->finetune_options()) {
+    describe(*options);
   }
   run_.set(info.Env(), std::move(run), bytes);
 }
@@ -72,7 +82,9 @@ Napi::Value TrainerObject::create(const Napi::CallbackInfo& info) {
     const std::string kind = given.string("kind");
     if (kind == MaeConfig::kind.word) return begun(PretrainOptions(), create_pretrainer);
     if (kind == RankerConfig::kind.word) return begun(RankerTrainingOptions(), create_ranker_trainer);
-    invalid("kind must be one of 'mae', 'ranker'; got " + describe_value(given.get("kind")) + ".");
+    if (kind == ClassifierConfig::kind.word) return begun(FinetuneOptions(), create_finetuner);
+    invalid("kind must be one of 'classifier', 'mae', 'ranker'; got " + describe_value(given.get("kind")) +
+            ".");
   });
 }
 
@@ -121,6 +133,11 @@ Napi::Value TrainerObject::evaluate(const Napi::CallbackInfo& info) {
         object.Set("loss", number_or_null(env, result.loss));
         object.Set("kendallTau", number_or_null(env, result.kendall_tau));
         object.Set("ndcg", number_or_null(env, result.ndcg));
+        object.Set("accuracy", number_or_null(env, result.accuracy));
+        object.Set("meanAveragePrecision", number_or_null(env, result.mean_average_precision));
+        object.Set("seenAveragePrecision", number_or_null(env, result.seen_average_precision));
+        object.Set("unseenAveragePrecision", number_or_null(env, result.unseen_average_precision));
+        object.Set("averagePrecision", numbers_or_null(env, result.average_precision));
         return object;
       };
     };

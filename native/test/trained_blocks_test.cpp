@@ -14,13 +14,15 @@ namespace {
 struct Case {
   TransformerConfig config;
   int64_t images, tokens, queries;  // no queries: all tokens
+  bool scaled = false;              // what blocks add is scaled, also by 0: drop path
 };
 
 // Odd sizes, in which no axis equals another; heads of less than a vector; the widths of `tiny` in the
 // encoder and, longer than one block of queries, in the decoder; a single query.
-const Case kCases[] = {{{30, 2, 3, 50}, 5, 13, 0},      {{20, 2, 2, 36}, 3, 12, 7},
-                       {{24, 1, 1, 40}, 1, 5, 1},       {{192, 2, 3, 768}, 9, 50, 0},
-                       {{128, 2, 4, 512}, 3, 197, 147}, {{64, 3, 2, 96}, 7, 20, 1}};
+const Case kCases[] = {{{30, 2, 3, 50}, 5, 13, 0},       {{20, 2, 2, 36}, 3, 12, 7},
+                       {{24, 1, 1, 40}, 1, 5, 1},        {{192, 2, 3, 768}, 9, 50, 0},
+                       {{128, 2, 4, 512}, 3, 197, 147},  {{64, 3, 2, 96}, 7, 20, 1},
+                       {{30, 2, 3, 50}, 5, 13, 0, true}, {{20, 2, 2, 36}, 3, 12, 7, true}};
 
 TensorMap weights_of(const TransformerConfig& config) {
   TensorMap tensors;
@@ -51,9 +53,15 @@ std::optional<at::Tensor> queries_of(const Case& c) {
   return at::stack(rows);
 }
 
-at::Tensor run(const Transformer& transformer, const at::Tensor& tokens,
-               const std::optional<at::Tensor>& ids) {
-  return ids ? transformer.forward_at(tokens, *ids) : transformer.forward(tokens);
+at::Tensor run(const Case& c, const Transformer& transformer, const at::Tensor& tokens) {
+  at::Tensor scales;
+  if (c.scaled) {
+    const at::Tensor drawn =
+        at::empty({c.config.depth, 2, c.images}, at::kFloat).uniform_(0, 2, generator_for(21, 0));
+    scales = (drawn * drawn.gt(0.6)).to(tokens.scalar_type());
+  }
+  const std::optional<at::Tensor> ids = queries_of(c);
+  return ids ? transformer.forward_at(tokens, *ids, {}, scales) : transformer.forward(tokens, {}, scales);
 }
 
 Passed pass(const Case& c, at::ScalarType type, bool own_blocks, Precision precision = Precision::kFloat32) {
@@ -63,7 +71,7 @@ Passed pass(const Case& c, at::ScalarType type, bool own_blocks, Precision preci
   const at::Tensor tokens =
       random_tensor({c.images, c.tokens, c.config.dim}, 5).to(type).requires_grad_(true);
   Passed result;
-  result.output = run(transformer, tokens, queries_of(c));
+  result.output = run(c, transformer, tokens);
   const at::Tensor upstream = random_tensor(result.output.sizes(), 6).to(type);
   (result.output * upstream).sum().backward();
   result.output = result.output.detach();
@@ -103,7 +111,7 @@ TEST_CASE("a trained transformer equals LibTorch's autograd in float64, on every
 
 TEST_CASE("a trained transformer's gradients equal finite differences in float64, on every parameter") {
   constexpr double kStep = 1e-5;
-  for (const size_t which : {size_t{0}, size_t{1}, size_t{4}}) {
+  for (const size_t which : {size_t{0}, size_t{1}, size_t{4}, size_t{6}}) {
     const Case& c = kCases[which];
     const Passed got = pass(c, at::kFloat, true);
     TensorMap tensors;
@@ -112,7 +120,7 @@ TEST_CASE("a trained transformer's gradients equal finite differences in float64
     tensors["tokens"] = random_tensor({c.images, c.tokens, c.config.dim}, 5).to(at::kFloat).to(at::kDouble);
     const at::Tensor upstream = random_tensor(got.output.sizes(), 6).to(at::kFloat).to(at::kDouble);
     const auto loss = [&] {
-      return (run(transformer, tensors.at("tokens"), queries_of(c)) * upstream).sum().item<double>();
+      return (run(c, transformer, tensors.at("tokens")) * upstream).sum().item<double>();
     };
     uint64_t seed = 30;
     for (auto& [name, tensor] : tensors) {

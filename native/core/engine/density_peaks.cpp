@@ -18,7 +18,8 @@ class Distances {
  public:
   explicit Distances(const at::Tensor& patches)
       : patches_(patches.unsqueeze(0)), root_(std::sqrt(static_cast<double>(patches.size(1)))) {
-    if (patches.size(0) <= kByDifferences) return;
+    // Float64 has digits to spare.
+    if (patches.size(0) <= kByDifferences || patches.scalar_type() == at::kDouble) return;
     // As at::cdist has it, which would do this for every piece: |x|^2 + |y|^2 - 2 x y is one product.
     const at::Tensor squares = patches_.pow(2).sum(-1, /*keepdim=*/true), ones = at::ones_like(squares);
     left_ = at::cat({patches_.mul(-2), squares, ones}, -1);
@@ -62,33 +63,41 @@ at::Tensor exponentials(const at::Tensor& x) {
 // Distances that are looked at together.
 constexpr int64_t kMostDistances = int64_t{1} << 22;
 
+// The patches of one image as possible centres.
+struct Peaks {
+  Distances distances;
+  int64_t at_a_time;  // rows of distances
+  at::Tensor all;     // distances, where they are few enough to be kept
+  at::Tensor score;   // [L]: separation * density
+  const std::function<void()>& poll;
+
+  // Distances from the patches `ids` [m]: [m, L].
+  at::Tensor rows(const at::Tensor& ids) const {
+    poll();
+    return all.defined() ? all.index_select(0, ids) : distances.rows(ids);
+  }
+};
+
 // Patches [L, C], noise [L].
-Clusters clusters_of(const at::Tensor& patches, const at::Tensor& noise, int64_t count,
-                     const std::function<void()>& poll) {
+Peaks peaks_of(const at::Tensor& patches, const at::Tensor& noise, const std::function<void()>& poll) {
   const int64_t total = patches.size(0), neighbours = std::min(kNeighbours, total);
-  const Distances distances(patches);
   const double flops_of_row = 2 * static_cast<double>(total) * static_cast<double>(patches.size(1));
   const auto between_polls = static_cast<int64_t>(backend_of(patches).flops_at_a_time() / flops_of_row);
   const int64_t at_a_time = std::clamp<int64_t>(std::min(between_polls, kMostDistances / total), 1, total);
+  Peaks peaks{Distances(patches), at_a_time, {}, {}, poll};
 
-  // All of them, where they are few enough to be kept.
-  at::Tensor all;
   std::vector<at::Tensor> values, ids, largest;
   for (int64_t first = 0; first < total; first += at_a_time) {
     poll();
-    const at::Tensor distance = distances.rows(first, std::min(at_a_time, total - first));
+    const at::Tensor distance = peaks.distances.rows(first, std::min(at_a_time, total - first));
     auto [value, id] = distance.topk(neighbours, -1, /*largest=*/false);
     values.push_back(value);
     ids.push_back(id);
     largest.push_back(distance.max());
-    if (at_a_time == total) all = distance;
+    if (at_a_time == total) peaks.all = distance;
   }
   const at::Tensor nearest = at::cat(values), nearest_id = at::cat(ids);
   const at::Tensor farthest = at::stack(largest).max();
-  const auto rows = [&](const at::Tensor& of) {
-    poll();
-    return all.defined() ? all.index_select(0, of) : distances.rows(of);
-  };
 
   const at::Tensor density = exponentials(-nearest.square().mean(-1)) + noise * 1e-6;
   // A denser patch among the nearest is the nearest denser one; only where none is, all have to be looked at.
@@ -99,14 +108,20 @@ Clusters clusters_of(const at::Tensor& patches, const at::Tensor& noise, int64_t
   for (const at::Tensor& part : open.split(at_a_time)) {
     const at::Tensor own = density.index_select(0, part).unsqueeze(1);
     separation.index_copy_(
-        0, part, std::get<0>(at::where(density.unsqueeze(0).gt(own), rows(part), farthest).min(-1)));
+        0, part, std::get<0>(at::where(density.unsqueeze(0).gt(own), peaks.rows(part), farthest).min(-1)));
   }
+  peaks.score = separation * density;
+  return peaks;
+}
 
-  const at::Tensor centres = std::get<1>((separation * density).topk(count));
+Clusters clusters_of(const at::Tensor& patches, const at::Tensor& noise, int64_t count,
+                     const std::function<void()>& poll) {
+  const Peaks peaks = peaks_of(patches, noise, poll);
+  const at::Tensor centres = std::get<1>(peaks.score.topk(count));
   at::Tensor assignment, closest;
   int64_t before = 0;
-  for (const at::Tensor& part : centres.split(at_a_time)) {
-    const at::Tensor distance = rows(part), of_part = distance.argmin(0);
+  for (const at::Tensor& part : centres.split(peaks.at_a_time)) {
+    const at::Tensor distance = peaks.rows(part), of_part = distance.argmin(0);
     const at::Tensor value = distance.gather(0, of_part.unsqueeze(0)).squeeze(0), id = of_part + before;
     before += part.size(0);
     if (!assignment.defined()) {
@@ -160,6 +175,11 @@ Clusters kernel_clusters(const SpecialKernels& kernels, const at::Tensor& patche
 }
 
 }  // namespace
+
+at::Tensor density_peak_scores(const at::Tensor& patches, const at::Tensor& noise,
+                               const std::function<void()>& poll) {
+  return peaks_of(patches, noise, poll).score;
+}
 
 Clusters density_peaks(const at::Tensor& patches, const at::Tensor& noise, int64_t count,
                        const std::function<void()>& poll) {

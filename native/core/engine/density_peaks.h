@@ -21,4 +21,9 @@ struct Clusters {
 Clusters density_peaks(const at::Tensor& patches, const at::Tensor& noise, int64_t count,
                        const std::function<void()>& poll);
 
+// How good a centre each patch is, [L]: the K largest are the centres of K clusters. Patches [L, C] on a CPU,
+// float64 where the order of nearly equal ones must not depend on rounding; noise [L].
+at::Tensor density_peak_scores(const at::Tensor& patches, const at::Tensor& noise,
+                               const std::function<void()>& poll);
+
 }  // namespace ltrp

@@ -135,11 +135,20 @@ ProductRows InferenceVit::embed(const at::Tensor& images, const at::Tensor& ids)
                         : patch_rows(images, config().patch_size, ids, embedding_precision_));
 }
 
+at::Tensor InferenceVit::tokens(const at::Tensor& images) const {
+  return embedded(images, {}, table_for(vit_.grid_of(images)));
+}
+
 at::Tensor InferenceVit::forward(const at::Tensor& images, const at::Tensor& ids, const at::Tensor& table,
                                  bool first_only) const {
+  return stack_.forward(embedded(images, ids, table), first_only);
+}
+
+at::Tensor InferenceVit::embedded(const at::Tensor& images, const at::Tensor& ids,
+                                  const at::Tensor& table) const {
   const int64_t n = images.size(0), width = config().encoder.dim;
-  const ProductRows embedded = embed(images, ids.defined() ? ids.contiguous() : ids);
-  const int64_t count = embedded.values.size(0) / n;
+  const ProductRows patches = embed(images, ids.defined() ? ids.contiguous() : ids);
+  const int64_t count = patches.values.size(0) / n;
   at::Tensor x = at::empty({n, count + 1, width}, table.options());
   x.select(1, 0).copy_(table[0]);
   if (ids.defined()) {
@@ -152,8 +161,8 @@ at::Tensor InferenceVit::forward(const at::Tensor& images, const at::Tensor& ids
                            (at::arange(n, options) * static_cast<int>(count + 1) + 1).unsqueeze(1))
                               .flatten()
                               .contiguous();
-  add_rows({0, n * count, rows}, x.view({-1, width}), embedded);
-  return stack_.forward(x, first_only);
+  add_rows({0, n * count, rows}, x.view({-1, width}), patches);
+  return x;
 }
 
 at::Tensor InferenceVit::tokens_of(const std::vector<RowParallelPass::Segment>& segments,

@@ -33,12 +33,16 @@ class InferenceVit {
   at::Tensor read(const at::Tensor& images, const std::optional<at::Tensor>& ids, const TokenReader& reader,
                   const RunContext& context) const;
 
+  // What goes into the first block, [n, 1 + L, E] float32 on the model's device, where the images have to be.
+  at::Tensor tokens(const at::Tensor& images) const;
+  const LowPrecisionStack& stack() const { return stack_; }
+  const VitConfig& config() const { return vit_.config(); }
+
   Precision precision() const { return precision_; }
   int64_t packed_bytes() const { return embedding_.packed_bytes() + stack_.packed_bytes(); }
   const Recordings& recordings() const { return *recordings_; }
 
  private:
-  const VitConfig& config() const { return vit_.config(); }
   // The same on a device that work is queued on.
   at::Tensor queued_read(const at::Tensor& images, const std::optional<at::Tensor>& ids,
                          const TokenReader& reader, const RunContext& context) const;
@@ -46,7 +50,9 @@ class InferenceVit {
   at::Tensor table_for(Grid grid) const;
   // Patches of images, embedded without the bias; `ids` [n, P] or undefined for all.
   ProductRows embed(const at::Tensor& images, const at::Tensor& ids) const;
-  // Tokens that a reader reads, [n, T, E] or [n, 1, E]; `table` from table_for().
+  // What goes into the first block, [n, T, E]; `table` from table_for().
+  at::Tensor embedded(const at::Tensor& images, const at::Tensor& ids, const at::Tensor& table) const;
+  // Tokens that a reader reads, [n, T, E] or [n, 1, E].
   at::Tensor forward(const at::Tensor& images, const at::Tensor& ids, const at::Tensor& table,
                      bool first_only) const;
   // The same of images whose rows `parts` threads share.

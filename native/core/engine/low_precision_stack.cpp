@@ -13,6 +13,13 @@ RoundedRows norm(const LowPrecisionStack::Rows& rows, const LayerNormWeights& we
                         precision);
 }
 
+at::Tensor rows_of(const at::Tensor& tokens) { return tokens.reshape({-1, tokens.size(-1)}); }
+
+// x [n, T, E] plus a product and its bias.
+at::Tensor plus(const at::Tensor& x, const ProductRows& product, const at::Tensor& bias) {
+  return x + (product_values(product) + bias).view_as(x);
+}
+
 }  // namespace
 
 LowPrecisionStack::LowPrecisionStack(const Transformer& stack, Precision precision, const RunContext& context)
@@ -76,6 +83,46 @@ at::Tensor LowPrecisionStack::forward(const at::Tensor& x, bool first_only) cons
   }
   const at::Tensor normed = final_norm(rows).view({n, -1, width});
   return first_only ? normed.slice(1, 0, 1) : normed;
+}
+
+at::Tensor LowPrecisionStack::project_qkv(size_t index, const at::Tensor& tokens) const {
+  const Block& block = blocks_[index];
+  const ProductRows qkv = block.products.qkv(norm({rows_of(tokens)}, block.norm1, precision_));
+  return (product_values(qkv) + block.qkv_bias).view({tokens.size(0), tokens.size(1), -1});
+}
+
+at::Tensor LowPrecisionStack::add_attended(size_t index, const at::Tensor& tokens,
+                                           const at::Tensor& attended) const {
+  const at::Tensor rows = rows_of(attended);
+  return plus(tokens, blocks_[index].products.proj(round_rows({0, rows.size(0), {}}, rows, precision_)),
+              blocks_[index].proj_bias);
+}
+
+at::Tensor LowPrecisionStack::add_mlp(size_t index, const at::Tensor& tokens) const {
+  const Block& block = blocks_[index];
+  const RoundedRows normed = norm({rows_of(tokens)}, block.norm2, precision_);
+  return plus(tokens, block.products.fc2(block.products.fc1.gelu(normed, block.fc1_bias)), block.fc2_bias);
+}
+
+TransformerBlock LowPrecisionStack::unpacked(size_t index) const {
+  const Block& block = blocks_[index];
+  // Only the product knows the layout of its weights: what it makes of the unit vectors is they.
+  const auto weights = [&](const LowPrecisionLinear& linear, int64_t inputs, const at::Tensor& bias) {
+    const at::Tensor units = at::eye(inputs, bias.options());
+    return LinearWeights{
+        product_values(linear(round_rows({0, inputs, {}}, units, precision_))).t().contiguous(), bias, {}};
+  };
+  const int64_t width = block.norm1.weight.size(0), hidden = block.fc1_bias.size(0);
+  TransformerBlock result;
+  result.norm1 = block.norm1;
+  result.norm2 = block.norm2;
+  result.norm1.packed = result.norm2.packed = false;
+  result.qkv = weights(block.products.qkv, width, block.qkv_bias);
+  result.proj = weights(block.products.proj, width, block.proj_bias);
+  result.fc1 = weights(block.products.fc1, width, block.fc1_bias);
+  result.fc2 = weights(block.products.fc2, hidden, block.fc2_bias);
+  result.heads = block.heads;
+  return result;
 }
 
 int64_t LowPrecisionStack::packed_bytes() const {

@@ -19,6 +19,15 @@ class LowPrecisionStack {
 
   int64_t packed_bytes() const;
 
+  // Its steps one by one, on tokens [n, T, E] float32, for who looks at what is between them: q, k and v side
+  // by side with their biases, [n, T, 3E], and the sums after the attention and after the MLP.
+  at::Tensor project_qkv(size_t block, const at::Tensor& tokens) const;
+  at::Tensor add_attended(size_t block, const at::Tensor& tokens, const at::Tensor& attended) const;
+  at::Tensor add_mlp(size_t block, const at::Tensor& tokens) const;
+  // A block whose weights can be differentiated through: [out, in], as the products have rounded them.
+  TransformerBlock unpacked(size_t block) const;
+  const LayerNormWeights& final_norm_weights() const { return norm_; }
+
   // The same in pieces, for several threads that take some rows each through a block (row_parallel_pass.h).
   // Rows on their way: what the block before leaves to be added comes along with its bias.
   struct Rows {

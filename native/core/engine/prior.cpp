@@ -6,17 +6,22 @@
 #include <vector>
 
 #include "core/engine/ordering.h"
-#include "core/selectors/selectors.h"
 
 namespace ltrp {
+
+at::Tensor nearness_to_centre(Grid grid) {
+  const auto distances = [](int64_t cells) {
+    return at::arange(cells, at::kDouble) - static_cast<double>(cells - 1) / 2;
+  };
+  const at::Tensor down = distances(grid.rows).unsqueeze(1), across = distances(grid.columns);
+  return -(down * down + across * across).sqrt().flatten();
+}
 
 at::Tensor with_prior(const at::Tensor& logits, Grid grid, Prior prior, const RunContext& context) {
   if (prior == Prior::kNone) return logits;
   const int64_t n = logits.size(0), patches = grid.patches();
   const at::Tensor by_logit = logits.contiguous();
-  SelectorInput whole_grid;
-  whole_grid.grid = grid;
-  const at::Tensor by_place = centre_scores(whole_grid).contiguous();
+  const at::Tensor by_place = nearness_to_centre(grid);
   at::Tensor result = at::full_like(by_logit, -std::numeric_limits<float>::infinity());
   for (int64_t image = 0; image < n; ++image) {
     const float* logit = by_logit.const_data_ptr<float>() + image * patches;

@@ -16,6 +16,9 @@ struct Names<Prior> {
   static constexpr Named<Prior> all[] = {{Prior::kNone, "none"}, {Prior::kCentre, "centre"}};
 };
 
+// [L] float64: minus the distance of each patch from the middle of the grid, in patches.
+at::Tensor nearness_to_centre(Grid grid);
+
 // logits [n, L] float32 on the CPU, L the grid's -> as many combined scores: a patch's rank by logit plus its
 // rank by the prior. The lowest of an image has rank 0, equal ones share the mean of their ranks. Exact:
 // multiples of 1/2 below 2 L. A patch whose logit is -infinity keeps it, and others are ranked as if it were

@@ -7,6 +7,10 @@
 
 namespace ltrp {
 
+namespace {
+constexpr const char* kDecoder = "head.decoder.";
+}  // namespace
+
 const ModelKind ClassifierConfig::kind{
     "classifier",
     "a classifier",
@@ -17,14 +21,19 @@ const ModelKind ClassifierConfig::kind{
 void ClassifierConfig::each_tensor(ClassifierConfig& c, TensorVisitor& visit) {
   VitConfig::each_tensor(c, visit);
   visit.layer(visit.has(c.pooling == Pooling::kMean, {"fc_norm"}) ? "fc_norm" : "norm", {&c.encoder.dim});
-  if (visit.has(c.classes > 0, {"head"})) visit.layer("head", {&c.classes, &c.encoder.dim});
+  if (c.pooling == Pooling::kQueries) {
+    MlDecoder::each_tensor(visit, kDecoder, &c.encoder.dim, &c.query_dim, &c.queries, &c.classes);
+  } else if (visit.has(c.classes > 0, {"head"})) {
+    visit.layer("head", {&c.classes, &c.encoder.dim});
+  }
 }
 
 void ClassifierConfig::recognise(Evidence& file) {
   if (file.has("dist_token")) {
     file.unsupported("a distillation token, which no model here has; take a DeiT without distillation");
   }
-  pooling = file.has("fc_norm")                 ? Pooling::kMean
+  pooling = file.has("head.decoder")            ? Pooling::kQueries
+            : file.has("fc_norm")               ? Pooling::kMean
             : file.word("global_pool") == "avg" ? Pooling::kNormedMean
                                                 : Pooling::kCls;
 }
@@ -36,7 +45,20 @@ std::optional<Lacking> ClassifierConfig::lacking() const {
 }
 
 void ClassifierConfig::check() const {
-  check_in(closed(0, 1 << 20), "classes", static_cast<double>(classes));
+  const auto number = [](int64_t value) { return static_cast<double>(value); };
+  check_in(closed(0, 1 << 20), "classes", number(classes));
+  if (pooling != Pooling::kQueries) {
+    if (queries != 0 || query_dim != 0)
+      invalid("queries and queryDim must be 0 with pooling '" + name_of(pooling) + "'; got " +
+              std::to_string(queries) + " and " + std::to_string(query_dim) + ".");
+    return;
+  }
+  check_in(at_least(1), "classes", number(classes));
+  check_in(closed(1, number(classes)), "queries", number(queries));
+  check_in(closed(MlDecoder::kHeads, 1 << 16), "queryDim", number(query_dim));
+  if (query_dim % MlDecoder::kHeads != 0)
+    invalid("queryDim must be a multiple of " + std::to_string(MlDecoder::kHeads) + "; got " +
+            std::to_string(query_dim) + ".");
 }
 
 Classifier::Classifier(const ClassifierCheckpoint& checkpoint, at::ScalarType dtype, at::Device device,
@@ -46,7 +68,11 @@ Classifier::Classifier(const ClassifierCheckpoint& checkpoint, at::ScalarType dt
            config_.pooling == Pooling::kMean ? "" : "norm") {
   if (config_.pooling == Pooling::kMean)
     fc_norm_ = layer_norm_weights(tensors(), "fc_norm", config_.layer_norm_eps);
-  if (config_.classes > 0) head_ = linear_weights(tensors(), "head");
+  if (config_.pooling == Pooling::kQueries) {
+    decoder_ = MlDecoder(tensors(), kDecoder, config_.classes);
+  } else if (config_.classes > 0) {
+    head_ = linear_weights(tensors(), "head");
+  }
 }
 
 Classifier Classifier::initialized(const ClassifierConfig& config, uint64_t seed, at::Device device) {
@@ -54,7 +80,10 @@ Classifier Classifier::initialized(const ClassifierConfig& config, uint64_t seed
   at::Generator generator = generator_for(seed, 0);
   TensorMap weights =
       Vit::initial_weights(config, generator, config.pooling == Pooling::kMean ? "fc_norm" : "norm");
-  if (config.classes > 0) {
+  if (config.pooling == Pooling::kQueries) {
+    MlDecoder::initialize(weights, kDecoder, config.encoder.dim, config.query_dim, config.queries,
+                          config.classes, generator);
+  } else if (config.classes > 0) {
     initialize_linear(weights, "head", config.encoder.dim, config.classes, generator);
     weights["head.weight"].normal_(0, 2e-5, generator);  // as MAE's fine-tuning begins
   }
@@ -63,11 +92,13 @@ Classifier Classifier::initialized(const ClassifierConfig& config, uint64_t seed
 
 void Classifier::drop_products() {
   if (head_.weight.defined()) head_.pack();
+  if (config_.pooling == Pooling::kQueries) decoder_.pack();
   vit_.drop_unpacked(/*all=*/true);
 }
 
 at::Tensor Classifier::pooled(const at::Tensor& tokens) const {
   if (config_.pooling == Pooling::kCls) return tokens.select(1, 0);
+  if (config_.pooling == Pooling::kQueries) return tokens.mean(1);
   return fc_norm_(tokens.slice(1, 1).mean(1));
 }
 
@@ -76,9 +107,13 @@ TokenReader Classifier::embedding() const {
           [this](const at::Tensor& tokens) { return pooled(tokens); }};
 }
 
-TokenReader Classifier::logits() const {
+TokenReader Classifier::logits(const MlDecoderDropout* dropout) const {
   if (config_.classes == 0)
     throw Error(codes::kCheckpointContent, "This model has no head: it can embed, but not classify.");
+  if (config_.pooling == Pooling::kQueries) {
+    return {"logits", false, config_.classes,
+            [this, dropout](const at::Tensor& tokens) { return decoder_(tokens, dropout); }};
+  }
   return {"logits", config_.pooling == Pooling::kCls, config_.classes,
           [this](const at::Tensor& tokens) { return head_(pooled(tokens)); }};
 }

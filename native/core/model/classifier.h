@@ -5,6 +5,7 @@
 
 #include <optional>
 
+#include "core/model/ml_decoder.h"
 #include "core/model/vit.h"
 #include "core/weights/kind.h"
 
@@ -14,16 +15,21 @@ enum class Pooling {
   kCls,         // the CLS token after `norm`: LTRP's, DeiT's, most of timm's, Hugging Face's
   kMean,        // the mean of the patch tokens, then `fc_norm`; there is no `norm`: MAE's fine-tuned files
   kNormedMean,  // `norm`, then the mean of the patch tokens: timm's with global_pool 'avg' and no fc_norm
+  kQueries,     // all tokens after `norm`, by queries: ML-Decoder's
 };
 template <>
 struct Names<Pooling> {
-  static constexpr Named<Pooling> all[] = {
-      {Pooling::kCls, "cls"}, {Pooling::kMean, "mean"}, {Pooling::kNormedMean, "normed-mean"}};
+  static constexpr Named<Pooling> all[] = {{Pooling::kCls, "cls"},
+                                           {Pooling::kMean, "mean"},
+                                           {Pooling::kNormedMean, "normed-mean"},
+                                           {Pooling::kQueries, "queries"}};
 };
 
 struct ClassifierConfig : VitConfig {
   int64_t classes = 0;  // 0: no head
   Pooling pooling = Pooling::kCls;
+  int64_t queries = 0;    // of kQueries, at most one for each class; 0 for the others
+  int64_t query_dim = 0;  // their width, a multiple of MlDecoder::kHeads; 0 for the others
   bool operator==(const ClassifierConfig&) const = default;
 
   static const ModelKind kind;
@@ -32,6 +38,8 @@ struct ClassifierConfig : VitConfig {
     VitConfig::each(c, visit);
     visit("classes", c.classes);
     visit("pooling", c.pooling);
+    visit("queries", c.queries);
+    visit("query_dim", c.query_dim);
   }
   static void each_tensor(ClassifierConfig& c, TensorVisitor& visit);
   void recognise(Evidence& file);
@@ -50,6 +58,7 @@ class Classifier {
 
   const ClassifierConfig& config() const { return config_; }
   const Vit& vit() const { return vit_; }
+  Vit& vit() { return vit_; }
   const TensorMap& tensors() const { return vit_.tensors(); }
   // See PatchRanker.
   void drop_products();
@@ -57,14 +66,20 @@ class Classifier {
 
   // images as for Vit, `keep` [n, K] int64: only those patches go in, gathered after the positions are added.
   // Their order changes rounding only. -> logits [n, classes].
-  at::Tensor forward(const at::Tensor& images, const std::optional<at::Tensor>& keep = {}) const {
-    return vit_.read(images, keep, logits());
+  // `scales`: see Transformer; `dropout`: of ML-Decoder, null where nothing is dropped.
+  at::Tensor forward(const at::Tensor& images, const std::optional<at::Tensor>& keep = {},
+                     const at::Tensor& scales = {}, const MlDecoderDropout* dropout = nullptr) const {
+    return vit_.read(images, keep, logits(dropout), scales);
   }
 
-  // What the head reads, [n, D], and its logits, [n, classes]. Live no longer than the model.
+  // What the head reads, [n, D] (of kQueries the mean of all normed tokens), and its logits, [n, classes].
+  // Live no longer than the model.
   TokenReader embedding() const;
   // Error(kCheckpointContent) where there is no head.
-  TokenReader logits() const;
+  TokenReader logits(const MlDecoderDropout* dropout = nullptr) const;
+  // For who differentiates what they read; not of kQueries.
+  const LinearWeights& head() const { return head_; }
+  const LayerNormWeights& fc_norm() const { return fc_norm_; }
 
  private:
   at::Tensor pooled(const at::Tensor& tokens) const;
@@ -73,6 +88,7 @@ class Classifier {
   Vit vit_;
   LayerNormWeights fc_norm_;
   LinearWeights head_;
+  MlDecoder decoder_;
 };
 
 // logits [n, classes] -> ids of the k largest of each, the largest first, [n, k] int64; of equal ones the

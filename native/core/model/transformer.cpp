@@ -61,6 +61,10 @@ at::Tensor interruptible_attention(const at::Tensor& q, const at::Tensor& k, con
   return at::cat(parts, 2);
 }
 
+at::Tensor of_block(const at::Tensor& scales, size_t block) {
+  return scales.defined() ? scales[static_cast<int64_t>(block)] : scales;
+}
+
 }  // namespace
 
 at::Tensor TransformerBlock::project_qkv(const at::Tensor& tokens) const { return qkv(norm1(tokens)); }
@@ -93,43 +97,57 @@ at::Tensor TransformerBlock::attend(const at::Tensor& x, const std::optional<at:
   return out;
 }
 
-at::Tensor TransformerBlock::finish(const at::Tensor& residual, const at::Tensor& attended) const {
-  if (proj.packed.defined()) {
-    const at::Tensor middle = packed_linear_add(attended, proj.packed, proj.bias, residual);
-    const at::Tensor activated = packed_linear(norm2(middle), fc1.packed, fc1.bias, /*gelu=*/true);
-    return packed_linear_add(activated, fc2.packed, fc2.bias, middle);
+at::Tensor TransformerBlock::finish(const at::Tensor& residual, const at::Tensor& attended,
+                                    const at::Tensor& scales) const {
+  if (!scales.defined()) return add_mlp(add_attended(residual, attended));
+  return add_mlp(add_attended(residual, attended, scales[0]), scales[1]);
+}
+
+at::Tensor TransformerBlock::add_attended(const at::Tensor& residual, const at::Tensor& attended,
+                                          const at::Tensor& scale) const {
+  if (scale.defined()) return residual + proj(attended) * scale.view({-1, 1, 1});
+  if (proj.packed.defined()) return packed_linear_add(attended, proj.packed, proj.bias, residual);
+  return residual + proj(attended);
+}
+
+at::Tensor TransformerBlock::add_mlp(const at::Tensor& tokens, const at::Tensor& scale) const {
+  if (proj.packed.defined() && !scale.defined()) {
+    const at::Tensor activated = packed_linear(norm2(tokens), fc1.packed, fc1.bias, /*gelu=*/true);
+    return packed_linear_add(activated, fc2.packed, fc2.bias, tokens);
   }
-  const at::Tensor middle = residual + proj(attended);
-  return middle + fc2(at::gelu(fc1(norm2(middle))));
+  const at::Tensor added = fc2(at::gelu(fc1(norm2(tokens))));
+  return tokens + (scale.defined() ? added * scale.view({-1, 1, 1}) : added);
 }
 
-at::Tensor TransformerBlock::forward(const at::Tensor& tokens,
-                                     const std::optional<at::Tensor>& hidden) const {
-  return finish(tokens, attend(project_qkv(tokens), {}, hidden));
+at::Tensor TransformerBlock::forward(const at::Tensor& tokens, const std::optional<at::Tensor>& hidden,
+                                     const at::Tensor& scales) const {
+  return finish(tokens, attend(project_qkv(tokens), {}, hidden), scales);
 }
 
-at::Tensor Transformer::forward(at::Tensor tokens, const std::optional<at::Tensor>& hidden) const {
-  if (pass && !hidden) return norm(pass->forward(tokens, {}));
-  for (const TransformerBlock& block : blocks) tokens = block.forward(tokens, hidden);
+at::Tensor Transformer::forward(at::Tensor tokens, const std::optional<at::Tensor>& hidden,
+                                const at::Tensor& scales) const {
+  if (pass && !hidden) return norm(pass->forward(tokens, {}, scales));
+  for (size_t i = 0; i < blocks.size(); ++i) tokens = blocks[i].forward(tokens, hidden, of_block(scales, i));
   return norm(tokens);
 }
 
 at::Tensor Transformer::forward_at(at::Tensor tokens, const at::Tensor& query_ids,
-                                   const std::optional<at::Tensor>& first_qkv) const {
-  if (pass && !first_qkv) return norm(pass->forward(tokens, query_ids));
+                                   const std::optional<at::Tensor>& first_qkv,
+                                   const at::Tensor& scales) const {
+  if (pass && !first_qkv) return norm(pass->forward(tokens, query_ids, scales));
   for (size_t i = 0; i < blocks.size(); ++i) {
     const TransformerBlock& block = blocks[i];
     const at::Tensor qkv = i == 0 && first_qkv ? *first_qkv : block.project_qkv(tokens);
     const bool last = i + 1 == blocks.size();
     const at::Tensor attended = last ? block.attend(qkv, query_ids) : block.attend(qkv);
     if (last) tokens = gather_tokens(tokens, query_ids);
-    tokens = block.finish(tokens, attended);
+    tokens = block.finish(tokens, attended, of_block(scales, i));
   }
   return norm(tokens);
 }
 
-at::Tensor Transformer::forward_first(const at::Tensor& tokens) const {
-  return forward_at(tokens, at::zeros({tokens.size(0), 1}, tokens.options().dtype(at::kLong)));
+at::Tensor Transformer::forward_first(const at::Tensor& tokens, const at::Tensor& scales) const {
+  return forward_at(tokens, at::zeros({tokens.size(0), 1}, tokens.options().dtype(at::kLong)), {}, scales);
 }
 
 void Transformer::pack(const RunContext& context) {
@@ -158,11 +176,6 @@ const at::Tensor& at_name(const TensorMap& tensors, const std::string& name) {
   if (found == tensors.end())
     throw Error(codes::kCheckpointContent, "The checkpoint has no tensor '" + name + "'.");
   return found->second;
-}
-
-void initialize_layer_norm(TensorMap& tensors, const std::string& name, int64_t dim) {
-  tensors[name + ".weight"] = at::ones({dim}, at::kFloat);
-  tensors[name + ".bias"] = at::zeros({dim}, at::kFloat);
 }
 
 }  // namespace
@@ -199,6 +212,11 @@ void initialize_linear(TensorMap& tensors, const std::string& name, int64_t in, 
   const double bound = std::sqrt(6.0 / static_cast<double>(in + out));
   tensors[name + ".weight"] = at::empty({out, in}, at::kFloat).uniform_(-bound, bound, generator);
   tensors[name + ".bias"] = at::zeros({out}, at::kFloat);
+}
+
+void initialize_layer_norm(TensorMap& tensors, const std::string& name, int64_t dim) {
+  tensors[name + ".weight"] = at::ones({dim}, at::kFloat);
+  tensors[name + ".bias"] = at::zeros({dim}, at::kFloat);
 }
 
 void initialize_token(TensorMap& tensors, const std::string& name, int64_t dim, at::Generator& generator) {

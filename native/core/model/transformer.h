@@ -52,7 +52,9 @@ struct TransformerBlock {
 
   // tokens [n, T, dim] -> the same. `hidden` [n] int64: a token of each that is masked in attention as key
   // and as query; the attention output of a hidden query is zero.
-  at::Tensor forward(const at::Tensor& tokens, const std::optional<at::Tensor>& hidden = {}) const;
+  // `scales`: see Transformer; those of this block, [2, n].
+  at::Tensor forward(const at::Tensor& tokens, const std::optional<at::Tensor>& hidden = {},
+                     const at::Tensor& scales = {}) const;
 
   // The same in pieces, for engines that share work between variants.
   at::Tensor project_qkv(const at::Tensor& tokens) const;  // -> [n, T, 3 * dim]: q, k and v side by side
@@ -61,29 +63,40 @@ struct TransformerBlock {
   at::Tensor attend(const at::Tensor& qkv, const std::optional<at::Tensor>& query_ids = {},
                     const std::optional<at::Tensor>& hidden = {}) const;
   // residual [n, Tq, dim] and the heads' output for the same tokens -> the block's output
-  at::Tensor finish(const at::Tensor& residual, const at::Tensor& attended) const;
+  at::Tensor finish(const at::Tensor& residual, const at::Tensor& attended,
+                    const at::Tensor& scales = {}) const;
+  // Its halves: residual + Proj(attended), and tokens + FC2(GELU(FC1(LN2(tokens)))); `scale` [n] of what is
+  // added to each image, undefined for 1.
+  at::Tensor add_attended(const at::Tensor& residual, const at::Tensor& attended,
+                          const at::Tensor& scale = {}) const;
+  at::Tensor add_mlp(const at::Tensor& tokens, const at::Tensor& scale = {}) const;
 };
 
 // All blocks of a transformer in one go, in place of LibTorch's operators; with gradients.
 class BlocksPass {
  public:
   virtual ~BlocksPass() = default;
-  // tokens [n, T, dim] -> [n, T, dim], or [n, Q, dim] for the tokens `query_ids` [n, Q] int64.
-  virtual at::Tensor forward(const at::Tensor& tokens, const std::optional<at::Tensor>& query_ids) = 0;
+  // tokens [n, T, dim] -> [n, T, dim], or [n, Q, dim] for the tokens `query_ids` [n, Q] int64. `scales`: see
+  // Transformer.
+  virtual at::Tensor forward(const at::Tensor& tokens, const std::optional<at::Tensor>& query_ids,
+                             const at::Tensor& scales) = 0;
 };
 
+// `scales` [depth, 2, n] float32, undefined for 1: what each block multiplies, for each image, the
+// attention's and the MLP's output by before it is added. Drop path is zeros among them (Huang et al. 2016).
 struct Transformer {
   std::vector<TransformerBlock> blocks;
   LayerNormWeights norm;             // after the last block
   std::shared_ptr<BlocksPass> pass;  // may be null: how the blocks are computed while they are trained
 
-  at::Tensor forward(at::Tensor tokens, const std::optional<at::Tensor>& hidden = {}) const;
+  at::Tensor forward(at::Tensor tokens, const std::optional<at::Tensor>& hidden = {},
+                     const at::Tensor& scales = {}) const;
   // The output of the tokens `query_ids` [n, Q] int64 alone, [n, Q, dim]; in the last block the others serve
   // as keys and values only. `first_qkv` [n, T, 3 * dim] saves the first block's projection when it is known.
   at::Tensor forward_at(at::Tensor tokens, const at::Tensor& query_ids,
-                        const std::optional<at::Tensor>& first_qkv = {}) const;
+                        const std::optional<at::Tensor>& first_qkv = {}, const at::Tensor& scales = {}) const;
   // Of the first token: [n, 1, dim].
-  at::Tensor forward_first(const at::Tensor& tokens) const;
+  at::Tensor forward_first(const at::Tensor& tokens, const at::Tensor& scales = {}) const;
   void pack(const RunContext& context = {});
   // Lets go of the weights that pack() laid out anew, or of `all` products' weights.
   void drop_unpacked(bool all = false);
@@ -99,6 +112,7 @@ Transformer transformer_weights(const TensorMap& tensors, const TransformerConfi
 // Initial weights as in MAE: Xavier-uniform linear maps, zero biases, unit norms.
 void initialize_linear(TensorMap& tensors, const std::string& name, int64_t in, int64_t out,
                        at::Generator& generator);
+void initialize_layer_norm(TensorMap& tensors, const std::string& name, int64_t dim);
 void initialize_token(TensorMap& tensors, const std::string& name, int64_t dim,
                       at::Generator& generator);  // normal, 0.02
 void initialize_transformer(TensorMap& tensors, const TransformerConfig& config, const std::string& prefix,

@@ -84,9 +84,9 @@ at::Tensor Vit::forward(const at::Tensor& images, const std::optional<at::Tensor
 }
 
 at::Tensor Vit::read(const at::Tensor& images, const std::optional<at::Tensor>& visible,
-                     const TokenReader& reader) const {
+                     const TokenReader& reader, const at::Tensor& scales) const {
   const at::Tensor in = tokens(images, visible);
-  return reader.read(reader.first_only ? blocks_.forward_first(in) : blocks_.forward(in));
+  return reader.read(reader.first_only ? blocks_.forward_first(in, scales) : blocks_.forward(in, {}, scales));
 }
 
 at::Tensor Vit::token_table(Grid grid) const {

@@ -53,8 +53,9 @@ class Vit {
                      const std::optional<at::Tensor>& hidden = {}) const;
 
   // What a head reads of them: [n, outputs].
+  // `scales`: see Transformer.
   at::Tensor read(const at::Tensor& images, const std::optional<at::Tensor>& visible,
-                  const TokenReader& reader) const;
+                  const TokenReader& reader, const at::Tensor& scales = {}) const;
 
   // For engines that take the model apart. What the patches of a grid are added to, CLS first: the CLS token
   // and every position, [1 + L, D].

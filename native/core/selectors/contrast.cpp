@@ -9,8 +9,8 @@ namespace ltrp {
 // The distance of a patch's mean colour from the mean of those of its neighbours, up to two patches away.
 at::Tensor contrast_scores(const SelectorInput& input) {
   constexpr int64_t kReach = 2;
-  const int64_t p = input.patch_size, rows = input.grid.rows, columns = input.grid.columns;
-  const at::Tensor colours = input.pixels.unfold(1, p, p).unfold(2, p, p).mean(at::IntArrayRef{3, 4});
+  const int64_t p = input.options.patch_size, rows = input.grid.rows, columns = input.grid.columns;
+  const at::Tensor colours = input.pixels().unfold(1, p, p).unfold(2, p, p).mean(at::IntArrayRef{3, 4});
   const at::Tensor scores = at::zeros({rows, columns}, at::kDouble);
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t top = std::max<int64_t>(row - kReach, 0), bottom = std::min(row + kReach + 1, rows);

@@ -9,7 +9,7 @@ namespace ltrp {
 
 // `keep` patches spread evenly over R rows, those with a score of 1; the others have 0.
 at::Tensor grid_scores(const SelectorInput& input) {
-  const int64_t keep = input.keep, rows = input.grid.rows, columns = input.grid.columns;
+  const int64_t keep = input.options.keep, rows = input.grid.rows, columns = input.grid.columns;
   const double even = std::sqrt(static_cast<double>(keep * rows) / static_cast<double>(columns));
   const int64_t fewest = (keep + columns - 1) / columns;
   const int64_t used =

@@ -4,17 +4,23 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "core/error.h"
 #include "core/random.h"
+#include "core/training/rand_augment.h"
 #include "kernels/pixels.h"
 
 namespace ltrp {
 
 namespace {
+
+// Beside those of the trainers.
+constexpr uint64_t kChangeStream = 17;
 
 void check_pictures(std::span<const Picture> pictures) {
   for (size_t i = 0; i < pictures.size(); ++i) {
@@ -34,17 +40,21 @@ void check_pictures(std::span<const Picture> pictures) {
   }
 }
 
+// `change` is called for the bytes of each crop with its place, if there is one.
 at::Tensor resize_boxes(std::span<const Picture> pictures, const std::vector<CropBox>& boxes,
                         const std::vector<char>& flips, int64_t out_height, int64_t out_width,
-                        at::ArrayRef<double> mean, at::ArrayRef<double> std) {
+                        at::ArrayRef<double> mean, at::ArrayRef<double> std,
+                        const std::function<void(const BytePicture&, size_t)>& change = {}) {
   const auto n = static_cast<int64_t>(pictures.size());
   at::Tensor bytes = at::empty({n, out_height, out_width, 3}, at::kByte);
   uint8_t* out = bytes.mutable_data_ptr<uint8_t>();
   at::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const auto slot = static_cast<size_t>(i);
+      uint8_t* const crop = out + i * out_height * out_width * 3;
       crop_resize_bicubic(pictures[slot].pixels, pictures[slot].height, pictures[slot].width, boxes[slot],
-                          out_height, out_width, flips[slot] != 0, out + i * out_height * out_width * 3);
+                          out_height, out_width, flips[slot] != 0, crop);
+      if (change) change({crop, out_height, out_width}, slot);
     }
   });
   return normalize_pixels(bytes, mean, std);
@@ -103,17 +113,28 @@ at::Tensor augment(std::span<const Picture> pictures, int64_t out_height, int64_
     boxes[i] = random_crop_box(pictures[i].height, pictures[i].width, options, generator, flip);
     flips[i] = flip ? 1 : 0;
   }
-  return resize_boxes(pictures, boxes, flips, out_height, out_width, mean, std);
+  if (options.rand_augment <= 0)
+    return resize_boxes(pictures, boxes, flips, out_height, out_width, mean, std);
+  std::array<uint8_t, 3> fill{};
+  for (size_t i = 0; i < 3; ++i) fill[i] = static_cast<uint8_t>(std::llround(mean[i] * 255));
+  return resize_boxes(pictures, boxes, flips, out_height, out_width, mean, std,
+                      [&](const BytePicture& crop, size_t i) {
+                        rand_augment(options.rand_augment, crop, fill,
+                                     generator_for(mix_seed(seed, kChangeStream), first_stream + i));
+                      });
 }
 
-at::Tensor centre_crops(std::span<const Picture> pictures, int64_t out_height, int64_t out_width,
-                        at::ArrayRef<double> mean, at::ArrayRef<double> std) {
+at::Tensor evaluation_crops(std::span<const Picture> pictures, EvaluationCrop crop, int64_t out_height,
+                            int64_t out_width, at::ArrayRef<double> mean, at::ArrayRef<double> std) {
   check_pictures(pictures);
   std::vector<CropBox> boxes(pictures.size());
   std::vector<char> flips(pictures.size(), 0);
   for (size_t i = 0; i < pictures.size(); ++i) {
     const auto& scored = pictures[i].scored;
-    boxes[i] = scored ? scored->box : centre_crop_box(pictures[i].height, pictures[i].width);
+    const int64_t height = pictures[i].height, width = pictures[i].width;
+    boxes[i] = scored                            ? scored->box
+               : crop == EvaluationCrop::kCentre ? centre_crop_box(height, width)
+                                                 : CropBox{0, 0, height, width};
     flips[i] = scored && scored->flip ? 1 : 0;
   }
   return resize_boxes(pictures, boxes, flips, out_height, out_width, mean, std);

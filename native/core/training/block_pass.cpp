@@ -114,8 +114,8 @@ int64_t BlockPass::images_at_a_time(const BlockShape& shape) {
 int64_t BlockPass::scratch_floats(const BlockShape& s, int64_t images) {
   const int64_t rows = images * s.tokens;
   const int64_t widest = std::max(in_panels(s.dim), in_panels(s.mlp_dim));
-  // Backward: du, the panels, dn, dmiddle, d_o, dqkv, one head's q and dq.
-  return in_lines(rows * s.mlp_dim) + in_lines(rows * widest) + 3 * in_lines(rows * s.dim) +
+  // Backward: du, the panels, dn, dmiddle, d_o, a scaled gradient, dqkv, one head's q and dq.
+  return in_lines(rows * s.mlp_dim) + in_lines(rows * widest) + 4 * in_lines(rows * s.dim) +
          in_lines(rows * 3 * s.dim) + in_lines(2 * s.tokens * s.dim) + Products::rows_scratch(s, rows) +
          Products::panels_scratch(s, rows) + training_kernels().head_workspace(s.tokens, s.dim / s.heads);
 }
@@ -189,8 +189,10 @@ void BlockPass::forward(int64_t begin, int64_t end, float* memory, float* y) con
     }
   }
   float* middle = kept_.middle + first_query * s.dim;
+  const float* x = query_rows(kept_.x, begin, end, gathered);
   products.multiply(query_rows_count, s.dim, s.dim, kept_.o + first_query * s.dim, weights_.forward[kProj],
-                    middle, w[kProjBias], query_rows(kept_.x, begin, end, gathered));
+                    middle, w[kProjBias], scales_[0] == nullptr ? x : nullptr);
+  add_residual(begin, end, scales_[0], x, middle);
   norm.rows = query_rows_count;
   norm.x = middle;
   norm.weight = w[kNorm2];
@@ -202,7 +204,29 @@ void BlockPass::forward(int64_t begin, int64_t end, float* memory, float* y) con
   products.multiply(query_rows_count, s.dim, s.mlp_dim, normed, weights_.forward[kFc1], u, w[kFc1Bias]);
   kernels.gelu_forward(u, activated, query_rows_count * s.mlp_dim);
   products.multiply(query_rows_count, s.mlp_dim, s.dim, activated, weights_.forward[kFc2],
-                    y + first_query * s.dim, w[kFc2Bias], middle);
+                    y + first_query * s.dim, w[kFc2Bias], scales_[1] == nullptr ? middle : nullptr);
+  add_residual(begin, end, scales_[1], middle, y + first_query * s.dim);
+}
+
+void BlockPass::add_residual(int64_t begin, int64_t end, const float* scales, const float* residual,
+                             float* rows) const {
+  if (scales == nullptr) return;
+  const int64_t values = shape_.queries * shape_.dim;
+  for (int64_t image = begin; image < end; ++image, residual += values, rows += values) {
+    const float scale = scales[image];
+    for (int64_t i = 0; i < values; ++i) rows[i] = residual[i] + scale * rows[i];
+  }
+}
+
+const float* BlockPass::scaled(int64_t begin, int64_t end, const float* scales, const float* gradient,
+                               float* scratch) const {
+  if (scales == nullptr) return gradient;
+  const int64_t values = shape_.queries * shape_.dim;
+  float* to = scratch;
+  for (int64_t image = begin; image < end; ++image, gradient += values, to += values) {
+    for (int64_t i = 0; i < values; ++i) to[i] = scales[image] * gradient[i];
+  }
+  return scratch;
 }
 
 void BlockPass::gather_queries(int64_t image, int64_t head, float* to) const {
@@ -228,6 +252,7 @@ void BlockPass::backward(int64_t begin, int64_t end, float* memory, const float*
   float* dn = scratch.take(rows * s.dim);
   float* dmiddle = scratch.take(rows * s.dim);
   float* d_o = scratch.take(queries * s.dim);
+  float* spare = scratch.take(queries * s.dim);
   float* dqkv = scratch.take(rows * 3 * s.dim);
   float* dq = scratch.take(2 * s.queries * s.dim);  // and q, of one head
   float* workspace = scratch.take(0);
@@ -241,7 +266,8 @@ void BlockPass::backward(int64_t begin, int64_t end, float* memory, const float*
   }
 
   const float* dy = dy_all + first_query * s.dim;
-  products.multiply(queries, s.dim, s.mlp_dim, dy, weights_.backward[kFc2], du);
+  const float* dmlp = scaled(begin, end, scales_[1], dy, spare);
+  products.multiply(queries, s.dim, s.mlp_dim, dmlp, weights_.backward[kFc2], du);
   GeluBackward gelu;
   gelu.rows = queries;
   gelu.width = s.mlp_dim;
@@ -249,7 +275,8 @@ void BlockPass::backward(int64_t begin, int64_t end, float* memory, const float*
   gelu.dy = du;
   gelu.panels = panels;
   kernels.gelu_backward(gelu);
-  products.add_gradients(queries, s.mlp_dim, s.dim, dy, panels, gradients[kFc2], gradients[kFc2Bias], fresh);
+  products.add_gradients(queries, s.mlp_dim, s.dim, dmlp, panels, gradients[kFc2], gradients[kFc2Bias],
+                         fresh);
 
   products.multiply(queries, s.mlp_dim, s.dim, du, weights_.backward[kFc1], dn);
   LayerNormPanels again;
@@ -285,9 +312,10 @@ void BlockPass::backward(int64_t begin, int64_t end, float* memory, const float*
   pack.b_row = s.dim;
   pack.panels = panels;
   kernels.pack(pack);
-  products.add_gradients(queries, s.dim, s.dim, dmiddle, panels, gradients[kProj], gradients[kProjBias],
+  const float* dattended = scaled(begin, end, scales_[0], dmiddle, spare);
+  products.add_gradients(queries, s.dim, s.dim, dattended, panels, gradients[kProj], gradients[kProjBias],
                          fresh);
-  products.multiply(queries, s.dim, s.dim, dmiddle, weights_.backward[kProj], d_o);
+  products.multiply(queries, s.dim, s.dim, dattended, weights_.backward[kProj], d_o);
 
   attention_backward(begin, end, d_o, dqkv, dq, workspace);
 

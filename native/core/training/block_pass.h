@@ -72,10 +72,11 @@ struct BlockKept {
 
 class BlockPass {
  public:
-  // `query_ids` [n, queries]: the tokens that are queries; null: all are.
+  // `query_ids` [n, queries]: the tokens that are queries; null: all are. `scales`: what the output of the
+  // attention and that of the MLP are multiplied by before they are added, [n] each; null: 1.
   BlockPass(const BlockShape& shape, const BlockWeights& weights, const BlockKept& kept,
-            const int64_t* query_ids)
-      : shape_(shape), weights_(weights), kept_(kept), query_ids_(query_ids) {}
+            const int64_t* query_ids, const std::array<const float*, 2>& scales)
+      : shape_(shape), weights_(weights), kept_(kept), query_ids_(query_ids), scales_(scales) {}
 
   // Images that pass at a time, and floats of scratch memory, 64-byte aligned, that they take.
   static int64_t images_at_a_time(const BlockShape& shape);
@@ -94,6 +95,12 @@ class BlockPass {
   const float* query_rows(const float* x, int64_t begin, int64_t end, float* scratch) const;
   const float* spread_queries(int64_t begin, int64_t end, const float* rows, float* scratch) const;
   void gather_queries(int64_t image, int64_t head, float* to) const;  // q of one head
+  // Of the images [begin, end): rows [images, queries, dim] = residual + scale * rows; and the gradient's way
+  // back, scale * gradient, in `scratch` unless there are no scales.
+  void add_residual(int64_t begin, int64_t end, const float* scales, const float* residual,
+                    float* rows) const;
+  const float* scaled(int64_t begin, int64_t end, const float* scales, const float* gradient,
+                      float* scratch) const;
   void attention_backward(int64_t begin, int64_t end, const float* d_o, float* dqkv, float* dq,
                           float* workspace) const;
 
@@ -101,6 +108,7 @@ class BlockPass {
   BlockWeights weights_;
   BlockKept kept_;
   const int64_t* query_ids_;
+  std::array<const float*, 2> scales_;
 };
 
 }  // namespace ltrp

@@ -4,7 +4,9 @@
 #include <c10/core/GradMode.h>
 
 #include <cmath>
+#include <map>
 #include <numbers>
+#include <utility>
 
 #include "core/error.h"
 
@@ -25,14 +27,19 @@ double scheduled_learning_rate(const TrainingOptions& options, int64_t done) {
   return options.learning_rate * 0.5 * (1 + std::cos(std::numbers::pi * share));
 }
 
-AdamW::AdamW(const TensorMap& tensors, const TrainingOptions& options)
+TensorRule plain_rule(const std::string& name, const at::Tensor& tensor) {
+  return {name != "pos_embed" && name != "decoder_pos_embed", tensor.dim() > 1 && !name.ends_with("_token")};
+}
+
+AdamW::AdamW(const TensorMap& tensors, const TrainingOptions& options, const TensorRules& rules)
     : beta1_(options.beta1), beta2_(options.beta2) {
-  Group decayed, plain;
-  decayed.weight_decay = options.weight_decay;
+  std::map<std::pair<double, bool>, Group> groups;  // by scale and whether they have no decay
   for (const auto& [name, tensor] : tensors) {
-    if (name == "pos_embed" || name == "decoder_pos_embed") continue;
-    const bool decay = tensor.dim() > 1 && !name.ends_with("_token");
-    Group& group = decay ? decayed : plain;
+    const TensorRule rule = rules(name, tensor);
+    if (!rule.trained) continue;
+    Group& group = groups[{rule.scale, !rule.decayed}];
+    group.weight_decay = rule.decayed ? options.weight_decay : 0;
+    group.scale = rule.scale;
     group.names.push_back(name);
     group.weights.push_back(tensor);
     group.weights.back().requires_grad_(true);
@@ -40,7 +47,7 @@ AdamW::AdamW(const TensorMap& tensors, const TrainingOptions& options)
     group.second_moments.push_back(at::zeros_like(tensor).requires_grad_(false));
     group.steps.push_back(at::zeros({}, tensor.options().dtype(at::kFloat).requires_grad(false)));
   }
-  groups_ = {std::move(decayed), std::move(plain)};
+  for (auto& entry : groups) groups_.push_back(std::move(entry.second));
 }
 
 void AdamW::zero_gradients() {
@@ -89,8 +96,8 @@ void AdamW::update(double learning_rate) {
     std::optional<at::Tensor> divisor;
     if (shrink_ != 1) divisor = at::full({}, shrink_, group.steps[0].options());
     at::_fused_adamw_(group.weights, gradients, group.first_moments, group.second_moments,
-                      /*max_exp_avg_sqs=*/{}, group.steps, learning_rate, beta1_, beta2_, group.weight_decay,
-                      kEps, /*amsgrad=*/false, /*maximize=*/false, divisor);
+                      /*max_exp_avg_sqs=*/{}, group.steps, learning_rate * group.scale, beta1_, beta2_,
+                      group.weight_decay, kEps, /*amsgrad=*/false, /*maximize=*/false, divisor);
     // LibTorch does not: who holds the weights in another layout has to see that they changed.
     for (const at::Tensor& weight : group.weights) weight.unsafeGetTensorImpl()->bump_version();
   }

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -15,12 +16,22 @@ namespace ltrp {
 // then goes by the schedule to 0 at `steps`.
 double scheduled_learning_rate(const TrainingOptions& options, int64_t done);
 
-// Decoupled weight decay (Loshchilov & Hutter 2019) through LibTorch's fused kernel. Position tables are not
-// trained; biases, norms, CLS and mask tokens are not decayed.
+// How a tensor is trained.
+struct TensorRule {
+  bool trained = true;
+  bool decayed = true;
+  double scale = 1;  // of the learning rate
+};
+using TensorRules = std::function<TensorRule(const std::string& name, const at::Tensor& tensor)>;
+
+// Position tables are not trained; biases, norms, CLS and mask tokens are not decayed.
+TensorRule plain_rule(const std::string& name, const at::Tensor& tensor);
+
+// Decoupled weight decay (Loshchilov & Hutter 2019) through LibTorch's fused kernel.
 class AdamW {
  public:
   // `tensors` are the model's own; the trained ones are made to require gradients.
-  AdamW(const TensorMap& tensors, const TrainingOptions& options);
+  AdamW(const TensorMap& tensors, const TrainingOptions& options, const TensorRules& rules = plain_rule);
 
   void zero_gradients();
   // Global L2 norm of all gradients; the next update scales them down to `limit` when it is given and
@@ -40,6 +51,7 @@ class AdamW {
     std::vector<std::string> names;
     std::vector<at::Tensor> weights, first_moments, second_moments, steps;
     double weight_decay = 0;
+    double scale = 1;
   };
   std::vector<Group> groups_;
   double beta1_, beta2_;

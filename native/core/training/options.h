@@ -7,12 +7,15 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/check.h"
 #include "core/engine/score_options.h"
+#include "core/model/classifier.h"
 #include "core/model/mae.h"
 #include "core/model/ranker.h"
 #include "core/names.h"
+#include "core/training/asymmetric_loss.h"
 #include "core/training/losses.h"
 
 namespace ltrp {
@@ -50,6 +53,13 @@ struct Names<RankerTargets> {
                                                  {RankerTargets::kMaps, "maps"}};
 };
 
+// What a picture is labelled with: its one class, or any number of categories.
+enum class Labels { kOne, kMany };
+template <>
+struct Names<Labels> {
+  static constexpr Named<Labels> all[] = {{Labels::kOne, "one"}, {Labels::kMany, "many"}};
+};
+
 // The learning rate after the warm-up. kCosine: half a cosine to 0 at the end of the run. kWsd (warm-up,
 // stable, decay): the peak, and over the last `decay_steps` 1 - sqrt(share of them that is done) of it
 // (Haegele et al. 2024, arXiv 2405.18392): until then the length of the run makes no difference.
@@ -83,7 +93,8 @@ struct TrainingOptions {
   uint64_t seed = 0;
   std::array<double, 2> crop_scale{0.2, 1.0};  // least and most
   bool flip = true;
-  double mask_ratio = 0.75;
+  double mask_ratio = 0.75;  // where patches are hidden
+  double rand_augment = 0;   // magnitude, where pictures are classified; 0: none
   // Where weights, batches and the optimizer's state are. Not part of a run: a checkpoint goes on anywhere.
   c10::Device device = c10::kCPU;
   // Whether a CPU passes the blocks by kernels of its own (trained_blocks.h) or, for comparisons, by
@@ -107,7 +118,6 @@ struct TrainingOptions {
     visit("seed", o.seed, Change::kFixed, half_open(0, 0x1p53));
     visit("cropScale", o.crop_scale, Change::kFixed, Interval{0, 1, /*low_open=*/true});
     visit("flip", o.flip, Change::kFixed);
-    visit("maskRatio", o.mask_ratio, Change::kFixed, open(0, 1));
   }
 };
 
@@ -119,6 +129,7 @@ struct PretrainOptions {
   template <typename Self, typename Visit>
   static void each(Self& o, Visit&& visit) {
     TrainingOptions::each(o.training, visit);
+    visit("maskRatio", o.training.mask_ratio, Change::kFixed, open(0, 1));
     visit("init", o.init, Change::kOptional);
   }
 };
@@ -139,6 +150,7 @@ struct RankerTrainingOptions {
   template <typename Self, typename Visit>
   static void each(Self& o, Visit&& visit) {
     TrainingOptions::each(o.training, visit);
+    visit("maskRatio", o.training.mask_ratio, Change::kFixed, open(0, 1));
     visit("targets", o.targets, Change::kOptional);
     visit("teacher", o.teacher, Change::kMay);  // where the same one lies now
     visit("loss", o.loss, Change::kFixed);
@@ -177,7 +189,53 @@ struct ScoreStoreOptions {
   }
 };
 
+// Of a classifier (docs/method.md, 8). Patches are kept by a selector, which sees the augmented picture.
+struct FinetuneOptions {
+  TrainingOptions training;
+  ClassifierConfig model;
+  Labels labels = Labels::kOne;
+  AsymmetricLossOptions asymmetric;  // of kMany
+  // Of kMany: categories whose average precision is reported apart. Training does not read it.
+  std::vector<int64_t> unseen;
+  std::string init;                 // a masked autoencoder or a classifier; empty: drawn from the seed
+  double min_learning_rate = 1e-6;  // where the half-cosine ends
+  double layer_decay = 0.75;        // of the learning rate, a block
+  double drop_path = 0.1;           // of the last block; rises from 0
+  double label_smoothing = 0.1;
+  double mixup = 0;                                  // of Beta(mixup, mixup); 0: none
+  double cutmix = 0;                                 // the same; with both on, each step has one of them
+  double erase = 0.25;                               // share of the pictures of which a box is erased
+  double keep_ratio = 1;                             // of the patches; at evaluation too
+  std::optional<std::array<double, 2>> keep_random;  // least and most, drawn for each step of training
+  std::string selector = "random";
+  std::string selector_model;  // checkpoint path; empty where the selector asks none
+
+  template <typename Self, typename Visit>
+  static void each(Self& o, Visit&& visit) {
+    TrainingOptions::each(o.training, visit);
+    visit("labels", o.labels, Change::kOptional);
+    visit("gammaNegative", o.asymmetric.gamma_negative, Change::kOptional, at_least(0));
+    visit("gammaPositive", o.asymmetric.gamma_positive, Change::kOptional, at_least(0));
+    visit("margin", o.asymmetric.margin, Change::kOptional, half_open(0, 1));
+    visit("unseen", o.unseen, Change::kOptional);
+    visit("randAugment", o.training.rand_augment, Change::kFixed, closed(0, 10));
+    visit("minLearningRate", o.min_learning_rate, Change::kMay, closed(0, 1e6));
+    visit("layerDecay", o.layer_decay, Change::kFixed, Interval{0, 1, /*low_open=*/true});
+    visit("dropPath", o.drop_path, Change::kFixed, half_open(0, 1));
+    visit("labelSmoothing", o.label_smoothing, Change::kFixed, half_open(0, 1));
+    visit("mixup", o.mixup, Change::kFixed, closed(0, 1e3));
+    visit("cutmix", o.cutmix, Change::kFixed, closed(0, 1e3));
+    visit("erase", o.erase, Change::kFixed, closed(0, 1));
+    visit("keepRatio", o.keep_ratio, Change::kFixed, Interval{0, 1, /*low_open=*/true});
+    visit("keepRandom", o.keep_random, Change::kFixed, Interval{0, 1, /*low_open=*/true});
+    visit("selector", o.selector, Change::kFixed);
+    visit("selectorModel", o.selector_model, Change::kOptional);
+    visit("init", o.init, Change::kOptional);
+  }
+};
+
 // Error(kInvalidArgument) naming the option that is out of range.
+void validate(const FinetuneOptions& options);
 void validate(const PretrainOptions& options);
 void validate(const RankerTrainingOptions& options);
 void validate(const ScoreStoreOptions& options);

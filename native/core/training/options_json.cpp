@@ -33,6 +33,18 @@ std::string shown(const json& value) {
   invalid(name + " must be " + what + "; got " + shown(value) + ".");
 }
 
+void read(const std::string& name, const json& from, std::vector<int64_t>& into) {
+  const bool list = from.is_array() && std::all_of(from.begin(), from.end(), [](const json& value) {
+                      return value.is_number_integer() && value.get<double>() < 0x1p63;
+                    });
+  if (!list) refuse_value(name, "a list of integers", from);
+  into = from.get<std::vector<int64_t>>();
+}
+void read(const std::string& name, const json& from, std::array<double, 2>& into) {
+  const bool two = from.is_array() && from.size() == 2 && from[0].is_number() && from[1].is_number();
+  if (!two) refuse_value(name, "[least, most]", from);
+  into = from.get<std::array<double, 2>>();
+}
 template <typename Value>
 void read(const std::string& name, const json& from, Value& into) {
   if constexpr (std::is_same_v<Value, bool>) {
@@ -62,11 +74,6 @@ void read(const std::string& name, const json& from, std::optional<Value>& into)
   } else {
     read(name, from, into.emplace());
   }
-}
-void read(const std::string& name, const json& from, std::array<double, 2>& into) {
-  const bool two = from.is_array() && from.size() == 2 && from[0].is_number() && from[1].is_number();
-  if (!two) refuse_value(name, "[least, most]", from);
-  into = from.get<std::array<double, 2>>();
 }
 
 struct Check {
@@ -147,17 +154,22 @@ Options options_of_checkpoint(const std::string& text) {
   }
 }
 
+void validate(const FinetuneOptions& options) { FinetuneOptions::each(options, Check{}); }
 void validate(const PretrainOptions& options) { PretrainOptions::each(options, Check{}); }
 void validate(const RankerTrainingOptions& options) { RankerTrainingOptions::each(options, Check{}); }
 void validate(const ScoreStoreOptions& options) { ScoreStoreOptions::each(options, Check{}); }
 
+template std::string to_json(const FinetuneOptions&);
 template std::string to_json(const PretrainOptions&);
 template std::string to_json(const RankerTrainingOptions&);
+template void read_options(const std::string&, FinetuneOptions&);
 template void read_options(const std::string&, PretrainOptions&);
 template void read_options(const std::string&, RankerTrainingOptions&);
 template void read_options(const std::string&, ScoreStoreOptions&);
+template void change_options(const std::string&, FinetuneOptions&);
 template void change_options(const std::string&, PretrainOptions&);
 template void change_options(const std::string&, RankerTrainingOptions&);
+template FinetuneOptions options_of_checkpoint(const std::string&);
 template PretrainOptions options_of_checkpoint(const std::string&);
 template RankerTrainingOptions options_of_checkpoint(const std::string&);
 

@@ -1,5 +1,5 @@
 // Training options as JSON: what JavaScript gives and gets, and the header of a training checkpoint.
-// PretrainOptions and RankerTrainingOptions only; ScoreStoreOptions can be read.
+// FinetuneOptions, PretrainOptions and RankerTrainingOptions only; ScoreStoreOptions can be read.
 #pragma once
 
 #include <string>

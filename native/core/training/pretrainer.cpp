@@ -13,6 +13,7 @@ Pretrainer::Pretrainer(const PretrainOptions& options)
       options_(options),
       model_(MaskedAutoencoder::initialized(options.model, options.training.seed, options.training.device)) {
   if (!options.model.decoder) invalid("model.decoder must be given: pre-training reconstructs; got none.");
+  visible_count(options.model.grid().patches(), options.training.mask_ratio);
   start(model_.tensors(), model_.transformers());
 }
 
@@ -42,17 +43,16 @@ at::Tensor Pretrainer::masked_error(const at::Tensor& images, uint64_t seed, uin
   return at::mse_loss(predicted.to(at::kFloat), gather_tokens(target, masked));
 }
 
-TrainerBase::LossParts Pretrainer::micro_loss(const MicroBatch& batch, uint64_t first_stream,
-                                              const RunContext&) {
-  return {masked_error(batch.images, mask_seed(), first_stream), 0};
+TrainerBase::LossParts Pretrainer::micro_loss(const MicroBatch& batch, const RunContext&) {
+  return {masked_error(batch.images, mask_seed(), batch.first), 0};
 }
 
-EvaluationResult Pretrainer::evaluate_batch(const MicroBatch& batch, uint64_t first, const RunContext&) {
+TrainerBase::BatchEvaluation Pretrainer::evaluate_batch(const MicroBatch& batch, const RunContext&) {
   EvaluationResult sums;
-  sums.reconstruction_error = masked_error(batch.images, evaluation_seed(), first).item<double>() *
+  sums.reconstruction_error = masked_error(batch.images, evaluation_seed(), batch.first).item<double>() *
                               static_cast<double>(batch.images.size(0));
   sums.loss = sums.reconstruction_error;
-  return sums;
+  return {sums, {}};
 }
 
 std::map<std::string, std::string> Pretrainer::metadata() const {

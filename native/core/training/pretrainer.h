@@ -15,9 +15,8 @@ class Pretrainer final : public TrainerBase {
   const PretrainOptions* pretrain_options() const override { return &options_; }
 
  private:
-  LossParts micro_loss(const MicroBatch& batch, uint64_t first_stream, const RunContext& context) override;
-  EvaluationResult evaluate_batch(const MicroBatch& batch, uint64_t first,
-                                  const RunContext& context) override;
+  LossParts micro_loss(const MicroBatch& batch, const RunContext& context) override;
+  BatchEvaluation evaluate_batch(const MicroBatch& batch, const RunContext& context) override;
   std::map<std::string, std::string> metadata() const override;
   // Mean squared error on the masked patches of images [m, 3, H, W] under the masks of (seed, first ...).
   at::Tensor masked_error(const at::Tensor& images, uint64_t seed, uint64_t first) const;

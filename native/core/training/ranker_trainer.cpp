@@ -44,6 +44,7 @@ RankerTrainer::RankerTrainer(const RankerTrainingOptions& options)
               " pixels wide, the ranker's " + std::to_string(options.model.patch_size) +
               "; they must be the same.");
     }
+    visible_count(options.model.grid().patches(), options.training.mask_ratio);
     if (options.start == RankerStart::kTeacher) start_from_teacher();
     // It is frozen: nearly all of a step goes into its decodes, several times faster with packed weights.
     teacher_->pack();
@@ -99,12 +100,7 @@ std::string RankerTrainer::teacher_fingerprint() const {
 }
 
 at::Tensor RankerTrainer::for_teacher(const at::Tensor& images) const {
-  const MaeConfig& teacher = teacher_->config();
-  if (teacher.mean == options_.model.mean && teacher.std == options_.model.std) return images;
-  const auto row = [&](const std::array<double, 3>& values) {
-    return at::tensor(at::ArrayRef<double>(values), at::kFloat).view({1, 3, 1, 1}).to(images.device());
-  };
-  return (images * row(options_.model.std) + row(options_.model.mean) - row(teacher.mean)) / row(teacher.std);
+  return renormalized(images, options_.model, teacher_->config());
 }
 
 at::Tensor RankerTrainer::teacher_scores(const at::Tensor& images, const at::Tensor& visible,
@@ -122,14 +118,13 @@ RankingLossOptions RankerTrainer::loss_options(uint64_t stream) const {
   return result;
 }
 
-TrainerBase::LossParts RankerTrainer::micro_loss(const MicroBatch& batch, uint64_t first_stream,
-                                                 const RunContext& context) {
+TrainerBase::LossParts RankerTrainer::micro_loss(const MicroBatch& batch, const RunContext& context) {
   const at::Tensor& images = batch.images;
   const auto begin = std::chrono::steady_clock::now();
   at::Tensor visible, target = batch.scores;
   double teacher_seconds = 0;
   if (!learns_from_maps()) {
-    visible = visible_ids(images.size(0), mask_seed(), first_stream);
+    visible = visible_ids(images.size(0), mask_seed(), batch.first);
     target = teacher_scores(images, visible, context);
     teacher_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   }
@@ -140,16 +135,16 @@ TrainerBase::LossParts RankerTrainer::micro_loss(const MicroBatch& batch, uint64
   }
   logits = logits.to(at::kFloat);
   if (visible.defined()) logits = logits.gather(1, visible);
-  return {ranking_loss(options_.loss, logits, target, loss_options(first_stream), context.without_progress()),
+  return {ranking_loss(options_.loss, logits, target, loss_options(batch.first), context.without_progress()),
           teacher_seconds};
 }
 
-EvaluationResult RankerTrainer::evaluate_batch(const MicroBatch& batch, uint64_t first,
-                                               const RunContext& context) {
+TrainerBase::BatchEvaluation RankerTrainer::evaluate_batch(const MicroBatch& batch,
+                                                           const RunContext& context) {
   const at::Tensor& images = batch.images;
   at::Tensor target = batch.scores, logits = model_.forward(images);
   if (!learns_from_maps()) {
-    const at::Tensor visible = visible_ids(images.size(0), evaluation_seed(), first);
+    const at::Tensor visible = visible_ids(images.size(0), evaluation_seed(), batch.first);
     target = teacher_scores(images, visible, context);
     logits = logits.gather(1, visible);
   }
@@ -163,7 +158,7 @@ EvaluationResult RankerTrainer::evaluate_batch(const MicroBatch& batch, uint64_t
   of_all.k = options_.loss_k;
   sums.loss = ranking_loss(options_.loss, logits, target, of_all, context.without_progress()).item<double>() *
               static_cast<double>(images.size(0));
-  return sums;
+  return {sums, {}};
 }
 
 std::map<std::string, std::string> RankerTrainer::metadata() const {

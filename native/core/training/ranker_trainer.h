@@ -21,9 +21,8 @@ class RankerTrainer final : public TrainerBase {
   std::string teacher_fingerprint() const;
 
  private:
-  LossParts micro_loss(const MicroBatch& batch, uint64_t first_stream, const RunContext& context) override;
-  EvaluationResult evaluate_batch(const MicroBatch& batch, uint64_t first,
-                                  const RunContext& context) override;
+  LossParts micro_loss(const MicroBatch& batch, const RunContext& context) override;
+  BatchEvaluation evaluate_batch(const MicroBatch& batch, const RunContext& context) override;
   std::map<std::string, std::string> metadata() const override;
   bool learns_from_maps() const override { return options_.targets == RankerTargets::kMaps; }
 

@@ -2,11 +2,18 @@
 #include "core/checkpoint/safetensors.h"
 #include "core/error.h"
 #include "core/training/checksum.h"
+#include "core/training/finetuner.h"
 #include "core/training/options_json.h"
 #include "core/training/pretrainer.h"
 #include "core/training/ranker_trainer.h"
 
 namespace ltrp {
+
+std::unique_ptr<Trainer> create_finetuner(const FinetuneOptions& options) {
+  auto trainer = std::make_unique<Finetuner>(options);
+  trainer->begin();
+  return trainer;
+}
 
 std::unique_ptr<Trainer> create_pretrainer(const PretrainOptions& options) {
   auto trainer = std::make_unique<Pretrainer>(options);
@@ -48,14 +55,16 @@ std::unique_ptr<Trainer> resume_trainer(const std::string& path, at::Device devi
   } catch (const std::logic_error&) {
     throw Error(codes::kCheckpointContent, "'" + path + "' has no readable step in its header.");
   }
-  if (kind == "pretrain") {
-    auto stored = options_of_checkpoint<PretrainOptions>(field("options"));
+  const auto resumed = [&]<typename Run, typename Options>() -> std::unique_ptr<Trainer> {
+    auto stored = options_of_checkpoint<Options>(field("options"));
     stored.training.device = device;
     change_options(changes, stored);
-    auto trainer = std::make_unique<Pretrainer>(stored);
+    auto trainer = std::make_unique<Run>(stored);
     trainer->restore(file.tensors, step);
     return trainer;
-  }
+  };
+  if (kind == "pretrain") return resumed.template operator()<Pretrainer, PretrainOptions>();
+  if (kind == "finetune") return resumed.template operator()<Finetuner, FinetuneOptions>();
   if (kind == "ranker") {
     auto stored = options_of_checkpoint<RankerTrainingOptions>(field("options"));
     stored.training.device = device;

@@ -52,8 +52,8 @@ StoredScores score_crops(const Teacher& teacher, std::span<const Picture> pictur
       // JavaScript's integers have 53 bits: with this seed anybody can compute the map again.
       map_options.seed = mix_seed(mix_seed(options.seed, kMaskStream), stream) >> 11;
       seeds[row] = static_cast<int64_t>(map_options.seed);
-      const at::Tensor image =
-          centre_crops({&picture, 1}, model.image_height, model.image_width, model.mean, model.std);
+      const at::Tensor image = evaluation_crops({&picture, 1}, EvaluationCrop::kCentre, model.image_height,
+                                                model.image_width, model.mean, model.std);
       const ScoreMap map = score_map(teacher, image, map_options, context.without_progress());
       maps.scores[row].copy_(map.mean.reshape({patches}));
       context.progress(row + 1, crops);

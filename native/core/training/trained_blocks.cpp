@@ -22,10 +22,11 @@ const int64_t* ids_of(const at::Tensor& query_ids) {
 
 struct BlocksFunction : torch::autograd::Function<BlocksFunction> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& tokens,
-                            const std::optional<at::Tensor>& query_ids, TrainedBlocks* blocks) {
-    const at::Tensor ids = query_ids.value_or(at::Tensor());
-    const at::Tensor result = blocks->run_forward(tokens, ids);
-    context->save_for_backward({tokens, ids});
+                            const std::optional<at::Tensor>& query_ids,
+                            const std::optional<at::Tensor>& given_scales, TrainedBlocks* blocks) {
+    const at::Tensor ids = query_ids.value_or(at::Tensor()), scales = given_scales.value_or(at::Tensor());
+    const at::Tensor result = blocks->run_forward(tokens, ids, scales);
+    context->save_for_backward({tokens, ids, scales});
     context->saved_data["blocks"] = reinterpret_cast<int64_t>(blocks);
     context->saved_data["pass"] = blocks->passes();
     return result;
@@ -36,7 +37,8 @@ struct BlocksFunction : torch::autograd::Function<BlocksFunction> {
     auto* blocks = reinterpret_cast<TrainedBlocks*>(context->saved_data["blocks"].toInt());
     TORCH_CHECK(blocks->passes() == context->saved_data["pass"].toInt(),
                 "the blocks have been passed again since; their activations are those of the latest pass");
-    return {blocks->run_backward(saved[0], saved[1], upstream[0]), at::Tensor(), at::Tensor()};
+    return {blocks->run_backward(saved[0], saved[1], saved[2], upstream[0]), at::Tensor(), at::Tensor(),
+            at::Tensor()};
   }
 };
 
@@ -88,10 +90,12 @@ TrainedBlocks::TrainedBlocks(const std::vector<TransformerBlock>& blocks, Precis
   }
 }
 
-at::Tensor TrainedBlocks::forward(const at::Tensor& tokens, const std::optional<at::Tensor>& query_ids) {
-  std::optional<at::Tensor> ids;
+at::Tensor TrainedBlocks::forward(const at::Tensor& tokens, const std::optional<at::Tensor>& query_ids,
+                                  const at::Tensor& scales) {
+  std::optional<at::Tensor> ids, of_branches;
   if (query_ids) ids = query_ids->contiguous();
-  return BlocksFunction::apply(tokens.to(at::kFloat).contiguous(), ids, this);
+  if (scales.defined()) of_branches = scales.to(at::kFloat).contiguous();
+  return BlocksFunction::apply(tokens.to(at::kFloat).contiguous(), ids, of_branches, this);
 }
 
 // By the number of images, so that no thread is without one.
@@ -188,7 +192,7 @@ void TrainedBlocks::lay_out(const at::Tensor& tokens, const at::Tensor& query_id
   }
 }
 
-BlockPass TrainedBlocks::pass(size_t i, const at::Tensor& query_ids) const {
+BlockPass TrainedBlocks::pass(size_t i, const at::Tensor& query_ids, const at::Tensor& scales) const {
   const Block& block = blocks_[i];
   BlockWeights weights;
   for (size_t t = 0; t < kBlockTensors; ++t) weights.values[t] = block.weights[t].const_data_ptr<float>();
@@ -196,10 +200,16 @@ BlockPass TrainedBlocks::pass(size_t i, const at::Tensor& query_ids) const {
     weights.forward[t] = block.forward_panels[t].const_data_ptr();
     weights.backward[t] = block.backward_panels[t].const_data_ptr();
   }
-  return {block.shape, weights, block.of, i + 1 == blocks_.size() ? ids_of(query_ids) : nullptr};
+  std::array<const float*, 2> of_branches{};
+  if (scales.defined()) {
+    of_branches[0] = scales.const_data_ptr<float>() + static_cast<int64_t>(2 * i) * images_;
+    of_branches[1] = of_branches[0] + images_;
+  }
+  return {block.shape, weights, block.of, i + 1 == blocks_.size() ? ids_of(query_ids) : nullptr, of_branches};
 }
 
-at::Tensor TrainedBlocks::run_forward(const at::Tensor& tokens, const at::Tensor& query_ids) {
+at::Tensor TrainedBlocks::run_forward(const at::Tensor& tokens, const at::Tensor& query_ids,
+                                      const at::Tensor& scales) {
   pack();
   lay_out(tokens, query_ids);
   ++passes_;
@@ -207,7 +217,7 @@ at::Tensor TrainedBlocks::run_forward(const at::Tensor& tokens, const at::Tensor
   const at::Tensor result =
       at::empty({images_, last.queries, last.dim}, tokens.options().requires_grad(false));
   std::vector<BlockPass> passes;
-  for (size_t i = 0; i < blocks_.size(); ++i) passes.push_back(pass(i, query_ids));
+  for (size_t i = 0; i < blocks_.size(); ++i) passes.push_back(pass(i, query_ids, scales));
   const int64_t at_a_time = BlockPass::images_at_a_time(last);
   const int64_t scratch = in_lines(BlockPass::scratch_floats(last, at_a_time));
   float* memory = grown(scratch_, parts() * scratch);
@@ -222,7 +232,7 @@ at::Tensor TrainedBlocks::run_forward(const at::Tensor& tokens, const at::Tensor
 }
 
 at::Tensor TrainedBlocks::run_backward(const at::Tensor& tokens, const at::Tensor& query_ids,
-                                       const at::Tensor& gradient) {
+                                       const at::Tensor& scales, const at::Tensor& gradient) {
   const c10::NoGradGuard no_grad;
   const at::Tensor dy = gradient.to(at::kFloat).contiguous();
   const at::Tensor dx = at::empty_like(tokens);
@@ -239,7 +249,7 @@ at::Tensor TrainedBlocks::run_backward(const at::Tensor& tokens, const at::Tenso
   float* memory = grown(scratch_, part_count * scratch);
   float* gradients = grown(part_gradients_, part_count * all);
   for (size_t i = blocks_.size(); i-- > 0;) {
-    const BlockPass block = pass(i, query_ids);
+    const BlockPass block = pass(i, query_ids, scales);
     const float* upstream = i + 1 == blocks_.size() ? dy.const_data_ptr<float>() : dx.const_data_ptr<float>();
     for_parts(part_count, images_, [&](int64_t part, int64_t first, int64_t end) {
       std::array<float*, kBlockTensors> of_part{};

@@ -23,11 +23,13 @@ class TrainedBlocks final : public BlocksPass {
 
   // tokens float32. The backward pass adds to the weights' grad() and yields the tokens' gradient; it belongs
   // to the latest forward pass, whose activations it finds in memory that lives as long as this object.
-  at::Tensor forward(const at::Tensor& tokens, const std::optional<at::Tensor>& query_ids) override;
+  at::Tensor forward(const at::Tensor& tokens, const std::optional<at::Tensor>& query_ids,
+                     const at::Tensor& scales) override;
 
   // For the autograd function.
-  at::Tensor run_forward(const at::Tensor& tokens, const at::Tensor& query_ids);
-  at::Tensor run_backward(const at::Tensor& tokens, const at::Tensor& query_ids, const at::Tensor& gradient);
+  at::Tensor run_forward(const at::Tensor& tokens, const at::Tensor& query_ids, const at::Tensor& scales);
+  at::Tensor run_backward(const at::Tensor& tokens, const at::Tensor& query_ids, const at::Tensor& scales,
+                          const at::Tensor& gradient);
   int64_t passes() const { return passes_; }
 
  private:
@@ -42,7 +44,7 @@ class TrainedBlocks final : public BlocksPass {
 
   void pack();
   void lay_out(const at::Tensor& tokens, const at::Tensor& query_ids);
-  BlockPass pass(size_t block, const at::Tensor& query_ids) const;
+  BlockPass pass(size_t block, const at::Tensor& query_ids, const at::Tensor& scales) const;
   int64_t parts() const;
 
   std::vector<Block> blocks_;

@@ -1,4 +1,4 @@
-// Training of both models. The caller brings decoded pictures; crops, masks, forward, backward and the
+// Training of all models. The caller brings decoded pictures; crops, masks, forward, backward and the
 // optimizer are here.
 #pragma once
 
@@ -35,6 +35,9 @@ struct Picture {
   int64_t width = 0;
   // With it, that crop is taken where others are drawn or taken from the centre.
   std::optional<ScoredCrop> scored = {};
+  int64_t label = -1;  // class of the picture, where it has one
+  // Its categories, each once, where they are known; none of them is an answer, too.
+  std::optional<std::vector<int64_t>> labels = {};
 };
 
 struct StepResult {
@@ -55,6 +58,11 @@ struct EvaluationResult {
   std::optional<double> loss;
   std::optional<double> kendall_tau;
   std::optional<double> ndcg;
+  std::optional<double> accuracy;  // share of the pictures whose class has the largest logit
+  // Of pictures with many labels: by category, NaN without a picture that has it, and the means of the others
+  // over all categories, those that are not `unseen` and those that are.
+  std::vector<double> average_precision;
+  std::optional<double> mean_average_precision, seen_average_precision, unseen_average_precision;
 };
 
 class Trainer {
@@ -71,10 +79,12 @@ class Trainer {
   virtual void save(const std::string& path) const = 0;
   virtual void export_model(const std::string& path, StoredType type) const = 0;
   // Exactly one is set.
+  virtual const FinetuneOptions* finetune_options() const { return nullptr; }
   virtual const PretrainOptions* pretrain_options() const { return nullptr; }
   virtual const RankerTrainingOptions* ranker_options() const { return nullptr; }
 };
 
+std::unique_ptr<Trainer> create_finetuner(const FinetuneOptions& options);
 std::unique_ptr<Trainer> create_pretrainer(const PretrainOptions& options);
 std::unique_ptr<Trainer> create_ranker_trainer(const RankerTrainingOptions& options);
 // Reads a file written by Trainer::save. Error(kCheckpointFormat | kCheckpointContent);

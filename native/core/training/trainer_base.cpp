@@ -45,6 +45,14 @@ void check_same_geometry(const std::string& path, const char* part, const Transf
           "; the run begins from these weights and must have the same, but asks for " + text(own) + ".");
 }
 
+at::Tensor renormalized(const at::Tensor& images, const VitConfig& from, const VitConfig& to) {
+  if (from.mean == to.mean && from.std == to.std) return images;
+  const auto row = [&](const std::array<double, 3>& values) {
+    return at::tensor(at::ArrayRef<double>(values), at::kFloat).view({1, 3, 1, 1}).to(images.device());
+  };
+  return (images * row(from.std) + row(from.mean) - row(to.mean)) / row(to.std);
+}
+
 AutocastScope::AutocastScope(bool active, at::DeviceType device) : active_(active), device_(device) {
   if (!active_) return;
   at::autocast::set_autocast_dtype(device_, at::kBFloat16);
@@ -60,10 +68,10 @@ AutocastScope::~AutocastScope() {
 TrainerBase::TrainerBase(const TrainingOptions& options, const VitConfig& model)
     : options_(options), model_(model) {}
 
-void TrainerBase::start(const TensorMap& model_tensors, const std::vector<Transformer*>& transformers) {
-  if (!learns_from_maps()) visible_count(model_.grid().patches(), options_.mask_ratio);
+void TrainerBase::start(const TensorMap& model_tensors, const std::vector<Transformer*>& transformers,
+                        const TensorRules& rules) {
   model_tensors_ = model_tensors;
-  optimizer_.emplace(model_tensors_, options_);
+  optimizer_.emplace(model_tensors_, options_, rules);
   if (!options_.device.is_cpu() || !options_.own_blocks) return;
   for (Transformer* transformer : transformers) {
     transformer->pass = std::make_shared<TrainedBlocks>(
@@ -112,11 +120,11 @@ at::Tensor TrainerBase::stored_scores(std::span<const Picture> pictures) const {
 }
 
 TrainerBase::MicroBatch TrainerBase::uploaded(Queue& queue, const at::Tensor& images,
-                                              std::span<const Picture> pictures) const {
+                                              std::span<const Picture> pictures, uint64_t first) const {
   const Queue::Upload sent = queue.upload(images);
-  if (!learns_from_maps()) return {queue.arrived(sent), {}};
+  if (!learns_from_maps()) return {queue.arrived(sent), {}, pictures, first};
   const Queue::Upload scores = queue.upload(stored_scores(pictures));
-  return {queue.arrived(sent), queue.arrived(scores)};
+  return {queue.arrived(sent), queue.arrived(scores), pictures, first};
 }
 
 TensorMap TrainerBase::weights() const {
@@ -130,13 +138,15 @@ StepResult TrainerBase::train_step(std::span<const Picture> pictures, const RunC
     invalid("pictures must be exactly batchSize = " + std::to_string(options_.batch_size) + "; got " +
             std::to_string(pictures.size()) + ".");
   }
-  check_maps(pictures);
   if (step_ >= options_.steps)
     invalid("All " + std::to_string(options_.steps) + " steps of this run are done.");
+  check_maps(pictures);
+  check_pictures(pictures);
   const auto begin = Clock::now();
   StepResult result;
   const std::unique_ptr<Queue> queue = open_queue(options_.device);
-  const CropOptions crops{options_.crop_scale[0], options_.crop_scale[1], options_.flip};
+  const CropOptions crops{options_.crop_scale[0], options_.crop_scale[1], options_.flip,
+                          options_.rand_augment};
   optimizer_->zero_gradients();
   for (int64_t first = 0; first < options_.batch_size; first += options_.micro_batch_size) {
     context.check();
@@ -147,7 +157,7 @@ StepResult TrainerBase::train_step(std::span<const Picture> pictures, const RunC
     const at::Tensor images = augment(part, model_.image_height, model_.image_width, crops, model_.mean,
                                       model_.std, mix_seed(options_.seed, kCropStream), stream);
     result.augment_seconds += seconds_since(augment_begin);
-    const LossParts parts = micro_loss(uploaded(*queue, images, part), stream, context);
+    const LossParts parts = micro_loss(uploaded(*queue, images, part, stream), context);
     const double share = static_cast<double>(count) / static_cast<double>(options_.batch_size);
     (parts.loss * share).backward();
     result.loss += parts.loss.item<double>() * share;
@@ -155,7 +165,7 @@ StepResult TrainerBase::train_step(std::span<const Picture> pictures, const RunC
   }
   context.check();
   result.gradient_norm = optimizer_->clip_gradients(options_.clip_gradient_norm);
-  result.learning_rate = scheduled_learning_rate(options_, step_);
+  result.learning_rate = learning_rate(step_);
   result.applied = std::isfinite(result.loss) && std::isfinite(result.gradient_norm);
   if (result.applied) optimizer_->update(result.learning_rate);
   result.step = ++step_;
@@ -166,15 +176,18 @@ StepResult TrainerBase::train_step(std::span<const Picture> pictures, const RunC
 EvaluationResult TrainerBase::evaluate(std::span<const Picture> pictures, const RunContext& context) {
   if (pictures.empty()) invalid("pictures must hold at least one; got none.");
   check_maps(pictures);
+  check_pictures(pictures);
   const c10::NoGradGuard no_grad;
   const std::unique_ptr<Queue> queue = open_queue(options_.device);
   // Of sums first, then of means.
   EvaluationResult result;
+  std::vector<at::Tensor> logits;
   const auto for_fields = [](const auto& body) {
     body(&EvaluationResult::reconstruction_error);
     body(&EvaluationResult::loss);
     body(&EvaluationResult::kendall_tau);
     body(&EvaluationResult::ndcg);
+    body(&EvaluationResult::accuracy);
   };
   const auto total = static_cast<int64_t>(pictures.size());
   for (int64_t first = 0; first < total; first += options_.micro_batch_size) {
@@ -182,17 +195,20 @@ EvaluationResult TrainerBase::evaluate(std::span<const Picture> pictures, const 
     const int64_t count = std::min(options_.micro_batch_size, total - first);
     const auto some = pictures.subspan(static_cast<size_t>(first), static_cast<size_t>(count));
     const at::Tensor images =
-        centre_crops(some, model_.image_height, model_.image_width, model_.mean, model_.std);
-    const EvaluationResult part =
-        evaluate_batch(uploaded(*queue, images, some), static_cast<uint64_t>(first), context);
+        evaluation_crops(some, evaluates_whole_pictures() ? EvaluationCrop::kWhole : EvaluationCrop::kCentre,
+                         model_.image_height, model_.image_width, model_.mean, model_.std);
+    const BatchEvaluation part =
+        evaluate_batch(uploaded(*queue, images, some, static_cast<uint64_t>(first)), context);
+    if (part.logits.defined()) logits.push_back(part.logits);
     for_fields([&](auto field) {
-      if (part.*field) result.*field = (result.*field).value_or(0) + *(part.*field);
+      if (part.sums.*field) result.*field = (result.*field).value_or(0) + *(part.sums.*field);
     });
     context.progress(first + count, total);
   }
   for_fields([&](auto field) {
     if (result.*field) *(result.*field) /= static_cast<double>(total);
   });
+  if (!logits.empty()) judge(pictures, at::cat(logits), result, context);
   return result;
 }
 

@@ -16,6 +16,9 @@ namespace ltrp {
 void check_same_geometry(const std::string& path, const char* part, const TransformerConfig& given,
                          const TransformerConfig& own);
 
+// Images [n, 3, H, W] that were normalised as `from` says, as `to` says.
+at::Tensor renormalized(const at::Tensor& images, const VitConfig& from, const VitConfig& to);
+
 class TrainerBase : public Trainer {
  public:
   int64_t step() const final { return step_; }
@@ -32,22 +35,35 @@ class TrainerBase : public Trainer {
     double teacher_seconds = 0;
   };
 
+  struct MicroBatch {
+    at::Tensor images;                  // [m, 3, H, W], on the device
+    at::Tensor scores;                  // [m, L] of learns_from_maps(), else undefined
+    std::span<const Picture> pictures;  // that they were made of
+    uint64_t first = 0;  // numbers the first one among all pictures ever trained on, or of the evaluated set
+  };
+
+  struct BatchEvaluation {
+    EvaluationResult sums;  // over the pictures of a micro-batch
+    at::Tensor logits;      // [m, classes] for judge(), undefined where it needs none
+  };
+
   // `model`: the part of its geometry that every model has.
   TrainerBase(const TrainingOptions& options, const VitConfig& model);
   // Called once by the constructors of the trainers, when the model exists.
-  void start(const TensorMap& model_tensors, const std::vector<Transformer*>& transformers);
+  void start(const TensorMap& model_tensors, const std::vector<Transformer*>& transformers,
+             const TensorRules& rules = plain_rule);
 
-  // What a micro-batch is made of, on the device.
-  struct MicroBatch {
-    at::Tensor images;  // [m, 3, H, W]
-    at::Tensor scores;  // [m, L] of learns_from_maps(), else undefined
-  };
-
-  // `first_stream` numbers the first picture among all pictures ever trained on.
-  virtual LossParts micro_loss(const MicroBatch& batch, uint64_t first_stream, const RunContext& context) = 0;
-  // Sums over the pictures of a micro-batch; `first` numbers the first one within the evaluated set.
-  virtual EvaluationResult evaluate_batch(const MicroBatch& batch, uint64_t first,
-                                          const RunContext& context) = 0;
+  virtual LossParts micro_loss(const MicroBatch& batch, const RunContext& context) = 0;
+  virtual BatchEvaluation evaluate_batch(const MicroBatch& batch, const RunContext& context) = 0;
+  // Adds what only all pictures together tell, by the logits [n, classes] that evaluate_batch() left.
+  virtual void judge(std::span<const Picture>, const at::Tensor& /*logits*/, EvaluationResult&,
+                     const RunContext&) const {}
+  // Whether evaluation squeezes whole pictures where others are cropped.
+  virtual bool evaluates_whole_pictures() const { return false; }
+  // Of the step that follows `done` finished ones.
+  virtual double learning_rate(int64_t done) const { return scheduled_learning_rate(options_, done); }
+  // Error(kInvalidArgument) for pictures that cannot be trained on or judged by.
+  virtual void check_pictures(std::span<const Picture>) const {}
   // Whether pictures bring scored crops.
   virtual bool learns_from_maps() const { return false; }
   // Metadata of a training checkpoint beyond format and step.
@@ -74,7 +90,8 @@ class TrainerBase : public Trainer {
   void check_maps(std::span<const Picture> pictures) const;
   // [m, L] of the pictures; undefined without maps.
   at::Tensor stored_scores(std::span<const Picture> pictures) const;
-  MicroBatch uploaded(Queue& queue, const at::Tensor& images, std::span<const Picture> pictures) const;
+  MicroBatch uploaded(Queue& queue, const at::Tensor& images, std::span<const Picture> pictures,
+                      uint64_t first) const;
 
   TrainingOptions options_;
   VitConfig model_;

@@ -1,0 +1,136 @@
+/** Labels of pictures: the folder that each lies in, or the categories that a file lists. */
+import { createHash } from 'node:crypto';
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { LtrpError } from '../errors.js';
+import type { NativePicture } from '../native/binding.js';
+import { invalid } from '../validation.js';
+import type { Complete } from './batches.js';
+import type { Dataset } from './dataset.js';
+import { entryOf, type LabelFile } from './label-files.js';
+
+/** What the pictures of a data set show. */
+export interface Labels {
+  /** Names of the classes. */
+  classes: readonly string[];
+  /** For each of the data set's files: `label` or `labels`. */
+  ofFiles: readonly Pick<NativePicture, 'label' | 'labels'>[];
+  /** Identifies them; absent where the names of the files do. */
+  digest?: string;
+  /** What people should know, as sentences. */
+  notes: readonly string[];
+}
+
+const separator = /[\\/]/;
+
+/**
+ * The class of a picture is the folder right below its source that it lies in, however deep.
+ *
+ * @param known - the classes that there may be: those that a model is trained on. Default: all that are found, at least two.
+ * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for a picture without such a folder, a single class, or one that is not
+ *   `known`; `ERR_LTRP_DATA_EMPTY` for such a folder without a picture.
+ */
+export async function foldersAsLabels(
+  dataset: Dataset,
+  known?: readonly string[],
+): Promise<Labels> {
+  const names = dataset.sources.flatMap((source) =>
+    source.names.map((name, i) => {
+      const [folder = '', ...rest] = name.split(separator);
+      if (rest.length > 0 && folder !== '..' && folder !== '') return folder;
+      throw invalid(
+        `Every picture must lie in a folder named after its class below ${source.name}; ${String(source.files[i])} does not.`,
+      );
+    }),
+  );
+  const found = [...new Set(names)].sort();
+  const classes = known ?? found;
+  const other = found.find((name) => !classes.includes(name));
+  if (other !== undefined) throw unknown('class', other, classes);
+  for (const source of dataset.sources) await checkFolders(source.name, new Set(names));
+  if (classes.length < 2) {
+    throw invalid(
+      `There must be at least two classes, each a folder with pictures; there is only '${classes[0] ?? ''}'.`,
+    );
+  }
+  const place = new Map(classes.map((name, i) => [name, i]));
+  return { classes, ofFiles: names.map((name) => ({ label: place.get(name) })), notes: [] };
+}
+
+/** A class without a picture would have to be learned from nothing. */
+async function checkFolders(source: string, classes: ReadonlySet<string>): Promise<void> {
+  const info = await stat(source).catch(() => undefined);
+  if (info?.isDirectory() !== true) return;
+  for (const entry of await readdir(source, { withFileTypes: true })) {
+    if (!entry.isDirectory() || entry.name.startsWith('.') || classes.has(entry.name)) continue;
+    throw new LtrpError(
+      'ERR_LTRP_DATA_EMPTY',
+      `The class folder ${join(source, entry.name)} has no pictures; add some or remove it.`,
+    );
+  }
+}
+
+/** Which categories of a label file count. */
+export interface CategoryChoice {
+  /** Those that count; others are ignored. Default: all of the file. */
+  only?: readonly string[] | undefined;
+  /** Those that a model is trained on; another one is refused unless `only` leaves it out. */
+  known?: readonly string[] | undefined;
+}
+
+/**
+ * Every picture has the categories that the file lists for it.
+ *
+ * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for a picture that the file does not list, fewer than two categories, and one
+ *   that is none of the file's or not `known`.
+ */
+export function labelsOfFile(
+  dataset: Dataset,
+  file: LabelFile,
+  { only, known }: CategoryChoice = {},
+): Labels {
+  const classes = known ?? only ?? file.categories;
+  const missing = known === undefined && only?.find((name) => !file.categories.includes(name));
+  if (typeof missing === 'string') throw unknown('category', missing, file.categories);
+  if (classes.length < 2) {
+    throw invalid(
+      `There must be at least two categories; ${file.path} has only '${classes[0] ?? ''}'.`,
+    );
+  }
+  const place = new Map(classes.map((name, i) => [name, i]));
+  const used = new Set<string>();
+  const ofFiles = dataset.files.map((path) => {
+    const entry = entryOf(file, path);
+    if (entry === undefined)
+      throw invalid(`Every picture must be in ${file.path}; ${path} is not.`);
+    used.add(entry);
+    const ids: number[] = [];
+    for (const name of file.entries.get(entry) ?? []) {
+      const id = place.get(name);
+      if (id !== undefined) ids.push(id);
+      else if (only === undefined) throw unknown('category', name, classes);
+    }
+    return { labels: Int32Array.from(ids).sort() };
+  });
+  const hash = createHash('sha256').update(classes.join('\0'));
+  for (const { labels } of ofFiles) hash.update(`\n${labels.join(' ')}`);
+  const others = file.entries.size - used.size;
+  const notes =
+    others > 0
+      ? [`${others} of the ${file.entries.size} pictures in ${file.path} are not among the images.`]
+      : [];
+  return { classes, ofFiles, digest: hash.digest('hex'), notes };
+}
+
+const unknown = (what: string, name: string, classes: readonly string[]): LtrpError =>
+  invalid(
+    `The ${what} '${name}' is none of the ${classes.length} that ${what === 'class' ? 'are trained' : 'there are'}: ${list(classes)}.`,
+  );
+
+const list = (names: readonly string[]): string =>
+  names.slice(0, 10).join(', ') + (names.length > 10 ? ', …' : '');
+
+/** Gives pictures of the labelled data set their labels. */
+export function withLabels({ ofFiles }: Labels): Complete {
+  return (picture, index) => Promise.resolve({ ...picture, ...ofFiles[index] });
+}

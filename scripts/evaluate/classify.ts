@@ -1,0 +1,280 @@
+/**
+ * `npm run evaluate -- --classify --photographs FOLDER`: one classifier, trained on patches chosen at random, sees what each selector
+ * keeps. Trains it first where none is given.
+ */
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { basename, dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import {
+  MaskedAutoencoder,
+  PatchRanker,
+  selectors,
+  VisionTransformer,
+  type PixelBatch,
+  type SelectorName,
+} from '../../lib/index.js';
+import { modelDigest } from '../../lib/file-digest.js';
+import { selectorNames } from '../../lib/selectors.js';
+import { shareOf } from '../../lib/share.js';
+import { allModels, classifyMarkdown, type ClassifyResults, type Spent } from './classify-table.js';
+import { UsageError } from './options.js';
+import { parts, photographsOf, type Part } from './parts.js';
+import { readPicture } from './pictures.js';
+import { descending } from './recall.js';
+import { Table } from './table.js';
+import { evaluateCache } from './teacher-maps.js';
+
+const help = `npm run evaluate -- --classify --photographs FOLDER [options]
+
+How often a classifier that receives only the patches that a selector keeps is right, on imagenette/val, for every selector and
+share. The classifier is fine-tuned from the embedded masked autoencoder on imagenette/train, on patches chosen at random, a share
+of 10 to 100% that is drawn for each step. Writes classify.json and classify.md; the table also goes to standard output.
+
+  --classifier <file>  a classifier that is there already: nothing is trained
+  --epochs <n>         of its training (default 30)
+  --seed <n>           of its training and of the selectors (default 0)
+  --image-size <n>     pixels a side (default 224)
+  --ranker <file>      default 'tiny'
+  --mae <file>         of the selectors mae-attention, rollout and teacher, and what training begins from; default 'tiny'
+  --selectors <list>   default: all
+  --keep <list>        shares of the patches (default 10%,25%,50%,75%,100%)
+  --pictures <n>       at most (default: all of the part)
+  --part <name>        test (default; for published figures), validation (for choosing anything)
+  --out <folder>       default: evaluate/classify in the user's cache
+`;
+
+interface Options {
+  photographs: string;
+  classifier: string | undefined;
+  epochs: number;
+  seed: number;
+  size: number;
+  ranker: string;
+  mae: string;
+  selectors: SelectorName[];
+  keeps: number[];
+  pictures: number;
+  part: Part;
+  out: string;
+}
+
+const args = process.argv.slice(2);
+if (args.includes('--help')) {
+  process.stdout.write(help);
+} else {
+  try {
+    await main(readOptions(args));
+  } catch (error) {
+    if (!(error instanceof UsageError) && (error as Error).name !== 'LtrpError') throw error;
+    process.stderr.write(`evaluate: ${(error as Error).message}\n`);
+    process.exitCode = error instanceof UsageError ? 2 : 1;
+  }
+}
+
+async function main(options: Options): Promise<void> {
+  const { photographs, seed } = options;
+  const paths = sample(
+    photographsOf(photographs, 'imagenette/val', options.part),
+    options.pictures,
+  );
+  if (paths.length === 0) throw new UsageError(`${photographs} has no imagenette/val`);
+  const { folder: source, command: training } =
+    options.classifier === undefined
+      ? trained(options)
+      : { folder: options.classifier, command: null };
+  await using classifier = await VisionTransformer.load(source);
+  await using ranker = await PatchRanker.load(options.ranker);
+  await using mae = await MaskedAutoencoder.load(options.mae);
+  const classes = classesOf(photographs);
+  if (classifier.config.classes !== classes.length)
+    throw new UsageError(
+      `the classifier has ${classifier.config.classes} classes, the pictures have ${classes.length}`,
+    );
+
+  const { patchSize } = classifier.config;
+  const table = new Table('imagenette');
+  const spent: Spent = { classifier: {}, selectors: {} };
+  const batchSize = 16;
+  for (let first = 0; first < paths.length; first += batchSize) {
+    const some = paths.slice(first, first + batchSize);
+    const images = await batchOf(some, options.size, patchSize);
+    const labels = some.map((path) => classes.indexOf(basename(dirname(path))));
+    const patches = (options.size / patchSize) ** 2;
+    for (const name of options.selectors) {
+      const model = { none: undefined, mae, ranker, classifier }[allModels[name]];
+      for (const keep of options.keeps) {
+        const count = Math.max(1, Math.round(keep * patches));
+        const begin = performance.now();
+        const { scores } = await selectors[name].score(images, {
+          model: model ?? classifier,
+          keep: count,
+          seed: seed + first,
+        });
+        const middle = performance.now();
+        const kept = Int32Array.from(
+          some.flatMap((_, i) =>
+            descending(scores.subarray(i * patches, (i + 1) * patches)).slice(0, count),
+          ),
+        );
+        const { top } = await classifier.classify(images, { keep: kept, topK: 1 });
+        add(spent.selectors, name, (middle - begin) / paths.length);
+        add(
+          spent.classifier,
+          String(keep),
+          (performance.now() - middle) / paths.length / options.selectors.length,
+        );
+        for (const [i, label] of labels.entries()) {
+          const cell = { measure: 'accuracy', selector: 'top-k', keep, row: name };
+          table.add(cell, { value: top?.[i] === label ? 1 : 0, weight: 1 });
+        }
+      }
+    }
+    process.stderr.write(
+      `evaluate: ${Math.min(first + batchSize, paths.length)} of ${paths.length} pictures\n`,
+    );
+  }
+  for (const name of options.selectors)
+    spent.selectors[name] = (spent.selectors[name] ?? 0) / options.keeps.length;
+  const results: ClassifyResults = {
+    command: `npm run evaluate -- ${args.join(' ')}`,
+    date: new Date().toISOString().slice(0, 10),
+    processor: `${cpus()[0]?.model ?? 'unknown processor'}, ${cpus().length} cores`,
+    part: options.part,
+    pictures: paths.map((path) => basename(path)),
+    training,
+    classifier: { digest: await modelDigest(source), config: classifier.config },
+    keeps: options.keeps,
+    spent,
+    figures: table.figures(),
+    differences: table.differences(['ranker']),
+  };
+  mkdirSync(options.out, { recursive: true });
+  const text = classifyMarkdown(results);
+  writeFileSync(join(options.out, 'classify.json'), `${JSON.stringify(results, null, 2)}\n`);
+  writeFileSync(join(options.out, 'classify.md'), text);
+  process.stdout.write(text);
+}
+
+function add(sums: Record<string, number>, key: string, value: number): void {
+  sums[key] = (sums[key] ?? 0) + value;
+}
+
+/** Trains the classifier, or goes on where it stopped. */
+function trained({ photographs, epochs, seed, size, mae }: Options): {
+  folder: string;
+  command: string;
+} {
+  const settings = [
+    ...[
+      '--init',
+      mae,
+      '--image-size',
+      String(size),
+      '--epochs',
+      String(epochs),
+      '--seed',
+      String(seed),
+    ],
+    ...['--batch-size', '64', '--keep', '50%', '--keep-random', '10%,100%', '--selector', 'random'],
+    ...['--mixup', '0.8', '--cutmix', '1', '--learning-rate', '1e-3', '--layer-decay', '0.75'],
+  ];
+  const digest = createHash('sha256').update(settings.join(' ')).digest('hex').slice(0, 12);
+  const folder = join(evaluateCache(), `classifier-${digest}`);
+  const command = ['finetune', '--data', join(photographs, 'imagenette', 'train'), ...settings];
+  const program = fileURLToPath(new URL('../../lib/cli/main.ts', import.meta.url));
+  const { status } = spawnSync(
+    process.execPath,
+    ['--import=tsx', program, ...command, '--out', folder, '--resume', '--export-type', 'float32'],
+    { stdio: ['ignore', 'ignore', 'inherit'] },
+  );
+  if (status !== 0) throw new UsageError(`training the classifier ended with ${String(status)}`);
+  return { folder, command: `ltrp ${command.join(' ')}` };
+}
+
+/** Names of the folders, in the order of the logits. */
+function classesOf(photographs: string): string[] {
+  const paths = photographsOf(photographs, 'imagenette/train', 'training');
+  return [...new Set(paths.map((path) => basename(dirname(path))))].sort();
+}
+
+/** At most so many, spread over classes. */
+function sample(paths: readonly string[], count: number): string[] {
+  const place = (path: string): string =>
+    createHash('sha256')
+      .update(`classify ${basename(path)}`)
+      .digest('hex');
+  return [...paths].sort((a, b) => (place(a) < place(b) ? -1 : 1)).slice(0, count);
+}
+
+async function batchOf(paths: readonly string[], size: number, patch: number): Promise<PixelBatch> {
+  const pictures = await Promise.all(
+    paths.map((path) => readPicture(path, { size, patch, fit: 'stretch' })),
+  );
+  const data = new Uint8Array(paths.length * size * size * 3);
+  for (const [i, { pixels }] of pictures.entries()) data.set(pixels, i * size * size * 3);
+  return { data, shape: [paths.length, size, size, 3] };
+}
+
+function readOptions(given: readonly string[]): Options {
+  const { values } = parse(given);
+  if (values.photographs === undefined) throw new UsageError('--photographs needs a folder');
+  const number = (name: string, text: string, least: number): number => {
+    const value = Number(text);
+    if (!Number.isInteger(value) || value < least)
+      throw new UsageError(`--${name} must be an integer from ${least}, not ${text}`);
+    return value;
+  };
+  const part = parts.find((each) => each === (values.part ?? 'test'));
+  if (part === undefined || part === 'training')
+    throw new UsageError(`--part must be test or validation, not ${values.part ?? ''}`);
+  const names = values.selectors?.split(',') ?? [...selectorNames];
+  const unknown = names.find((name) => !(selectorNames as readonly string[]).includes(name));
+  if (unknown !== undefined)
+    throw new UsageError(`--selectors has ${unknown}; there are ${selectorNames.join(', ')}`);
+  const keeps = (values.keep ?? '10%,25%,50%,75%,100%').split(',').map(shareOf);
+  if (!keeps.every((keep) => keep > 0 && keep <= 1))
+    throw new UsageError(`--keep must be shares such as 25%,50%; not ${values.keep ?? ''}`);
+  return {
+    photographs: values.photographs,
+    classifier: values.classifier,
+    epochs: number('epochs', values.epochs ?? '30', 1),
+    seed: number('seed', values.seed ?? '0', 0),
+    size: number('image-size', values['image-size'] ?? '224', 16),
+    ranker: values.ranker ?? 'tiny',
+    mae: values.mae ?? 'tiny',
+    selectors: names as SelectorName[],
+    keeps,
+    pictures: values.pictures === undefined ? Infinity : number('pictures', values.pictures, 1),
+    part,
+    out: values.out ?? join(evaluateCache(), 'classify'),
+  };
+}
+
+function parse(given: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...given],
+      options: {
+        classify: { type: 'boolean' },
+        photographs: { type: 'string' },
+        classifier: { type: 'string' },
+        epochs: { type: 'string' },
+        seed: { type: 'string' },
+        'image-size': { type: 'string' },
+        ranker: { type: 'string' },
+        mae: { type: 'string' },
+        selectors: { type: 'string' },
+        keep: { type: 'string' },
+        pictures: { type: 'string' },
+        part: { type: 'string' },
+        out: { type: 'string' },
+      },
+    });
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}

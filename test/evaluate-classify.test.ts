@@ -1,0 +1,117 @@
+/** `npm run evaluate -- --classify`: what a classifier makes of the patches that selectors keep. */
+import { execFile } from 'node:child_process';
+import { mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import test from 'ava';
+import sharp from 'sharp';
+import { classifyMarkdown, type ClassifyResults } from '../scripts/evaluate/classify-table.js';
+import { partOf } from '../scripts/evaluate/parts.js';
+import { selectorNames } from '../lib/selectors.js';
+import { ltrp } from './support/command.js';
+import { hasEmbedded, repository, temporaryFolder } from './support/paths.js';
+
+const evaluate = (...args: string[]) =>
+  promisify(execFile)(process.execPath, [
+    ...['--import=tsx', join(repository, 'scripts', 'evaluate', 'classify.ts'), '--classify'],
+    ...args,
+  ]);
+
+/** Dark and bright pictures, so that any patch tells the class. */
+async function writePhotographs(folder: string, split: string, count: number): Promise<string[]> {
+  const names: string[] = [];
+  for (const [k, name] of ['bright', 'dark'].entries()) {
+    const of = join(folder, 'imagenette', split, name);
+    mkdirSync(of, { recursive: true });
+    for (let i = 0; i < count; i++) {
+      const data = Uint8Array.from(
+        { length: 48 * 48 * 3 },
+        (_, j) => 210 - 170 * k + ((j * (7919 + i)) % 29),
+      );
+      await sharp(data, { raw: { width: 48, height: 48, channels: 3 } })
+        .jpeg()
+        .toFile(join(of, `${split}-${name}-${i}.jpg`));
+      names.push(`${split}-${name}-${i}.jpg`);
+    }
+  }
+  return names;
+}
+
+(hasEmbedded ? test : test.skip)(
+  'every selector and share of a classifier that is there: accuracy, differences, a table',
+  async (t) => {
+    t.timeout(180_000);
+    const folder = await temporaryFolder(t);
+    await writePhotographs(folder, 'train', 6);
+    const names = await writePhotographs(folder, 'val', 12);
+    const trained = await ltrp([
+      ...['finetune', '--data', join(folder, 'imagenette', 'train'), '--out', join(folder, 'run')],
+      ...'--dim 24 --depth 3 --heads 3 --image-size 64 --batch-size 6 --steps 40 --warmup 4'.split(
+        ' ',
+      ),
+      ...'--rand-augment 0 --threads 1 --learning-rate 3e-3'.split(' '),
+    ]);
+    t.is(trained.code, 0, trained.stderr);
+    const given = ['--photographs', folder, '--classifier', join(folder, 'run')];
+    const small = ['--image-size', '64', '--keep', '25%,100%', '--out', join(folder, 'out')];
+    const { stdout } = await evaluate(...given, ...small);
+    t.is(readFileSync(join(folder, 'out', 'classify.md'), 'utf8'), stdout);
+    const results = JSON.parse(
+      readFileSync(join(folder, 'out', 'classify.json'), 'utf8'),
+    ) as ClassifyResults;
+    const expected = names.filter((name) => partOf('imagenette/val', name) === 'test');
+    t.deepEqual([...results.pictures].sort(), expected.sort());
+    t.is(results.figures.length, 2 * selectorNames.length);
+    t.deepEqual([...new Set(results.figures.map(({ row }) => row))].sort(), [...selectorNames]);
+    for (const { row, value } of results.figures) t.is(value, 1, row);
+    for (const { value } of results.differences) t.is(value, 0);
+    t.true(Object.values(results.spent.selectors).every((ms) => ms >= 0));
+    t.is(results.training, null);
+
+    for (const [args, why] of [
+      [[...given, '--selectors', 'best'], /--selectors has best/],
+      [[...given, '--keep', '0%'], /--keep must be shares/],
+      [[...given, '--part', 'training'], /--part must be test or validation/],
+      [['--photographs', join(folder, 'none')], /has no imagenette\/val/],
+    ] as const) {
+      const error = await t.throwsAsync<Error & { code: number; stderr: string }>(
+        evaluate(...args),
+      );
+      t.is(error.code, 2);
+      t.regex(error.stderr, why);
+    }
+  },
+);
+
+test('the table: the best at the smallest share first, and what each has more than the ranker', (t) => {
+  const cell = { measure: 'accuracy', selector: 'top-k', set: 'imagenette' };
+  const figure = (row: string, keep: number, value: number) => ({
+    ...{ ...cell, row, keep, value, low: value - 0.1, high: value + 0.1 },
+  });
+  const text = classifyMarkdown({
+    ...{
+      command: 'c',
+      date: 'd',
+      processor: 'p',
+      part: 'test',
+      pictures: ['a', 'b'],
+      training: null,
+    },
+    classifier: { digest: 'f00', config: {} },
+    keeps: [0.1, 1],
+    spent: { classifier: { '0.1': 1, '1': 4 }, selectors: { ranker: 0.5, evit: 2 } },
+    figures: [
+      ...[figure('evit', 0.1, 0.4), figure('evit', 1, 0.9)],
+      ...[figure('ranker', 0.1, 0.5), figure('ranker', 1, 0.9)],
+    ],
+    differences: [
+      { ...figure('evit', 0.1, -0.1), minus: { row: 'ranker', selector: 'top-k' } },
+      { ...figure('evit', 1, 0), minus: { row: 'ranker', selector: 'top-k' } },
+    ],
+  });
+  t.true(text.includes('| selector | labels | 10% | 100% | ms a picture |'));
+  const [first, second] = text.split('\n').filter((line) => line.startsWith('| `'));
+  t.is(first, '| `ranker` | no | 50.0 | 90.0 | 0.5 |');
+  t.is(second, '| `evit` | yes | 40.0 (-10.0 [-20.0, 0.0]) | 90.0 (0.0 [-10.0, +10.0]) | 2.0 |');
+  t.regex(text, /takes 1\.0 ms at 10%, 4\.0 ms at 100% a picture/);
+});
