@@ -59,8 +59,8 @@ export async function buildBenchHelper() {
   return path.join(folder, 'ltrp_bench');
 }
 
-/** The C++ tests with AddressSanitizer and UndefinedBehaviorSanitizer, in a folder of their own. */
-export async function buildSanitizedTests() {
+/** The C++ tests with AddressSanitizer and UndefinedBehaviorSanitizer, in a folder of their own; `targets`: the programs. */
+export async function buildSanitizedTests(targets) {
   const libtorch = await ensureLibtorch();
   checkTools();
   const folder = path.join(root, 'build', 'sanitize');
@@ -70,9 +70,7 @@ export async function buildSanitizedTests() {
     LTRP_SANITIZE: 'address,undefined',
     LTRP_LIBTORCH: libtorch.root,
   });
-  await step('Building the C++ tests with sanitizers', () =>
-    build(folder, 'ltrp_tests', 'ltrp_cuda_tests'),
-  );
+  await step('Building the C++ tests with sanitizers', () => build(folder, ...targets));
   return folder;
 }
 
