@@ -128,6 +128,7 @@ test('objects that nobody labelled: the best for them first, and what they cost 
   const minus = { row: 'ranker', selector: 'top-k' };
   const text = unlabelledMarkdown({
     ...{ command: 'c', date: 'd', processor: 'p', training: null, scenes: 2, size: 64, patch: 16 },
+    precision: 0.5,
     ...{ keep: 0.25, hidden: ['fish'], supervised: ['evit'] },
     figures: [
       ...[figure('evit', 'labelled', 0.6), figure('evit', 'hidden', 0.3)],
@@ -138,6 +139,7 @@ test('objects that nobody labelled: the best for them first, and what they cost 
       { ...figure('evit', 'hidden', -0.2), minus },
     ],
   });
+  t.regex(text, /mean average precision on the test scenes: 50\.0%/);
   t.deepEqual(
     text.split('\n').filter((line) => /^\| (ranker|evit)/.test(line)),
     [

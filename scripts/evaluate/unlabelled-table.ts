@@ -10,6 +10,8 @@ export interface UnlabelledResults {
   processor: string;
   /** How the classifier was trained; null where it was given. */
   training: string | null;
+  /** Its mean average precision on the test scenes; null where the names of its logits are not known. */
+  precision: number | null;
   scenes: number;
   size: number;
   patch: number;
@@ -52,6 +54,9 @@ export function unlabelledMarkdown(results: UnlabelledResults): string {
     results.training === null
       ? 'The classifier was given.'
       : `The classifier: \`${results.training}\`.`,
+    ...(results.precision === null
+      ? []
+      : [`Its mean average precision on the test scenes: ${points(results.precision)}%.`]),
     `Share of an object's pixels in the ${points(results.keep)}% of the patches that are kept, in percent, mean over the objects of ` +
       `${results.scenes} composite test scenes (${results.size} px, ${results.patch} px patches). The classifier has seen labels of all ` +
       `categories but ${hidden.join(', ')}. In brackets: more than \`ranker\`, with the 95% interval of a paired bootstrap over scenes. ` +

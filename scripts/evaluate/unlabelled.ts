@@ -2,13 +2,14 @@
  * `npm run evaluate -- --unlabelled`: do selectors keep objects of categories that nobody labelled? On composite scenes with nine
  * categories, of which a supervised classifier learns six.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import sharp from 'sharp';
 import {
   MaskedAutoencoder,
+  meanAveragePrecision,
   PatchRanker,
   selectors,
   VisionTransformer,
@@ -102,6 +103,8 @@ async function main(options: Options): Promise<void> {
   const count = Math.max(1, Math.round(keep * patches));
   const measured = rows.filter(([name]) => name !== 'teacher' || options.teacher);
   const table = new Table('scenes');
+  const classes = classesOf(training.folder);
+  const logits: number[] = [];
   const batch = 16;
   for (let first = 0; first < scenes.length; first += batch) {
     const some = scenes.slice(first, first + batch);
@@ -111,6 +114,7 @@ async function main(options: Options): Promise<void> {
     }
     const objects = await Promise.all(some.map((scene) => objectsOf(scene, size, patch)));
     const images = { data, shape: [some.length, size, size, 3] as const };
+    logits.push(...(await classifier.classify(images)).logits);
     for (const [row, name, model] of measured) {
       const { scores } = await selectors[name].score(images, {
         ...{ model: models[model], keep: count, seed: seed + first },
@@ -137,6 +141,7 @@ async function main(options: Options): Promise<void> {
     date: new Date().toISOString().slice(0, 10),
     processor: `${cpus()[0]?.model ?? 'unknown processor'}, ${cpus().length} cores`,
     training: training.command,
+    precision: await precisionOf(logits, scenes, classes),
     scenes: scenes.length,
     ...{ size, patch, keep, hidden },
     supervised: measured.flatMap(([row, , model]) => (model === 'classifier' ? [row] : [])),
@@ -148,6 +153,31 @@ async function main(options: Options): Promise<void> {
   writeFileSync(join(options.out, 'unlabelled.json'), `${JSON.stringify(results, null, 2)}\n`);
   writeFileSync(join(options.out, 'unlabelled.md'), text);
   process.stdout.write(text);
+}
+
+/** Names of the logits; none where a file alone was given. */
+function classesOf(run: string): string[] {
+  const file = join(run, 'classes.txt');
+  return existsSync(file) ? readFileSync(file, 'utf8').trim().split('\n') : [];
+}
+
+/** The classifier's own mean average precision; null where nobody knows what its logits are of. */
+async function precisionOf(
+  logits: readonly number[],
+  scenes: readonly Scene[],
+  classes: readonly string[],
+): Promise<number | null> {
+  if (classes.length === 0) return null;
+  const targets = scenes.flatMap(({ categories }) =>
+    classes.map((name) => (categories.includes(name) ? 1 : 0)),
+  );
+  const shape = [scenes.length, classes.length] as const;
+  const found = await meanAveragePrecision(
+    Float32Array.from(logits),
+    Float32Array.from(targets),
+    shape,
+  );
+  return found.mean;
 }
 
 /** Pixels of each object in each patch; of those that are to be seen. */
