@@ -58,6 +58,10 @@ async function writePhotographs(folder: string, split: string, count: number): P
     const small = ['--image-size', '64', '--keep', '25%,100%', '--out', join(folder, 'out')];
     const { stdout } = await evaluate(...given, ...small);
     t.is(readFileSync(join(folder, 'out', 'classify.md'), 'utf8'), stdout);
+    const page = readFileSync(join(folder, 'out', 'classify.html'), 'utf8');
+    t.is(page.split('<polyline').length - 1, selectorNames.length);
+    t.true(page.includes('<title>evit, 25% kept: 100% [100%, 100%]</title>'));
+    t.false(/https?:/.test(page));
     const results = JSON.parse(
       readFileSync(join(folder, 'out', 'classify.json'), 'utf8'),
     ) as ClassifyResults;

@@ -18,6 +18,7 @@ import {
 import { selectorNames } from '../../lib/selectors.js';
 import { shareOf } from '../../lib/share.js';
 import { allModels, classifyMarkdown, type ClassifyResults, type Spent } from './classify-table.js';
+import { curvePage } from './curve-page.js';
 import { UsageError } from './options.js';
 import { parts, photographsOf, type Part } from './parts.js';
 import { readPicture } from './pictures.js';
@@ -30,7 +31,7 @@ const help = `npm run evaluate -- --classify --photographs FOLDER [options]
 
 How often a classifier that receives only the patches that a selector keeps is right, on imagenette/val, for every selector and
 share. The classifier is fine-tuned from the embedded masked autoencoder on imagenette/train, on patches chosen at random, a share
-of 10 to 100% that is drawn for each step. Writes classify.json and classify.md; the table also goes to standard output.
+of 10 to 100% that is drawn for each step. Writes classify.json, classify.md and classify.html; the table also goes to standard output.
 
   --fine-tuned         the paper's protocol: a classifier of its own for each selector and share, fine-tuned on what it keeps; the one
                        above is then what supervised selectors ask. Default --selectors ranker,random,variance,cls-attention
@@ -167,6 +168,7 @@ async function main(options: Options): Promise<void> {
   const text = classifyMarkdown(results);
   writeFileSync(join(options.out, 'classify.json'), `${JSON.stringify(results, null, 2)}\n`);
   writeFileSync(join(options.out, 'classify.md'), text);
+  writeFileSync(join(options.out, 'classify.html'), curvePage(results));
   process.stdout.write(text);
 }
 
