@@ -1,4 +1,4 @@
-/** `npm run evaluate -- --classify`: what a classifier makes of the patches that selectors keep. */
+/** `npm run evaluate -- --classify` and `--unlabelled`: what a classifier makes of the patches that selectors keep. */
 import { execFile } from 'node:child_process';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,15 +7,17 @@ import test from 'ava';
 import sharp from 'sharp';
 import { classifyMarkdown, type ClassifyResults } from '../scripts/evaluate/classify-table.js';
 import { partOf } from '../scripts/evaluate/parts.js';
+import { unlabelledMarkdown } from '../scripts/evaluate/unlabelled-table.js';
 import { selectorNames } from '../lib/selectors.js';
 import { ltrp } from './support/command.js';
 import { hasEmbedded, repository, temporaryFolder } from './support/paths.js';
 
-const evaluate = (...args: string[]) =>
+const program = (name: string, ...args: string[]) =>
   promisify(execFile)(process.execPath, [
-    ...['--import=tsx', join(repository, 'scripts', 'evaluate', 'classify.ts'), '--classify'],
+    ...['--import=tsx', join(repository, 'scripts', 'evaluate', `${name}.ts`), `--${name}`],
     ...args,
   ]);
+const evaluate = (...args: string[]) => program('classify', ...args);
 
 /** Dark and bright pictures, so that any patch tells the class. */
 async function writePhotographs(folder: string, split: string, count: number): Promise<string[]> {
@@ -56,6 +58,10 @@ async function writePhotographs(folder: string, split: string, count: number): P
     const small = ['--image-size', '64', '--keep', '25%,100%', '--out', join(folder, 'out')];
     const { stdout } = await evaluate(...given, ...small);
     t.is(readFileSync(join(folder, 'out', 'classify.md'), 'utf8'), stdout);
+    const page = readFileSync(join(folder, 'out', 'classify.html'), 'utf8');
+    t.is(page.split('<polyline').length - 1, selectorNames.length);
+    t.true(page.includes('<title>evit, 25% kept: 100% [100%, 100%]</title>'));
+    t.false(/https?:/.test(page));
     const results = JSON.parse(
       readFileSync(join(folder, 'out', 'classify.json'), 'utf8'),
     ) as ClassifyResults;
@@ -97,6 +103,7 @@ test('the table: the best at the smallest share first, and what each has more th
       pictures: ['a', 'b'],
       training: null,
     },
+    fineTuned: true,
     classifier: { digest: 'f00', config: {} },
     keeps: [0.1, 1],
     spent: { classifier: { '0.1': 1, '1': 4 }, selectors: { ranker: 0.5, evit: 2 } },
@@ -113,5 +120,40 @@ test('the table: the best at the smallest share first, and what each has more th
   const [first, second] = text.split('\n').filter((line) => line.startsWith('| `'));
   t.is(first, '| `ranker` | no | 50.0 | 90.0 | 0.5 |');
   t.is(second, '| `evit` | yes | 40.0 (-10.0 [-20.0, 0.0]) | 90.0 (0.0 [-10.0, +10.0]) | 2.0 |');
+  t.regex(text, /Each selector and share has a classifier of its own/);
   t.regex(text, /takes 1\.0 ms at 10%, 4\.0 ms at 100% a picture/);
+});
+
+test('objects that nobody labelled: the best for them first, and what they cost against the labelled', async (t) => {
+  const figure = (row: string, measure: string, value: number) => ({
+    ...{ set: 'scenes', selector: 'top-k', keep: 0.25, row, measure, value },
+    ...{ low: value - 0.1, high: value + 0.1 },
+  });
+  const minus = { row: 'ranker', selector: 'top-k' };
+  const text = unlabelledMarkdown({
+    ...{ command: 'c', date: 'd', processor: 'p', training: null, scenes: 2, size: 64, patch: 16 },
+    precision: 0.5,
+    ...{ keep: 0.25, hidden: ['fish'], supervised: ['evit'] },
+    figures: [
+      ...[figure('evit', 'labelled', 0.6), figure('evit', 'hidden', 0.3)],
+      ...[figure('ranker', 'labelled', 0.5), figure('ranker', 'hidden', 0.5)],
+    ],
+    differences: [
+      { ...figure('evit', 'labelled', 0.1), minus },
+      { ...figure('evit', 'hidden', -0.2), minus },
+    ],
+  });
+  t.regex(text, /mean average precision on the test scenes: 50\.0%/);
+  t.deepEqual(
+    text.split('\n').filter((line) => /^\| (ranker|evit)/.test(line)),
+    [
+      '| ranker | no | 50.0 | 50.0 | 0.0 |',
+      '| evit | yes | 60.0 (+10.0 [0.0, +20.0]) | 30.0 (-20.0 [-30.0, -10.0]) | -30.0 |',
+    ],
+  );
+  const error = await t.throwsAsync<Error & { code: number; stderr: string }>(
+    program('unlabelled', '--keep', '0%'),
+  );
+  t.is(error.code, 2);
+  t.regex(error.stderr, /--keep must be a share/);
 });

@@ -408,6 +408,7 @@ function pictures(call: Subject['call']): Subject {
       [0, 0, 'height'],
       [0, 0, 'width'],
       [0, 0, 'label'],
+      [0, 0, 'labels'],
     ],
   };
 }

@@ -39,6 +39,8 @@ export interface ClassifyResults {
   pictures: string[];
   /** How the classifier was trained; null where it was given. */
   training: string | null;
+  /** Whether each selector and share has a classifier of its own. */
+  fineTuned: boolean;
   classifier: { digest: string; config: object };
   keeps: number[];
   spent: Spent;
@@ -81,6 +83,11 @@ export function classifyMarkdown(results: ClassifyResults): string {
       results.training === null
         ? `The classifier was given (SHA-256 ${results.classifier.digest}...).`
         : `The classifier: \`${results.training}\` (SHA-256 ${results.classifier.digest}...).`,
+      ...(results.fineTuned
+        ? [
+            'Each selector and share has a classifier of its own, fine-tuned on what the selector keeps; supervised selectors ask the one above.',
+          ]
+        : []),
       `Percent of ${results.pictures.length} pictures by share of the patches that is kept. In brackets: more than \`ranker\`, with the 95% interval ` +
         'of a paired bootstrap over pictures. "Labels": whether the selector was trained with labels.',
       [line(header), line(header.map(() => '---')), ...lines.map(line)].join('\n'),

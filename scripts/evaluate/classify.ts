@@ -2,12 +2,10 @@
  * `npm run evaluate -- --classify --photographs FOLDER`: one classifier, trained on patches chosen at random, sees what each selector
  * keeps. Trains it first where none is given.
  */
-import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import {
   MaskedAutoencoder,
@@ -21,20 +19,25 @@ import { modelDigest } from '../../lib/file-digest.js';
 import { selectorNames } from '../../lib/selectors.js';
 import { shareOf } from '../../lib/share.js';
 import { allModels, classifyMarkdown, type ClassifyResults, type Spent } from './classify-table.js';
+import { curvePage } from './curve-page.js';
 import { UsageError } from './options.js';
 import { parts, photographsOf, type Part } from './parts.js';
 import { readPicture } from './pictures.js';
 import { descending } from './recall.js';
 import { Table } from './table.js';
 import { evaluateCache } from './teacher-maps.js';
+import { trainClassifier } from './train-classifier.js';
 
 const help = `npm run evaluate -- --classify --photographs FOLDER [options]
 
 How often a classifier that receives only the patches that a selector keeps is right, on imagenette/val, for every selector and
 share. The classifier is fine-tuned from the embedded masked autoencoder on imagenette/train, on patches chosen at random, a share
-of 10 to 100% that is drawn for each step. Writes classify.json and classify.md; the table also goes to standard output.
+of 10 to 100% that is drawn for each step. Writes classify.json, classify.md and classify.html; the table also goes to standard output.
 
-  --classifier <file>  a classifier that is there already: nothing is trained
+  --fine-tuned         the paper's protocol: a classifier of its own for each selector and share, fine-tuned on what it keeps; the one
+                       above is then what supervised selectors ask. Default --selectors ranker,random,variance,cls-attention
+                       and --keep 25%,50%,100%, nine trainings
+  --classifier <file>  a classifier that is there already, for the one above
   --epochs <n>         of its training (default 30)
   --seed <n>           of its training and of the selectors (default 0)
   --image-size <n>     pixels a side (default 224)
@@ -50,6 +53,7 @@ of 10 to 100% that is drawn for each step. Writes classify.json and classify.md;
 interface Options {
   photographs: string;
   classifier: string | undefined;
+  fineTuned: boolean;
   epochs: number;
   seed: number;
   size: number;
@@ -61,6 +65,12 @@ interface Options {
   part: Part;
   out: string;
 }
+
+/** One classifier for all selectors. */
+const randomShares = ['--keep', '50%', '--keep-random', '10%,100%', '--selector', 'random'];
+
+const ownKey = (name: SelectorName, keep: number): string =>
+  keep === 1 ? 'all' : `${name} ${keep}`;
 
 const args = process.argv.slice(2);
 if (args.includes('--help')) {
@@ -84,7 +94,7 @@ async function main(options: Options): Promise<void> {
   if (paths.length === 0) throw new UsageError(`${photographs} has no imagenette/val`);
   const { folder: source, command: training } =
     options.classifier === undefined
-      ? trained(options)
+      ? trained(options, randomShares)
       : { folder: options.classifier, command: null };
   await using classifier = await VisionTransformer.load(source);
   await using ranker = await PatchRanker.load(options.ranker);
@@ -95,6 +105,7 @@ async function main(options: Options): Promise<void> {
       `the classifier has ${classifier.config.classes} classes, the pictures have ${classes.length}`,
     );
 
+  const own = options.fineTuned ? await fineTuned(options, source) : undefined;
   const { patchSize } = classifier.config;
   const table = new Table('imagenette');
   const spent: Spent = { classifier: {}, selectors: {} };
@@ -120,7 +131,8 @@ async function main(options: Options): Promise<void> {
             descending(scores.subarray(i * patches, (i + 1) * patches)).slice(0, count),
           ),
         );
-        const { top } = await classifier.classify(images, { keep: kept, topK: 1 });
+        const judge = own?.get(ownKey(name, keep)) ?? classifier;
+        const { top } = await judge.classify(images, { keep: kept, topK: 1 });
         add(spent.selectors, name, (middle - begin) / paths.length);
         add(
           spent.classifier,
@@ -146,6 +158,7 @@ async function main(options: Options): Promise<void> {
     part: options.part,
     pictures: paths.map((path) => basename(path)),
     training,
+    fineTuned: options.fineTuned,
     classifier: { digest: await modelDigest(source), config: classifier.config },
     keeps: options.keeps,
     spent,
@@ -156,6 +169,7 @@ async function main(options: Options): Promise<void> {
   const text = classifyMarkdown(results);
   writeFileSync(join(options.out, 'classify.json'), `${JSON.stringify(results, null, 2)}\n`);
   writeFileSync(join(options.out, 'classify.md'), text);
+  writeFileSync(join(options.out, 'classify.html'), curvePage(results));
   process.stdout.write(text);
 }
 
@@ -163,36 +177,40 @@ function add(sums: Record<string, number>, key: string, value: number): void {
   sums[key] = (sums[key] ?? 0) + value;
 }
 
-/** Trains the classifier, or goes on where it stopped. */
-function trained({ photographs, epochs, seed, size, mae }: Options): {
-  folder: string;
-  command: string;
-} {
-  const settings = [
-    ...[
-      '--init',
-      mae,
-      '--image-size',
-      String(size),
-      '--epochs',
-      String(epochs),
-      '--seed',
-      String(seed),
+/** A classifier for each selector and share; with all patches there is nothing to select. */
+async function fineTuned(
+  options: Options,
+  classifier: string,
+): Promise<Map<string, VisionTransformer>> {
+  const found = new Map<string, VisionTransformer>();
+  for (const keep of options.keeps) {
+    for (const name of options.selectors) {
+      if (found.has(ownKey(name, keep))) continue;
+      const { none, mae, ranker } = { none: undefined, ...options };
+      const model = { none, mae, ranker, classifier }[allModels[name]];
+      const { folder } = trained(options, [
+        ...['--keep', String(keep), '--selector', keep === 1 ? 'random' : name],
+        ...(model === undefined || keep === 1 ? [] : ['--selector-model', model]),
+      ]);
+      found.set(ownKey(name, keep), await VisionTransformer.load(folder));
+    }
+  }
+  return found;
+}
+
+/** Trains a classifier, or goes on where that stopped. */
+function trained(
+  { photographs, epochs, seed, size, mae }: Options,
+  keep: readonly string[],
+): { folder: string; command: string } {
+  return trainClassifier(
+    ['--data', join(photographs, 'imagenette', 'train')],
+    [
+      ...['--init', mae, '--image-size', String(size), '--epochs', String(epochs)],
+      ...['--seed', String(seed), '--batch-size', '64', '--learning-rate', '1e-3'],
+      ...keep,
     ],
-    ...['--batch-size', '64', '--keep', '50%', '--keep-random', '10%,100%', '--selector', 'random'],
-    ...['--mixup', '0.8', '--cutmix', '1', '--learning-rate', '1e-3', '--layer-decay', '0.75'],
-  ];
-  const digest = createHash('sha256').update(settings.join(' ')).digest('hex').slice(0, 12);
-  const folder = join(evaluateCache(), `classifier-${digest}`);
-  const command = ['finetune', '--data', join(photographs, 'imagenette', 'train'), ...settings];
-  const program = fileURLToPath(new URL('../../lib/cli/main.ts', import.meta.url));
-  const { status } = spawnSync(
-    process.execPath,
-    ['--import=tsx', program, ...command, '--out', folder, '--resume', '--export-type', 'float32'],
-    { stdio: ['ignore', 'ignore', 'inherit'] },
   );
-  if (status !== 0) throw new UsageError(`training the classifier ended with ${String(status)}`);
-  return { folder, command: `ltrp ${command.join(' ')}` };
 }
 
 /** Names of the folders, in the order of the logits. */
@@ -231,16 +249,21 @@ function readOptions(given: readonly string[]): Options {
   const part = parts.find((each) => each === (values.part ?? 'test'));
   if (part === undefined || part === 'training')
     throw new UsageError(`--part must be test or validation, not ${values.part ?? ''}`);
-  const names = values.selectors?.split(',') ?? [...selectorNames];
+  const own = values['fine-tuned'] ?? false;
+  const names =
+    values.selectors?.split(',') ??
+    (own ? ['ranker', 'random', 'variance', 'cls-attention'] : [...selectorNames]);
   const unknown = names.find((name) => !(selectorNames as readonly string[]).includes(name));
   if (unknown !== undefined)
     throw new UsageError(`--selectors has ${unknown}; there are ${selectorNames.join(', ')}`);
-  const keeps = (values.keep ?? '10%,25%,50%,75%,100%').split(',').map(shareOf);
+  const shares = values.keep ?? (own ? '25%,50%,100%' : '10%,25%,50%,75%,100%');
+  const keeps = shares.split(',').map(shareOf);
   if (!keeps.every((keep) => keep > 0 && keep <= 1))
-    throw new UsageError(`--keep must be shares such as 25%,50%; not ${values.keep ?? ''}`);
+    throw new UsageError(`--keep must be shares such as 25%,50%; not ${shares}`);
   return {
     photographs: values.photographs,
     classifier: values.classifier,
+    fineTuned: own,
     epochs: number('epochs', values.epochs ?? '30', 1),
     seed: number('seed', values.seed ?? '0', 0),
     size: number('image-size', values['image-size'] ?? '224', 16),
@@ -262,6 +285,7 @@ function parse(given: readonly string[]) {
         classify: { type: 'boolean' },
         photographs: { type: 'string' },
         classifier: { type: 'string' },
+        'fine-tuned': { type: 'boolean' },
         epochs: { type: 'string' },
         seed: { type: 'string' },
         'image-size': { type: 'string' },

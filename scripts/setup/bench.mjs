@@ -19,8 +19,9 @@ export const evaluate = (args) => {
   if (args.some((arg) => arg.startsWith('--squeeze'))) {
     return measure('scripts/evaluate/squeeze.ts', args, [ensureNative, ensureBenchPackages]);
   }
-  if (args.includes('--classify')) {
-    return measure('scripts/evaluate/classify.ts', args, [ensureNative]);
+  for (const program of ['classify', 'unlabelled']) {
+    if (args.includes(`--${program}`))
+      return measure(`scripts/evaluate/${program}.ts`, args, [ensureNative]);
   }
   if (!args.some((arg) => arg.startsWith('--photographs'))) {
     return measure('scripts/evaluate/scenes.mjs', args, [ensureNative]);

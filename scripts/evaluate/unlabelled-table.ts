@@ -1,0 +1,66 @@
+/** The table of `npm run evaluate -- --unlabelled`. */
+import type { Difference, Figure } from './table.js';
+
+/** Objects whose category the classifier has seen labels of, and the others. */
+export const measures = ['labelled', 'hidden'] as const;
+
+export interface UnlabelledResults {
+  command: string;
+  date: string;
+  processor: string;
+  /** How the classifier was trained; null where it was given. */
+  training: string | null;
+  /** Its mean average precision on the test scenes; null where the names of its logits are not known. */
+  precision: number | null;
+  scenes: number;
+  size: number;
+  patch: number;
+  keep: number;
+  hidden: string[];
+  /** Rows that ask the classifier. */
+  supervised: string[];
+  figures: Figure[];
+  differences: Difference[];
+}
+
+const points = (value: number): string => (100 * value).toFixed(1);
+const signed = (value: number): string => (value > 0 ? '+' : '') + points(value);
+
+/** Rows by recall of hidden objects, the best first. */
+export function unlabelledMarkdown(results: UnlabelledResults): string {
+  const { figures, differences, hidden, supervised } = results;
+  const of = <Each extends Figure>(list: readonly Each[], row: string, measure: string) =>
+    list.find((each) => each.row === row && each.measure === measure);
+  const value = (row: string, measure: string): number => of(figures, row, measure)?.value ?? NaN;
+  const rows = [...new Set(figures.map(({ row }) => row))].sort(
+    (a, b) => value(b, 'hidden') - value(a, 'hidden'),
+  );
+  const than = (row: string, measure: string): string => {
+    const found = of(differences, row, measure);
+    if (found === undefined) return '';
+    return ` (${signed(found.value)} [${signed(found.low)}, ${signed(found.high)}])`;
+  };
+  const lines = rows.map((row) => [
+    row,
+    supervised.includes(row) ? 'yes' : 'no',
+    ...measures.map((measure) => points(value(row, measure)) + than(row, measure)),
+    signed(value(row, 'hidden') - value(row, 'labelled')),
+  ]);
+  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+  const header = ['selector', 'labels', 'labelled', 'hidden', 'hidden − labelled'];
+  return `${[
+    `# Objects that nobody labelled`,
+    `\`${results.command}\` on ${results.processor}, ${results.date}.`,
+    results.training === null
+      ? 'The classifier was given.'
+      : `The classifier: \`${results.training}\`.`,
+    ...(results.precision === null
+      ? []
+      : [`Its mean average precision on the test scenes: ${points(results.precision)}%.`]),
+    `Share of an object's pixels in the ${points(results.keep)}% of the patches that are kept, in percent, mean over the objects of ` +
+      `${results.scenes} composite test scenes (${results.size} px, ${results.patch} px patches). The classifier has seen labels of all ` +
+      `categories but ${hidden.join(', ')}. In brackets: more than \`ranker\`, with the 95% interval of a paired bootstrap over scenes. ` +
+      'Composite scenes are a proxy: objects ignore their background.',
+    [line(header), line(header.map(() => '---')), ...lines.map(line)].join('\n'),
+  ].join('\n\n')}\n`;
+}

@@ -1,0 +1,282 @@
+/**
+ * `npm run evaluate -- --unlabelled`: do selectors keep objects of categories that nobody labelled? On composite scenes with nine
+ * categories, of which a supervised classifier learns six.
+ */
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { cpus } from 'node:os';
+import { parseArgs } from 'node:util';
+import sharp from 'sharp';
+import {
+  MaskedAutoencoder,
+  meanAveragePrecision,
+  PatchRanker,
+  selectors,
+  VisionTransformer,
+  type SelectorName,
+} from '../../lib/index.js';
+import { makeScenes, readScenes, type Scene } from '../photos/scenes.mjs';
+import { shareOf } from '../../lib/share.js';
+import { pixelsPerPatch } from './masks.js';
+import { UsageError } from './options.js';
+import { descending, instanceRecall } from './recall.js';
+import { Table } from './table.js';
+import { evaluateCache } from './teacher-maps.js';
+import { trainClassifier } from './train-classifier.js';
+import { measures, unlabelledMarkdown, type UnlabelledResults } from './unlabelled-table.js';
+
+const help = `npm run evaluate -- --unlabelled [options]
+
+Makes composite scenes (after npm run photos), fine-tunes a classifier of many labels on the categories that are not hidden, and
+prints the share of each object's pixels that selectors keep: of objects whose category was labelled, and of those that are hidden.
+A classifier's own attention is a supervised selector; the ranker and the masked autoencoder have seen no labels at all. Writes
+unlabelled.json and unlabelled.md.
+
+  --hidden <list>      categories without labels (default fish,mammal,vehicle: every third)
+  --classifier <file>  one that is there already, with pooling 'cls': nothing is trained
+  --train <n>          scenes of its training (default 4000)
+  --epochs <n>         of its training (default 10)
+  --seed <n>           of its training and of the selectors (default 0)
+  --image-size <n>     pixels a side (default 224)
+  --scenes <n>         of the test (default 600)
+  --keep <share>       of the patches (default 25%)
+  --ranker <file>      default 'tiny'
+  --mae <file>         also what training begins from; default 'tiny'
+  --teacher            measures the teacher, too: minutes to hours
+  --out <folder>       default: evaluate/unlabelled in the user's cache
+`;
+
+/** What is measured: a row's name, the selector and the model that it asks. */
+const rows: readonly [string, SelectorName, 'none' | 'mae' | 'ranker' | 'classifier'][] = [
+  ['random', 'random', 'none'],
+  ['centre', 'centre', 'none'],
+  ['grid', 'grid', 'none'],
+  ['variance', 'variance', 'none'],
+  ['gradient', 'gradient', 'none'],
+  ['contrast', 'contrast', 'none'],
+  ['dpc-knn', 'dpc-knn', 'none'],
+  ['k-means', 'k-means', 'none'],
+  ['ranker', 'ranker', 'ranker'],
+  ['ranker-diverse', 'ranker-diverse', 'ranker'],
+  ['mae-attention', 'mae-attention', 'mae'],
+  ['rollout, autoencoder', 'rollout', 'mae'],
+  ['tome, autoencoder', 'tome', 'mae'],
+  ['teacher', 'teacher', 'mae'],
+  ['cls-attention', 'cls-attention', 'classifier'],
+  ['evit', 'evit', 'classifier'],
+  ['grad-cam', 'grad-cam', 'classifier'],
+  ['rollout, classifier', 'rollout', 'classifier'],
+  ['tome, classifier', 'tome', 'classifier'],
+];
+
+const args = process.argv.slice(2);
+if (args.includes('--help')) {
+  process.stdout.write(help);
+} else {
+  try {
+    await main(readOptions(args));
+  } catch (error) {
+    if (!(error instanceof UsageError) && (error as Error).name !== 'LtrpError') throw error;
+    process.stderr.write(`evaluate: ${(error as Error).message}\n`);
+    process.exitCode = error instanceof UsageError ? 2 : 1;
+  }
+}
+
+type Options = ReturnType<typeof readOptions>;
+
+async function main(options: Options): Promise<void> {
+  const { size, seed, keep, hidden } = options;
+  const scenes = readScenes(
+    await makeScenes({ split: 'test', size, count: options.scenes }),
+    options.scenes,
+  );
+  const training =
+    options.classifier === undefined
+      ? await trained(options)
+      : { folder: options.classifier, command: null };
+  await using classifier = await VisionTransformer.load(training.folder);
+  await using ranker = await PatchRanker.load(options.ranker);
+  await using mae = await MaskedAutoencoder.load(options.mae);
+  const models = { none: classifier, classifier, ranker, mae };
+  const patch = classifier.config.patchSize;
+  const patches = (size / patch) ** 2;
+  const count = Math.max(1, Math.round(keep * patches));
+  const measured = rows.filter(([name]) => name !== 'teacher' || options.teacher);
+  const table = new Table('scenes');
+  const classes = classesOf(training.folder);
+  const logits: number[] = [];
+  const batch = 16;
+  for (let first = 0; first < scenes.length; first += batch) {
+    const some = scenes.slice(first, first + batch);
+    const data = new Uint8Array(some.length * size * size * 3);
+    for (const [i, { image }] of some.entries()) {
+      data.set(await sharp(image).removeAlpha().raw().toBuffer(), i * size * size * 3);
+    }
+    const objects = await Promise.all(some.map((scene) => objectsOf(scene, size, patch)));
+    const images = { data, shape: [some.length, size, size, 3] as const };
+    logits.push(...(await classifier.classify(images)).logits);
+    for (const [row, name, model] of measured) {
+      const { scores } = await selectors[name].score(images, {
+        ...{ model: models[model], keep: count, seed: seed + first },
+      });
+      for (const [i, each] of objects.entries()) {
+        const kept = descending(scores.subarray(i * patches, (i + 1) * patches)).slice(0, count);
+        for (const measure of measures) {
+          const of = each.filter(
+            ({ category }) => hidden.includes(category) === (measure === 'hidden'),
+          );
+          const counts = of.map(({ pixels }) => pixels);
+          const cell = { measure, selector: 'top-k', keep, row };
+          table.add(
+            cell,
+            instanceRecall({ each: counts, any: new Float64Array(), cover: 0 }, kept),
+          );
+        }
+      }
+    }
+    process.stderr.write(`evaluate: ${first + some.length} of ${scenes.length} scenes\n`);
+  }
+  const results: UnlabelledResults = {
+    command: `npm run evaluate -- ${args.join(' ')}`,
+    date: new Date().toISOString().slice(0, 10),
+    processor: `${cpus()[0]?.model ?? 'unknown processor'}, ${cpus().length} cores`,
+    training: training.command,
+    precision: await precisionOf(logits, scenes, classes),
+    scenes: scenes.length,
+    ...{ size, patch, keep, hidden },
+    supervised: measured.flatMap(([row, , model]) => (model === 'classifier' ? [row] : [])),
+    figures: table.figures(),
+    differences: table.differences(['ranker']),
+  };
+  mkdirSync(options.out, { recursive: true });
+  const text = unlabelledMarkdown(results);
+  writeFileSync(join(options.out, 'unlabelled.json'), `${JSON.stringify(results, null, 2)}\n`);
+  writeFileSync(join(options.out, 'unlabelled.md'), text);
+  process.stdout.write(text);
+}
+
+/** Names of the logits; none where a file alone was given. */
+function classesOf(run: string): string[] {
+  const file = join(run, 'classes.txt');
+  return existsSync(file) ? readFileSync(file, 'utf8').trim().split('\n') : [];
+}
+
+/** The classifier's own mean average precision; null where nobody knows what its logits are of. */
+async function precisionOf(
+  logits: readonly number[],
+  scenes: readonly Scene[],
+  classes: readonly string[],
+): Promise<number | null> {
+  if (classes.length === 0) return null;
+  const targets = scenes.flatMap(({ categories }) =>
+    classes.map((name) => (categories.includes(name) ? 1 : 0)),
+  );
+  const shape = [scenes.length, classes.length] as const;
+  const found = await meanAveragePrecision(
+    Float32Array.from(logits),
+    Float32Array.from(targets),
+    shape,
+  );
+  return found.mean;
+}
+
+/** Pixels of each object in each patch; of those that are to be seen. */
+async function objectsOf(
+  { mask, categories }: Scene,
+  size: number,
+  patch: number,
+): Promise<{ category: string; pixels: Float64Array }[]> {
+  const values = await sharp(mask).extractChannel(0).raw().toBuffer();
+  return categories
+    .map((category, k) => ({
+      category,
+      pixels: pixelsPerPatch(
+        Uint8Array.from(values, (value) => (value === k + 1 ? 1 : 0)),
+        size,
+        patch,
+      ),
+    }))
+    .filter(({ pixels }) => pixels.some((value) => value > 0));
+}
+
+/** A classifier with a CLS head, whose attention selectors can read. */
+async function trained(options: Options): Promise<{ folder: string; command: string }> {
+  const { size, train, epochs, seed, mae, hidden } = options;
+  const folder = await makeScenes({ split: 'train', size, count: train });
+  const scenes = readScenes(folder, train);
+  const all = [...new Set(scenes.flatMap(({ categories }) => categories))].sort();
+  const unknown = hidden.find((name) => !all.includes(name));
+  if (unknown !== undefined)
+    throw new UsageError(`--hidden has ${unknown}; there are ${all.join(', ')}`);
+  const labels = join(evaluateCache(), 'unlabelled');
+  mkdirSync(labels, { recursive: true });
+  const lines = scenes.map(({ image, categories }) => [image, ...categories].join('\t'));
+  writeFileSync(join(labels, 'scenes.tsv'), `${lines.join('\n')}\n`);
+  const labelled = all.filter((name) => !hidden.includes(name));
+  writeFileSync(join(labels, 'labelled.txt'), `${labelled.join('\n')}\n`);
+  writeFileSync(join(labels, 'scenes.txt'), `${scenes.map(({ image }) => image).join('\n')}\n`);
+  return trainClassifier(
+    [
+      ...['--data', join(labels, 'scenes.txt'), '--labels', join(labels, 'scenes.tsv')],
+      ...['--categories', join(labels, 'labelled.txt')],
+    ],
+    [
+      ...['--init', mae, '--pooling', 'cls', '--image-size', String(size), '--seed', String(seed)],
+      ...['--epochs', String(epochs), '--batch-size', '64', '--learning-rate', '1e-3'],
+      ...['--rand-augment', '0', '--erase', '0'],
+    ],
+    `${train} ${labelled.join()}`,
+  );
+}
+
+function readOptions(given: readonly string[]) {
+  const { values } = parse(given);
+  const number = (name: string, text: string | undefined, usual: number): number => {
+    const value = Number(text ?? usual);
+    if (!Number.isInteger(value) || value < 0)
+      throw new UsageError(`--${name} must be an integer, not ${String(text)}`);
+    return value;
+  };
+  const keep = shareOf(values.keep ?? '25%');
+  if (!(keep > 0 && keep <= 1))
+    throw new UsageError(`--keep must be a share such as 25%; not ${values.keep ?? ''}`);
+  return {
+    hidden: (values.hidden ?? 'fish,mammal,vehicle').split(','),
+    classifier: values.classifier,
+    train: number('train', values.train, 4000),
+    epochs: number('epochs', values.epochs, 10),
+    seed: number('seed', values.seed, 0),
+    size: number('image-size', values['image-size'], 224),
+    scenes: number('scenes', values.scenes, 600),
+    keep,
+    ranker: values.ranker ?? 'tiny',
+    mae: values.mae ?? 'tiny',
+    teacher: values.teacher ?? false,
+    out: values.out ?? join(evaluateCache(), 'unlabelled'),
+  };
+}
+
+function parse(given: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...given],
+      options: {
+        unlabelled: { type: 'boolean' },
+        hidden: { type: 'string' },
+        classifier: { type: 'string' },
+        train: { type: 'string' },
+        epochs: { type: 'string' },
+        seed: { type: 'string' },
+        'image-size': { type: 'string' },
+        scenes: { type: 'string' },
+        keep: { type: 'string' },
+        ranker: { type: 'string' },
+        mae: { type: 'string' },
+        teacher: { type: 'boolean' },
+        out: { type: 'string' },
+      },
+    });
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
