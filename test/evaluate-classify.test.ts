@@ -129,6 +129,7 @@ test('objects that nobody labelled: the best for them first, and what they cost 
     ...{ set: 'scenes', selector: 'top-k', keep: 0.25, row, measure, value },
     ...{ low: value - 0.1, high: value + 0.1 },
   });
+  const interval = (value: number) => ({ value, low: value - 0.1, high: value + 0.1 });
   const minus = { row: 'ranker', selector: 'top-k' };
   const text = unlabelledMarkdown({
     ...{ command: 'c', date: 'd', processor: 'p', training: null, scenes: 2, size: 64, patch: 16 },
@@ -142,13 +143,17 @@ test('objects that nobody labelled: the best for them first, and what they cost 
       { ...figure('evit', 'labelled', 0.1), minus },
       { ...figure('evit', 'hidden', -0.2), minus },
     ],
+    gaps: {
+      ranker: { own: interval(0), more: interval(0) },
+      evit: { own: interval(-0.3), more: interval(-0.3) },
+    },
   });
   t.regex(text, /mean average precision on the test scenes: 50\.0%/);
   t.deepEqual(
     text.split('\n').filter((line) => /^\| (ranker|evit)/.test(line)),
     [
       '| ranker | no | 50.0 | 50.0 | 0.0 |',
-      '| evit | yes | 60.0 (+10.0 [0.0, +20.0]) | 30.0 (-20.0 [-30.0, -10.0]) | -30.0 |',
+      '| evit | yes | 60.0 (+10.0 [0.0, +20.0]) | 30.0 (-20.0 [-30.0, -10.0]) | -30.0 (-30.0 [-40.0, -20.0]) |',
     ],
   );
   const error = await t.throwsAsync<Error & { code: number; stderr: string }>(

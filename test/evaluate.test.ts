@@ -195,6 +195,15 @@ test('intervals are those of scipy.stats.bootstrap', (t) => {
   const shifted = sample.map(({ value }) => ({ value: value - 0.125, weight: 1 }));
   const difference = resamples.difference(sample, shifted);
   for (const value of Object.values(difference)) t.true(Math.abs(value - 0.125) < 1e-12);
+  // A sum of samples with other weights, in the same draws: two of one less itself is itself.
+  const heavier = values.map((value, i) => ({ value: value * (i + 1), weight: i + 1 }));
+  const sum = resamples.sum([
+    { sample: heavier, factor: 2 },
+    { sample, factor: 1 },
+    { sample: heavier, factor: -2 },
+  ]);
+  for (const [key, value] of Object.entries(plain))
+    t.true(Math.abs(value - sum[key as keyof typeof sum]) < 1e-9, key);
   t.throws(() => resamples.interval(sample.slice(1)), { message: /11 pictures, but 12/ });
 });
 

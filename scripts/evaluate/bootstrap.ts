@@ -41,20 +41,29 @@ export class Resamples {
 
   /** What `sample` comes to, picture by picture in the same order as all others. */
   interval(sample: readonly Weighted[]): Interval {
-    if (sample.length !== this.pictures) {
-      throw new Error(`A sample of ${sample.length} pictures, but ${this.pictures} are drawn.`);
-    }
-    const values: number[] = [];
-    for (let draw = 0; draw < this.draws; draw++) {
-      let [value, weight] = [0, 0];
-      for (const [i, each] of sample.entries()) {
-        const times = this.#times[draw * this.pictures + i] as number;
-        value += times * each.value;
-        weight += times * each.weight;
+    return this.sum([{ sample, factor: 1 }]);
+  }
+
+  /** Σ factor · figure of several samples, whose weights may differ. */
+  sum(terms: readonly { sample: readonly Weighted[]; factor: number }[]): Interval {
+    const values = new Array<number>(this.draws).fill(0);
+    let total = 0;
+    for (const { sample, factor } of terms) {
+      if (sample.length !== this.pictures) {
+        throw new Error(`A sample of ${sample.length} pictures, but ${this.pictures} are drawn.`);
       }
-      values.push(value / weight);
+      total += factor * figure(sample);
+      for (let draw = 0; draw < this.draws; draw++) {
+        let [value, weight] = [0, 0];
+        for (const [i, each] of sample.entries()) {
+          const times = this.#times[draw * this.pictures + i] as number;
+          value += times * each.value;
+          weight += times * each.weight;
+        }
+        (values[draw] as number) += (factor * value) / weight;
+      }
     }
-    return { value: figure(sample), low: quantile(values, 0.025), high: quantile(values, 0.975) };
+    return { value: total, low: quantile(values, 0.025), high: quantile(values, 0.975) };
   }
 
   /** `first` minus `second`, which have the same weights. */

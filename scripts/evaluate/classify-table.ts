@@ -23,6 +23,15 @@ export const allModels: Readonly<Record<SelectorName, 'none' | 'mae' | 'ranker' 
   variance: 'none',
 };
 
+/** Those whose scores depend on how many patches are kept. */
+export const needKeep: ReadonlySet<SelectorName> = new Set([
+  'evit',
+  'grid',
+  'k-means',
+  'ranker-diverse',
+  'tome',
+] as const);
+
 /** Milliseconds a picture. */
 export interface Spent {
   /** By share that is kept. */

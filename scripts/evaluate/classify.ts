@@ -18,7 +18,13 @@ import {
 import { modelDigest } from '../../lib/file-digest.js';
 import { selectorNames } from '../../lib/selectors.js';
 import { shareOf } from '../../lib/share.js';
-import { allModels, classifyMarkdown, type ClassifyResults, type Spent } from './classify-table.js';
+import {
+  allModels,
+  needKeep,
+  classifyMarkdown,
+  type ClassifyResults,
+  type Spent,
+} from './classify-table.js';
 import { curvePage } from './curve-page.js';
 import { UsageError } from './options.js';
 import { parts, photographsOf, type Part } from './parts.js';
@@ -108,6 +114,7 @@ async function main(options: Options): Promise<void> {
   const own = options.fineTuned ? await fineTuned(options, source) : undefined;
   const { patchSize } = classifier.config;
   const table = new Table('imagenette');
+  const calls: Record<string, number> = {};
   const spent: Spent = { classifier: {}, selectors: {} };
   const batchSize = 16;
   for (let first = 0; first < paths.length; first += batchSize) {
@@ -117,23 +124,25 @@ async function main(options: Options): Promise<void> {
     const patches = (options.size / patchSize) ** 2;
     for (const name of options.selectors) {
       const model = { none: undefined, mae, ranker, classifier }[allModels[name]];
+      let scores: Float32Array | undefined;
       for (const keep of options.keeps) {
         const count = Math.max(1, Math.round(keep * patches));
         const begin = performance.now();
-        const { scores } = await selectors[name].score(images, {
-          model: model ?? classifier,
-          keep: count,
-          seed: seed + first,
-        });
+        if (scores === undefined || needKeep.has(name)) {
+          const asked = { model: model ?? classifier, keep: count, seed: seed + first };
+          ({ scores } = await selectors[name].score(images, asked));
+          add(calls, name, some.length);
+          add(spent.selectors, name, performance.now() - begin);
+        }
+        const of = scores;
         const middle = performance.now();
         const kept = Int32Array.from(
           some.flatMap((_, i) =>
-            descending(scores.subarray(i * patches, (i + 1) * patches)).slice(0, count),
+            descending(of.subarray(i * patches, (i + 1) * patches)).slice(0, count),
           ),
         );
         const judge = own?.get(ownKey(name, keep)) ?? classifier;
         const { top } = await judge.classify(images, { keep: kept, topK: 1 });
-        add(spent.selectors, name, (middle - begin) / paths.length);
         add(
           spent.classifier,
           String(keep),
@@ -150,7 +159,7 @@ async function main(options: Options): Promise<void> {
     );
   }
   for (const name of options.selectors)
-    spent.selectors[name] = (spent.selectors[name] ?? 0) / options.keeps.length;
+    spent.selectors[name] = (spent.selectors[name] ?? NaN) / (calls[name] ?? NaN);
   const results: ClassifyResults = {
     command: `npm run evaluate -- ${args.join(' ')}`,
     date: new Date().toISOString().slice(0, 10),

@@ -65,6 +65,16 @@ export class Table {
     return result;
   }
 
+  /** Σ factor · figure of cells that were added. */
+  sum(terms: readonly { cell: Cell; factor: number }[]): Interval {
+    const samples = terms.map(({ cell, factor }) => {
+      const found = this.#samples.get(keyOf(cell));
+      if (found === undefined) throw new Error(`There is no cell ${keyOf(cell)}.`);
+      return { sample: found.sample, factor };
+    });
+    return this.#drawn(samples[0]?.sample ?? []).sum(samples);
+  }
+
   #drawn({ length }: readonly Weighted[]): Resamples {
     this.#resamples ??= new Resamples(length);
     return this.#resamples;

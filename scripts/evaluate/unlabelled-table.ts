@@ -1,4 +1,5 @@
 /** The table of `npm run evaluate -- --unlabelled`. */
+import type { Interval } from './bootstrap.js';
 import type { Difference, Figure } from './table.js';
 
 /** Objects whose category the classifier has seen labels of, and the others. */
@@ -21,6 +22,8 @@ export interface UnlabelledResults {
   supervised: string[];
   figures: Figure[];
   differences: Difference[];
+  /** By row: hidden minus labelled, and how much more that is than the ranker's. */
+  gaps: Record<string, { own: Interval; more: Interval }>;
 }
 
 const points = (value: number): string => (100 * value).toFixed(1);
@@ -35,16 +38,25 @@ export function unlabelledMarkdown(results: UnlabelledResults): string {
   const rows = [...new Set(figures.map(({ row }) => row))].sort(
     (a, b) => value(b, 'hidden') - value(a, 'hidden'),
   );
+  const bounded = ({ value, low, high }: Interval): string =>
+    `${signed(value)} [${signed(low)}, ${signed(high)}]`;
   const than = (row: string, measure: string): string => {
     const found = of(differences, row, measure);
     if (found === undefined) return '';
-    return ` (${signed(found.value)} [${signed(found.low)}, ${signed(found.high)}])`;
+    return ` (${bounded(found)})`;
+  };
+  const gap = (row: string): string => {
+    const found = results.gaps[row];
+    if (found === undefined) return '';
+    return row === 'ranker'
+      ? signed(found.own.value)
+      : `${signed(found.own.value)} (${bounded(found.more)})`;
   };
   const lines = rows.map((row) => [
     row,
     supervised.includes(row) ? 'yes' : 'no',
     ...measures.map((measure) => points(value(row, measure)) + than(row, measure)),
-    signed(value(row, 'hidden') - value(row, 'labelled')),
+    gap(row),
   ]);
   const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
   const header = ['selector', 'labels', 'labelled', 'hidden', 'hidden − labelled'];

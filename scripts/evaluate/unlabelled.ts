@@ -147,6 +147,17 @@ async function main(options: Options): Promise<void> {
     supervised: measured.flatMap(([row, , model]) => (model === 'classifier' ? [row] : [])),
     figures: table.figures(),
     differences: table.differences(['ranker']),
+    gaps: Object.fromEntries(
+      measured.map(([row]) => {
+        const terms = (of: string, sign: number) =>
+          (['hidden', 'labelled'] as const).map((measure) => ({
+            cell: { measure, selector: 'top-k', keep, row: of },
+            factor: measure === 'hidden' ? sign : -sign,
+          }));
+        const own = table.sum(terms(row, 1));
+        return [row, { own, more: table.sum([...terms(row, 1), ...terms('ranker', -1)]) }];
+      }),
+    ),
   };
   mkdirSync(options.out, { recursive: true });
   const text = unlabelledMarkdown(results);
