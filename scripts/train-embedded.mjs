@@ -1,80 +1,164 @@
-// Makes the embedded models, from nothing: photographs, scenes, teacher, ranker, models/. Hours on two cores; stop it with
-// Press Ctrl-C at any time (or lose the machine): the same command continues from the last checkpoint.
-//   npm run train:embedded
+/**
+ * Makes the embedded models from a folder of photographs: teacher, score maps, ranker. Hours on two cores. Stop it with Ctrl-C at
+ * any time, or lose the machine: the same command continues, and loses minutes at most.
+ *
+ *   npm run train:embedded -- --data FOLDER
+ *   npm run train:embedded -- --data FOLDER --teacher FILE
+ */
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { copyFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import { cacheRoot } from './photos/paths.mjs';
 
+const help = `npm run train:embedded -- --data FOLDER [options]
+
+Makes the embedded models, models/tiny-mae.safetensors and models/tiny-ranker.safetensors. The same command continues after any end.
+
+  --data <folder>      photographs. Of a folder with the layout of npm run evaluate, its training part alone
+  --teacher <file>     distils a ranker from this masked autoencoder, with patches of 16 pixels, in place of training one;
+                       models/ stays as it is, and the last line says where the ranker is
+  --precision <name>   of the maps: float32, bfloat16 (default) or int8
+  --runs <folder>      where runs and maps are kept (default: runs in the user's cache)
+`;
+
 const root = fileURLToPath(new URL('../', import.meta.url));
+const options = {
+  data: { type: 'string' },
+  teacher: { type: 'string' },
+  precision: { type: 'string', default: 'bfloat16' },
+  runs: { type: 'string', default: join(cacheRoot(), 'runs') },
+  help: { type: 'boolean', default: false },
+};
+
+try {
+  main(parseArgs({ options }).values);
+} catch (error) {
+  process.stderr.write(`train:embedded: ${error.message}\n\n${help}`);
+  process.exitCode = 2;
+}
+
+function main({ data, teacher, precision, runs, help: asked }) {
+  if (asked) return void process.stdout.write(help);
+  if (data === undefined) throw new Error('--data needs a folder of photographs');
+  for (const path of [data, teacher ?? data]) {
+    if (path !== 'tiny' && !existsSync(path)) throw new Error(`there is no ${path}`);
+  }
+  mkdirSync(runs, { recursive: true });
+  const list = listPhotographs(resolve(data), 'training', join(runs, 'photographs.txt'));
+  const held = listPhotographs(resolve(data), 'validation', join(runs, 'held-out.txt'));
+  const from = teacher ?? trainTeacher(list, held, runs);
+  const ranker = trainRanker(from, list, { precision, runs, name: nameOf(from) });
+  if (teacher !== undefined) {
+    console.log(
+      `\nThe ranker: ${ranker}\nMeasure it: npm run evaluate -- --photographs ${data} --ranker ${ranker}`,
+    );
+    return;
+  }
+  copyFileSync(from, join(root, 'models', 'tiny-mae.safetensors'));
+  copyFileSync(ranker, join(root, 'models', 'tiny-ranker.safetensors'));
+  console.log(`\nmodels/ is up to date. Measure it: npm run evaluate -- --photographs ${data}`);
+}
+
+/** Paths of a part of the photographs, as a list that --data takes; all of FOLDER where it has no parts. */
+function listPhotographs(folder, part, file) {
+  if (!existsSync(join(folder, 'photographs.tsv'))) return part === 'training' ? folder : null;
+  const found = spawnSync(
+    process.execPath,
+    [
+      '--import=tsx',
+      'scripts/evaluate/photographs.ts',
+      '--photographs',
+      folder,
+      '--part',
+      part,
+      '--list',
+    ],
+    { cwd: root, encoding: 'utf8', maxBuffer: 2 ** 28 },
+  );
+  if (found.status !== 0) throw new Error(found.stderr);
+  writeFileSync(file, found.stdout);
+  return file;
+}
+
+/** Two runs: one on photographs of Debian packages and scenes made of them, which everyone can fetch, and one that continues on FOLDER. */
+function trainTeacher(list, held, runs) {
+  run('scripts/photos/fetch.mjs', ['--extra']);
+  run('scripts/photos/prepare.mjs', []);
+  run('scripts/photos/scenes.mjs', words('--split train --size 256 --count 8000 --seed 1 --extra'));
+  run('scripts/photos/scenes.mjs', words('--split val --size 224 --count 200 --seed 2'));
+  const scenes = join(cacheRoot(), 'scenes');
+  const first = train('pretrain', join(runs, 'tiny-mae-scenes'), [
+    ...[
+      '--data',
+      join(cacheRoot(), 'photos-train@0.3'),
+      join(scenes, 'train-256-seed1-extra', 'images'),
+    ],
+    ...['--val', join(scenes, 'val-224-seed2', 'images')],
+    ...words(`
+      --model tiny --steps 2000 --batch-size 64 --micro-batch-size 64 --precision bfloat16
+      --learning-rate 0.001 --warmup 100 --crop-scale 0.3,1 --cache-memory 3GiB
+      --val-every 250 --val-count 128 --checkpoint-every 5m`),
+  ]);
+  return train('pretrain', join(runs, 'tiny-mae'), [
+    ...[
+      '--init',
+      first,
+      '--data',
+      list,
+      ...(held === null ? [] : ['--val', held, '--val-every', '250', '--val-count', '128']),
+    ],
+    ...words(`
+      --schedule wsd --steps 4000 --decay 600 --warmup 100 --batch-size 128 --micro-batch-size 32 --precision bfloat16
+      --learning-rate 0.001 --crop-scale 0.3,1 --decode-size 256 --cache-memory 4GiB --checkpoint-every 5m`),
+  ]);
+}
+
+/** Returns the file of a ranker that has learned from the teacher's maps of all photographs. */
+function trainRanker(teacher, list, { precision, runs, name }) {
+  const maps = join(runs, `${name}-maps`);
+  run('dist/cli/main.js', [
+    ...['score', list, '--store', maps, '--model', teacher, '--precision', precision],
+    ...words('--metric reach --surprise --rounds 1 --mask-ratio 0.75 --crop-scale 0.6,1 --seed 1'),
+  ]);
+  return train('train', join(runs, `${name}-ranker`), [
+    ...['--scores', maps],
+    ...words(`
+      --model tiny --loss listMle --steps 4000 --batch-size 32 --micro-batch-size 32 --precision bfloat16
+      --learning-rate 0.001 --warmup 200 --checkpoint-every 2m`),
+  ]);
+}
+
+/** Starts or continues a training run, whose options are those it began with. Returns the file of its model. */
+function train(command, out, args) {
+  const model = join(out, 'model.safetensors');
+  if (existsSync(model)) console.log(`\n${out} is finished.`);
+  else {
+    const begun = existsSync(join(out, 'run.json'));
+    run('dist/cli/main.js', [command, '--out', out, ...(begun ? ['--resume'] : args)]);
+  }
+  return model;
+}
 
 function run(script, args) {
   console.log(`\n> node ${script} ${args.join(' ')}`);
   const { status, signal } = spawnSync(process.execPath, [join(root, script), ...args], {
     stdio: 'inherit',
   });
-  if (status !== 0) {
-    console.error(`${script} ended with ${signal ?? status}; run this command again to go on.`);
-    process.exit(status ?? 1);
-  }
-}
-
-/** Starts or continues a training run; its options are those it began with. */
-function train(command, out, args) {
-  if (existsSync(join(out, 'model.safetensors'))) {
-    console.log(`\n${out} is finished.`);
-    return;
-  }
-  const begun = existsSync(join(out, 'run.json'));
-  run('dist/cli/main.js', [command, '--out', out, ...(begun ? ['--resume'] : args)]);
-}
-
-run('scripts/photos/fetch.mjs', ['--extra']);
-run('scripts/photos/prepare.mjs', []);
-const scenes = (args) => run('scripts/photos/scenes.mjs', args.split(' '));
-scenes('--split train --size 256 --count 8000 --seed 1 --extra');
-scenes('--split val --size 224 --count 200 --seed 2');
-
-const data = [
-  join(cacheRoot(), 'photos-train@0.3'),
-  join(cacheRoot(), 'scenes', 'train-256-seed1-extra', 'images'),
-];
-const val = join(cacheRoot(), 'scenes', 'val-224-seed2', 'images');
-const runs = join(cacheRoot(), 'runs');
-const shared = [
-  '--data',
-  ...data,
-  '--val',
-  val,
-  '--cache-memory',
-  '3GiB',
-  '--precision',
-  'bfloat16',
-];
-const words = (text) => text.trim().split(/\s+/);
-
-train('pretrain', join(runs, 'tiny-mae'), [
-  ...shared,
-  ...words(`
-    --model tiny --steps 2000 --batch-size 64 --micro-batch-size 64
-    --learning-rate 0.001 --warmup 100 --crop-scale 0.3,1
-    --val-every 250 --val-count 128 --checkpoint-every 5m`),
-]);
-train('train', join(runs, 'tiny-ranker'), [
-  ...shared,
-  ...['--teacher', join(runs, 'tiny-mae', 'model.safetensors')],
-  ...words(`
-    --model tiny --start teacher --input full --loss listMle --mask-ratio 0.75
-    --steps 600 --batch-size 16 --micro-batch-size 16
-    --learning-rate 0.0005 --warmup 50 --crop-scale 0.3,1
-    --val-every 100 --val-count 32 --checkpoint-every 2m`),
-]);
-
-for (const kind of ['mae', 'ranker']) {
-  copyFileSync(
-    join(runs, `tiny-${kind}`, 'model.safetensors'),
-    join(root, 'models', `tiny-${kind}.safetensors`),
+  if (status === 0) return;
+  process.stderr.write(
+    `${script} ended with ${signal ?? status}; run this command again to go on.\n`,
   );
+  process.exit(status ?? 1);
 }
-console.log('\nmodels/ is up to date. Measure: npm run evaluate -- --mae tiny --ranker tiny');
+
+/** What tells a model apart: `runs/a/model.safetensors` is `a`. */
+function nameOf(file) {
+  const name = basename(file).replace(/\.[a-z]+$/, '');
+  return name === 'model' ? basename(dirname(resolve(file))) : name;
+}
+
+function words(text) {
+  return text.trim().split(/\s+/);
+}

@@ -315,7 +315,9 @@ test.serial('a ranker learns from stored maps; killed and resumed, it is the sam
   await refused(/--no-flip must be left out/, ...train(store, other, '--no-flip'));
   await refused(/no scores\.json/, ...train(data, other));
   await refused(/are for --scores/, 'train', '--data', data, '--out', other, '--val-share', '0.1');
+  await refused(/are for --scores/, 'train', '--data', data, '--out', other, '--smoothing', '1');
   const going = ['train', '--out', out, '--resume'];
+  await refused(/--smoothing/, ...going, '--smoothing', '1');
   await refused(/--val-share \(0\.2/, ...going, '--val-share', '0.2');
   await refused(/--val must be left out with --scores/, ...going, '--val', data);
   await refused(/--memory-budget must be left out/, ...going, '--memory-budget', '64');
@@ -428,4 +430,30 @@ test('a trainer takes stored maps from its caller', async (t) => {
     message: /input must be 'full' with targets 'maps'/,
   });
   await t.throwsAsync(Trainer.create({ ...options, targets: 'teacher' }), invalid);
+  await t.throwsAsync(Trainer.create({ ...options, smoothing: -1 }), {
+    ...invalid,
+    message: /smoothing must be in \[0, 64\]; got -1/,
+  });
+
+  // Of the same weights, the loss on a map is that on the map which the formula of docs/method.md makes of it.
+  const smoothing = await Trainer.create({ ...options, smoothing: 0.7 });
+  const plain = await Trainer.create(options);
+  t.teardown(() => {
+    smoothing.dispose();
+    plain.dispose();
+  });
+  const smooth = scores.map((_, i) => {
+    let [sum, weights] = [0, 0];
+    for (const [j, rank] of scores.entries()) {
+      const squares = (Math.floor(i / 4) - Math.floor(j / 4)) ** 2 + ((i % 4) - (j % 4)) ** 2;
+      const weight = Math.exp(-squares / (2 * 0.7 ** 2));
+      sum += (weight * rank) / 15; // the scores are 0 to 15 in some order: their own ranks
+      weights += weight;
+    }
+    return sum / weights;
+  });
+  const learned = await smoothing.evaluate([{ ...whole, scored }]);
+  const expected = await plain.evaluate([{ ...whole, scored: { ...scored, scores: smooth } }]);
+  t.true(Math.abs((learned.loss ?? NaN) - (expected.loss ?? NaN)) < 1e-6);
+  t.not(learned.loss, (await plain.evaluate([{ ...whole, scored }])).loss);
 });

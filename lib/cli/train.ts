@@ -14,6 +14,7 @@ import { trainingCommand, type Beginning } from './training-command.js';
 import {
   addTrainingOptions,
   parseImageSize,
+  parseNonNegative,
   trainingOptions,
   type TrainingSettings,
 } from './training-options.js';
@@ -28,6 +29,7 @@ interface TrainSettings
   teacher?: string;
   head?: RankerTrainingOptions['model']['head'];
   lossK?: number;
+  smoothing?: number;
 }
 
 export function register(program: Command): void {
@@ -67,6 +69,10 @@ length, learning rate or clipping.`,
       '--loss-k <items>',
       'items of listMle and focusedRank (default: the whole list)',
     ).argParser(parseInteger(1)),
+    new Option(
+      '--smoothing <patches>',
+      "with --scores: σ of a Gaussian over each map's ranks; a patch then counts with its neighbours (default: 0, none)",
+    ).argParser(parseNonNegative),
     new Option('--drop <where>', 'where the teacher goes without the scored patch')
       .choices(drops)
       .default('decoder'),
@@ -132,7 +138,7 @@ async function buildOptions(beginning: Beginning<TrainSettings>): Promise<Ranker
   const dim = settings.dim ?? preset.dim;
   const { imageHeight, imageWidth, patchSize, mean, std } = from ?? geometry;
   const { height, width } = settings.imageSize ?? { height: imageHeight, width: imageWidth };
-  const { maskRatio, loss, lossK = null } = settings;
+  const { maskRatio, loss, lossK = null, smoothing = 0 } = settings;
   return {
     kind: 'ranker',
     ...trainingOptions(settings, pictures),
@@ -151,7 +157,7 @@ async function buildOptions(beginning: Beginning<TrainSettings>): Promise<Ranker
       mean: [...mean],
       std: [...std],
     },
-    ...{ maskRatio, ...options, loss, lossK },
+    ...{ maskRatio, ...options, loss, lossK, smoothing },
     memoryBudget: settings.memoryBudget * 1024 ** 2,
     init,
   };

@@ -276,8 +276,8 @@ export function refuseUnused(
 ): void {
   if (given('decay') && schedule !== 'wsd') throw invalid('--decay is for --schedule wsd.');
   if (scores === undefined) {
-    if (!given('valScores') && !given('valShare')) return;
-    throw invalid('--val-scores and --val-share are for --scores.');
+    if (!['valScores', 'valShare', 'smoothing'].some(given)) return;
+    throw invalid('--val-scores, --val-share and --smoothing are for --scores.');
   }
   const superfluous = decidedByMaps.find(given);
   if (superfluous === undefined) return;

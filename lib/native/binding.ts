@@ -373,6 +373,11 @@ export interface NativeRankerTrainingOptions extends NativeTrainingOptions {
   loss: LossName;
   /** For `'listMle'` and `'focusedRank'`: items, at least 1; null: the whole list. */
   lossK: number | null;
+  /**
+   * Of `targets: 'maps'`, in patches, in [0, 64]: the ranks within each map are averaged over their neighbourhood by a Gaussian of this
+   * σ before they are learned. Default 0: the maps are learned as they are.
+   */
+  smoothing?: number | undefined;
   /** Where the scored patch is removed, as in `scorePatches`. */
   drop: Drop;
   /** How the teacher compares reconstructions, as in `scorePatches`. */
@@ -509,6 +514,7 @@ export const rankerKeys: OptionKeys<NativeRankerTrainingOptions> = {
   teacher: true,
   loss: true,
   lossK: true,
+  smoothing: true,
   drop: true,
   metric: true,
   input: true,

@@ -142,6 +142,7 @@ struct RankerTrainingOptions {
   std::string teacher;  // checkpoint path; empty for kMaps
   RankingLoss loss = RankingLoss::kListMle;
   std::optional<int64_t> loss_k;
+  double smoothing = 0;  // of kMaps: sigma in patches of the ranks that are learned (engine/smoothing.h)
   LeaveOneOutOptions scores;
   RankerInput input = RankerInput::kVisible;
   RankerStart start = RankerStart::kRandom;
@@ -155,6 +156,7 @@ struct RankerTrainingOptions {
     visit("teacher", o.teacher, Change::kMay);  // where the same one lies now
     visit("loss", o.loss, Change::kFixed);
     visit("lossK", o.loss_k, Change::kFixed, at_least(1));
+    visit("smoothing", o.smoothing, Change::kOptional, closed(0, 64));
     visit("drop", o.scores.drop, Change::kFixed);
     visit("metric", o.scores.metric, Change::kFixed);
     visit("input", o.input, Change::kFixed);

@@ -9,6 +9,7 @@
 #include "core/engine/agreement.h"
 #include "core/engine/leave_one_out.h"
 #include "core/engine/masking.h"
+#include "core/engine/smoothing.h"
 #include "core/random.h"
 #include "core/training/options_json.h"
 
@@ -38,6 +39,8 @@ RankerTrainer::RankerTrainer(const RankerTrainingOptions& options)
   if (learns_from_maps()) {
     check_without_teacher(options);
   } else {
+    if (options.smoothing != 0)
+      invalid("smoothing is for targets 'maps'; got " + std::to_string(options.smoothing) + ".");
     teacher_.emplace(load_checkpoint<MaeConfig>(options.teacher), at::kFloat, options.training.device);
     if (teacher_->config().patch_size != options.model.patch_size) {
       invalid("The teacher's patches are " + std::to_string(teacher_->config().patch_size) +
@@ -99,6 +102,10 @@ std::string RankerTrainer::teacher_fingerprint() const {
   return text;
 }
 
+at::Tensor RankerTrainer::map_targets(const MicroBatch& batch, const RunContext& context) const {
+  return smoothed_ranks(batch.scores, options_.model.grid(), options_.smoothing, context);
+}
+
 at::Tensor RankerTrainer::for_teacher(const at::Tensor& images) const {
   return renormalized(images, options_.model, teacher_->config());
 }
@@ -121,9 +128,11 @@ RankingLossOptions RankerTrainer::loss_options(uint64_t stream) const {
 TrainerBase::LossParts RankerTrainer::micro_loss(const MicroBatch& batch, const RunContext& context) {
   const at::Tensor& images = batch.images;
   const auto begin = std::chrono::steady_clock::now();
-  at::Tensor visible, target = batch.scores;
+  at::Tensor visible, target;
   double teacher_seconds = 0;
-  if (!learns_from_maps()) {
+  if (learns_from_maps()) {
+    target = map_targets(batch, context);
+  } else {
     visible = visible_ids(images.size(0), mask_seed(), batch.first);
     target = teacher_scores(images, visible, context);
     teacher_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -142,8 +151,10 @@ TrainerBase::LossParts RankerTrainer::micro_loss(const MicroBatch& batch, const 
 TrainerBase::BatchEvaluation RankerTrainer::evaluate_batch(const MicroBatch& batch,
                                                            const RunContext& context) {
   const at::Tensor& images = batch.images;
-  at::Tensor target = batch.scores, logits = model_.forward(images);
-  if (!learns_from_maps()) {
+  at::Tensor target, logits = model_.forward(images);
+  if (learns_from_maps()) {
+    target = map_targets(batch, context);
+  } else {
     const at::Tensor visible = visible_ids(images.size(0), evaluation_seed(), batch.first);
     target = teacher_scores(images, visible, context);
     logits = logits.gather(1, visible);

@@ -31,6 +31,8 @@ class RankerTrainer final : public TrainerBase {
   // The teacher's scores [m, V] at the visible ids, free of autograd and inference mode.
   at::Tensor teacher_scores(const at::Tensor& images, const at::Tensor& visible,
                             const RunContext& context) const;
+  // What is learned [m, L] of the batch's stored maps.
+  at::Tensor map_targets(const MicroBatch& batch, const RunContext& context) const;
   // The ranker's input under the pixel statistics the teacher was trained with.
   at::Tensor for_teacher(const at::Tensor& images) const;
 
