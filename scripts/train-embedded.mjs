@@ -6,7 +6,8 @@
  *   npm run train:embedded -- --data FOLDER --teacher FILE
  */
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -17,8 +18,9 @@ const help = `npm run train:embedded -- --data FOLDER [options]
 Makes the embedded models, models/tiny-mae.safetensors and models/tiny-ranker.safetensors. The same command continues after any end.
 
   --data <folder>      photographs. Of a folder with the layout of npm run evaluate, its training part alone
-  --teacher <file>     distils a ranker from this masked autoencoder, with patches of 16 pixels, in place of training one;
+  --teacher <file>     distils a ranker from this masked autoencoder, in place of training one;
                        models/ stays as it is, and the last line says where the ranker is
+  --maps <n>           photographs that the ranker learns from, at most (default 4000)
   --precision <name>   of the maps: float32, bfloat16 (default) or int8
   --runs <folder>      where runs and maps are kept (default: runs in the user's cache)
 `;
@@ -27,6 +29,7 @@ const root = fileURLToPath(new URL('../', import.meta.url));
 const options = {
   data: { type: 'string' },
   teacher: { type: 'string' },
+  maps: { type: 'string', default: '4000' },
   precision: { type: 'string', default: 'bfloat16' },
   runs: { type: 'string', default: join(cacheRoot(), 'runs') },
   help: { type: 'boolean', default: false },
@@ -39,16 +42,18 @@ try {
   process.exitCode = 2;
 }
 
-function main({ data, teacher, precision, runs, help: asked }) {
+function main({ data, teacher, maps, precision, runs, help: asked }) {
   if (asked) return void process.stdout.write(help);
   if (data === undefined) throw new Error('--data needs a folder of photographs');
   for (const path of [data, teacher ?? data]) {
     if (path !== 'tiny' && !existsSync(path)) throw new Error(`there is no ${path}`);
   }
   mkdirSync(runs, { recursive: true });
-  const list = listPhotographs(resolve(data), 'training', join(runs, 'photographs.txt'));
-  const held = listPhotographs(resolve(data), 'validation', join(runs, 'held-out.txt'));
-  const from = teacher ?? trainTeacher(list, held, runs);
+  if (!(Number.isInteger(Number(maps)) && Number(maps) > 0))
+    throw new Error(`--maps must be a positive integer; got ${maps}`);
+  const list = join(runs, 'photographs.txt');
+  writeFileSync(list, sample(photographsOf(resolve(data)), Number(maps)).join('\n') + '\n');
+  const from = teacher ?? trainTeacher(runs);
   const ranker = trainRanker(from, list, { precision, runs, name: nameOf(from) });
   if (teacher !== undefined) {
     console.log(
@@ -61,35 +66,38 @@ function main({ data, teacher, precision, runs, help: asked }) {
   console.log(`\nmodels/ is up to date. Measure it: npm run evaluate -- --photographs ${data}`);
 }
 
-/** Paths of a part of the photographs, as a list that --data takes; all of FOLDER where it has no parts. */
-function listPhotographs(folder, part, file) {
-  if (!existsSync(join(folder, 'photographs.tsv'))) return part === 'training' ? folder : null;
-  const found = spawnSync(
+/** Paths of all photographs in a folder, or of the training part where npm run evaluate knows its layout. */
+function photographsOf(folder) {
+  if (!existsSync(join(folder, 'photographs.tsv'))) {
+    return readdirSync(folder, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile() && /\.(jpe?g|png|webp)$/i.test(entry.name))
+      .map((entry) => join(entry.parentPath ?? entry.path, entry.name));
+  }
+  const args = ['--photographs', folder, '--part', 'training', '--list'];
+  const listed = spawnSync(
     process.execPath,
-    [
-      '--import=tsx',
-      'scripts/evaluate/photographs.ts',
-      '--photographs',
-      folder,
-      '--part',
-      part,
-      '--list',
-    ],
+    ['--import=tsx', 'scripts/evaluate/photographs.ts', ...args],
     { cwd: root, encoding: 'utf8', maxBuffer: 2 ** 28 },
   );
-  if (found.status !== 0) throw new Error(found.stderr);
-  writeFileSync(file, found.stdout);
-  return file;
+  if (listed.status !== 0) throw new Error(listed.stderr);
+  return listed.stdout.trim().split('\n');
 }
 
-/** Two runs: one on photographs of Debian packages and scenes made of them, which everyone can fetch, and one that continues on FOLDER. */
-function trainTeacher(list, held, runs) {
+/** So many, the same ones every time and spread over folders: those with the lowest hashes of their names. */
+function sample(paths, count) {
+  if (paths.length === 0) throw new Error('there are no photographs in --data');
+  const place = (path) => createHash('sha256').update(basename(path)).digest('hex');
+  return paths.sort((a, b) => (place(a) < place(b) ? -1 : 1)).slice(0, count);
+}
+
+/** Of photographs of Debian packages and scenes made of them, which everyone can fetch. */
+function trainTeacher(runs) {
   run('scripts/photos/fetch.mjs', ['--extra']);
   run('scripts/photos/prepare.mjs', []);
   run('scripts/photos/scenes.mjs', words('--split train --size 256 --count 8000 --seed 1 --extra'));
   run('scripts/photos/scenes.mjs', words('--split val --size 224 --count 200 --seed 2'));
   const scenes = join(cacheRoot(), 'scenes');
-  const first = train('pretrain', join(runs, 'tiny-mae-scenes'), [
+  return train('pretrain', join(runs, 'tiny-mae'), [
     ...[
       '--data',
       join(cacheRoot(), 'photos-train@0.3'),
@@ -100,18 +108,6 @@ function trainTeacher(list, held, runs) {
       --model tiny --steps 2000 --batch-size 64 --micro-batch-size 64 --precision bfloat16
       --learning-rate 0.001 --warmup 100 --crop-scale 0.3,1 --cache-memory 3GiB
       --val-every 250 --val-count 128 --checkpoint-every 5m`),
-  ]);
-  return train('pretrain', join(runs, 'tiny-mae'), [
-    ...[
-      '--init',
-      first,
-      '--data',
-      list,
-      ...(held === null ? [] : ['--val', held, '--val-every', '250', '--val-count', '128']),
-    ],
-    ...words(`
-      --schedule wsd --steps 4000 --decay 600 --warmup 100 --batch-size 128 --micro-batch-size 32 --precision bfloat16
-      --learning-rate 0.001 --crop-scale 0.3,1 --decode-size 256 --cache-memory 4GiB --checkpoint-every 5m`),
   ]);
 }
 
@@ -125,8 +121,8 @@ function trainRanker(teacher, list, { precision, runs, name }) {
   return train('train', join(runs, `${name}-ranker`), [
     ...['--scores', maps],
     ...words(`
-      --model tiny --loss listMle --steps 4000 --batch-size 32 --micro-batch-size 32 --precision bfloat16
-      --learning-rate 0.001 --warmup 200 --checkpoint-every 2m`),
+      --model tiny --loss listMle --smoothing 0.7 --steps 3000 --batch-size 32 --micro-batch-size 32 --precision bfloat16
+      --learning-rate 0.001 --warmup 150 --val-every 500 --checkpoint-every 2m`),
   ]);
 }
 
