@@ -14,6 +14,7 @@ import {
   drawn,
   loadOptions,
   resultFolder,
+  shardsOf,
   showResults,
   type Shown,
 } from './results.js';
@@ -101,6 +102,7 @@ async function rank(patterns: readonly string[], settings: RankSettings): Promis
   const out = resultFolder(settings);
   return showResults<RankResult, PatchRanker>(patterns, {
     label: 'Ranking',
+    shards: shardsOf(settings),
     json,
     out,
     suffixes: [outputSuffixes.heat, outputSuffixes.kept],

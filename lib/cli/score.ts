@@ -21,6 +21,7 @@ import {
   drawn,
   loadOptions,
   resultFolder,
+  shardsOf,
   showResults,
   type Shown,
 } from './results.js';
@@ -170,6 +171,7 @@ async function score(patterns: readonly string[], settings: ScoreSettings): Prom
   const out = resultFolder(settings);
   return showResults<ScoreResult, MaskedAutoencoder>(patterns, {
     label: 'Scoring',
+    shards: shardsOf(settings),
     json,
     out,
     suffixes: [outputSuffixes.score],

@@ -51,6 +51,8 @@ export interface LoopResult {
   /** Share of the time in which the compute thread waited for pictures. */
   dataWait: number;
   unreadable: number;
+  /** Records of shards that are lost by damage. */
+  lost: number;
   /** Steps of the whole run that were not applied because loss or gradient was not finite. */
   skipped: number;
   validation: Evaluation | null;
@@ -166,6 +168,7 @@ export async function runTraining(options: LoopOptions): Promise<LoopResult> {
       seconds,
       dataWait: stream.waitedSeconds / seconds,
       unreadable: stream.unreadable.length,
+      lost: dataset.lost,
       skipped: divergence.count,
       validation: (last as { figures: Evaluation } | null)?.figures ?? null,
       checkpoint: folder.checkpointPath(trainer.step),
