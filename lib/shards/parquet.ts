@@ -33,7 +33,8 @@ interface Column {
   name: string;
 }
 
-const asyncBuffer = (source: ByteSource, signal: AbortSignal | undefined) => ({
+/** A source as hyparquet reads it. */
+export const asyncBuffer = (source: ByteSource, signal: AbortSignal | undefined) => ({
   byteLength: source.size,
   slice: async (start: number, end = source.size): Promise<ArrayBuffer> => {
     const bytes = await source.read(start, end - start, signal);

@@ -41,7 +41,10 @@ export const query = (sql: string): Promise<Record<string, Json>[]> =>
 export async function writeParquet(
   path: string,
   folder: string,
-  { image = '{bytes: content, path: filename}', options = '' }: { image?: string; options?: string } = {},
+  {
+    image = '{bytes: content, path: filename}',
+    options = '',
+  }: { image?: string; options?: string } = {},
 ): Promise<string> {
   await withDuckDB((connection) =>
     connection.run(
