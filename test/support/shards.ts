@@ -1,6 +1,5 @@
 /** Shards as others write them: tar files of tar-stream, Parquet files of DuckDB. */
 import { writeFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import { DuckDBInstance, type DuckDBConnection, type Json } from '@duckdb/node-api';
 import { pack } from 'tar-stream';
 
@@ -54,8 +53,3 @@ export async function writeParquet(
   );
   return path;
 }
-
-/** Of a temporary folder, so that tests meet no index of another. */
-export const cacheIn = (folder: string): void => {
-  process.env['XDG_CACHE_HOME'] = `${dirname(folder)}/${folder.split('/').at(-1) ?? ''}/cache`;
-};
