@@ -198,10 +198,9 @@ test.serial(
     });
     const stop = AbortSignal.timeout(100);
     store.faults.push('stall');
-    const error = await t.throwsAsync(
-      remoteSource(`${store.url}/a.tar`).then((other) => other.read(0, 5000, stop)),
-    );
-    t.is(error.name, 'TimeoutError');
+    const reading = remoteSource(`${store.url}/a.tar`).then((other) => other.read(0, 5000, stop));
+    const reason: unknown = await reading.catch((error: unknown) => error);
+    t.is(reason, stop.reason);
   },
 );
 
