@@ -56,7 +56,7 @@ const typescript = {
   'lib/plan': ['lib/top', 'lib/native'],
   'lib/data': ['lib/top', 'lib/native', 'lib/pictures', 'lib/shards'],
   'lib/stream': ['lib/top', 'lib/data', 'lib/pictures'],
-  'lib/training': ['lib/top', 'lib/native', 'lib/data'],
+  'lib/training': ['lib/top', 'lib/native', 'lib/data', 'lib/shards'],
   'lib/store': ['lib/top', 'lib/data', 'lib/shards'],
   'lib/serve': ['lib/top', 'lib/native', 'lib/pictures', 'lib/stream', 'lib/download'],
   'lib/cli': [

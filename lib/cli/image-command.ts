@@ -177,10 +177,10 @@ const nowhere: OutputName = { name: '', id: '', again: false };
 /** Errors of writing that are one file's own. */
 const oneFile = ['ENAMETOOLONG', 'EISDIR', 'EINVAL', 'EILSEQ', 'EEXIST', 'ENOTEMPTY', undefined];
 
-/** A full disk, a disposed model, no decoder: going on would only repeat the message. */
+/** A full disk, a disposed model, no decoder, a store that stays down: going on would only repeat the message. */
 function isFatal({ code, cause }: LtrpError): boolean {
   if (code === 'ERR_LTRP_FILE_WRITE') {
     return !oneFile.includes((cause as NodeJS.ErrnoException | undefined)?.code);
   }
-  return code === 'ERR_LTRP_DISPOSED' || code === 'ERR_LTRP_SHARP_LOAD';
+  return ['ERR_LTRP_DISPOSED', 'ERR_LTRP_SHARP_LOAD', 'ERR_LTRP_DOWNLOAD'].includes(code);
 }

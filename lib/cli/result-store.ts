@@ -12,7 +12,6 @@ import { packageVersion } from '../native/paths.js';
 import { isToldDamage } from '../shards/shard.js';
 import { defaultParts, partPictures, unitsOf } from '../store/division.js';
 import { hasManifest, ResultStore, type ResultKind } from '../store/manifest.js';
-import { PartFile, removeLeftovers } from '../store/part-file.js';
 import type { ResultRow } from '../store/rows.js';
 import { invalid } from '../validation.js';
 import { exitCodes } from './exit-codes.js';
@@ -169,6 +168,7 @@ class Storing {
     const begin = performance.now();
     const files = await this.#files(names);
     const store = await this.#begin(files);
+    const { removeLeftovers } = await import('../store/part-file.js');
     await removeLeftovers(store.path);
     const only = chosenPart(this.#settings, store.manifest.parts);
     try {
@@ -308,6 +308,7 @@ class Storing {
     const { run } = await this.#model;
     const mark = { store: store.identity, kind, part, parts };
     const path = store.partPath(part);
+    const { PartFile } = await import('../store/part-file.js');
     const file = await PartFile.create(path, mark, { model, version: packageVersion() });
     let [done, unreadable] = [0, 0];
     try {

@@ -2,7 +2,6 @@
 import { resolve } from 'node:path';
 import { Option, type Command } from 'commander';
 import { ResultStore } from '../store/manifest.js';
-import { mergeStore, verifyStore } from '../store/verify.js';
 import { exitCodes } from './exit-codes.js';
 import { printable, shortPath } from './image-arguments.js';
 import { complain } from './image-command.js';
@@ -40,6 +39,7 @@ Examples:
 }
 
 async function verify(folder: string, merge: string | undefined, json: boolean): Promise<number> {
+  const { mergeStore, verifyStore } = await import('../store/verify.js');
   const store = await ResultStore.open(resolve(folder));
   const signal = interruptSignal();
   const verdict = await (merge === undefined

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { types } from 'node:util';
 import { LtrpError } from '../errors.js';
 import { cut, described } from '../described.js';
-import { memberOf } from '../shards/shard.js';
+import { memberOf } from '../shards/member.js';
 import { checkAttached, checkPath, invalid } from '../validation.js';
 import { Budget, checkMemory } from './limits.js';
 

@@ -11,3 +11,9 @@ export interface Damage {
 export function damageLine(name: string, { what, records }: Damage): string {
   return `${name}: ${what}; ${records} ${records === 1 ? 'record' : 'records'} lost`;
 }
+
+/** A row group that cannot be decoded, as a clause. */
+export const groupDamage = (
+  { firstRow, rows }: { firstRow: number; rows: number },
+  why: string,
+): string => `the row group of rows ${firstRow} to ${firstRow + rows - 1} is damaged (${why})`;

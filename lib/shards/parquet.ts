@@ -4,7 +4,7 @@ import { compressors } from 'hyparquet-compressors';
 import { LtrpError } from '../errors.js';
 import { invalid } from '../validation.js';
 import type { ByteSource } from './byte-source.js';
-import type { Damage } from './damage.js';
+import { groupDamage, type Damage } from './damage.js';
 
 export interface RowGroup {
   /** Of the file's rows. */
@@ -120,10 +120,6 @@ async function lostRows(
     return all;
   }
 }
-
-/** A row group that cannot be decoded, as a clause. */
-export const groupDamage = ({ firstRow, rows }: RowGroup, why: string): string =>
-  `the row group of rows ${firstRow} to ${firstRow + rows - 1} is damaged (${why})`;
 
 /** Throws what hyparquet throws for a damaged end. */
 export async function openColumn(

@@ -3,13 +3,12 @@ import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { LtrpError } from '../errors.js';
 import { localSource, type ByteSource } from './byte-source.js';
-import { damageLine } from './damage.js';
+import { damageLine, groupDamage } from './damage.js';
 import { cachedIndex, type ShardIndex } from './index-file.js';
 import { isRemote } from './locations.js';
-import { groupDamage, openColumn, readGroup, scanParquet, type RowGroup } from './parquet.js';
+import type { openColumn, RowGroup } from './parquet.js';
 import { publicName, remoteSource } from './remote.js';
 import { RowGroupCache } from './row-groups.js';
-import { scanTar } from './tar.js';
 
 export interface ShardOptions {
   /** Of Parquet files. Default `'image'`. */
@@ -105,11 +104,15 @@ export class Shard {
     const isTar = /\.tar$/i.test(source.name);
     const place = remote ? source.name : resolve(location);
     const key = [place, source.version, isTar ? '' : imageColumn].join('\0');
-    const index = await cachedIndex(key, async () =>
-      isTar
-        ? { kind: 'tar', ...(await scanTar(source, signal)) }
-        : { kind: 'parquet', ...(await scanParquet(source, imageColumn, signal)) },
-    );
+    const index = await cachedIndex(key, async () => {
+      // Their libraries are loaded where there are such files.
+      if (isTar) {
+        const { scanTar } = await import('./tar.js');
+        return { kind: 'tar', ...(await scanTar(source, signal)) };
+      }
+      const { scanParquet } = await import('./parquet.js');
+      return { kind: 'parquet', ...(await scanParquet(source, imageColumn, signal)) };
+    });
     if (index.kind === 'parquet') {
       for (const group of index.groups) refuseLarge(source.name, group, rowGroupMemory);
       rowGroups.limit = rowGroupMemory;
@@ -150,6 +153,7 @@ export class Shard {
 
   /** Without a signal: others may wait for the same group. */
   async #group(group: RowGroup): Promise<(Uint8Array | null)[]> {
+    const { openColumn, readGroup } = await import('./parquet.js');
     try {
       this.#opened ??= openColumn(this.#source, this.#column);
       return await readGroup(this.#source, await this.#opened, group);
@@ -211,10 +215,8 @@ export async function openShard(location: string, options: ShardOptions = {}): P
   return shard;
 }
 
-const inside = /\.(?:tar|parquet)\//gi;
-
-/** The picture that a path below a shard names; undefined where the path leads through no shard. */
-export async function memberOf(path: string): Promise<Member | undefined> {
+/** {@link memberOf} of a path that may lead through a shard. */
+export async function findMember(path: string, inside: RegExp): Promise<Member | undefined> {
   for (const match of path.matchAll(inside)) {
     const end = match.index + match[0].length;
     const location = path.slice(0, end - 1);

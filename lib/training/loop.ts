@@ -3,6 +3,7 @@ import { BatchStream, type Complete } from '../data/batches.js';
 import type { Dataset } from '../data/dataset.js';
 import { PictureDecoder } from '../data/decoder.js';
 import { LtrpError, toLtrpError } from '../errors.js';
+import { isUnreachable } from '../shards/shard.js';
 import { loadSharp } from '../sharp.js';
 import type { Evaluation, StoredType, Trainer, TrainingPicture } from '../trainer.js';
 import { Divergence, divergedError, whySkipped } from './divergence.js';
@@ -290,6 +291,7 @@ export async function decodeValidation(
         return (await options.complete?.(picture, index)) ?? picture;
       } catch (error) {
         options.signal.throwIfAborted();
+        if (isUnreachable(error)) throw error;
         // Several crops of one picture.
         if (!unreadable.has(path)) options.onUnreadable(path, toLtrpError(error));
         if (unreadable.add(path).size > options.maxUnreadable * dataset.pictures) {
