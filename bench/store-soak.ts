@@ -60,7 +60,7 @@ async function writeShards(folder: string, pictures: number, shards: number): Pr
     const file = await open(join(folder, `${String(shard).padStart(5, '0')}.tar`), 'w');
     const tar = pack();
     const written = (async () => {
-      for await (const chunk of tar) await file.write(chunk as Buffer);
+      for await (const chunk of tar) await file.write(chunk);
     })();
     for (let i = shard; i < pictures; i += shards) {
       tar.entry({ name: `${String(i).padStart(9, '0')}.jpg` }, kinds[i % 256]);

@@ -83,10 +83,10 @@ test.serial(
     for (const row of rows) {
       const { image, width, logits, kept, model } = row;
       t.is(model, digest);
-      const wanted = expected.get(String(image));
+      const wanted = expected.get(image as string);
       if (image === 'data/a.tar/x.jpg') {
         t.deepEqual([width, logits, wanted], [null, null, undefined]);
-        t.regex(String(row['problem']), /ERR_LTRP_IMAGE_DECODE/);
+        t.regex(row['problem'] as string, /ERR_LTRP_IMAGE_DECODE/);
         continue;
       }
       t.deepEqual(
@@ -97,7 +97,7 @@ test.serial(
       t.deepEqual(
         (logits as number[]).map(Math.fround),
         wanted!.scores.map(Math.fround),
-        String(image),
+        image as string,
       );
       t.is(row['problem'], null);
     }
@@ -156,7 +156,7 @@ test.serial('ltrp score --parts keeps what ltrp score prints', async (t) => {
   for (const [i, { image, means, errors }] of rows.entries()) {
     t.is(image, printed[i]!.image);
     t.deepEqual((means as number[]).map(Math.fround), printed[i]!.scores.map(Math.fround));
-    t.deepEqual((errors as unknown[]).map((e) => Math.fround(Number(e))), printed[i]!.standardErrors.map((e) => Math.fround(Number(e ?? NaN)))); // prettier-ignore
+    t.deepEqual((errors as (number | string)[]).map((e) => Math.fround(Number(e))), printed[i]!.standardErrors.map((e) => Math.fround(e ?? NaN))); // prettier-ignore
   }
   const crops = await ltrp([...how, '--store', 'means', '--crops', '2'], { cwd });
   t.is(crops.code, 2);

@@ -222,7 +222,7 @@ test.serial('damage of a Parquet file: a row group, or the end that describes it
   const messages = await Promise.all(
     shard.keys.map(async (key) => {
       const error = await t.throwsAsync(shard.member(key)!.read());
-      return error!.message;
+      return error.message;
     }),
   );
   t.is(new Set(messages).size, 1);

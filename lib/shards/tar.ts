@@ -65,14 +65,14 @@ class Scan {
   async run(): Promise<TarIndex> {
     const { size } = this.#source;
     let position = 0;
-    let ended = false;
+    let ended = false; // at the first of the zero blocks
     let path: string | undefined;
     let pax: Record<string, string> = {};
     let global: Record<string, string> = {};
-    while (position + block <= size && !ended) {
+    while (position + block <= size) {
       const header = decoded(await this.#at(position, block), true);
       if (header === null) {
-        ended = true; // the first of the zero blocks
+        ended = true;
         break;
       }
       const own = header === undefined ? NaN : Number(pax['size'] ?? header.size);

@@ -10,7 +10,7 @@ export async function tarBytes(entries: readonly TarEntry[]): Promise<Buffer> {
   for (const [name, content] of entries) tar.entry({ name }, Buffer.from(content));
   tar.finalize();
   const chunks: Buffer[] = [];
-  for await (const chunk of tar) chunks.push(chunk as Buffer);
+  for await (const chunk of tar) chunks.push(chunk);
   return Buffer.concat(chunks);
 }
 
