@@ -22,6 +22,7 @@ const help = `node --import=tsx bench/store-soak.ts [options]
   --parts N       parts of the results (default 64)
   --processes N   at a time (default 4)
   --kill-every S  seconds between kills, about (default 30)
+  --kills N       of them, at most (default: as many as there is time for)
   --plain         also without kills, for the throughput
   --help`;
 
@@ -33,6 +34,7 @@ const { values } = parseArgs({
     parts: text('64'),
     processes: text('4'),
     'kill-every': text('30'),
+    kills: text('Infinity'),
     plain: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
@@ -138,7 +140,8 @@ async function work(data: string, store: string, killEvery: number): Promise<Wor
       const oldest = [...running].sort((a, b) => a.since - b.since)[0];
       if (oldest !== undefined) oldest.since = performance.now();
     }
-    if (performance.now() < next || parts >= Number(values.parts)) continue;
+    const isOver = parts >= Number(values.parts) || result.kills >= Number(values.kills);
+    if (performance.now() < next || isOver) continue;
     next = performance.now() + 1000 * killEvery * (0.5 + Math.random());
     const victims = [...running];
     const victim = victims[Math.floor(Math.random() * victims.length)];
