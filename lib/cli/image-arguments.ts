@@ -3,6 +3,7 @@ import { basename, extname, relative } from 'node:path';
 import { PictureFinder, type PictureFile } from '../data/picture-files.js';
 import { nothingFound } from '../data/sources.js';
 import { LtrpError, toLtrpError } from '../errors.js';
+import type { ShardOptions } from '../shards/shard.js';
 
 const byName = new Intl.Collator('en', { numeric: true });
 
@@ -12,6 +13,8 @@ Images:
   a file        of any name
   a folder      its pictures, recursively, without hidden files; unreadable kinds are counted and named
   a .txt list   one path a line, relative to the list; empty lines and lines that begin with # are skipped
+  a shard       a .tar (WebDataset) or .parquet file, or a folder or glob of them; https://host/{000..127}.tar,
+                s3://bucket/prefix (docs/data-at-size.md)
   a glob        in quotes, such as 'photos/**/*.png', in upper or lower case; an existing file of that name comes first
 A picture with several names is taken once. Pictures that ltrp wrote are taken only if you name them.`;
 
@@ -21,13 +24,16 @@ export interface ExpandedImages {
   files: PictureFile[];
   /** Problems of arguments that gave no picture. */
   problems: LtrpError[];
-  /** Skipped files, as sentences. */
+  /** Skipped files, and what else people should know, as sentences. */
   passedOver: string[];
 }
 
 /** Expands files, folders, lists and globs, as {@link PictureFinder} takes them. */
-export async function expandImages(names: readonly string[]): Promise<ExpandedImages> {
-  const finder = new PictureFinder(byName.compare);
+export async function expandImages(
+  names: readonly string[],
+  options: ShardOptions = {},
+): Promise<ExpandedImages> {
+  const finder = new PictureFinder(byName.compare, options);
   const expanded: ExpandedImages = { files: [], problems: [], passedOver: [] };
   for (const name of names) {
     try {
@@ -41,7 +47,9 @@ export async function expandImages(names: readonly string[]): Promise<ExpandedIm
       expanded.problems.push(toLtrpError(error));
     }
   }
-  expanded.passedOver = finder.passedOver.sentences;
+  for (const line of finder.losses.keys())
+    expanded.problems.push(new LtrpError('ERR_LTRP_DATA_UNREADABLE', line));
+  expanded.passedOver = [...finder.passedOver.sentences, ...finder.notes];
   return expanded;
 }
 

@@ -6,6 +6,7 @@ import { expandImages, printable, type ExpandedImages } from './image-arguments.
 import { interruption, isInterruption } from './interrupt.js';
 import { inOptions } from './option-names.js';
 import type { OutputName } from './output-folder.js';
+import { isToldDamage, type ShardOptions } from '../shards/shard.js';
 import { mapOrdered, settled } from '../stream/ordered.js';
 
 /** One image of a command's run. */
@@ -30,8 +31,11 @@ export function errorLine(error: unknown): string {
 }
 
 /** The images that `names` stand for; reports skipped files and names without images. */
-export async function findImages(names: readonly string[]): Promise<ExpandedImages> {
-  const images = await expandImages(names);
+export async function findImages(
+  names: readonly string[],
+  options: ShardOptions = {},
+): Promise<ExpandedImages> {
+  const images = await expandImages(names, options);
   if (images.files.length > 0) {
     for (const sentence of images.passedOver) complain(printable(sentence));
   }
@@ -147,8 +151,9 @@ export async function runOnImages<Result>(
         const known = files[index]?.problem;
         const error = known ?? toLtrpError(outcome.reason);
         const line = errorLine(error);
-        const named = line.includes(task.file) || known !== undefined;
-        progress.complain(printable(named ? line : `${task.file}: ${line}`));
+        const isTold = isToldDamage(error);
+        const named = line.includes(task.file) || known !== undefined || isTold === false;
+        if (isTold !== true) progress.complain(printable(named ? line : `${task.file}: ${line}`));
         // The other images would fail in the same way.
         if (isFatal(error)) break;
       }
@@ -172,10 +177,10 @@ const nowhere: OutputName = { name: '', id: '', again: false };
 /** Errors of writing that are one file's own. */
 const oneFile = ['ENAMETOOLONG', 'EISDIR', 'EINVAL', 'EILSEQ', 'EEXIST', 'ENOTEMPTY', undefined];
 
-/** A full disk, a disposed model, no decoder: going on would only repeat the message. */
+/** A full disk, a disposed model, no decoder, a store that stays down: going on would only repeat the message. */
 function isFatal({ code, cause }: LtrpError): boolean {
   if (code === 'ERR_LTRP_FILE_WRITE') {
     return !oneFile.includes((cause as NodeJS.ErrnoException | undefined)?.code);
   }
-  return code === 'ERR_LTRP_DISPOSED' || code === 'ERR_LTRP_SHARP_LOAD';
+  return ['ERR_LTRP_DISPOSED', 'ERR_LTRP_SHARP_LOAD', 'ERR_LTRP_DOWNLOAD'].includes(code);
 }

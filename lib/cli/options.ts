@@ -1,5 +1,6 @@
 /** Parsers of option values; each refuses with one sentence, which commander prints with the option's name. */
 import { Argument, InvalidArgumentError, Option, type Command } from 'commander';
+import { defaultRowGroupMemory } from '../shards/shard.js';
 import { shareOf, shareProblem, type Interval } from '../share.js';
 import { precisions, type LoadOptions } from '../types.js';
 import type { GridWish } from '../whole-picture.js';
@@ -73,6 +74,27 @@ const precisionOption = (): Option =>
     .choices(precisions)
     .default('float32');
 
+export function parseBytes(text: string): number {
+  const match = /^(\d*\.?\d+)\s*([kmgt]?)i?b?$/i.exec(text.trim());
+  if (match === null)
+    throw new InvalidArgumentError('It must be a size, for example 512MiB or 2GiB.');
+  const power = ['', 'k', 'm', 'g', 't'].indexOf((match[2] ?? '').toLowerCase());
+  return Math.floor(Number(match[1]) * 1024 ** power);
+}
+
+/** How Parquet files of pictures are read. */
+export const shardOptions = (): Option[] => [
+  new Option('--image-column <name>', 'of Parquet files: the column with the pictures')
+    .argParser(parseName)
+    .default('image'),
+  new Option(
+    '--row-group-memory <size>',
+    'row groups of Parquet files that are held at a time, at most; a larger one is refused',
+  )
+    .argParser(parseBytes)
+    .default(defaultRowGroupMemory, '1GiB'),
+];
+
 export const deviceOption = (): Option =>
   new Option('--device <device>', "'auto', 'cpu' or 'cuda'").argParser(parseName).default('auto');
 
@@ -96,6 +118,8 @@ export interface ImageSettings extends GridWish {
   out?: string;
   json?: true;
   seed: number;
+  imageColumn: string;
+  rowGroupMemory: number;
   device: NonNullable<LoadOptions['device']>;
   precision?: NonNullable<LoadOptions['precision']>;
   libtorch?: string;
@@ -124,6 +148,7 @@ export function addImageOptions(
     .addOption(gridOption())
     .addOption(patchesOption())
     .addOption(seedOption());
+  for (const option of shardOptions()) command.addOption(option);
   if (text.precision) command.addOption(precisionOption());
   command
     .addOption(deviceOption())

@@ -17,6 +17,7 @@ import { register as registerReconstruct } from './reconstruct.js';
 import { register as registerScore } from './score.js';
 import { register as registerSqueeze } from './squeeze.js';
 import { register as registerServe } from './serve.js';
+import { register as registerStore } from './store.js';
 import { register as registerTrain } from './train.js';
 
 export function buildProgram(): Command {
@@ -43,6 +44,7 @@ ranker has learned the order. Method: "Learning to Rank Patches for Unbiased Ima
     registerPlan,
     registerSqueeze,
     registerServe,
+    registerStore,
     registerModels,
     registerDoctor,
     registerLibtorch,

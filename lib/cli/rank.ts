@@ -4,7 +4,8 @@ import { PatchRanker } from '../patch-ranker.js';
 import type { ImageTask } from './image-command.js';
 import { withNotes } from './notes.js';
 import { jsonNumbers } from '../json-numbers.js';
-import { addImageOptions, parseShare, type ImageSettings } from './options.js';
+import { addImageOptions, parseName, parseShare, type ImageSettings } from './options.js';
+import { addPartOptions, storeResults, type PartSettings } from './result-store.js';
 import { outputSuffixes } from '../output-mark.js';
 import type { OutputFolder } from './output-folder.js';
 import { patchBoxes, type Box, type PatchGrid } from '../patch-grid.js';
@@ -14,17 +15,20 @@ import {
   drawn,
   loadOptions,
   resultFolder,
+  shardsOf,
   showResults,
   type Shown,
 } from './results.js';
 import { mapOrdered } from '../stream/ordered.js';
 import { priors, type Prior } from '../types.js';
+import { invalid } from '../validation.js';
 import { rankFiles, type RankedFile, type RankFilesResult } from '../stream/rank-files.js';
 
-interface RankSettings extends ImageSettings {
+interface RankSettings extends ImageSettings, PartSettings {
   keep: number;
   scoreShare: number;
   prior: Prior;
+  store?: string;
 }
 
 /** One line of the command's JSON. */
@@ -77,9 +81,25 @@ Boxes are in pixels of the original, after its EXIF rotation.`,
         .choices(priors)
         .default('none'),
     )
+    .addOption(
+      new Option(
+        '--store <folder>',
+        'write Parquet files in parts, for many pictures and processes, instead of showing results',
+      )
+        .argParser(parseName)
+        .conflicts(['out']),
+    )
     .action(async (patterns: string[], settings: RankSettings) => {
-      process.exitCode = await rank(patterns, settings);
+      const { store, part, parts } = settings;
+      if (store !== undefined)
+        process.exitCode = await rankToStore(patterns, { ...settings, store });
+      else if (part !== undefined || parts !== undefined) {
+        throw invalid(
+          `${part === undefined ? 'parts' : 'part'} is for results that are kept with --store.`,
+        );
+      } else process.exitCode = await rank(patterns, settings);
     });
+  addPartOptions(command);
   addImageOptions(command, {
     model: 'or a .safetensors or .pth file',
     out: 'where JSON, pictures and the page go (default: ltrp-out; with --json: nowhere)',
@@ -92,7 +112,41 @@ Examples:
   ltrp rank cat.jpg                           rank one picture, look at ltrp-out/index.html
   ltrp rank photos/ --keep 0.25 --out ranked  a folder, a quarter of the patches kept
   ltrp rank 'photos/**/*.png' --patches 400   finer patches
-  ltrp rank cat.jpg --json | jq .kept         for programs`,
+  ltrp rank cat.jpg --json | jq .kept         for programs
+  ltrp rank shards/ --store ranks             Parquet files (docs/data-at-size.md); the same command continues
+                                              after any end, and may run several times at once`,
+  });
+}
+
+/** The columns are documented in docs/data-at-size.md. */
+async function rankToStore(
+  patterns: readonly string[],
+  settings: RankSettings & { store: string },
+): Promise<number> {
+  const { keep: keepRatio, scoreShare, prior, seed, grid, patches, precision } = settings;
+  const { imageColumn } = settings;
+  return storeResults(patterns, settings, {
+    kind: 'rank',
+    modelKind: 'ranker',
+    options: { keepRatio, scoreShare, prior, seed, grid, patches, precision, imageColumn },
+    load: async () => {
+      const ranker = await withNotes(PatchRanker.load(settings.model, loadOptions(settings)));
+      const wish = { ranker, grid, patches, keepRatio, scoreShare, prior, seed };
+      return {
+        run: async function* (files, signal) {
+          for await (const result of rankFiles(files, { ...wish, signal })) {
+            if (!result.ok) yield result.error;
+            else {
+              const { width, height, grid: cells, logits, kept } = result;
+              yield { width, height, ...cells, logits: [...logits], kept: [...kept] };
+            }
+          }
+        },
+        dispose: () => {
+          ranker.dispose();
+        },
+      };
+    },
   });
 }
 
@@ -101,6 +155,7 @@ async function rank(patterns: readonly string[], settings: RankSettings): Promis
   const out = resultFolder(settings);
   return showResults<RankResult, PatchRanker>(patterns, {
     label: 'Ranking',
+    shards: shardsOf(settings),
     json,
     out,
     suffixes: [outputSuffixes.heat, outputSuffixes.kept],

@@ -10,7 +10,7 @@ import { markPng, outputSuffixes } from '../output-mark.js';
 import { OutputFolder } from './output-folder.js';
 import type { PatchGrid } from '../patch-grid.js';
 import { reconstructionPicture } from './report/pictures.js';
-import { gridCell, loadOptions, showResults } from './results.js';
+import { gridCell, loadOptions, shardsOf, showResults } from './results.js';
 import { readWholePicture } from '../whole-picture.js';
 
 interface ReconstructSettings extends ImageSettings {
@@ -71,6 +71,7 @@ async function reconstruct(
   const out = new OutputFolder(settings.out);
   return showResults<ReconstructResult, MaskedAutoencoder>(patterns, {
     label: 'Reconstructing',
+    shards: shardsOf(settings),
     json: settings.json === true,
     out,
     suffixes: [outputSuffixes.reconstruction],

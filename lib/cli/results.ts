@@ -21,6 +21,7 @@ import { pageImage, readForDisplay, type ShownPicture } from './report/pictures.
 import { ReportPages, type EarlierLines, type ReportFrame } from './report/pages.js';
 import { markPng } from '../output-mark.js';
 import type { PatchGrid } from '../patch-grid.js';
+import type { ShardOptions } from '../shards/shard.js';
 import type { LoadOptions } from '../types.js';
 
 /** A result, and how it is shown on the page (absent where none is written). */
@@ -47,6 +48,8 @@ export interface ResultOptions<Result, Model> {
   /** Loads the model, after it is known that there are images and that results can be written. */
   load: () => Promise<Model>;
   run: (model: Model) => ImageRun<Shown<Result>>;
+  /** How shards are read. */
+  shards: ShardOptions;
 }
 
 /** Runs a command on the images that `names` stand for and shows its results; returns the exit code. */
@@ -55,7 +58,7 @@ export async function showResults<Result, Model extends { dispose: () => void }>
   options: ResultOptions<Result, Model>,
 ): Promise<number> {
   const signal = interruptSignal();
-  const images = await findImages(names);
+  const images = await findImages(names, { ...options.shards, signal });
   if (images.files.length === 0) return exitCodes.usage;
   const { out } = options;
   if (out === undefined) return showOn(images, options, () => Promise.resolve());
@@ -179,6 +182,12 @@ export function resultFolder(settings: { out?: string; json?: boolean }): Output
   const path = settings.out ?? (settings.json === true ? undefined : 'ltrp-out');
   return path === undefined ? undefined : new OutputFolder(path);
 }
+
+/** The options of a command that shards are read with. */
+export const shardsOf = ({ imageColumn, rowGroupMemory }: ShardOptions): ShardOptions => ({
+  imageColumn,
+  rowGroupMemory,
+});
 
 /** The options of a command that a model is loaded with. */
 export function loadOptions({ device, precision, libtorch }: LoadOptions): LoadOptions {

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { LtrpError } from '../errors.js';
 import { resolveModel } from '../models.js';
 import { changeKeys } from '../native/binding.js';
+import { isRemote } from '../shards/locations.js';
 import type { TrainingChanges } from '../trainer.js';
 import type { NativeOptions, RunChange, RunConfig } from './run-config.js';
 import { decayOf, freeOptions, stepsOf, type TrainingSettings } from './training-options.js';
@@ -29,6 +30,7 @@ const fixed: Record<string, string> = {
   start: 'it counts when a run begins',
   init: 'it counts when a run begins',
   valShare: 'it says which maps are learned from',
+  rowGroupMemory: 'the order of rows of Parquet files depends on it',
   unseen: 'it says what the figures are of',
   pooling: shape,
   queries: shape,
@@ -188,7 +190,8 @@ export function changedConfig(
 }
 
 export const absolutePaths = <Settings extends TrainingSettings>(settings: Settings): Settings => {
-  const absolute = (sources: string[] | undefined) => sources?.map((source) => resolve(source));
+  const absolute = (sources: string[] | undefined) =>
+    sources?.map((source) => (isRemote(source) ? source : resolve(source)));
   const { scores, valScores } = settings;
   return {
     ...settings,

@@ -8,6 +8,7 @@ import { modelDigest } from '../file-digest.js';
 import { loadModel, locateModel } from '../models.js';
 import type { NativeStoreOptions } from '../native/binding.js';
 import { packageVersion } from '../native/paths.js';
+import { isToldDamage } from '../shards/shard.js';
 import { storeScores } from '../training/store-scores.js';
 import type { LoadOptions } from '../types.js';
 import { invalid } from '../validation.js';
@@ -24,6 +25,8 @@ export interface StoreSettings extends NativeStoreOptions {
   device: NonNullable<LoadOptions['device']>;
   precision?: NonNullable<LoadOptions['precision']>;
   libtorch?: string;
+  imageColumn: string;
+  rowGroupMemory: number;
 }
 
 /** Between two lines about the progress. */
@@ -36,8 +39,10 @@ export async function storeCommand(
 ): Promise<number> {
   const signal = interruptSignal();
   const { model, device, precision = 'float32', libtorch } = settings;
-  const { sources, passedOver } = await resolveSources(names);
-  for (const sentence of passedOver) complain(sentence);
+  const { imageColumn, rowGroupMemory } = settings;
+  const shards = { imageColumn, rowGroupMemory, signal };
+  const { sources, passedOver, damage, lost } = await resolveSources(names, shards);
+  for (const sentence of [...passedOver, ...damage]) complain(sentence);
   const shared = sources.find(({ share }) => share !== null);
   if (shared !== undefined) {
     throw invalid(
@@ -87,15 +92,21 @@ export async function storeCommand(
         shown = performance.now();
         complain(`shard ${shard + 1} of ${store.shards}: ${done} of ${total} maps`);
       },
-      onUnreadable: (path, { message }) => {
-        complain(`skipped: ${message.includes(path) ? message : `${path}: ${message}`}`);
+      onUnreadable: (path, error) => {
+        const { message } = error;
+        const isTold = isToldDamage(error);
+        if (isTold === true) return;
+        complain(
+          `skipped: ${message.includes(path) || isTold === false ? message : `${path}: ${message}`}`,
+        );
       },
       onNotice: complain,
     });
     const rate = (result.maps / seconds()).toPrecision(3);
     const unreadable = result.unreadable > 0 ? `, ${result.unreadable} unreadable images` : '';
+    const records = lost > 0 ? `, ${lost} records lost` : '';
     process.stdout.write(
-      `${result.shards} shards with ${result.maps} maps in ${duration(seconds())} (${rate} maps/s)${unreadable}\n` +
+      `${result.shards} shards with ${result.maps} maps in ${duration(seconds())} (${rate} maps/s)${unreadable}${records}\n` +
         `scores: ${store.path}\n`,
     );
     return 0;

@@ -12,6 +12,7 @@ import {
   parseShare,
   type ImageSettings,
 } from './options.js';
+import { addPartOptions, hasResults, storeResults, type PartSettings } from './result-store.js';
 import { outputSuffixes } from '../output-mark.js';
 import type { OutputFolder } from './output-folder.js';
 import { patchBoxes, type Box, type PatchGrid } from '../patch-grid.js';
@@ -21,15 +22,18 @@ import {
   drawn,
   loadOptions,
   resultFolder,
+  shardsOf,
   showResults,
   type Shown,
 } from './results.js';
 import { readWholePicture } from '../whole-picture.js';
 import { invalid } from '../validation.js';
+import { toLtrpError } from '../errors.js';
+import { mapOrdered } from '../stream/ordered.js';
 import { storeCommand, type StoreSettings } from './score-store.js';
 import { parseRange } from './training-options.js';
 
-interface ScoreSettings extends ImageSettings, Omit<StoreSettings, 'store'> {
+interface ScoreSettings extends ImageSettings, PartSettings, Omit<StoreSettings, 'store'> {
   rounds: number;
   maskRatio: number;
   drop: Drop;
@@ -104,10 +108,10 @@ on such scores; --store keeps those of random crops for that.`,
     .addOption(
       new Option(
         '--store <folder>',
-        'store maps of random crops, for ltrp train --scores, instead of showing those of whole pictures',
+        'store maps of random crops, for ltrp train --scores, or with --part or --parts Parquet files of whole pictures',
       )
         .argParser(parseName)
-        .conflicts(['out', 'json', 'grid', 'patches']),
+        .conflicts(['out']),
     )
     .addOption(
       new Option('--crops <count>', 'with --store: random crops of every picture')
@@ -143,10 +147,31 @@ on such scores; --store keeps those of random crops for that.`,
         throw invalid(
           `${unused === 'flip' ? '--no-flip' : unused} is for scores that are kept with --store.`,
         );
-      process.exitCode = await (store === undefined
-        ? score(patterns, settings)
-        : storeCommand(patterns, { ...settings, store }));
+      const given = (name: string): boolean => command.getOptionValueSource(name) === 'cli';
+      const inParts = given('part') || given('parts') || (store !== undefined && hasResults(store));
+      if (store === undefined) {
+        const other = ['part', 'parts'].find(given);
+        if (other !== undefined)
+          throw invalid(`${other} is for results that are kept with --store.`);
+        process.exitCode = await score(patterns, settings);
+      } else if (inParts) {
+        const ofCrops = ofStore.find(given);
+        if (ofCrops !== undefined) {
+          throw invalid(
+            `${ofCrops === 'flip' ? '--no-flip' : ofCrops} is for maps of crops, without --part and --parts.`,
+          );
+        }
+        process.exitCode = await scoreToStore(patterns, { ...settings, store });
+      } else {
+        const ofShown = ['json', 'grid', 'patches'].find(given);
+        if (ofShown !== undefined)
+          throw invalid(
+            `${ofShown} is not for --store without --part or --parts: it keeps maps of crops.`,
+          );
+        process.exitCode = await storeCommand(patterns, { ...settings, store });
+      }
     });
+  addPartOptions(command);
   addImageOptions(command, {
     model: 'a .safetensors or .pth file, or a Hugging Face folder',
     out: 'where JSON, heat maps and the page go (default: ltrp-out; with --json: nowhere)',
@@ -161,7 +186,43 @@ Examples:
   ltrp score cat.jpg --mask-ratio 0.75        more context for each reconstruction
   ltrp score cat.jpg --json | jq '.scores'    for programs
   ltrp score photos/ --store maps --crops 4   maps to train a ranker on; the same command continues after
-                                              any end, and may run several times at once`,
+                                              any end, and may run several times at once
+  ltrp score shards/ --store means --parts 8  means and errors of whole pictures as Parquet (docs/data-at-size.md)`,
+  });
+}
+
+/** The columns are documented in docs/data-at-size.md. */
+async function scoreToStore(
+  patterns: readonly string[],
+  settings: ScoreSettings & { store: string },
+): Promise<number> {
+  const { rounds, maskRatio, drop, metric, surprise, seed } = settings;
+  const { grid, patches, precision, imageColumn } = settings;
+  const how = { rounds, maskRatio, drop, metric, surprise, seed };
+  return storeResults(patterns, settings, {
+    kind: 'score',
+    modelKind: 'mae',
+    options: { ...how, grid, patches, precision, imageColumn },
+    load: async () => {
+      const mae = await withNotes(MaskedAutoencoder.load(settings.model, loadOptions(settings)));
+      return {
+        run: (files, signal) =>
+          mapOrdered(files, { ahead: 2, signal }, async (file, { signal: stop }) => {
+            try {
+              const picture = await readWholePicture(file, mae.config, settings, stop);
+              const { images, grid: cells, width, height } = picture;
+              const { mean, standardError } = await mae.scoreMap(images, { ...how, signal: stop });
+              return { width, height, ...cells, means: [...mean], errors: [...standardError] };
+            } catch (error) {
+              stop.throwIfAborted();
+              return toLtrpError(error);
+            }
+          }),
+        dispose: () => {
+          mae.dispose();
+        },
+      };
+    },
   });
 }
 
@@ -170,6 +231,7 @@ async function score(patterns: readonly string[], settings: ScoreSettings): Prom
   const out = resultFolder(settings);
   return showResults<ScoreResult, MaskedAutoencoder>(patterns, {
     label: 'Scoring',
+    shards: shardsOf(settings),
     json,
     out,
     suffixes: [outputSuffixes.score],

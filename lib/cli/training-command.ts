@@ -15,6 +15,7 @@ import { lastGoodStep } from '../training/divergence.js';
 import { decodeValidation, runTraining, type LoopResult } from '../training/loop.js';
 import { finiteOrWord, RunFolder, type LogEntry } from '../training/run-folder.js';
 import { lockRun, type RunLock } from '../training/run-lock.js';
+import { isToldDamage, type ShardOptions } from '../shards/shard.js';
 import type { Device } from '../types.js';
 import { invalid } from '../validation.js';
 import { exitCodes } from './exit-codes.js';
@@ -110,6 +111,7 @@ async function train<Settings extends TrainingSettings>(
       (await openDataset(
         settings.data ?? [],
         remembered && 'If the pictures have moved, name their new place with --data.',
+        settings,
       ));
     stop.throwIfAborted();
     if (remembered) checkData(dataset, stored, source);
@@ -203,7 +205,12 @@ async function trainIn(run: {
   };
   const unreadable = (path: string, error: LtrpError): void => {
     const known = dataset.problemOf(path) ?? held?.problemOf(path);
-    const plain = error.message.includes(path) ? error.message : `${path}: ${error.message}`;
+    const isTold = isToldDamage(error);
+    if (isTold === true) return;
+    const plain =
+      error.message.includes(path) || isTold === false
+        ? error.message
+        : `${path}: ${error.message}`;
     tell(`skipped: ${known?.message ?? plain}`);
   };
   // Said only once there are steps: while things are prepared, a stop is one at once.
@@ -214,7 +221,8 @@ async function trainIn(run: {
     const heldMaps = await openHeldMaps(core, maps, settings, stop);
     held =
       heldMaps?.dataset ??
-      (settings.val && (await openDataset(settings.val, 'Name the held-out pictures with --val.')));
+      (settings.val &&
+        (await openDataset(settings.val, 'Name the held-out pictures with --val.', settings)));
     const validation = held
       ? await decodeValidation(held, {
           limit: settings.valCount,
@@ -311,10 +319,15 @@ function newConfig(
 }
 
 /** `hint`: what helps when there is nothing. */
-async function openDataset(sources: readonly string[], hint: string | false): Promise<Dataset> {
+async function openDataset(
+  sources: readonly string[],
+  hint: string | false,
+  { imageColumn, rowGroupMemory }: ShardOptions,
+): Promise<Dataset> {
   try {
-    const dataset = await Dataset.open(sources);
-    for (const sentence of dataset.passedOver) say(sentence);
+    const shards = { imageColumn, rowGroupMemory, signal: interruptSignal() };
+    const dataset = await Dataset.open(sources, shards);
+    for (const sentence of [...dataset.passedOver, ...dataset.damage]) say(sentence);
     return dataset;
   } catch (cause) {
     const { code, message } = toLtrpError(cause);
@@ -332,11 +345,11 @@ function heldOut({ scores, valScores, valShare }: TrainingSettings): { valShare?
 
 async function openMaps(
   core: CoreBinding,
-  { scores, data, valShare = 0 }: TrainingSettings,
+  { scores, data, valShare = 0, imageColumn, rowGroupMemory }: TrainingSettings,
   signal: AbortSignal,
 ): Promise<OpenedScores | undefined> {
   if (scores === undefined) return undefined;
-  return openScores(scores, { core, data, valShare, signal });
+  return openScores(scores, { core, data, valShare, signal, imageColumn, rowGroupMemory });
 }
 
 /** Maps to validate with, whose crops must be of the same kind. */
@@ -467,7 +480,9 @@ function report(result: LoopResult, json: boolean): void {
     return;
   }
   const wait = `data wait: ${(100 * result.dataWait).toFixed(1)}%`;
-  const unreadable = result.unreadable > 0 ? `, ${result.unreadable} unreadable images` : '';
+  const unreadable =
+    (result.unreadable > 0 ? `, ${result.unreadable} unreadable images` : '') +
+    (result.lost > 0 ? `, ${result.lost} records lost` : '');
   const skipped =
     result.skipped > 0 ? `, ${result.skipped} steps not applied (log.jsonl says why)` : '';
   process.stdout.write(

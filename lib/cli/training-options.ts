@@ -12,10 +12,12 @@ import { invalid } from '../validation.js';
 import {
   deviceOption,
   libtorchOption,
+  parseBytes,
   parseInteger,
   parseName,
   parseShare,
   seedOption,
+  shardOptions,
 } from './options.js';
 
 /** Values of the shared options, after commander. */
@@ -59,6 +61,8 @@ export interface TrainingSettings extends Omit<
   decodeThreads: number;
   prefetch: number;
   cacheMemory: number;
+  imageColumn?: string;
+  rowGroupMemory?: number;
   maxUnreadable: number;
   threads?: number;
   device?: Device;
@@ -110,7 +114,7 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
     option(
       '--data <sources...>',
       defaults.data ??
-        'folders (searched recursively), .txt lists, globs or images; SOURCE@0.5 gives a source half of every epoch',
+        'folders (searched recursively), .txt lists, globs, images or shards (.tar, .parquet); SOURCE@0.5 gives a source half of every epoch',
     ),
     option('--val <sources...>', 'held-out pictures for validation, named the same way'),
     option(
@@ -214,6 +218,7 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
       'memory for decoded pictures, for example 512MiB',
       parseBytes,
     ).default(2 * 1024 ** 3, '2GiB'),
+    ...shardOptions(),
     option(
       '--max-unreadable <share>',
       'share of unreadable pictures that ends the run; up to it they are named and skipped',
@@ -349,12 +354,4 @@ function parseInterval(text: string): Interval {
   const unit = match[2];
   if (unit === undefined || unit === '') return { steps: count };
   return { seconds: count * (unit === 's' ? 1 : unit === 'm' ? 60 : 3600) };
-}
-
-function parseBytes(text: string): number {
-  const match = /^(\d*\.?\d+)\s*([kmgt]?)i?b?$/i.exec(text.trim());
-  if (match === null)
-    throw new InvalidArgumentError('It must be a size, for example 512MiB or 2GiB.');
-  const power = ['', 'k', 'm', 'g', 't'].indexOf((match[2] ?? '').toLowerCase());
-  return Math.floor(Number(match[1]) * 1024 ** power);
 }

@@ -1,6 +1,7 @@
 /** Batches of decoded pictures, ready before the compute thread asks for them. */
 import { LtrpError, toLtrpError } from '../errors.js';
 import type { NativePicture } from '../native/binding.js';
+import { isUnreachable } from '../shards/shard.js';
 import type { Dataset } from './dataset.js';
 import type { DecodedFile, PictureDecoder } from './decoder.js';
 
@@ -102,6 +103,8 @@ export class BatchStream {
         return complete === undefined ? picture : await complete(picture, index);
       } catch (error) {
         this.#abort.signal.throwIfAborted();
+        // No fault of the picture: leaving it out would change the order for good.
+        if (isUnreachable(error)) throw error;
         this.#refuse(path, toLtrpError(error));
       }
     }

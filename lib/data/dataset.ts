@@ -2,8 +2,9 @@
 import { createHash } from 'node:crypto';
 import { LtrpError } from '../errors.js';
 import { invalid } from '../validation.js';
+import { defaultRowGroupMemory, type MemberGroup, type ShardOptions } from '../shards/shard.js';
 import { permutation, shuffle } from './shuffle.js';
-import { resolveSources, type Source } from './sources.js';
+import { resolveSources, type ResolvedSources, type Source } from './sources.js';
 
 interface Part {
   /** Index of the source's first file in `files`. */
@@ -28,16 +29,38 @@ export class Dataset {
   readonly digest: string;
   /** Files skipped when the sources were searched, as sentences. */
   readonly passedOver: readonly string[];
+  /** A line for each damage of a shard, and how many records are lost by all. */
+  readonly damage: readonly string[];
+  readonly lost: number;
+  /** Files that are read together, by their places in `files`. */
+  readonly #groups: readonly MemberGroup[];
+  /** Bytes of the groups of a window, at most; two windows are needed where one follows the other. */
+  readonly #windowBytes: number;
   readonly #problems = new Map<string, LtrpError>();
   readonly #parts: readonly Part[];
   #pictures: number | undefined;
   readonly #orders = new Map<string, Uint32Array>();
 
-  constructor(sources: readonly Source[], passedOver: readonly string[] = []) {
+  constructor(
+    sources: readonly Source[],
+    {
+      passedOver = [],
+      damage = [],
+      lost = 0,
+      rowGroupMemory = defaultRowGroupMemory,
+    }: Partial<Omit<ResolvedSources, 'sources'>> & Pick<ShardOptions, 'rowGroupMemory'> = {},
+  ) {
     if (sources.length === 0) throw invalid('There must be at least one source of images.');
     this.sources = sources;
     this.files = sources.flatMap((source) => source.files);
-    this.passedOver = passedOver;
+    [this.passedOver, this.damage, this.lost] = [passedOver, damage, lost];
+    this.#windowBytes = rowGroupMemory / 2;
+    let before = 0;
+    this.#groups = sources.flatMap(({ groups = [], files }) => {
+      const moved = groups.map((group) => ({ ...group, first: group.first + before }));
+      before += files.length;
+      return moved;
+    });
     for (const { problems } of sources) {
       for (const [path, problem] of problems) this.#problems.set(path, problem);
     }
@@ -53,9 +76,10 @@ export class Dataset {
   }
 
   /** @throws {LtrpError} as {@link resolveSources}. */
-  static async open(names: readonly string[]): Promise<Dataset> {
-    const { sources, passedOver } = await resolveSources(names);
-    return new Dataset(sources, passedOver);
+  static async open(names: readonly string[], options: ShardOptions = {}): Promise<Dataset> {
+    const { sources, ...found } = await resolveSources(names, options);
+    const { rowGroupMemory } = options;
+    return new Dataset(sources, { ...found, rowGroupMemory });
   }
 
   /** A problem found when the sources were searched. It says more than that the file is missing. */
@@ -93,8 +117,47 @@ export class Dataset {
           order[filled++] = part.offset + (files[draw % part.size] as number);
         }
       }
-      return shuffle(order, seed, epoch, 0);
+      const shuffled = shuffle(order, seed, epoch, 0);
+      return this.#groups.length === 0 ? shuffled : this.#windowed(shuffled, seed, epoch);
     });
+  }
+
+  /**
+   * The same pictures, so that few row groups are needed at a time: the groups are shuffled and cut into windows of bounded memory,
+   * pictures of no group are dealt to the windows evenly, and each window is shuffled.
+   */
+  #windowed(order: Uint32Array, seed: number, epoch: number): Uint32Array {
+    const loose = 0xffffffff;
+    const windowOf = new Uint32Array(this.size).fill(loose);
+    let windows = 0;
+    let bytes = Infinity;
+    for (const number of permutation(this.#groups.length, seed, epoch, 2)) {
+      const group = this.#groups[number] as MemberGroup;
+      if (bytes + group.bytes > this.#windowBytes) {
+        windows++;
+        bytes = 0;
+      }
+      bytes += group.bytes;
+      windowOf.fill(windows - 1, group.first, group.first + group.count);
+    }
+    const inWindows: number[][] = Array.from({ length: windows }, () => []);
+    const others: number[] = [];
+    for (const picture of order) (inWindows[windowOf[picture] as number] ?? others).push(picture);
+    const grouped = order.length - others.length;
+    if (grouped === 0) return order;
+    let [dealt, passed] = [0, 0];
+    for (const window of inWindows) {
+      passed += window.length;
+      const until = Math.round((others.length * passed) / grouped);
+      while (dealt < until) window.push(others[dealt++] as number);
+    }
+    const result = new Uint32Array(order.length);
+    let filled = 0;
+    for (const [number, window] of inWindows.entries()) {
+      result.set(shuffle(Uint32Array.from(window), seed, epoch, 3, number), filled);
+      filled += window.length;
+    }
+    return result;
   }
 
   /** Prefetching looks ahead, never far back: a few newest orders are enough. */

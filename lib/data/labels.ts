@@ -35,7 +35,9 @@ export async function foldersAsLabels(
   known?: readonly string[],
 ): Promise<Labels> {
   const names = dataset.sources.flatMap((source) =>
-    source.names.map((name, i) => {
+    source.names.map((path, i) => {
+      // In a shard its own folders count.
+      const name = path.replace(/^.*?\.(tar|parquet)[\\/]/i, '');
       const [folder = '', ...rest] = name.split(separator);
       if (rest.length > 0 && folder !== '..' && folder !== '') return folder;
       throw invalid(

@@ -1,6 +1,6 @@
 /**
- * Resolves a name of pictures: a file, a folder, a `.txt` list or a glob. Every command and every data set asks here, so
- * that one name means the same to all of them.
+ * Resolves a name of pictures: a file, a folder, a `.txt` list, a glob, or a shard (`lib/shards`) by any of these or by its
+ * address. Every command and every data set asks here, so that one name means the same to all of them.
  */
 import { lstat, mkdtemp, readFile, readdir, realpath, rm, stat, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -9,6 +9,9 @@ import { glob, isDynamicPattern } from 'tinyglobby';
 import { LtrpError } from '../errors.js';
 import { imageExtensions, unreadExtensions } from '../image-extensions.js';
 import { isOutput } from '../output-mark.js';
+import { isRemote, isShard, remoteShards } from '../shards/locations.js';
+import { publicName } from '../shards/remote.js';
+import { openShard, type MemberGroup, type ShardOptions } from '../shards/shard.js';
 import { PassedOver } from './passed-over.js';
 
 /** A file that is to be read. */
@@ -17,19 +20,25 @@ export interface PictureFile {
   path: string;
   /** A known problem, reported instead of what reading it would say. */
   problem?: LtrpError;
+  /** Of a picture in a shard: how much of the path is the shard's. */
+  shard?: number;
 }
 
 /** What one name stands for. */
 export interface FoundPictures {
   /** Which kind of name it is. */
-  kind: 'folder' | 'list' | 'glob' | 'file' | 'missing';
+  kind: 'folder' | 'list' | 'glob' | 'file' | 'remote' | 'missing';
   /** The folder that the files are named relative to. */
   root: string;
   /** None twice, and none of an earlier name's. A missing name is a file with a problem. */
   files: PictureFile[];
   /** How many more there were that an earlier name has given already, or that are links to others. */
   repeated: number;
+  /** Files that are read together, by their places in `files`. */
+  groups: MemberGroup[];
 }
+
+type Taken = Pick<FoundPictures, 'files' | 'repeated'>;
 
 interface Candidate {
   path: string;
@@ -51,22 +60,43 @@ export class PictureFinder {
   readonly passedOver = new PassedOver();
   readonly #seen = new Set<string>();
   readonly #compare: Compare;
+  readonly #shards: ShardOptions | 'closed';
+  /** What the shards so far have lost: for each damage a line, and the number of records. */
+  readonly losses = new Map<string, number>();
+  /** What people should know about them, as sentences. */
+  readonly notes: string[] = [];
 
-  /** @param compare - the order of files within a folder or a glob; lists keep theirs. */
-  constructor(compare: Compare = byCodeUnit) {
+  /**
+   * @param compare - the order of files within a folder or a glob; lists keep theirs.
+   * @param shards - how shards are opened; `'closed'`: they are found as files, not as the pictures in them.
+   */
+  constructor(compare: Compare = byCodeUnit, shards: ShardOptions | 'closed' = {}) {
     this.#compare = compare;
+    this.#shards = shards;
   }
 
   /**
    * A path that exists is taken as it is: a folder is searched recursively for {@link imageExtensions}, a `.txt` file is a
-   * list with one path a line, relative to its folder (empty lines and those that begin with `#` are skipped), any other file
-   * is a picture whatever it is called. What does not exist is a glob if it can be one, regardless of case. Hidden files and
-   * pictures that the command wrote are passed over in folders and globs, and so is what is no picture.
+   * list with one path a line, relative to its folder (empty lines and those that begin with `#` are skipped), a file whose name
+   * ends with `.tar` or `.parquet` is a shard, any other file is a picture whatever it is called. What does not exist is an address
+   * or a glob if it can be one, regardless of case. Hidden files and pictures that the command wrote are passed over in folders and
+   * globs, and so is what is neither picture nor shard.
    *
    * @throws {LtrpError} `ERR_LTRP_FILE_NOT_FOUND` for a list of which no line names a file, `ERR_LTRP_FILE_READ` for a list
-   *   or a folder that cannot be read.
+   *   or a folder that cannot be read; as `remoteShards` and `openShard`.
    */
   async find(name: string): Promise<FoundPictures> {
+    const found = await this.#find(name);
+    return this.#shards === 'closed' ? { ...found, groups: [] } : this.#opened(found, this.#shards);
+  }
+
+  async #find(name: string): Promise<Omit<FoundPictures, 'groups'>> {
+    if (isRemote(name)) {
+      const { signal } = this.#shards === 'closed' ? {} : this.#shards;
+      const urls = await remoteShards(name, { signal });
+      const candidates = urls.map((path) => ({ path, real: publicName(path) }));
+      return { kind: 'remote', root: rootOf(name), ...this.#take(candidates) };
+    }
     const info = await stat(name).catch(() => undefined);
     if (info?.isDirectory() === true) {
       const candidates = await this.#folder(name);
@@ -81,7 +111,33 @@ export class PictureFinder {
     return { kind: 'glob', root: split.base, ...found };
   }
 
-  async #file(name: string): Promise<FoundPictures> {
+  /** The pictures of shards in the place of the shards. */
+  async #opened(
+    found: Omit<FoundPictures, 'groups'>,
+    options: ShardOptions,
+  ): Promise<FoundPictures> {
+    const files: PictureFile[] = [];
+    const groups: MemberGroup[] = [];
+    for (const file of found.files) {
+      if (!isShard(file.path) || file.problem !== undefined) {
+        files.push(file);
+        continue;
+      }
+      const shard = await openShard(file.path, options);
+      if (shard.isResult) {
+        this.passedOver.output(dirname(file.path));
+        continue;
+      }
+      for (const { line, records } of shard.damage) this.losses.set(line, records);
+      this.notes.push(...shard.notes);
+      for (const group of shard.groups ?? []) groups.push({ ...group, first: group.first + files.length }); // prettier-ignore
+      const { length } = shard.name;
+      for (const key of shard.keys) files.push({ path: `${shard.name}/${key}`, shard: length });
+    }
+    return { ...found, files, groups };
+  }
+
+  async #file(name: string): Promise<Omit<FoundPictures, 'groups'>> {
     if (extension(name) === 'txt') {
       return { kind: 'list', root: dirname(name), ...this.#take(await list(name)) };
     }
@@ -122,6 +178,7 @@ export class PictureFinder {
 
   /** Whether a file that nobody named is a picture to work on; counts it otherwise. */
   async #wanted(path: string): Promise<boolean> {
+    if (isShard(path)) return true;
     if (!isPicture(path)) {
       this.passedOver.kind(extension(path), unreadExtensions.includes(extension(path)));
       return false;
@@ -131,7 +188,7 @@ export class PictureFinder {
     return false;
   }
 
-  async #glob({ base, pattern }: Pattern): Promise<Pick<FoundPictures, 'files' | 'repeated'>> {
+  async #glob({ base, pattern }: Pattern): Promise<Taken> {
     const names = await matches(base, pattern);
     // A pattern that spells the extension names files; `*` does not mean the notes beside the pictures.
     const named = /\.[^.*/]+$/.test(pattern);
@@ -151,7 +208,7 @@ export class PictureFinder {
     return { files: [...taken.files, ...files], repeated: taken.repeated + repeated };
   }
 
-  #take(candidates: Candidate[], compare?: Compare): Pick<FoundPictures, 'files' | 'repeated'> {
+  #take(candidates: Candidate[], compare?: Compare): Taken {
     if (compare !== undefined) {
       // Whichever of two names stays must not depend on the order in which the system lists them.
       candidates.sort(
@@ -168,6 +225,12 @@ export class PictureFinder {
     if (compare !== undefined) files.sort((a, b) => compare(a.path, b.path));
     return { files, repeated: candidates.length - files.length };
   }
+}
+
+/** The folder of an address; of a list of a store the address itself. */
+function rootOf(name: string): string {
+  const url = publicName(name);
+  return isShard(name) ? url.slice(0, url.lastIndexOf('/')) : url.replace(/\/+$/, '');
 }
 
 async function candidate(path: string, real?: string): Promise<Candidate> {

@@ -1,9 +1,11 @@
-/** Where training pictures come from: folders, lists, globs and single files. */
+/** Where training pictures come from: folders, lists, globs, single files and shards. */
 import { stat } from 'node:fs/promises';
 import { relative, resolve } from 'node:path';
 import { LtrpError } from '../errors.js';
 import { imageExtensions } from '../image-extensions.js';
 import { shareOf, shareProblem } from '../share.js';
+import { isRemote } from '../shards/locations.js';
+import type { MemberGroup, ShardOptions } from '../shards/shard.js';
 import { invalid } from '../validation.js';
 import { PictureFinder, type FoundPictures } from './picture-files.js';
 
@@ -21,12 +23,17 @@ export interface Source {
   names: string[];
   /** Known problems of files, by path: missing files named in a list, dangling links. */
   problems: Map<string, LtrpError>;
+  /** Files that are read together: row groups of Parquet files. */
+  groups?: readonly MemberGroup[];
 }
 
 /** Sources, and what was passed over on the way, as sentences. */
 export interface ResolvedSources {
   sources: Source[];
   passedOver: string[];
+  /** A line for each damage of a shard, and how many records are lost by all. */
+  damage: string[];
+  lost: number;
 }
 
 /**
@@ -36,13 +43,18 @@ export interface ResolvedSources {
  * @throws {LtrpError} `ERR_LTRP_FILE_NOT_FOUND`; `ERR_LTRP_DATA_EMPTY` when there is no image in one;
  *   `ERR_LTRP_INVALID_ARGUMENT` for a share outside (0, 1]; as {@link PictureFinder.find}.
  */
-export async function resolveSources(names: readonly string[]): Promise<ResolvedSources> {
-  const together = new PictureFinder();
+export async function resolveSources(
+  names: readonly string[],
+  options: ShardOptions = {},
+): Promise<ResolvedSources> {
+  const together = new PictureFinder(undefined, options);
+  const finders = [together];
   const sources: Source[] = [];
   const passedOver: string[] = [];
   for (const argument of names) {
     const { name, share } = await splitShare(argument);
-    const finder = share === null ? together : new PictureFinder();
+    const finder = share === null ? together : new PictureFinder(undefined, options);
+    if (share !== null) finders.push(finder);
     const found = await finder.find(name);
     if (found.kind === 'missing') {
       throw new LtrpError('ERR_LTRP_FILE_NOT_FOUND', `There is no folder, list or image ${name}.`);
@@ -50,11 +62,14 @@ export async function resolveSources(names: readonly string[]): Promise<Resolved
     if (found.files.length === 0 && found.repeated === 0) {
       throw new LtrpError('ERR_LTRP_DATA_EMPTY', nothingFound(name, found, finder));
     }
-    if (share !== null) passedOver.push(...finder.passedOver.sentences);
     if (found.files.length > 0) sources.push(sourceOf(name, share, found));
   }
-  passedOver.unshift(...together.passedOver.sentences);
-  return { sources, passedOver: [...new Set(passedOver)] };
+  for (const { passedOver: skipped, notes } of finders)
+    passedOver.push(...skipped.sentences, ...notes);
+  // A shard that several sources with shares have has lost its records once.
+  const losses = new Map(finders.flatMap((finder) => [...finder.losses]));
+  const lost = [...losses.values()].reduce((sum, records) => sum + records, 0);
+  return { sources, passedOver: [...new Set(passedOver)], damage: [...losses.keys()], lost };
 }
 
 /** An error that says why there are no pictures, and what there is instead. */
@@ -70,8 +85,17 @@ export function nothingFound(
 }
 
 function sourceOf(name: string, share: number | null, found: FoundPictures): Source {
-  const root = resolve(found.root);
-  const files = found.files.map(({ path }) => resolve(path));
+  const absolute = (path: string): string => (isRemote(path) ? path : resolve(path));
+  const root = absolute(found.root);
+  const within = (path: string): string =>
+    isRemote(path) && path.startsWith(`${root}/`)
+      ? path.slice(root.length + 1)
+      : relative(root, path);
+  const places = found.files.map(({ path, shard = path.length }) => ({
+    place: absolute(path.slice(0, shard)),
+    inside: path.slice(shard),
+  }));
+  const files = places.map(({ place, inside }) => place + inside);
   const problems = found.files.flatMap(({ problem }, index) =>
     problem === undefined ? [] : [[files[index] as string, problem] as const],
   );
@@ -80,8 +104,9 @@ function sourceOf(name: string, share: number | null, found: FoundPictures): Sou
     share,
     root,
     files,
-    names: files.map((file) => relative(root, file)),
+    names: places.map(({ place, inside }) => within(place) + inside),
     problems: new Map(problems),
+    groups: found.groups,
   };
 }
 

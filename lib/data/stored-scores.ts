@@ -1,10 +1,12 @@
 /** Stored score maps as a ranker learns from them: a data set of crops, each with its map. */
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename } from 'node:path';
 import { LtrpError } from '../errors.js';
 import type { CoreBinding } from '../native/binding.js';
 import { runJob } from '../native/job.js';
+import { isRemote, joinName } from '../shards/locations.js';
+import type { ShardOptions } from '../shards/shard.js';
 import { invalid } from '../validation.js';
 import type { Complete } from './batches.js';
 import { Dataset } from './dataset.js';
@@ -55,7 +57,7 @@ export async function openScores(
     data?: readonly string[] | undefined;
     valShare: number;
     signal: AbortSignal;
-  },
+  } & ShardOptions,
 ): Promise<OpenedScores> {
   const store = await ScoreStore.open(folder);
   const missing = store.missing();
@@ -66,7 +68,7 @@ export async function openScores(
         'repeat the ltrp score command that began it.',
     );
   }
-  const roots = await rootsOf(store, options.data);
+  const roots = await rootsOf(store, options.data, options);
   const parts: { training: Item[]; validation: Item[] } = { training: [], validation: [] };
   for (let shard = 0; shard < store.shards; shard++) {
     for (const item of await itemsOf(store, shard, roots, options)) {
@@ -84,15 +86,16 @@ export async function openScores(
 async function rootsOf(
   { manifest }: ScoreStore,
   data: readonly string[] | undefined,
+  { imageColumn, rowGroupMemory, signal }: ShardOptions,
 ): Promise<readonly string[]> {
   if (data !== undefined) {
-    const { sources } = await resolveSources(data);
+    const { sources } = await resolveSources(data, { imageColumn, rowGroupMemory, signal });
     if (sources.length === manifest.roots.length) return sources.map(({ root }) => root);
     throw invalid(
       `--data must name the ${manifest.roots.length} sources that were scored, in their order; got ${sources.length}.`,
     );
   }
-  const gone = manifest.roots.find((root) => !existsSync(root));
+  const gone = manifest.roots.find((root) => !isRemote(root) && !existsSync(root));
   if (gone === undefined) return manifest.roots;
   throw new LtrpError(
     'ERR_LTRP_FILE_NOT_FOUND',
@@ -119,7 +122,7 @@ async function itemsOf(
   }
   const patches = scores.length / Math.max(1, each * pictures.length);
   return pictures.flatMap(([root, name, digest], i) => {
-    const path = join(roots[root] ?? '', name);
+    const path = joinName(roots[root] ?? '', name);
     return Array.from({ length: each }, (_, crop): Item => {
       const row = i * each + crop;
       return {

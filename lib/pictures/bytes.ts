@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { types } from 'node:util';
 import { LtrpError } from '../errors.js';
 import { cut, described } from '../described.js';
+import { memberOf } from '../shards/member.js';
 import { checkAttached, checkPath, invalid } from '../validation.js';
 import { Budget, checkMemory } from './limits.js';
 
@@ -59,10 +60,11 @@ export function sourceName(source: string | Uint8Array, index = 0): string {
 const reading = new Budget();
 
 /**
- * Runs `work` with the bytes of a picture file, of which a bounded number is in memory at a time.
+ * Runs `work` with the bytes of a picture file, or of a picture in a shard, of which a bounded number is in memory at a time.
  *
  * @throws {LtrpError} `ERR_LTRP_IMAGE_NOT_FOUND`; `ERR_LTRP_IMAGE_DECODE` for what is empty, no file or cannot be read;
- *   `ERR_LTRP_OUT_OF_MEMORY` for a file larger than decoding may take; `signal.reason`.
+ *   `ERR_LTRP_OUT_OF_MEMORY` for a file larger than decoding may take; of a picture in a shard as {@link memberOf} and
+ *   reading it, `ERR_LTRP_DOWNLOAD` and `ERR_LTRP_FILE_READ` among them; `signal.reason`.
  */
 export async function withBytes<Result>(
   path: string,
@@ -70,6 +72,14 @@ export async function withBytes<Result>(
   signal: AbortSignal | undefined,
   work: (bytes: Buffer) => Promise<Result>,
 ): Promise<Result> {
+  const member = await memberOf(path);
+  if (member !== undefined) {
+    checkMemory(`The image ${name}`, member.size, 'read');
+    return reading.run(member.size, async () => {
+      signal?.throwIfAborted();
+      return work(await member.read(signal));
+    });
+  }
   const handle = await unlessUnreadable(name, signal, () => openPatiently(path));
   let closed = false;
   const close = async (): Promise<void> => {

@@ -3,6 +3,7 @@ import { BatchStream, type Complete } from '../data/batches.js';
 import type { Dataset } from '../data/dataset.js';
 import { PictureDecoder } from '../data/decoder.js';
 import { LtrpError, toLtrpError } from '../errors.js';
+import { isUnreachable } from '../shards/shard.js';
 import { loadSharp } from '../sharp.js';
 import type { Evaluation, StoredType, Trainer, TrainingPicture } from '../trainer.js';
 import { Divergence, divergedError, whySkipped } from './divergence.js';
@@ -51,6 +52,8 @@ export interface LoopResult {
   /** Share of the time in which the compute thread waited for pictures. */
   dataWait: number;
   unreadable: number;
+  /** Records of shards that are lost by damage. */
+  lost: number;
   /** Steps of the whole run that were not applied because loss or gradient was not finite. */
   skipped: number;
   validation: Evaluation | null;
@@ -166,6 +169,7 @@ export async function runTraining(options: LoopOptions): Promise<LoopResult> {
       seconds,
       dataWait: stream.waitedSeconds / seconds,
       unreadable: stream.unreadable.length,
+      lost: dataset.lost,
       skipped: divergence.count,
       validation: (last as { figures: Evaluation } | null)?.figures ?? null,
       checkpoint: folder.checkpointPath(trainer.step),
@@ -287,6 +291,7 @@ export async function decodeValidation(
         return (await options.complete?.(picture, index)) ?? picture;
       } catch (error) {
         options.signal.throwIfAborted();
+        if (isUnreachable(error)) throw error;
         // Several crops of one picture.
         if (!unreadable.has(path)) options.onUnreadable(path, toLtrpError(error));
         if (unreadable.add(path).size > options.maxUnreadable * dataset.pictures) {
