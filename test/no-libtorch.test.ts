@@ -82,6 +82,7 @@ test('each first call that needs LibTorch rejects with what was tried and the co
       rankAgreement: () => ltrp.rankAgreement(logits, logits, [1, 16]),
       keepFor: () => ltrp.keepFor({ logits, grid: { rows: 4, columns: 4 }, width: 64, height: 64 }, { spatialShape: [2, 2] }, { keep: 1 }),
       denseRegions: () => ltrp.denseRegions({ logits, grid: { rows: 4, columns: 4 }, width: 64, height: 64 }),
+      qualityMap: () => ltrp.qualityMap({ logits, grid: { rows: 4, columns: 4 }, width: 64, height: 64 }),
       squeezePicture: () => ltrp.squeezePicture('demo/photos/tiger.jpg'),
       rankingLoss: () => ltrp.rankingLoss('listMle', logits, logits, [1, 16]),
       asymmetricLoss: () => ltrp.asymmetricLoss(logits, logits, [1, 16]),

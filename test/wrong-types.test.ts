@@ -299,6 +299,16 @@ const subjects: Record<string, Subject> = {
     options: [...job, 'count', 'keepRatio', 'padding', 'aspect'],
     inside: ['logits', 'grid', 'width', 'height', 'view'].map((key) => [0, key]),
   },
+  qualityMap: {
+    names: ['ranking', 'options'],
+    valid: () => [
+      { logits: sixteen(), grid: { rows: 4, columns: 4 }, width: 64, height: 48 },
+      { block: 8, pixels: true },
+    ],
+    call: (...given) => api.qualityMap(...(given as [never])),
+    options: [...job, 'block', 'pixels'],
+    inside: ['logits', 'grid', 'width', 'height', 'view'].map((key) => [0, key]),
+  },
   squeezePicture: {
     names: ['source', 'options'],
     valid: () => [png.slice(), { ranker, patches: 4 }],
