@@ -199,4 +199,15 @@ test('weights of branches and constants that lie outside follow the output', asy
   const bytes = await readFile(files[0] as string);
   t.is(bytes.toString('latin1').split('cut.onnx_data').length - 1, 2);
   t.false(bytes.includes('model.onnx_data'));
+  // By the name that another loader looks for.
+  const other = join(folder, 'out', 'other.onnx');
+  t.deepEqual((await pruneOnnx(model, other, { dataSuffix: '.data' })).files, [
+    other,
+    `${other}.data`,
+  ]);
+  t.true((await readFile(other)).includes('other.onnx.data'));
+  await t.throwsAsync(pruneOnnx(model, other, { dataSuffix: 'data' as never }), {
+    code: 'ERR_LTRP_INVALID_ARGUMENT',
+    message: /dataSuffix must be one of '\.data', '_data'/,
+  });
 });

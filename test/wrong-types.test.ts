@@ -287,7 +287,7 @@ const subjects: Record<string, Subject> = {
     names: ['input', 'output', 'options'],
     valid: () => [graph, join(folder, 'cut.onnx'), { overwrite: true }],
     call: (...given) => api.pruneOnnx(...(given as [never, never])),
-    options: ['idsName', 'overwrite', 'signal'],
+    options: ['idsName', 'dataSuffix', 'overwrite', 'signal'],
   },
   denseRegions: {
     names: ['ranking', 'options'],

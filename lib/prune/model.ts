@@ -281,12 +281,13 @@ function relocatedNode(node: StoredNode, located: ReadonlyMap<string, string>): 
 
 /**
  * Names of the data files of a model that is written to `output`, by their names in the model at `input`: what follows the
- * model's name stays (`.data`, `_data`), so that loaders that guess the name still find it.
+ * model's name stays (`.data`, `_data`), so that loaders that guess the name still find it; or `suffix` is that, and `_1`, `_2` for more.
  */
 export function dataFileNames(
   input: string,
   output: string,
   files: readonly DataFile[],
+  suffix?: string,
 ): Map<string, string> {
   const [from, to] = [basename(input), basename(output)];
   const [fromStem, toStem] = [from, to].map((name) => name.replace(/\.onnx$/, '')) as [
@@ -295,7 +296,9 @@ export function dataFileNames(
   ];
   const taken = new Set<string>();
   return new Map(
-    files.map(({ location }) => {
+    files.map(({ location }, index) => {
+      if (suffix !== undefined)
+        return [location, `${to}${suffix}${index === 0 ? '' : `_${String(index)}`}`];
       const name = basename(location);
       const wanted = name.startsWith(from)
         ? to + name.slice(from.length)
