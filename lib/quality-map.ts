@@ -71,7 +71,7 @@ export async function qualityMap(
   ) as [number, number];
   if (rows * columns > mostBlocks) {
     throw invalid(
-      `block must be larger: the picture would have ${rows * columns} blocks, and at most ${mostBlocks} are possible.`,
+      `block must be larger: ranking.width and ranking.height make ${rows * columns} blocks, and at most ${mostBlocks} are possible.`,
     );
   }
   const sides = [rows * block, columns * block] as const;
