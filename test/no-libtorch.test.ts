@@ -101,7 +101,7 @@ test('each first call that needs LibTorch rejects with what was tried and the co
   const results = Object.entries(
     result as Record<string, { name: string; code: string; message: string }>,
   );
-  t.is(results.length, 13);
+  t.is(results.length, 14);
   for (const [name, error] of results) {
     t.is(error.name, 'LtrpError', `${name}: ${JSON.stringify(error)}`);
     t.is(error.code, 'ERR_LTRP_LIBTORCH_NOT_FOUND', name);
