@@ -53,4 +53,17 @@ export default tseslint.config(
       },
     },
   },
+  {
+    files: ['examples/browser/page.js'],
+    languageOptions: {
+      globals: {
+        addEventListener: 'readonly',
+        createImageBitmap: 'readonly',
+        crossOriginIsolated: 'readonly',
+        document: 'readonly',
+        navigator: 'readonly',
+        OffscreenCanvas: 'readonly',
+      },
+    },
+  },
 );

@@ -51,6 +51,7 @@ export {
 } from './keep-list.js';
 export { denseRegions, type Region, type RegionOptions } from './regions.js';
 export { squeezePicture, type SqueezedPicture, type SqueezeOptions } from './squeeze.js';
+export { qualityMap, type QualityMap, type QualityMapOptions } from './quality-map.js';
 export { rankingLoss, type LossAndGradient, type RankingLossOptions } from './losses.js';
 export { MaskedAutoencoder } from './masked-autoencoder.js';
 export { embeddedModels } from './models.js';

@@ -5,19 +5,39 @@ import { outputTarget, refuseExisting } from './output-files.js';
 import { writeTogether } from './onnx/partial-file.js';
 import type { CutModel } from './prune/index.js';
 import { dataFileNames, StoredModel } from './prune/model.js';
-import { checkBoolean, checkOptions, checkPath, invalid, type OptionKeys } from './validation.js';
+import {
+  checkBoolean,
+  checkChoice,
+  checkOptions,
+  checkPath,
+  invalid,
+  type OptionKeys,
+} from './validation.js';
 
 /** Options of {@link pruneOnnx}. */
 export interface PruneOptions {
   /** Name of the new input. Default `'keep'`. */
   idsName?: string | undefined;
+  /**
+   * What the names of files with weights end in, behind the model's name: `'.data'` as PyTorch writes it, `'_data'` as transformers.js looks
+   * for it. Further files get `_1`, `_2`. Default: as at the input.
+   */
+  dataSuffix?: DataSuffix | undefined;
   /** Replace files that are there. Default false: that is refused. */
   overwrite?: boolean | undefined;
   /** Cancels the call, which then rejects with the signal's reason; nothing is written. Default: none. */
   signal?: AbortSignal | undefined;
 }
 
-const pruneKeys: OptionKeys<PruneOptions> = { idsName: true, overwrite: true, signal: true };
+export const dataSuffixes = ['.data', '_data'] as const;
+type DataSuffix = (typeof dataSuffixes)[number];
+
+const pruneKeys: OptionKeys<PruneOptions> = {
+  idsName: true,
+  dataSuffix: true,
+  overwrite: true,
+  signal: true,
+};
 
 /** What {@link pruneOnnx} found and wrote. */
 export interface PrunedOnnx {
@@ -63,10 +83,12 @@ export async function pruneOnnx(
   output: string,
   options?: PruneOptions,
 ): Promise<PrunedOnnx> {
-  const { idsName = 'keep', overwrite = false, signal } = checkOptions(options, pruneKeys);
+  const checked = checkOptions(options, pruneKeys);
+  const { idsName = 'keep', dataSuffix, overwrite = false, signal } = checked;
   checkPath('input', input, 'a path');
   checkPath('output', output, 'a path');
   checkBoolean('overwrite', overwrite);
+  checkChoice('dataSuffix', dataSuffix, dataSuffixes);
   // A name is stored as UTF-8, which has no halves of surrogate pairs.
   if (typeof idsName !== 'string' || idsName === '' || /\p{Surrogate}/u.test(idsName))
     throw invalid('idsName must be a name.');
@@ -77,7 +99,7 @@ export async function pruneOnnx(
   // Only those who prune wait for the rules to load.
   const { cutModel } = await import('./prune/index.js');
   const cut = cutModel(model, idsName);
-  const files = await write(model, cut, { from, to, idsName, overwrite, signal });
+  const files = await write(model, cut, { from, to, idsName, dataSuffix, overwrite, signal });
   const { patches = null, others, tensor, notes } = cut;
   return { idsName, patches, otherTokens: others, cutAt: tensor, notes, files };
 }
@@ -86,6 +108,7 @@ interface Writing {
   from: string;
   to: string;
   idsName: string;
+  dataSuffix: DataSuffix | undefined;
   overwrite: boolean;
   signal: AbortSignal | undefined;
 }
@@ -93,7 +116,7 @@ interface Writing {
 /** Writes the model and copies its weights. */
 async function write(model: StoredModel, cut: CutModel, writing: Writing): Promise<string[]> {
   const { from, to, overwrite, signal } = writing;
-  const located = dataFileNames(from, to, model.dataFiles);
+  const located = dataFileNames(from, to, model.dataFiles, writing.dataSuffix);
   const data = model.dataFiles.map(({ location, path }) => ({
     path,
     to: join(dirname(to), located.get(location) ?? basename(location)),

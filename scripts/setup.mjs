@@ -6,10 +6,10 @@
  *   node scripts/setup.mjs build [--cuda [--arch 90,100 | native | all] [--build-only]]
  *   node scripts/setup.mjs package [--cuda [--arch ...]]
  *   node scripts/setup.mjs ts | native | demo | test | test-native | test-sanitize | test-processors | test-cuda | test-install | test-hosts
- *                          | cuda-tools | cuda-resources | bench | bench-native | bench-serve | bench-start | soak | evaluate | docs | lint | format
+ *                          | cuda-tools | cuda-resources | bench | bench-native | bench-plan | bench-serve | bench-start | soak | evaluate | docs | lint | format
  *                          | release-check
  */
-import { bench, benchServe, benchStart, evaluate, soak } from './setup/bench.mjs';
+import { bench, benchPlan, benchServe, benchStart, evaluate, soak } from './setup/bench.mjs';
 import {
   demo,
   format,
@@ -51,6 +51,7 @@ const commands = {
   'cuda-tools': ensureCudaTools,
   'cuda-resources': printResources,
   bench,
+  'bench-plan': benchPlan,
   'bench-serve': benchServe,
   'bench-start': benchStart,
   soak,

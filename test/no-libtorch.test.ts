@@ -82,6 +82,7 @@ test('each first call that needs LibTorch rejects with what was tried and the co
       rankAgreement: () => ltrp.rankAgreement(logits, logits, [1, 16]),
       keepFor: () => ltrp.keepFor({ logits, grid: { rows: 4, columns: 4 }, width: 64, height: 64 }, { spatialShape: [2, 2] }, { keep: 1 }),
       denseRegions: () => ltrp.denseRegions({ logits, grid: { rows: 4, columns: 4 }, width: 64, height: 64 }),
+      qualityMap: () => ltrp.qualityMap({ logits, grid: { rows: 4, columns: 4 }, width: 64, height: 64 }),
       squeezePicture: () => ltrp.squeezePicture('demo/photos/tiger.jpg'),
       rankingLoss: () => ltrp.rankingLoss('listMle', logits, logits, [1, 16]),
       asymmetricLoss: () => ltrp.asymmetricLoss(logits, logits, [1, 16]),
@@ -100,7 +101,7 @@ test('each first call that needs LibTorch rejects with what was tried and the co
   const results = Object.entries(
     result as Record<string, { name: string; code: string; message: string }>,
   );
-  t.is(results.length, 13);
+  t.is(results.length, 14);
   for (const [name, error] of results) {
     t.is(error.name, 'LtrpError', `${name}: ${JSON.stringify(error)}`);
     t.is(error.code, 'ERR_LTRP_LIBTORCH_NOT_FOUND', name);

@@ -1,11 +1,15 @@
 /** What README.md says can be done is done. */
+import { existsSync } from 'node:fs';
+import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import { LtrpError, patchBoxes, rankFiles, readImages } from '../lib/index.js';
+import { convertCheckpoint, LtrpError, patchBoxes, rankFiles, readImages } from '../lib/index.js';
 import { ltrp, startLtrp } from './support/command.js';
 import { blocks, readDocument, runBlock, workplace, type Block } from './support/documents.js';
+import { repository } from './support/paths.js';
 import { picture } from './support/pictures.js';
 import { until } from './support/runs.js';
+import { encode, grid, smallVit } from './support/small-vit.js';
 
 const readme = blocks(await readDocument('README.md'));
 const programs = readme.filter(({ language }) => language === 'js');
@@ -33,10 +37,44 @@ test('the service of the README answers its program', async (t) => {
   t.is((await outcome).code, 0);
 });
 
+const fewer = programs.filter(({ heading }) => heading.startsWith('Fewer tokens'));
+
+test('the model of the README is cut, and told which patches to keep', async (t) => {
+  const folder = await workplace(t);
+  await convertCheckpoint('tiny', join(folder, 'vit.onnx'), { kind: 'ranker' });
+  const { stdout, stderr } = await runBlock(folder, fewer[0]!);
+  t.regex(stdout, /^run vit-keep\.onnx with keep = \[\d+(, \d+){97}\]\n$/, stderr);
+  t.true(fewer[0]!.code.trim().split('\n').length <= 10);
+});
+
+/** No dependency of ours: the benchmarks install it. */
+const runtime = join(repository, 'bench', 'node_modules', 'onnxruntime-node');
+
+test(`the plan of the README${existsSync(runtime) ? '' : ' (onnxruntime-node is not in bench/node_modules: refused)'}`, async (t) => {
+  const folder = await workplace(t);
+  const shape = { rows: grid.rows * grid.patch, columns: grid.columns * grid.patch };
+  await writeFile(join(folder, 'vit.onnx'), encode(smallVit({ counts: 'computed' })));
+  if (existsSync(runtime)) {
+    await mkdir(join(folder, 'node_modules'));
+    await symlink(runtime, join(folder, 'node_modules', 'onnxruntime-node'));
+  }
+  const size = `size: [${shape.rows}, ${shape.columns}], rounds: 4, shares`;
+  const code = fewer[1]!.code.replace('shares: [', `${size}: [`);
+  const { stdout, stderr } = await runBlock(folder, { ...fewer[1]!, code });
+  if (existsSync(runtime)) {
+    const share = String.raw`\d+% of the patches: \d+\.\d\d of the time\n`;
+    // The ranker alone takes longer than this model.
+    t.regex(stdout, new RegExp(`^(${share}){2}It does not pay\\.\n$`), stderr);
+  } else {
+    t.regex(stderr, /npm install onnxruntime-node/);
+  }
+  t.true(fewer[1]!.code.trim().split('\n').length <= 10);
+});
+
 test('every program of the README is run here', (t) => {
   t.deepEqual(
     programs.map(({ heading }) => heading),
-    ['Ten lines', 'As a service'],
+    ['Ten lines', fewer[0]!.heading, fewer[0]!.heading, 'As a service'],
   );
 });
 

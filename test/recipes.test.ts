@@ -1,10 +1,13 @@
 /** Every program of docs/recipes.md, run as it stands. */
-import { readFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, readFile, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import sharp from 'sharp';
 import { convertCheckpoint } from '../lib/index.js';
+import { writeClipFolder } from './support/clip-folder.js';
 import { blocks, readDocument, runBlock, workplace, type Outcome } from './support/documents.js';
+import { repository } from './support/paths.js';
 
 type Check = (t: ExecutionContext, outcome: Outcome, folder: string) => void | Promise<void>;
 
@@ -50,6 +53,39 @@ const checks: Record<string, Check[]> = {
   'Fewer patches for a ViT in ONNX': [
     (t, { stdout }) => {
       t.is(stdout, '98 [ 1, 98 ]\n98 [ 1, 98 ]\n');
+    },
+  ],
+  'Embeddings with transformers.js': [
+    (t, { stdout }) => {
+      const lines = stdout
+        .trim()
+        .split('\n')
+        .map((line) => line.split(' '));
+      t.deepEqual(
+        lines.map(([name, kept]) => `${name} ${kept}`),
+        ['cat', 'tiger'].flatMap((name) =>
+          [196, 147, 98, 49].map((kept) => `photos/${name}.jpg ${kept}`),
+        ),
+      );
+      for (const picture of [lines.slice(0, 4), lines.slice(4)]) {
+        const near = picture.map(([, , cosine]) => Number(cosine));
+        // All patches are all of it; every patch that goes takes something.
+        t.is(near[0], 1);
+        t.deepEqual(
+          near,
+          [...near].sort((a, b) => b - a),
+        );
+        t.true((near[3] as number) < 0.999 && (near[3] as number) > 0.3, String(near[3]));
+      }
+    },
+  ],
+  'A quality for each block': [
+    async (t, { stdout }, folder) => {
+      const photo = await sharp(join(folder, 'photos', 'coffee.jpg')).metadata();
+      const sides = [photo.height, photo.width].map((side) => Math.ceil(side / 64));
+      t.is(stdout, `${sides.join(' ')} ${String((sides[0] ?? 0) * (sides[1] ?? 0))}\n`);
+      const { width, height } = await sharp(join(folder, 'coffee-quality.png')).metadata();
+      t.deepEqual([width, height], [photo.width, photo.height]);
     },
   ],
   'Crops of what ranks high': [
@@ -128,12 +164,22 @@ test('there is a check for every program, and no other', (t) => {
   );
 });
 
+/** No dependency of ours: the benchmarks install it, with its own runtime. */
+const transformers = join(repository, 'bench', 'node_modules', '@huggingface', 'transformers');
+
 for (const [heading, list] of Object.entries(checks)) {
-  test.serial(heading, async (t) => {
+  const lacks = heading.includes('transformers.js') && !existsSync(transformers);
+  const title = lacks ? `${heading} (not in bench/node_modules)` : heading;
+  (lacks ? test.serial.skip : test.serial)(title, async (t) => {
     const folder = await workplace(t);
     // The embedded ranker is a vision transformer as well.
     if (heading.includes('in ONNX'))
       await convertCheckpoint('tiny', join(folder, 'vit.onnx'), { kind: 'ranker' });
+    if (heading.includes('transformers.js')) {
+      await mkdir(join(folder, 'node_modules', '@huggingface'), { recursive: true });
+      await symlink(transformers, join(folder, 'node_modules', '@huggingface', 'transformers'));
+      await writeClipFolder(join(folder, 'models', 'clip'));
+    }
     const programs = recipes.filter((recipe) => recipe.heading === heading);
     for (const [index, program] of programs.entries()) {
       const outcome = await runBlock(folder, program);

@@ -1,38 +1,14 @@
 /** The HTML page in a real browser. */
-import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
-import { chromium, type Browser, type Page } from 'playwright-core';
+import type { Page } from 'playwright-core';
 import { reportPage, type Report } from '../lib/cli/report/page.js';
 import { pageImage, reconstructionPicture } from '../lib/cli/report/pictures.js';
+import { inBrowser, theBrowser, title } from './support/browser.js';
 import { temporaryFolder } from './support/paths.js';
 import { picturePixels } from './support/pictures.js';
-
-const executable = [
-  process.env['CHROMIUM_PATH'],
-  '/usr/bin/chromium',
-  '/usr/bin/chromium-browser',
-].find((path) => path !== undefined && existsSync(path));
-const inBrowser = executable === undefined ? test.serial.skip : test.serial;
-const title = (what: string): string =>
-  executable === undefined ? `${what} (no Chromium: set CHROMIUM_PATH)` : what;
-
-const flags = [
-  '--headless',
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-];
-
-let browser: Browser | undefined;
-
-test.after.always(() => browser?.close());
 
 const name = `<b>"Köln" & 'co'</b></script><script>document.title = 'injected'</script>`;
 
@@ -78,8 +54,9 @@ async function openReport(
   const folder = await temporaryFolder(t);
   const file = join(folder, 'index.html');
   await writeFile(file, reportPage(report));
-  browser ??= await chromium.launch({ executablePath: executable as string, args: flags });
-  const page = await browser.newPage({
+  const page = await (
+    await theBrowser()
+  ).newPage({
     viewport: { width: options.width ?? 1200, height: 900 },
     colorScheme: options.colorScheme ?? 'light',
   });

@@ -287,7 +287,7 @@ const subjects: Record<string, Subject> = {
     names: ['input', 'output', 'options'],
     valid: () => [graph, join(folder, 'cut.onnx'), { overwrite: true }],
     call: (...given) => api.pruneOnnx(...(given as [never, never])),
-    options: ['idsName', 'overwrite', 'signal'],
+    options: ['idsName', 'dataSuffix', 'overwrite', 'signal'],
   },
   denseRegions: {
     names: ['ranking', 'options'],
@@ -297,6 +297,16 @@ const subjects: Record<string, Subject> = {
     ],
     call: (...given) => api.denseRegions(...(given as [never])),
     options: [...job, 'count', 'keepRatio', 'padding', 'aspect'],
+    inside: ['logits', 'grid', 'width', 'height', 'view'].map((key) => [0, key]),
+  },
+  qualityMap: {
+    names: ['ranking', 'options'],
+    valid: () => [
+      { logits: sixteen(), grid: { rows: 4, columns: 4 }, width: 64, height: 48 },
+      { block: 8, pixels: true },
+    ],
+    call: (...given) => api.qualityMap(...(given as [never])),
+    options: [...job, 'block', 'pixels'],
     inside: ['logits', 'grid', 'width', 'height', 'view'].map((key) => [0, key]),
   },
   squeezePicture: {

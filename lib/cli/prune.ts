@@ -1,6 +1,6 @@
 /** `ltrp prune`: a vision transformer in ONNX that computes with some of its patches. */
-import { InvalidArgumentError, type Command } from 'commander';
-import { pruneOnnx } from '../prune-onnx.js';
+import { InvalidArgumentError, Option, type Command } from 'commander';
+import { dataSuffixes, pruneOnnx } from '../prune-onnx.js';
 import { shortPath } from './image-arguments.js';
 import { interruptSignal } from './interrupt.js';
 import { sayNotes } from './notes.js';
@@ -8,6 +8,7 @@ import { sayNotes } from './notes.js';
 interface PruneSettings {
   out: string;
   idsName?: string;
+  dataSuffix?: (typeof dataSuffixes)[number];
   force?: true;
   json?: true;
 }
@@ -31,6 +32,12 @@ that needs all of its patches is refused with the name of the node.`,
       },
     )
     .option('--ids-name <name>', "the new input's name (default: keep)")
+    .addOption(
+      new Option(
+        '--data-suffix <suffix>',
+        'ending of files with weights (default: as before)',
+      ).choices(dataSuffixes),
+    )
     .option('--force', 'replace files that are there')
     .option('--json', 'print the outcome as JSON on standard output')
     .addHelpText(
@@ -44,6 +51,7 @@ the grid is an error of the run.
 Examples:
   ltrp prune model.onnx --out model-keep.onnx
   ltrp prune model_quantized.onnx --out keep_quantized.onnx --ids-name kept_ids
+  ltrp prune model.onnx --out keep.onnx --data-suffix _data  # for transformers.js
 
 Exit codes:
   0  written
@@ -51,9 +59,10 @@ Exit codes:
   2  the command line is wrong
   130, 143  interrupted with Ctrl-C, ended by SIGTERM; nothing is changed`,
     )
-    .action(async (input: string, { out, idsName: name, force, json }: PruneSettings) => {
+    .action(async (input: string, { out, idsName: name, force, json, ...rest }: PruneSettings) => {
       const pruned = await pruneOnnx(input, out, {
         idsName: name,
+        dataSuffix: rest.dataSuffix,
         overwrite: force === true,
         signal: interruptSignal(),
       });

@@ -39,6 +39,7 @@ message GraphProto {
   repeated TensorProto initializer = 5;
   repeated ValueInfoProto input = 11;
   repeated ValueInfoProto output = 12;
+  repeated ValueInfoProto value_info = 13;
 }
 message NodeProto {
   repeated string input = 1;
@@ -174,7 +175,8 @@ export function encodeMessage(
     | 'NodeProto'
     | 'TensorProto'
     | 'ValueInfoProto'
-    | 'StringStringEntryProto',
+    | 'StringStringEntryProto'
+    | 'OperatorSetIdProto',
   message: object,
 ): Uint8Array {
   return root.lookupType(`onnx.${type}`).encode(message).finish();

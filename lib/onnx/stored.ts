@@ -57,6 +57,7 @@ export interface StoredGraph {
   initializer: StoredTensor[];
   input: StoredValueInfo[];
   output: StoredValueInfo[];
+  value_info: StoredValueInfo[];
 }
 
 export interface StoredFunction {
@@ -66,8 +67,14 @@ export interface StoredFunction {
   attribute: string[];
   node: StoredNode[];
   domain: string;
+  opset_import: StoredOperatorSet[];
   attribute_proto: StoredAttribute[];
   overload: string;
+}
+
+export interface StoredOperatorSet {
+  domain: string;
+  version: Integer;
 }
 
 interface MessageTypes {
@@ -75,7 +82,7 @@ interface MessageTypes {
   TensorProto: StoredTensor;
   ValueInfoProto: StoredValueInfo;
   FunctionProto: StoredFunction;
-  OperatorSetIdProto: { domain: string; version: Integer };
+  OperatorSetIdProto: StoredOperatorSet;
 }
 
 /** Reads one message; fields that the schema lacks are kept, and written again with it. */

@@ -51,7 +51,7 @@ export function checkSourceSize(name: string, width: number, height: number): vo
 export function checkMemory(
   what: string,
   bytes: number,
-  to: 'read' | 'decoded' | 'squeezed',
+  to: 'read' | 'decoded' | 'squeezed' | 'made',
 ): void {
   const most = decodeMemory();
   if (bytes <= most) return;

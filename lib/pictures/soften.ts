@@ -101,21 +101,56 @@ async function maskOf(
     const patch = Math.floor((y * rows) / height) * columns + Math.floor((x * columns) / width);
     return wanted.has(patch) ? 255 : 0;
   });
-  const pixels = await ofPixels(
-    sharp,
-    { pixels: Buffer.from(blocks), width: across, height: down },
-    1,
-  )
-    .resize({ width: across * block, height: down * block, fit: 'fill', kernel: 'nearest' })
-    .toColourspace('b-w')
-    .raw()
-    .toBuffer();
+  const pixels = await enlarged(sharp, blocks, across, down, block).raw().toBuffer();
   return ofPixels(sharp, { pixels, width: across * block, height: down * block }, 1)
     .blur(feather)
     .extract({ left: 0, top: 0, width, height })
     .toColourspace('b-w')
     .raw()
     .toBuffer();
+}
+
+/** A grey picture of so many blocks of this side, each of one colour. */
+const enlarged = (
+  sharp: SharpModule,
+  blocks: Uint8Array,
+  across: number,
+  down: number,
+  side: number,
+): Sharp =>
+  ofPixels(sharp, { pixels: Buffer.from(blocks), width: across, height: down }, 1)
+    .resize({ width: across * side, height: down * side, fit: 'fill', kernel: 'nearest' })
+    .toColourspace('b-w');
+
+/**
+ * [height * width] the value of each pixel's block: values in [0, 1] as 0 to 255, for display.
+ *
+ * @throws {LtrpError} `ERR_LTRP_OUT_OF_MEMORY` where decoding would need too much.
+ */
+export async function blockPixels(
+  sharp: SharpModule,
+  {
+    values,
+    grid,
+    block: side,
+    width,
+    height,
+  }: {
+    values: Float64Array;
+    grid: { rows: number; columns: number };
+    block: number;
+    width: number;
+    height: number;
+  },
+): Promise<Uint8Array> {
+  const [across, down] = [grid.columns, grid.rows];
+  checkMemory('The quality map', across * down * side * side + width * height, 'made');
+  const blocks = Uint8Array.from(values, (value) => Math.round(255 * value));
+  const pixels = await enlarged(sharp, blocks, across, down, side)
+    .extract({ left: 0, top: 0, width, height })
+    .raw()
+    .toBuffer();
+  return new Uint8Array(pixels);
 }
 
 /** A file of the picture, without metadata. The settings are all named, so that two files differ by their pixels and quality alone. */

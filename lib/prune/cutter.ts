@@ -1,5 +1,5 @@
 /** Follows the graph once more, as it is when cut, and changes what was made for all patches. */
-import { copyOf, type StoredGraph, type StoredNode } from '../onnx/stored.js';
+import { copyOf, type StoredGraph, type StoredNode, type StoredValueInfo } from '../onnx/stored.js';
 import {
   changes,
   isUniform,
@@ -109,15 +109,20 @@ export class Cutter implements Visitor {
     return true;
   }
 
-  branch(node: StoredNode, name: string, graph: StoredGraph, follow: () => void): void {
+  branch(node: StoredNode, name: string, graph: StoredGraph, follow: () => boolean): void {
     const level: Level = { done: [], before: [], changed: false };
     this.#levels.push(level);
-    follow();
+    const resized = follow();
     this.#levels.pop();
-    if (!level.changed) return;
+    if (!level.changed && !resized) return;
     const found = attribute(node, name);
-    if (found !== undefined)
-      found.g = copyOf(graph, { node: level.done.map(({ node: each }) => each) });
+    if (found !== undefined) {
+      found.g = copyOf(graph, {
+        node: level.done.map(({ node: each }) => each),
+        output: graph.output.map(withoutShape),
+        value_info: [],
+      });
+    }
     this.#changed.add(node);
     this.#level.changed = true;
   }
@@ -273,4 +278,11 @@ export class Cutter implements Visitor {
     const order = [...joined, ...rest];
     return put('Transpose', [table], { perm: result.map((_, at) => order.indexOf(at)) });
   }
+}
+
+/** Of a branch's output: runtimes allocate what is declared, and find the shape themselves. */
+function withoutShape(info: StoredValueInfo): StoredValueInfo {
+  const tensor = info.type?.tensor_type;
+  if (tensor?.shape == null) return info;
+  return copyOf(info, { type: { tensor_type: copyOf(tensor, { shape: null }) } });
 }

@@ -1,6 +1,6 @@
 /** Follows the patches through a graph, node by node in its order. */
 import { LtrpError } from '../errors.js';
-import type { StoredGraph, StoredNode } from '../onnx/stored.js';
+import type { StoredGraph, StoredNode, StoredTensor } from '../onnx/stored.js';
 import { changes, plain, sizeWas, tokensOf, type Axis } from './axes.js';
 import {
   Call,
@@ -59,14 +59,16 @@ export interface Visitor {
   editor(entry: Entry, scope: Scope): Editor | undefined;
   /** After the node's outputs are known. */
   after(entry: Entry, scope: Scope, mixes: boolean): void;
-  /** A branch's entries before and after they are followed. */
-  branch(node: StoredNode, name: string, graph: StoredGraph, follow: () => void): void;
+  /** A branch's entries before and after they are followed; `follow` tells whether sizes change in it. */
+  branch(node: StoredNode, name: string, graph: StoredGraph, follow: () => boolean): void;
 }
 
 export interface Followed {
   opset: number;
   findings: Findings;
   visitor: Visitor;
+  /** Reads a small tensor that lies outside the model. */
+  outside: (tensor: StoredTensor, length: number) => Uint8Array | undefined;
 }
 
 /**
@@ -117,7 +119,8 @@ function nodeOutputs(
   setMixes: () => void,
 ): Known[] {
   const { node } = entry;
-  if (node.op_type === 'Constant' && node.domain === '') return [constantNode(node)];
+  if (node.op_type === 'Constant' && node.domain === '')
+    return [constantNode(node, followed.outside)];
   if (node.op_type === 'If' && node.domain === '')
     return ifOutputs(node, scope, followed, strict, setMixes);
   const captured = node.attribute.some(({ g }) => g != null) ? readsOf(node) : node.input;
@@ -162,9 +165,9 @@ function elementsOf(
   return shapesOnly.has(operator) ? [] : firstOnly.has(operator) ? inputs.slice(0, 1) : inputs;
 }
 
-function constantNode(node: StoredNode): Known {
+function constantNode(node: StoredNode, outside: Followed['outside']): Known {
   const tensor = attribute(node, 'value')?.t;
-  if (tensor != null) return knownConstant(constantOf(tensor, () => undefined));
+  if (tensor != null) return knownConstant(constantOf(tensor, outside));
   const whole = attribute(node, 'value_int') ?? attribute(node, 'value_ints');
   if (whole !== undefined) {
     const list = whole.name === 'value_ints';
@@ -232,13 +235,16 @@ function branchOutputs(
   const constants = new Map(
     graph.initializer.map((tensor) => [
       tensor.name,
-      (): Constant => constantOf(tensor, () => undefined),
+      (): Constant => constantOf(tensor, followed.outside),
     ]),
   );
   const scope = new Scope(constants, outer);
   followed.visitor.branch(node, name, graph, () => {
     const inner = graph.node.map((each) => ({ node: each }));
     if (follow(inner, scope, followed, strict)) setMixes();
+    return graph.node.some(({ output }) =>
+      output.some((each) => scope.get(each)?.axes?.some(changes) === true),
+    );
   });
   return graph.output.map(({ name: output }) => scope.get(output) ?? {});
 }

@@ -30,7 +30,10 @@ export function writeOut(entries: readonly Entry[], functions: readonly StoredFu
     const called = byKey.get(
       keyOf({ domain: node.domain, name: node.op_type, overload: node.overload }),
     );
-    if (called === undefined) return [entry];
+    if (called === undefined) {
+      const written = inBranches(node, depth);
+      return [written === node ? entry : { node: written }];
+    }
     if (depth > deepest) throw new Error('Its functions call each other in a circle.');
     calls++;
     const prefix = `${node.name === '' ? node.op_type : node.name}/${String(calls)}/`;
@@ -48,6 +51,15 @@ export function writeOut(entries: readonly Entry[], functions: readonly StoredFu
       expand({ node: renamed(inner, rename, given, prefix) }, depth + 1),
     );
   };
+  const inBranches = (node: StoredNode, depth: number): StoredNode => {
+    const before = calls;
+    const attribute = node.attribute.map((each) => {
+      if (each.g == null) return each;
+      const inner = each.g.node.flatMap((one) => expand({ node: one }, depth));
+      return copyOf(each, { g: copyOf(each.g, { node: inner.map(({ node: one }) => one) }) });
+    });
+    return calls === before ? node : copyOf(node, { attribute });
+  };
   return entries.flatMap((entry) => expand(entry, 0));
 }
 
@@ -58,7 +70,8 @@ function renamed(
   prefix: string,
 ): StoredNode {
   return copyOf(node, {
-    name: prefix + node.name,
+    // Nodes without names may be many, and names are given once.
+    name: node.name === '' ? '' : prefix + node.name,
     input: node.input.map(rename),
     output: node.output.map(rename),
     attribute: node.attribute.flatMap((each): StoredAttribute[] => {

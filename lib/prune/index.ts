@@ -48,7 +48,8 @@ export function cutModel(model: StoredModel, input: string): CutModel {
     constants: model.constants,
     outputs: model.outputs.map(({ name }) => name),
   };
-  const { scope, findings, mixing } = readThrough(model);
+  const inputs = realInputs(model);
+  const { scope, findings, mixing } = readThrough(model, inputs);
   const cut = findCut(graph, scope, findings, mixing);
   const source = scope.get(cut.source)?.axes ?? [];
   const batch = batchOf(scope, cut.source, findings) ?? '';
@@ -59,20 +60,20 @@ export function cutModel(model: StoredModel, input: string): CutModel {
   const again = new Scope(model.constants);
   const sizes = new Map<string, readonly [string, number]>();
   // Sizes are read from the pictures where they have them.
-  const pictures = model.inputs.filter(({ name }) => batch.endsWith(`:${name}`));
-  for (const info of [...pictures, ...model.inputs]) again.set(info.name, knownInput(info, sizes));
+  const pictures = inputs.filter(({ name }) => batch.endsWith(`:${name}`));
+  for (const info of [...pictures, ...inputs]) again.set(info.name, knownInput(info, sizes));
   const maker = new NodeMaker(names.add(input), model.opset);
   const cutter = new Cutter(
     maker,
     cut,
     batch,
     new KeptIds(maker, input, sizes),
-    model.inputs.map(({ name }) => name),
+    inputs.map(({ name }) => name),
   );
   follow(
     model.entries,
     again,
-    { opset: model.opset, findings: { projections: [] }, visitor: cutter },
+    { opset: model.opset, findings: { projections: [] }, visitor: cutter, outside: model.outside },
     true,
   );
 
@@ -80,12 +81,16 @@ export function cutModel(model: StoredModel, input: string): CutModel {
   model.outputs = model.outputs.map((info) => outputInfo(info, again, scope));
   const { entries, reads } = alive(cutter.entries, model.outputs);
   model.entries = entries;
-  const dead = model.inputs.filter(({ name }) => cut.drawnBy !== undefined && !reads.has(name));
+  const dead = inputs.filter(({ name }) => cut.drawnBy !== undefined && !reads.has(name));
   notes.push(
     ...dead.map(({ name }) => `The input '${name}' is gone: the ids say which patches are kept.`),
   );
   const images = imagesOf(model, batch);
-  model.inputs = [...model.inputs.filter((info) => !dead.includes(info)), idsInfo(input, images)];
+  // Without its value, which goes when nothing reads it, a constant would be an input to give.
+  const stay = model.inputs.filter((info) =>
+    inputs.includes(info) ? !dead.includes(info) : reads.has(info.name),
+  );
+  model.inputs = [...stay, idsInfo(input, images)];
   return {
     constants: maker.constants,
     reads,
@@ -96,11 +101,20 @@ export function cutModel(model: StoredModel, input: string): CutModel {
   };
 }
 
+/** Inputs that are not constants; old exporters list those too. */
+function realInputs(model: StoredModel): StoredValueInfo[] {
+  const { constants } = model;
+  return model.inputs.filter(({ name }) => !constants.has(name));
+}
+
 /** Follows the graph as it is. */
-function readThrough(model: StoredModel): { scope: Scope; findings: Findings; mixing: Set<Entry> } {
+function readThrough(
+  model: StoredModel,
+  inputs: readonly StoredValueInfo[],
+): { scope: Scope; findings: Findings; mixing: Set<Entry> } {
   const scope = new Scope(model.constants);
   const sizes = new Map<string, readonly [string, number]>();
-  for (const info of model.inputs) scope.set(info.name, knownInput(info, sizes));
+  for (const info of inputs) scope.set(info.name, knownInput(info, sizes));
   const mixing = new Set<Entry>();
   const visitor: Visitor = {
     editor: () => undefined,
@@ -112,7 +126,8 @@ function readThrough(model: StoredModel): { scope: Scope; findings: Findings; mi
     },
   };
   const findings: Findings = { projections: [] };
-  follow(model.entries, scope, { opset: model.opset, findings, visitor }, false);
+  const { opset, outside } = model;
+  follow(model.entries, scope, { opset, findings, visitor, outside }, false);
   return { scope, findings, mixing };
 }
 

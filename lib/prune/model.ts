@@ -12,6 +12,8 @@ import {
   toNumber,
   type StoredField,
   type StoredFunction,
+  type StoredNode,
+  type StoredOperatorSet,
   type StoredTensor,
   type StoredValueInfo,
 } from '../onnx/stored.js';
@@ -49,6 +51,8 @@ export class StoredModel {
   readonly #fields: readonly StoredField[];
   readonly #graphFields: readonly StoredField[];
   readonly #weights: readonly Weight[];
+  /** Operator sets that only functions name, whose nodes are the model's own now. */
+  readonly #addedSets: StoredOperatorSet[] = [];
 
   private constructor(path: string, bytes: Uint8Array) {
     this.path = path;
@@ -76,9 +80,15 @@ export class StoredModel {
     const sets = this.#fields
       .filter(({ id }) => id === modelField('opset_import'))
       .map(({ content }) => decodeMessage('OperatorSetIdProto', content));
+    for (const each of functions.flatMap(({ opset_import }) => opset_import)) {
+      if (sets.some(({ domain }) => domain === each.domain)) continue;
+      sets.push(each);
+      this.#addedSets.push(each);
+    }
     const own = sets.find(({ domain }) => domain === '' || domain === 'ai.onnx');
     this.opset = own === undefined ? 0 : toNumber(own.version);
-    const locations = this.#weights.map(({ tensor }) => locationOf(tensor));
+    const inside = this.entries.flatMap(({ node }) => tensorsIn(node));
+    const locations = [...this.#weights.map(({ tensor }) => tensor), ...inside].map(locationOf);
     this.dataFiles = [...new Set(locations)]
       .filter((location) => location !== undefined)
       .map((location) => ({ location, path: this.#beside(location) }));
@@ -108,10 +118,7 @@ export class StoredModel {
   /** Constants by name. */
   get constants(): ReadonlyMap<string, () => Constant> {
     return new Map(
-      this.#weights.map(({ name, tensor }) => [
-        name,
-        () => constantOf(tensor, (each, length) => this.#readOutside(each, length)),
-      ]),
+      this.#weights.map(({ name, tensor }) => [name, () => constantOf(tensor, this.outside)]),
     );
   }
 
@@ -148,9 +155,15 @@ export class StoredModel {
     const put = (field: string, content: Uint8Array): void => {
       pieces.push(fieldHeader('GraphProto', field, content.length), content);
     };
-    for (const { node, raw } of this.entries) put('node', raw ?? encodeMessage('NodeProto', node));
+    for (const { node, raw } of this.entries) {
+      const changed = relocatedNode(node, located);
+      const bytes = changed === node ? raw : undefined;
+      put('node', bytes ?? encodeMessage('NodeProto', changed));
+    }
     for (const { name, bytes, tensor } of this.#weights) {
-      if (reads.has(name)) put('initializer', relocated(tensor, located) ?? bytes);
+      if (!reads.has(name)) continue;
+      const changed = relocated(tensor, located);
+      put('initializer', changed === tensor ? bytes : encodeMessage('TensorProto', changed));
     }
     for (const tensor of added)
       if (reads.has(tensor.name)) put('initializer', encodeMessage('TensorProto', tensor));
@@ -172,6 +185,11 @@ export class StoredModel {
       );
       yield* pieces;
     }
+    for (const set of this.#addedSets) {
+      const content = encodeMessage('OperatorSetIdProto', set);
+      yield fieldHeader('ModelProto', 'opset_import', content.length);
+      yield content;
+    }
     for (const entry of metadata) {
       const content = encodeMessage('StringStringEntryProto', entry);
       yield fieldHeader('ModelProto', 'metadata_props', content.length);
@@ -191,7 +209,8 @@ export class StoredModel {
     return join(dirname(this.path), clean);
   }
 
-  #readOutside(tensor: StoredTensor, length: number): Uint8Array | undefined {
+  /** The bytes of a small tensor that lies outside the model. */
+  readonly outside = (tensor: StoredTensor, length: number): Uint8Array | undefined => {
     const location = locationOf(tensor);
     if (location === undefined || length > mostRead) return undefined;
     const offset = tensor.external_data.find(({ key }) => key === 'offset')?.value ?? '0';
@@ -214,7 +233,15 @@ export class StoredModel {
         { cause },
       );
     }
-  }
+  };
+}
+
+/** Tensors in a node: constants, and those of its branches. */
+function tensorsIn(node: StoredNode): StoredTensor[] {
+  return node.attribute.flatMap(({ t, g }) => [
+    ...(t == null ? [] : [t]),
+    ...(g == null ? [] : [...g.initializer, ...g.node.flatMap(tensorsIn)]),
+  ]);
 }
 
 function locationOf({ external_data, data_location }: StoredTensor): string | undefined {
@@ -223,27 +250,44 @@ function locationOf({ external_data, data_location }: StoredTensor): string | un
     : undefined;
 }
 
-function relocated(
-  tensor: StoredTensor,
-  located: ReadonlyMap<string, string>,
-): Uint8Array | undefined {
+/** The tensor with the new name of its file; itself where that is the old one. */
+function relocated(tensor: StoredTensor, located: ReadonlyMap<string, string>): StoredTensor {
   const location = locationOf(tensor);
   const value = location === undefined ? undefined : located.get(location);
-  if (value === undefined || value === location) return undefined;
+  if (value === undefined || value === location) return tensor;
   const external_data = tensor.external_data.map((each) =>
     each.key === 'location' ? { key: each.key, value } : each,
   );
-  return encodeMessage('TensorProto', copyOf(tensor, { external_data }));
+  return copyOf(tensor, { external_data });
+}
+
+/** The node with the new names of the files of tensors in it; itself where there are none. */
+function relocatedNode(node: StoredNode, located: ReadonlyMap<string, string>): StoredNode {
+  if (tensorsIn(node).every((tensor) => relocated(tensor, located) === tensor)) return node;
+  const attribute = node.attribute.map((each) =>
+    copyOf(each, {
+      t: each.t == null ? null : relocated(each.t, located),
+      g:
+        each.g == null
+          ? null
+          : copyOf(each.g, {
+              initializer: each.g.initializer.map((tensor) => relocated(tensor, located)),
+              node: each.g.node.map((inner) => relocatedNode(inner, located)),
+            }),
+    }),
+  );
+  return copyOf(node, { attribute });
 }
 
 /**
  * Names of the data files of a model that is written to `output`, by their names in the model at `input`: what follows the
- * model's name stays (`.data`, `_data`), so that loaders that guess the name still find it.
+ * model's name stays (`.data`, `_data`), so that loaders that guess the name still find it; or `suffix` is that, and `_1`, `_2` for more.
  */
 export function dataFileNames(
   input: string,
   output: string,
   files: readonly DataFile[],
+  suffix?: string,
 ): Map<string, string> {
   const [from, to] = [basename(input), basename(output)];
   const [fromStem, toStem] = [from, to].map((name) => name.replace(/\.onnx$/, '')) as [
@@ -252,7 +296,9 @@ export function dataFileNames(
   ];
   const taken = new Set<string>();
   return new Map(
-    files.map(({ location }) => {
+    files.map(({ location }, index) => {
+      if (suffix !== undefined)
+        return [location, `${to}${suffix}${index === 0 ? '' : `_${String(index)}`}`];
       const name = basename(location);
       const wanted = name.startsWith(from)
         ? to + name.slice(from.length)

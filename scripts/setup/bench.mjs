@@ -1,4 +1,4 @@
-/** `npm run bench`, `bench:start`, `bench:serve`, `soak` and `evaluate`: build what they measure, install the peers, run a program. */
+/** `npm run bench`, `bench:start`, `bench:serve`, `bench:plan`, `soak` and `evaluate`: build what they measure, install the peers, run a program. */
 import { buildBenchHelper, ensureNative } from './native.mjs';
 import { ensureBenchPackages, ensurePackages } from './packages.mjs';
 import { run } from './say.mjs';
@@ -11,6 +11,9 @@ export const benchStart = (args) =>
   measure('bench/start.ts', args, [ensureNative, ensureBenchPackages]);
 
 export const benchServe = (args) => measure('bench/serve.ts', args, [ensureNative]);
+
+export const benchPlan = (args) =>
+  measure('bench/plan.ts', args, [ensureNative, ensureBenchPackages]);
 
 export const soak = (args) => measure('bench/soak.ts', args, [ensureNative], ['--expose-gc']);
 

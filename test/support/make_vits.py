@@ -201,6 +201,8 @@ FAMILIES = {
     "timm-registers": lambda: from_timm(reg_tokens=4, no_embed_class=True),
     "timm-clip": lambda: from_timm(pre_norm=True),
     "timm-map": lambda: from_timm(global_pool="map", class_token=False),
+    "timm-none": lambda: from_timm(pos_embed="none"),
+    "timm-max": lambda: from_timm(global_pool="max"),
     "timm-qknorm": lambda: from_timm(qk_norm=True, init_values=0.5),
     "timm-unfused": lambda: from_timm(),
     "timm-unfolded": lambda: unfolded(),
