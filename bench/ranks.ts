@@ -43,7 +43,18 @@ interface Measured {
 function measure(ranks: number, more: string[] = [], steps = Number(values.steps)): Measured {
   const out = join(folder, `run-${ranks}-${steps}-${more.join('')}`);
   const command = [
-    ...[process.execPath, main, 'launch', '-n', String(ranks), 'pretrain', '--data', photos, '--out', out],
+    ...[
+      process.execPath,
+      main,
+      'launch',
+      '-n',
+      String(ranks),
+      'pretrain',
+      '--data',
+      photos,
+      '--out',
+      out,
+    ],
     ...['--model', values.model, '--image-size', values.size, '--batch-size', values['batch-size']],
     ...['--steps', String(steps), '--micro-batch-size', '8', ...more],
   ];
@@ -69,7 +80,9 @@ function measure(ranks: number, more: string[] = [], steps = Number(values.steps
 try {
   mkdirSync(photos);
   for (let i = 0; i < 32; i++) {
-    const noise = Buffer.from(Array.from({ length: 48 * 48 * 3 }, (_, j) => (i * 7919 + j * 104729) % 251));
+    const noise = Buffer.from(
+      Array.from({ length: 48 * 48 * 3 }, (_, j) => (i * 7919 + j * 104729) % 251),
+    );
     await sharp(noise, { raw: { width: 48, height: 48, channels: 3 } })
       .resize(256, 256)
       .jpeg()
@@ -79,12 +92,18 @@ try {
   for (const ranks of values.ranks.split(',').map(Number)) {
     for (const reduce of ranks === 1 ? ['float32'] : ['float32', 'bfloat16']) {
       // One bucket leaves nothing to send before the end of the backward pass.
-      for (const [name, bucket] of ranks === 1 ? [['', '4MiB']] : [['', '4MiB'], [' at the end', '1TiB']]) {
+      for (const [name, bucket] of ranks === 1
+        ? [['', '4MiB']]
+        : [
+            ['', '4MiB'],
+            [' at the end', '1TiB'],
+          ]) {
         const more = ['--reduce', reduce, '--bucket-size', bucket as string];
         const { seconds, waiting, bytes } = measure(ranks, more);
         // What the start costs is in a short run too.
         const short = bytes === null ? null : measure(ranks, more, 2).bytes;
-        const each = bytes === null || short === null ? NaN : (bytes - short) / (Number(values.steps) - 2);
+        const each =
+          bytes === null || short === null ? NaN : (bytes - short) / (Number(values.steps) - 2);
         console.log(
           `${String(ranks).padEnd(6)} ${(ranks === 1 ? '-' : reduce).padEnd(9)} ${seconds.toFixed(3).padStart(8)} ` +
             `${waiting.toFixed(3).padStart(8)}  ${ranks === 1 ? '-' : (each / 1e6).toFixed(1)}${name}`,

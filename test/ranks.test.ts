@@ -21,7 +21,10 @@ import {
 } from './support/runs.js';
 
 /** A batch that neither two nor three ranks divide; a learning rate that does not depend on the length. */
-const run = '--batch-size 5 --schedule wsd --decay 0 --warmup 0 --clip-gradient-norm 0.5 --export-type float32'.split(' ');
+const run =
+  '--batch-size 5 --schedule wsd --decay 0 --warmup 0 --clip-gradient-norm 0.5 --export-type float32'.split(
+    ' ',
+  );
 
 const launch = (n: number, ...args: string[]): Promise<Outcome> =>
   ltrp(['launch', '-n', String(n), ...args]);
@@ -41,7 +44,7 @@ const figures = (out: string): Figures[] =>
  * Float32 sums in another order: some 1e-7 in a gradient, which AdamW's first steps enlarge where a gradient is nearly zero. Half a
  * picture more or less in the mean would be 1e-2.
  */
-function sameCurve(t: ExecutionContext, out: string, reference: string, bound = 2e-4): void {
+function sameCurve(t: ExecutionContext, out: string, reference: string, bound = 2e-5): void {
   const [own, expected] = [figures(out), figures(reference)];
   t.deepEqual(
     own.map(({ step }) => step),
@@ -50,7 +53,10 @@ function sameCurve(t: ExecutionContext, out: string, reference: string, bound = 
   for (const [i, { step, loss, gradientNorm }] of own.entries()) {
     const { loss: wanted, gradientNorm: norm } = expected[i] as Figures;
     t.true(Math.abs(loss / wanted - 1) < bound, `loss of step ${step}: ${loss}, ${wanted}`);
-    t.true(Math.abs(gradientNorm / norm - 1) < 10 * bound, `norm of step ${step}: ${gradientNorm}, ${norm}`);
+    t.true(
+      Math.abs(gradientNorm / norm - 1) < 10 * bound,
+      `norm of step ${step}: ${gradientNorm}, ${norm}`,
+    );
   }
   const validations = (folder: string) =>
     readLog(folder).flatMap(({ step, validation }) => (validation ? [{ step, validation }] : []));
@@ -60,37 +66,57 @@ function sameCurve(t: ExecutionContext, out: string, reference: string, bound = 
     for (const [name, value] of Object.entries(validation)) {
       const wanted = heldOut[i]?.validation[name as keyof typeof validation] ?? null;
       if (value === null || wanted === null) t.is(value, wanted);
-      else t.true(Math.abs(value - wanted) <= bound * Math.abs(wanted), `${name}: ${value}, ${wanted}`);
+      else
+        t.true(
+          Math.abs(value - wanted) <= bound * Math.abs(wanted),
+          `${name}: ${value}, ${wanted}`,
+        );
     }
   }
 }
 
-test.serial('pre-training on 2 and 3 ranks has the curve of one, also when their number changes', async (t) => {
-  t.timeout(300_000);
-  const { folder, data } = await photosFor(t, 7);
-  const val = await writePictures(join(folder, 'held'), 3, 20);
-  const out = (name: string): string => join(folder, name);
-  const args = (name: string, ...more: string[]) => [
-    ...['pretrain', '--data', data, '--val', val, '--val-every', '2', '--out', out(name)],
-    ...[...small.slice(2), ...run, ...more],
-  ];
-  const one = await ltrp(args('one', '--steps', '6'));
-  t.is(one.code, 0, one.stderr);
-  const two = await launch(2, ...args('two', '--steps', '6', '--bucket-size', '1KiB', '--micro-batch-size', '1'));
-  t.is(two.code, 0, two.stderr);
-  t.regex(two.stderr, /^2 ranks, 1 thread in each; float32 sums of gradients\n7 images, 6 steps of 5/m);
-  sameCurve(t, out('two'), out('one'));
+test.serial(
+  'pre-training on 2 and 3 ranks has the curve of one, also when their number changes',
+  async (t) => {
+    t.timeout(300_000);
+    const { folder, data } = await photosFor(t, 7);
+    const val = await writePictures(join(folder, 'held'), 3, 20);
+    const out = (name: string): string => join(folder, name);
+    const args = (name: string, ...more: string[]) => [
+      ...['pretrain', '--data', data, '--val', val, '--val-every', '2', '--out', out(name)],
+      ...[...small.slice(2), ...run, ...more],
+    ];
+    const one = await ltrp(args('one', '--steps', '6'));
+    t.is(one.code, 0, one.stderr);
+    const two = await launch(
+      2,
+      ...args('two', '--steps', '6', '--bucket-size', '1KiB', '--micro-batch-size', '1'),
+    );
+    t.is(two.code, 0, two.stderr);
+    t.regex(
+      two.stderr,
+      /^2 ranks, 1 thread in each; float32 sums of gradients\n7 images, 6 steps of 5/m,
+    );
+    sameCurve(t, out('two'), out('one'));
 
-  const begun = await launch(2, ...args('changed', '--steps', '2'));
-  t.is(begun.code, 0, begun.stderr);
-  const more = (n: string): string[] => ['pretrain', '--out', out('changed'), '--resume', '--steps', n];
-  const alone = await ltrp(more('4'));
-  t.is(alone.code, 0, alone.stderr);
-  const three = await launch(3, ...more('6'));
-  t.is(three.code, 0, three.stderr);
-  sameCurve(t, out('changed'), out('one'));
-  t.deepEqual((await readdir(out('changed'))).sort(), (await readdir(out('one'))).sort());
-});
+    const begun = await launch(2, ...args('changed', '--steps', '2'));
+    t.is(begun.code, 0, begun.stderr);
+    const more = (n: string): string[] => [
+      'pretrain',
+      '--out',
+      out('changed'),
+      '--resume',
+      '--steps',
+      n,
+    ];
+    const alone = await ltrp(more('4'));
+    t.is(alone.code, 0, alone.stderr);
+    const three = await launch(3, ...more('6'));
+    t.is(three.code, 0, three.stderr);
+    sameCurve(t, out('changed'), out('one'));
+    t.deepEqual((await readdir(out('changed'))).sort(), (await readdir(out('one'))).sort());
+  },
+);
 
 test.serial('a ranker and a classifier on two ranks have the curve of one', async (t) => {
   t.timeout(300_000);
@@ -101,10 +127,22 @@ test.serial('a ranker and a classifier on two ranks have the curve of one', asyn
     await writePictures(join(folder, 'classes', kind), 3, kind === 'a' ? 1 : 5);
   }
   const kinds = {
-    ranker: ['train', '--data', data, '--teacher', teacher, ...smallRanker.slice(2), ...run, '--loss-k', '3'],
+    ranker: [
+      'train',
+      '--data',
+      data,
+      '--teacher',
+      teacher,
+      ...smallRanker.slice(2),
+      ...run,
+      '--loss-k',
+      '3',
+    ],
     classifier: [
       ...['finetune', '--data', join(folder, 'classes'), '--val', join(folder, 'classes')],
-      ...'--dim 32 --depth 2 --heads 1 --image-size 32 --threads 1 --mixup 0.8 --keep-random 0.5,1'.split(' '),
+      ...'--dim 32 --depth 2 --heads 1 --image-size 32 --threads 1 --mixup 0.8 --keep-random 0.5,1'.split(
+        ' ',
+      ),
       ...[...run.slice(2), '--batch-size', '6'],
     ],
   };
@@ -152,65 +190,95 @@ for (const [signal, rank, when] of [
   ['SIGSTOP', 0, 'at a random moment'],
   ['SIGSTOP', 2, 'before the first collective'],
 ] as const) {
-  test.serial(`${signal} of rank ${rank} ${when} ends all of 3 ranks; --resume continues`, async (t) => {
-    t.timeout(180_000);
-    const { folder, data, out } = await photosFor(t, 5);
-    const args = ['pretrain', '--data', data, '--out', out, ...small.slice(2), ...run];
-    const limit = ['--rank-timeout', '10'];
-    const { ranks } = await startRanks(folder, 3, [...args, ...limit, '--steps', '100000', '--checkpoint-every', '3']);
-    t.teardown(() => {
-      for (const { child } of ranks) child.kill('SIGKILL');
-    });
-    const victim = ranks[rank] as (typeof ranks)[number];
-    if (when === 'at a random moment') {
-      await until(() => steps(out).length >= 4);
-      await new Promise((resolve) => setTimeout(resolve, Math.random() * 300));
-    } else {
-      // Once LibTorch is being opened it is about to join.
-      await until(() => readFileSync(`/proc/${victim.child.pid}/maps`, 'utf8').includes('libtorch_cpu'));
-    }
-    victim.child.kill(signal);
-    const begin = performance.now();
-    const survivors = ranks.filter((_, i) => i !== rank);
-    if (when !== 'at a random moment') {
-      // It may not have come: the others would wait for it as long as for one that is slow to start.
-      await new Promise((resolve) => setTimeout(resolve, 3000));
-      if (!existsSync(out)) {
-        victim.child.kill('SIGCONT');
-        await until(() => existsSync(out));
-        victim.child.kill('SIGSTOP');
+  test.serial(
+    `${signal} of rank ${rank} ${when} ends all of 3 ranks; --resume continues`,
+    async (t) => {
+      t.timeout(180_000);
+      const { folder, data, out } = await photosFor(t, 5);
+      const args = ['pretrain', '--data', data, '--out', out, ...small.slice(2), ...run];
+      const limit = ['--rank-timeout', '10'];
+      const { ranks } = await startRanks(folder, 3, [
+        ...args,
+        ...limit,
+        '--steps',
+        '100000',
+        '--checkpoint-every',
+        '3',
+      ]);
+      t.teardown(() => {
+        for (const { child } of ranks) child.kill('SIGKILL');
+      });
+      const victim = ranks[rank] as (typeof ranks)[number];
+      if (when === 'at a random moment') {
+        await until(() => steps(out).length >= 4);
+        await new Promise((resolve) => setTimeout(resolve, Math.random() * 300));
+      } else {
+        // Once LibTorch is being opened it is about to join.
+        await until(() =>
+          readFileSync(`/proc/${victim.child.pid}/maps`, 'utf8').includes('libtorch_cpu'),
+        );
       }
-    }
-    for (const { outcome, errorFile } of survivors) {
-      const { code, stderr } = await outcome;
-      t.not(code, 0, stderr);
-      t.regex(stderr, new RegExp(`because .*\\brank ${rank}\\b.*\\[ERR_LTRP_RANK_LOST\\]`), stderr);
-      const { message } = JSON.parse(readFileSync(errorFile, 'utf8')) as {
-        message: { message: string; extraInfo: { timestamp: string } };
-      };
-      t.regex(message.message, new RegExp(`\\brank ${rank}\\b`));
-      t.regex(message.extraInfo.timestamp, /^\d+$/);
-    }
-    t.true(performance.now() - begin < 25_000, `${performance.now() - begin} ms`);
-    victim.child.kill('SIGKILL');
-    await victim.outcome;
-    const last = Number(/(\d+)\.safetensors/.exec(existsSync(out) ? (checkpoints(out).at(-1) ?? '') : '')?.[1] ?? 0);
-    const goal = String(last + 2);
-    const resumed = await ltrp([...args, '--resume', '--steps', goal, '--max-unreadable', '0']);
-    t.is(resumed.code, 0, resumed.stderr);
-    t.false(/passing over/.test(resumed.stderr), resumed.stderr);
-    const whole = join(folder, 'whole');
-    const reference = await ltrp([...args, '--out', whole, '--steps', goal].filter((_, i, all) => !(all[i] === '--out' && i < all.length - 4) && !(all[i - 1] === '--out' && i < all.length - 4)));
-    t.is(reference.code, 0, reference.stderr);
-    sameCurve(t, out, whole, 2e-3);
-  });
+      victim.child.kill(signal);
+      const begin = performance.now();
+      const survivors = ranks.filter((_, i) => i !== rank);
+      if (when !== 'at a random moment') {
+        // It may not have come: the others would wait for it as long as for one that is slow to start.
+        await new Promise((resolve) => setTimeout(resolve, 3000));
+        if (!existsSync(out)) {
+          victim.child.kill('SIGCONT');
+          await until(() => existsSync(out));
+          victim.child.kill('SIGSTOP');
+        }
+      }
+      for (const { outcome, errorFile } of survivors) {
+        const { code, stderr } = await outcome;
+        t.not(code, 0, stderr);
+        t.regex(
+          stderr,
+          new RegExp(`because .*\\brank ${rank}\\b.*\\[ERR_LTRP_RANK_LOST\\]`),
+          stderr,
+        );
+        const { message } = JSON.parse(readFileSync(errorFile, 'utf8')) as {
+          message: { message: string; extraInfo: { timestamp: string } };
+        };
+        t.regex(message.message, new RegExp(`\\brank ${rank}\\b`));
+        t.regex(message.extraInfo.timestamp, /^\d+$/);
+      }
+      t.true(performance.now() - begin < 25_000, `${performance.now() - begin} ms`);
+      victim.child.kill('SIGKILL');
+      await victim.outcome;
+      const last = Number(
+        /(\d+)\.safetensors/.exec(existsSync(out) ? (checkpoints(out).at(-1) ?? '') : '')?.[1] ?? 0,
+      );
+      const goal = String(last + 2);
+      const resumed = await ltrp([...args, '--resume', '--steps', goal, '--max-unreadable', '0']);
+      t.is(resumed.code, 0, resumed.stderr);
+      t.false(/passing over/.test(resumed.stderr), resumed.stderr);
+      const whole = join(folder, 'whole');
+      const reference = await ltrp(
+        [...args, '--out', whole, '--steps', goal].filter(
+          (_, i, all) =>
+            !(all[i] === '--out' && i < all.length - 4) &&
+            !(all[i - 1] === '--out' && i < all.length - 4),
+        ),
+      );
+      t.is(reference.code, 0, reference.stderr);
+      sameCurve(t, out, whole, 2e-3);
+    },
+  );
 }
 
 test.serial('SIGTERM of one rank stops all, and what is done is saved', async (t) => {
   t.timeout(120_000);
   const { folder, data, out } = await photosFor(t, 5);
   const args = ['pretrain', '--data', data, '--out', out, ...small.slice(2), ...run];
-  const { ranks } = await startRanks(folder, 2, [...args, '--steps', '100000', '--checkpoint-every', '1h']);
+  const { ranks } = await startRanks(folder, 2, [
+    ...args,
+    '--steps',
+    '100000',
+    '--checkpoint-every',
+    '1h',
+  ]);
   await until(() => steps(out).length >= 3);
   ranks[1]?.child.kill('SIGTERM');
   const [lead, other] = await Promise.all(ranks.map(({ outcome }) => outcome));
@@ -226,7 +294,12 @@ test.serial('a rank that trains something else is refused on all of them', async
   const port = String(await freePort());
   const outcomes = await Promise.all(
     [0, 1].map((rank) => {
-      const place = { RANK: String(rank), WORLD_SIZE: '2', MASTER_ADDR: '127.0.0.1', MASTER_PORT: port };
+      const place = {
+        RANK: String(rank),
+        WORLD_SIZE: '2',
+        MASTER_ADDR: '127.0.0.1',
+        MASTER_PORT: port,
+      };
       return ltrp([...args, '--seed', String(rank)], { env: place, cwd: folder });
     }),
   );
@@ -237,36 +310,57 @@ test.serial('a rank that trains something else is refused on all of them', async
   t.false(existsSync(out));
 });
 
-test.serial('ltrp launch: another program, the first failure, and variables that are no ranks', async (t) => {
-  const script = 'process.stdout.write(`${process.env.RANK}/${process.env.WORLD_SIZE} `); process.exit(Number(process.env.RANK) * 3)';
-  const { code, stdout, stderr } = await launch(2, process.execPath, '-e', script);
-  t.is(code, 3, stderr);
-  t.deepEqual(stdout.trim().split(' ').sort(), ['0/2', '1/2']);
-  t.regex(stderr, /rank 1 ended with exit code 3; all others end\./);
-  const alone = await ltrp(['pretrain', '--out', 'x'], { env: { RANK: '0', WORLD_SIZE: '2', MASTER_ADDR: '' } });
-  t.is(alone.code, 2);
-  t.regex(alone.stderr, /MASTER_ADDR is missing.*\[ERR_LTRP_INVALID_ARGUMENT\]/);
-});
+test.serial(
+  'ltrp launch: another program, the first failure, and variables that are no ranks',
+  async (t) => {
+    const script =
+      'process.stdout.write(`${process.env.RANK}/${process.env.WORLD_SIZE} `); process.exit(Number(process.env.RANK) * 3)';
+    const { code, stdout, stderr } = await launch(2, process.execPath, '-e', script);
+    t.is(code, 3, stderr);
+    t.deepEqual(stdout.trim().split(' ').sort(), ['0/2', '1/2']);
+    t.regex(stderr, /rank 1 ended with exit code 3; all others end\./);
+    const alone = await ltrp(['pretrain', '--out', 'x'], {
+      env: { RANK: '0', WORLD_SIZE: '2', MASTER_ADDR: '' },
+    });
+    t.is(alone.code, 2);
+    t.regex(alone.stderr, /MASTER_ADDR is missing.*\[ERR_LTRP_INVALID_ARGUMENT\]/);
+  },
+);
 
 test('places of ranks: torchrun before Slurm, Slurm in a step alone', (t) => {
   const torchrun = { RANK: '1', WORLD_SIZE: '4', MASTER_ADDR: 'a', MASTER_PORT: '29500' };
   t.like(rankPlace(torchrun), { rank: 1, size: 4, host: 'a', port: 29500, hostsStore: false });
   t.like(rankPlace({ ...torchrun, RANK: '0' }), { hostsStore: true, storeOwner: 'rank 0' });
-  t.like(rankPlace({ ...torchrun, RANK: '0', TORCHELASTIC_USE_AGENT_STORE: 'True' }), { hostsStore: false });
+  t.like(rankPlace({ ...torchrun, RANK: '0', TORCHELASTIC_USE_AGENT_STORE: 'True' }), {
+    hostsStore: false,
+  });
   t.is(rankPlace({ RANK: '3' }), null);
   t.is(rankPlace({ ...torchrun, RANK: '0', WORLD_SIZE: '1' }), null);
-  t.throws(() => rankPlace({ ...torchrun, RANK: '4' }), { code: 'ERR_LTRP_INVALID_ARGUMENT' } as never);
+  t.throws(() => rankPlace({ ...torchrun, RANK: '4' }), {
+    code: 'ERR_LTRP_INVALID_ARGUMENT',
+  } as never);
   t.throws(() => rankPlace({ ...torchrun, MASTER_PORT: 'x' }), { message: /MASTER_PORT/ });
   const batch = { SLURM_NTASKS: '4', SLURM_JOB_ID: '7', SLURM_PROCID: '0' };
   t.is(rankPlace(batch), null);
   t.regex(slurmHint(batch) ?? '', /srun/);
   const step = {
     ...batch,
-    ...{ SLURM_STEP_NUM_TASKS: '4', SLURM_STEP_ID: '2', SLURM_STEP_NODELIST: 'n[01-03,07],g-a[1-2]' },
+    ...{
+      SLURM_STEP_NUM_TASKS: '4',
+      SLURM_STEP_ID: '2',
+      SLURM_STEP_NODELIST: 'n[01-03,07],g-a[1-2]',
+    },
     ...{ SLURM_PROCID: '3', SLURM_LOCALID: '1', SLURM_STEP_TASKS_PER_NODE: '2(x2)' },
   };
   t.is(slurmHint(step), null);
-  t.like(rankPlace(step), { rank: 3, size: 4, localRank: 1, localSize: 2, host: 'n01', port: 15219 });
+  t.like(rankPlace(step), {
+    rank: 3,
+    size: 4,
+    localRank: 1,
+    localSize: 2,
+    host: 'n01',
+    port: 15219,
+  });
   t.like(rankPlace({ ...step, ...torchrun }), { rank: 1, host: 'a' });
   t.is(firstHost('rack[2-3]n[01,04]'), 'rack2n01');
   t.is(firstHost('one'), 'one');
@@ -277,26 +371,52 @@ test('places of ranks: torchrun before Slurm, Slurm in a step alone', (t) => {
 const torchrun = process.env['LTRP_TORCHRUN'] ?? 'torchrun';
 const hasTorchrun = spawnSync(torchrun, ['--help']).status === 0;
 
-(hasTorchrun ? test.serial : test.serial.skip)('torchrun starts two ranks, and again when one was killed (skipped without torchrun)', async (t) => {
-  t.timeout(240_000);
-  const { folder, data, out } = await photosFor(t, 5);
-  const args = ['pretrain', '--data', data, '--out', out, ...small.slice(2), ...run];
-  const command = ['--standalone', '--nproc-per-node', '2', '--max-restarts', '1', '--no-python'];
-  const child = spawn(
-    torchrun,
-    [...command, process.execPath, built, ...args, '--resume', '--steps', '400', '--checkpoint-every', '50'],
-    { cwd: repository },
-  );
-  let stderr = '';
-  child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
-  await until(() => checkpoints(out).length > 0 && steps(out).length > 60);
-  const workers = spawnSync('pgrep', ['-P', String(child.pid)]).stdout.toString().trim().split('\n');
-  process.kill(Number(workers.at(-1)), 'SIGKILL');
-  const code = await new Promise((resolve) => child.once('close', resolve));
-  t.is(code, 0, stderr);
-  t.deepEqual([...new Set(steps(out))].length, 400);
-  const whole = await temporaryFolder(t);
-  const reference = await ltrp(['pretrain', '--data', data, '--out', join(whole, 'run'), ...small.slice(2), ...run, '--steps', '400']);
-  t.is(reference.code, 0);
-  t.deepEqual(steps(out), steps(join(whole, 'run')));
-});
+(hasTorchrun ? test.serial : test.serial.skip)(
+  'torchrun starts two ranks, and again when one was killed (skipped without torchrun)',
+  async (t) => {
+    t.timeout(240_000);
+    const { folder, data, out } = await photosFor(t, 5);
+    const args = ['pretrain', '--data', data, '--out', out, ...small.slice(2), ...run];
+    const command = ['--standalone', '--nproc-per-node', '2', '--max-restarts', '1', '--no-python'];
+    const child = spawn(
+      torchrun,
+      [
+        ...command,
+        process.execPath,
+        built,
+        ...args,
+        '--resume',
+        '--steps',
+        '400',
+        '--checkpoint-every',
+        '50',
+      ],
+      { cwd: repository },
+    );
+    let stderr = '';
+    child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+    await until(() => checkpoints(out).length > 0 && steps(out).length > 60);
+    const workers = spawnSync('pgrep', ['-P', String(child.pid)])
+      .stdout.toString()
+      .trim()
+      .split('\n');
+    process.kill(Number(workers.at(-1)), 'SIGKILL');
+    const code = await new Promise((resolve) => child.once('close', resolve));
+    t.is(code, 0, stderr);
+    t.deepEqual([...new Set(steps(out))].length, 400);
+    const whole = await temporaryFolder(t);
+    const reference = await ltrp([
+      'pretrain',
+      '--data',
+      data,
+      '--out',
+      join(whole, 'run'),
+      ...small.slice(2),
+      ...run,
+      '--steps',
+      '400',
+    ]);
+    t.is(reference.code, 0);
+    t.deepEqual(steps(out), steps(join(whole, 'run')));
+  },
+);

@@ -305,7 +305,6 @@ async function trainIn(run: {
   }
 }
 
-
 function existing(folder: RunFolder): LtrpError {
   return new LtrpError(
     'ERR_LTRP_RUN_EXISTS',

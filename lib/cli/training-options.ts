@@ -245,10 +245,7 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
       'of several processes: how long they wait for each other to start',
       parsePositive,
     ).default(600),
-    option(
-      '--reduce <type>',
-      'of several processes: what gradients are while they are added up',
-    )
+    option('--reduce <type>', 'of several processes: what gradients are while they are added up')
       .choices(reductions)
       .default('float32'),
     option(
