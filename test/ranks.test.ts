@@ -4,11 +4,12 @@ import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, readdir } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { firstHost, rankPlace, slurmHint } from '../lib/training/rank-place.js';
 import { built, ltrp, startLtrp, type Outcome } from './support/command.js';
 import { smallMae } from './support/models.js';
-import { repository, temporaryFolder } from './support/paths.js';
+import { repository } from './support/paths.js';
 import {
   checkpoints,
   photosFor,
@@ -114,14 +115,18 @@ test.serial(
     const three = await launch(3, ...more('6'));
     t.is(three.code, 0, three.stderr);
     sameCurve(t, out('changed'), out('one'));
-    t.deepEqual((await readdir(out('changed'))).sort(), (await readdir(out('one'))).sort());
+    t.deepEqual(
+      (await readdir(out('changed'))).filter((name) => !name.startsWith('checkpoint-')).sort(),
+      ['log.jsonl', 'model.safetensors', 'run.json'],
+      'nothing is left of any rank',
+    );
   },
 );
 
 test.serial('a ranker and a classifier on two ranks have the curve of one', async (t) => {
   t.timeout(300_000);
   const { folder, data } = await photosFor(t, 4);
-  const teacher = await smallMae(join(folder, 'teacher.safetensors'));
+  const teacher = smallMae;
   for (const kind of ['a', 'b']) {
     await mkdir(join(folder, 'classes', kind), { recursive: true });
     await writePictures(join(folder, 'classes', kind), 3, kind === 'a' ? 1 : 5);
@@ -170,19 +175,17 @@ async function startRanks(
   folder: string,
   size: number,
   args: readonly string[],
-): Promise<{ ranks: { child: ChildProcess; outcome: Promise<Outcome>; errorFile: string }[] }> {
+): Promise<{ child: ChildProcess; outcome: Promise<Outcome>; errorFile: string }[]> {
   const port = String(await freePort());
-  return {
-    ranks: Array.from({ length: size }, (_, rank) => {
-      const errorFile = join(folder, `error-${rank}.json`);
-      const env = { RANK: String(rank), WORLD_SIZE: String(size), LOCAL_RANK: String(rank) };
-      const store = { MASTER_ADDR: '127.0.0.1', MASTER_PORT: port, OMP_NUM_THREADS: '1' };
-      return {
-        ...startLtrp(args, { env: { ...env, ...store, TORCHELASTIC_ERROR_FILE: errorFile } }),
-        errorFile,
-      };
-    }),
-  };
+  return Array.from({ length: size }, (_, rank) => {
+    const errorFile = join(folder, `error-${rank}.json`);
+    const env = { RANK: String(rank), WORLD_SIZE: String(size), LOCAL_RANK: String(rank) };
+    const store = { MASTER_ADDR: '127.0.0.1', MASTER_PORT: port, OMP_NUM_THREADS: '1' };
+    return {
+      ...startLtrp(args, { env: { ...env, ...store, TORCHELASTIC_ERROR_FILE: errorFile } }),
+      errorFile,
+    };
+  });
 }
 
 for (const [signal, rank, when] of [
@@ -195,73 +198,51 @@ for (const [signal, rank, when] of [
     async (t) => {
       t.timeout(180_000);
       const { folder, data, out } = await photosFor(t, 5);
-      const args = ['pretrain', '--data', data, '--out', out, ...small.slice(2), ...run];
-      const limit = ['--rank-timeout', '10'];
-      const { ranks } = await startRanks(folder, 3, [
-        ...args,
-        ...limit,
-        '--steps',
-        '100000',
-        '--checkpoint-every',
-        '3',
-      ]);
+      const args = (place: string, ...more: string[]): string[] => [
+        ...['pretrain', '--data', data, '--out', place, ...small.slice(2), ...run, ...more],
+      ];
+      const ranks = await startRanks(
+        folder,
+        3,
+        args(
+          out,
+          ...'--steps 100000 --checkpoint-every 3 --rank-timeout 8 --join-timeout 6'.split(' '),
+        ),
+      );
       t.teardown(() => {
         for (const { child } of ranks) child.kill('SIGKILL');
       });
       const victim = ranks[rank] as (typeof ranks)[number];
       if (when === 'at a random moment') {
         await until(() => steps(out).length >= 4);
-        await new Promise((resolve) => setTimeout(resolve, Math.random() * 300));
+        await sleep(Math.random() * 300);
       } else {
-        // Once LibTorch is being opened it is about to join.
-        await until(() =>
-          readFileSync(`/proc/${victim.child.pid}/maps`, 'utf8').includes('libtorch_cpu'),
-        );
+        // While LibTorch is being opened.
+        const maps = `/proc/${victim.child.pid}/maps`;
+        await until(() => readFileSync(maps, 'utf8').includes('libtorch_cpu'));
       }
       victim.child.kill(signal);
       const begin = performance.now();
-      const survivors = ranks.filter((_, i) => i !== rank);
-      if (when !== 'at a random moment') {
-        // It may not have come: the others would wait for it as long as for one that is slow to start.
-        await new Promise((resolve) => setTimeout(resolve, 3000));
-        if (!existsSync(out)) {
-          victim.child.kill('SIGCONT');
-          await until(() => existsSync(out));
-          victim.child.kill('SIGSTOP');
-        }
-      }
-      for (const { outcome, errorFile } of survivors) {
+      for (const { outcome, errorFile } of ranks.filter((each) => each !== victim)) {
         const { code, stderr } = await outcome;
-        t.not(code, 0, stderr);
-        t.regex(
-          stderr,
-          new RegExp(`because .*\\brank ${rank}\\b.*\\[ERR_LTRP_RANK_LOST\\]`),
-          stderr,
-        );
+        t.is(code, 1, stderr);
+        t.regex(stderr, new RegExp(`\\brank ${rank}\\b.*\\[ERR_LTRP_(RANK_LOST|RENDEZVOUS)\\]`));
         const { message } = JSON.parse(readFileSync(errorFile, 'utf8')) as {
           message: { message: string; extraInfo: { timestamp: string } };
         };
         t.regex(message.message, new RegExp(`\\brank ${rank}\\b`));
         t.regex(message.extraInfo.timestamp, /^\d+$/);
       }
-      t.true(performance.now() - begin < 25_000, `${performance.now() - begin} ms`);
+      t.true(performance.now() - begin < 20_000, `${performance.now() - begin} ms`);
       victim.child.kill('SIGKILL');
       await victim.outcome;
-      const last = Number(
-        /(\d+)\.safetensors/.exec(existsSync(out) ? (checkpoints(out).at(-1) ?? '') : '')?.[1] ?? 0,
-      );
-      const goal = String(last + 2);
-      const resumed = await ltrp([...args, '--resume', '--steps', goal, '--max-unreadable', '0']);
+      const last = existsSync(out) ? checkpoints(out).at(-1) : undefined;
+      const goal = String(Number(/\d+/.exec(last ?? '0')?.[0]) + 2);
+      const resumed = await ltrp(args(out, '--resume', '--steps', goal));
       t.is(resumed.code, 0, resumed.stderr);
-      t.false(/passing over/.test(resumed.stderr), resumed.stderr);
+      t.notRegex(resumed.stderr, /passing over/);
       const whole = join(folder, 'whole');
-      const reference = await ltrp(
-        [...args, '--out', whole, '--steps', goal].filter(
-          (_, i, all) =>
-            !(all[i] === '--out' && i < all.length - 4) &&
-            !(all[i - 1] === '--out' && i < all.length - 4),
-        ),
-      );
+      const reference = await ltrp(args(whole, '--steps', goal));
       t.is(reference.code, 0, reference.stderr);
       sameCurve(t, out, whole, 2e-3);
     },
@@ -272,7 +253,7 @@ test.serial('SIGTERM of one rank stops all, and what is done is saved', async (t
   t.timeout(120_000);
   const { folder, data, out } = await photosFor(t, 5);
   const args = ['pretrain', '--data', data, '--out', out, ...small.slice(2), ...run];
-  const { ranks } = await startRanks(folder, 2, [
+  const ranks = await startRanks(folder, 2, [
     ...args,
     '--steps',
     '100000',
@@ -404,19 +385,19 @@ const hasTorchrun = spawnSync(torchrun, ['--help']).status === 0;
     const code = await new Promise((resolve) => child.once('close', resolve));
     t.is(code, 0, stderr);
     t.deepEqual([...new Set(steps(out))].length, 400);
-    const whole = await temporaryFolder(t);
+    const whole = join(folder, 'whole');
     const reference = await ltrp([
       'pretrain',
       '--data',
       data,
       '--out',
-      join(whole, 'run'),
+      whole,
       ...small.slice(2),
       ...run,
       '--steps',
       '400',
     ]);
     t.is(reference.code, 0);
-    t.deepEqual(steps(out), steps(join(whole, 'run')));
+    t.deepEqual(steps(out), steps(whole));
   },
 );

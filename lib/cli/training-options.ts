@@ -244,7 +244,7 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
       '--join-timeout <seconds>',
       'of several processes: how long they wait for each other to start',
       parsePositive,
-    ).default(600),
+    ).default(45),
     option('--reduce <type>', 'of several processes: what gradients are while they are added up')
       .choices(reductions)
       .default('float32'),

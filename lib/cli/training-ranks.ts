@@ -77,10 +77,8 @@ export async function checkAlike(
 ): Promise<void> {
   const { val = [], valScores, valCount, valEvery } = run.settings;
   // Places may differ, and what only changes how it is computed.
-  const { init, teacher, selectorModel, microBatchSize, memoryBudget, ...options } = {
-    ...run.options,
-  } as unknown as Record<string, unknown>;
-  void [init, teacher, selectorModel, microBatchSize, memoryBudget];
+  const free = ['init', 'teacher', 'selectorModel', 'microBatchSize', 'memoryBudget'];
+  const options = Object.entries(run.options).filter(([name]) => !free.includes(name));
   const own = {
     'options are': options,
     'pictures are': run.data,

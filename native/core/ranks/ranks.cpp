@@ -50,34 +50,39 @@ struct Ranks::Groups {
 };
 
 std::shared_ptr<Ranks> Ranks::join(const RanksOptions& options, const RunContext& context) {
-  check_in(closed(2, 1 << 20), "size", static_cast<double>(options.size));
-  check_in(half_open(0, static_cast<double>(options.size)), "rank", static_cast<double>(options.rank));
-  check_in(closed(1, 65535), "port", static_cast<double>(options.port));
-  check_in(closed(1, 86400), "timeout", options.timeout);
-  const auto deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(
-                                           std::chrono::duration<double>(options.join_timeout));
-  auto groups = std::make_unique<Groups>();
-  if (options.hosts_store) groups->server = host_store(options.host, options.port);
-  std::string address;
-  Store store = connect_store(options, deadline, context, address);
-  Store of_groups = connect_store(options, deadline, context, address);
-  of_groups->setTimeout(kCollectiveTimeout);
-  auto watch = std::make_shared<Watch>(options, std::move(store), address);
-  const std::vector<Beat> beats = watch->everyone(deadline, context);
-  const int rank = static_cast<int>(options.rank), size = static_cast<int>(options.size);
-  const auto prefixed = [&](const char* name) {
-    return c10::make_intrusive<c10d::PrefixStore>(name, of_groups);
-  };
-  const std::string own = usable_address(beats, static_cast<size_t>(rank));
   try {
-    groups->gloo = gloo_group(prefixed("ltrp/gloo"), rank, size, own, kCollectiveTimeout);
-    if (!options.device.is_cpu()) groups->nccl = nccl_group(prefixed("ltrp/nccl"), rank, size, kCollectiveTimeout);
-  } catch (const Error&) {
+    check_in(closed(2, 1 << 20), "size", static_cast<double>(options.size));
+    check_in(half_open(0, static_cast<double>(options.size)), "rank", static_cast<double>(options.rank));
+    check_in(closed(1, 65535), "port", static_cast<double>(options.port));
+    check_in(closed(1, 86400), "timeout", options.timeout);
+    const auto deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                                             std::chrono::duration<double>(options.join_timeout));
+    auto groups = std::make_unique<Groups>();
+    if (options.hosts_store) groups->server = host_store(options.host, options.port);
+    std::string address;
+    Store store = connect_store(options, deadline, context, address);
+    Store of_groups = connect_store(options, deadline, context, address);
+    of_groups->setTimeout(kCollectiveTimeout);
+    auto watch = std::make_shared<Watch>(options, std::move(store), address);
+    const std::vector<Beat> beats = watch->everyone(deadline, context);
+    const int rank = static_cast<int>(options.rank), size = static_cast<int>(options.size);
+    const auto prefixed = [&](const char* name) {
+      return c10::make_intrusive<c10d::PrefixStore>(name, of_groups);
+    };
+    const std::string own = usable_address(beats, static_cast<size_t>(rank));
+    try {
+      groups->gloo = gloo_group(prefixed("ltrp/gloo"), rank, size, own, kCollectiveTimeout);
+      if (!options.device.is_cpu()) groups->nccl = nccl_group(prefixed("ltrp/nccl"), rank, size, kCollectiveTimeout);
+    } catch (const Error&) {
+      throw;
+    } catch (const std::exception& error) {
+      watch->lost(error.what());
+    }
+    return std::shared_ptr<Ranks>(new Ranks(options, std::move(watch), std::move(groups)));
+  } catch (const Error& error) {
+    if (std::string(error.code()) == codes::kRendezvous) write_error_file(options.error_file, error.what());
     throw;
-  } catch (const std::exception& error) {
-    watch->lost(error.what());
   }
-  return std::shared_ptr<Ranks>(new Ranks(options, std::move(watch), std::move(groups)));
 }
 
 Ranks::Ranks(const RanksOptions& options, std::shared_ptr<Watch> watch, std::unique_ptr<Groups> groups)

@@ -62,6 +62,8 @@ void say(const std::string& message) {
   [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
 }
 
+}  // namespace
+
 // As torchrun reads it. By rename: half a file would be worse than none.
 void write_error_file(const std::string& path, const std::string& message) {
   if (path.empty()) return;
@@ -77,8 +79,6 @@ void write_error_file(const std::string& path, const std::string& message) {
   }
   std::rename(partial.c_str(), path.c_str());
 }
-
-}  // namespace
 
 Watch::Watch(const RanksOptions& options, Store store, const std::string& address)
     : options_(options), store_(std::move(store)), others_(static_cast<size_t>(options.size)) {

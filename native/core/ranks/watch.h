@@ -26,6 +26,9 @@ struct Beat {
   std::string address;  // this rank's, on the way to the store
 };
 
+// Says to torchrun why this process ends; nothing where `path` is empty.
+void write_error_file(const std::string& path, const std::string& message);
+
 class Watch {
  public:
   Watch(const RanksOptions& options, Store store, const std::string& address);
