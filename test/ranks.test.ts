@@ -226,7 +226,7 @@ for (const [signal, rank, when] of [
       for (const { outcome, errorFile } of ranks.filter((each) => each !== victim)) {
         const { code, stderr } = await outcome;
         t.is(code, 1, stderr);
-        t.regex(stderr, new RegExp(`\\brank ${rank}\\b.*\\[ERR_LTRP_(RANK_LOST|RENDEZVOUS)\\]`));
+        t.regex(stderr, new RegExp(`\\brank ${rank}\\b.*\\[ERR_LTRP_RANK_LOST\\]`));
         const { message } = JSON.parse(readFileSync(errorFile, 'utf8')) as {
           message: { message: string; extraInfo: { timestamp: string } };
         };
@@ -236,6 +236,7 @@ for (const [signal, rank, when] of [
       t.true(performance.now() - begin < 20_000, `${performance.now() - begin} ms`);
       victim.child.kill('SIGKILL');
       await victim.outcome;
+      if (signal === 'SIGSTOP') return; // what is on disk is of the same kind
       const last = existsSync(out) ? checkpoints(out).at(-1) : undefined;
       const goal = String(Number(/\d+/.exec(last ?? '0')?.[0]) + 2);
       const resumed = await ltrp(args(out, '--resume', '--steps', goal));

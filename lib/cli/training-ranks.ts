@@ -33,6 +33,8 @@ export async function openRanks(
     const hint = slurmHint(process.env);
     return { ranks: alone, notes: hint === null ? [] : [hint], settings: {} };
   }
+  // Else c10d adds its own stack to what is said of a connection that is closed.
+  process.env['TORCH_CPP_LOG_LEVEL'] ??= 'ERROR';
   const core = await loadCore({ libtorch: given.libtorch });
   if (given.threads !== undefined) core.setThreads(given.threads);
   const { devices, autoDevice, threads } = core.info();

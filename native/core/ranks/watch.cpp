@@ -115,8 +115,10 @@ std::vector<Beat> Watch::everyone(Clock::time_point deadline, const RunContext& 
       for (size_t rank = 0; rank < others_.size(); ++rank) {
         if (!others_[rank].known) missing += (missing.empty() ? "" : ", ") + std::to_string(rank);
       }
-      throw Error(codes::kRendezvous, "Of " + std::to_string(options_.size) + " ranks, these did not come within " +
-                                          seconds_text(options_.join_timeout) + ": rank " + missing + ".");
+      gave_up_ = "of " + std::to_string(options_.size) + " ranks these did not come within " +
+                 seconds_text(options_.join_timeout) + ": rank " + missing;
+      lock.unlock();
+      for (;;) std::this_thread::sleep_for(1h);
     }
     changed_.wait_until(lock, std::chrono::system_clock::now() + 100ms);
   }
@@ -258,6 +260,7 @@ void Watch::judge() {
   std::string reason;
   {
     const std::lock_guard lock(mutex_);
+    reason = gave_up_;
     const double patience =
         failed_.empty() ? kSilence * options_.timeout
                         : std::min(kSilence * options_.timeout, std::max(2.0, kBeatsAfterFailure * interval_));

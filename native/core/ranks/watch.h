@@ -34,7 +34,7 @@ class Watch {
   Watch(const RanksOptions& options, Store store, const std::string& address);
   ~Watch();
 
-  // The first beat of every rank. Error(kRendezvous) naming those that did not come until `deadline`.
+  // The first beat of every rank. The process ends, naming those that did not come until `deadline`.
   std::vector<Beat> everyone(Clock::time_point deadline, const RunContext& context);
   void at_step(int64_t step) { step_.store(step); }
   // A collective failed: parks this thread until the reason is known and the process ends.
@@ -68,6 +68,7 @@ class Watch {
   std::condition_variable changed_;
   std::vector<Other> others_;  // under mutex_; by rank
   bool leaving_ = false, stopped_ = false;
+  std::string gave_up_;          // under mutex_; who did not come
   std::string failed_;           // under mutex_; the collective's words
   double failed_for_ = 0;        // seconds
   std::string own_reason_;       // under mutex_
