@@ -377,7 +377,7 @@ const hasTorchrun = spawnSync(torchrun, ['--help']).status === 0;
     );
     let stderr = '';
     child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
-    await until(() => checkpoints(out).length > 0 && steps(out).length > 60);
+    await until(() => steps(out).length > 60 && checkpoints(out).length > 0);
     const workers = spawnSync('pgrep', ['-P', String(child.pid)])
       .stdout.toString()
       .trim()

@@ -5,8 +5,8 @@
 
 #include "binding/arguments.h"
 #include "binding/call.h"
-#include "core/check.h"
 #include "binding/model_config.h"
+#include "core/check.h"
 
 namespace ltrp::binding {
 namespace {
@@ -67,14 +67,14 @@ Napi::Value join_ranks(const Napi::CallbackInfo& info) {
 
 Napi::Value exchange_ranks(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
-    return [ranks = needed_ranks(),
-            text = string_argument(info[1], "text")](const RunContext&) -> MakeResult {
-      return [texts = ranks->exchange(text)](Napi::Env env, Napi::Object) -> Napi::Value {
-        Napi::Array array = Napi::Array::New(env, texts.size());
-        for (uint32_t i = 0; i < texts.size(); ++i) array[i] = Napi::String::New(env, texts[i]);
-        return array;
-      };
-    };
+    return
+        [ranks = needed_ranks(), text = string_argument(info[1], "text")](const RunContext&) -> MakeResult {
+          return [texts = ranks->exchange(text)](Napi::Env env, Napi::Object) -> Napi::Value {
+            Napi::Array array = Napi::Array::New(env, texts.size());
+            for (uint32_t i = 0; i < texts.size(); ++i) array[i] = Napi::String::New(env, texts[i]);
+            return array;
+          };
+        };
   });
 }
 

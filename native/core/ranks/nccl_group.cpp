@@ -20,7 +20,8 @@ c10::intrusive_ptr<c10d::Backend> nccl_group(const c10::intrusive_ptr<c10d::Stor
 #else
 c10::intrusive_ptr<c10d::Backend> nccl_group(const c10::intrusive_ptr<c10d::Store>&, int, int,
                                              std::chrono::milliseconds) {
-  throw Error(codes::kUnsupported, "This core was built without NCCL: several ranks train on CPUs (--device cpu).");
+  throw Error(codes::kUnsupported,
+              "This core was built without NCCL: several ranks train on CPUs (--device cpu).");
 }
 #endif
 

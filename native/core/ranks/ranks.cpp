@@ -63,16 +63,20 @@ std::shared_ptr<Ranks> Ranks::join(const RanksOptions& options, const RunContext
     Store store = connect_store(options, deadline, context, address);
     Store of_groups = connect_store(options, deadline, context, address);
     of_groups->setTimeout(kCollectiveTimeout);
-    auto watch = std::make_shared<Watch>(options, std::move(store), address);
+    const bool leads = options.rank == 0;
+    const std::string start = leads ? new_start() : living_start(*of_groups, options, deadline, context);
+    auto watch = std::make_shared<Watch>(options, std::move(store), start, address);
+    if (leads) of_groups->set(kStartKey, std::vector<uint8_t>(start.begin(), start.end()));
     const std::vector<Beat> beats = watch->everyone(deadline, context);
     const int rank = static_cast<int>(options.rank), size = static_cast<int>(options.size);
     const auto prefixed = [&](const char* name) {
-      return c10::make_intrusive<c10d::PrefixStore>(name, of_groups);
+      return c10::make_intrusive<c10d::PrefixStore>(start + "/" + name, of_groups);
     };
     const std::string own = usable_address(beats, static_cast<size_t>(rank));
     try {
-      groups->gloo = gloo_group(prefixed("ltrp/gloo"), rank, size, own, kCollectiveTimeout);
-      if (!options.device.is_cpu()) groups->nccl = nccl_group(prefixed("ltrp/nccl"), rank, size, kCollectiveTimeout);
+      groups->gloo = gloo_group(prefixed("gloo"), rank, size, own, kCollectiveTimeout);
+      if (!options.device.is_cpu())
+        groups->nccl = nccl_group(prefixed("nccl"), rank, size, kCollectiveTimeout);
     } catch (const Error&) {
       throw;
     } catch (const std::exception& error) {

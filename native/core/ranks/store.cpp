@@ -114,10 +114,10 @@ Store host_store(const std::string& host, int64_t port) {
     const std::string why = error.what();
     const bool taken = why.find("EADDRINUSE") != std::string::npos ||
                        why.find("address already in use") != std::string::npos;
-    throw Error(codes::kRendezvous,
-                "The store of the ranks cannot be hosted at port " + std::to_string(port) + " of this machine" +
-                    (taken ? ": another process has it. Choose another MASTER_PORT."
-                           : ": " + why.substr(0, why.find('\n'))));
+    throw Error(codes::kRendezvous, "The store of the ranks cannot be hosted at port " +
+                                        std::to_string(port) + " of this machine" +
+                                        (taken ? ": another process has it. Choose another MASTER_PORT."
+                                               : ": " + why.substr(0, why.find('\n'))));
   }
 }
 
@@ -162,10 +162,42 @@ bool is_loopback(const std::string& address) {
   return address.starts_with("127.") || address == "::1" || address.empty();
 }
 
-std::string end_by(c10d::TCPStore& store, const std::string& message) {
+std::string end_by(c10d::TCPStore& store, const std::string& key, const std::string& message) {
   const std::vector<uint8_t> text(message.begin(), message.end());
-  const std::vector<uint8_t> there = store.compareSet(kEndKey, {}, text);
+  const std::vector<uint8_t> there = store.compareSet(key, {}, text);
   return {there.begin(), there.end()};
+}
+
+std::string beat_key(const std::string& start, size_t rank) { return start + "/beat/" + std::to_string(rank); }
+std::string end_key(const std::string& start) { return start + "/end"; }
+
+std::string new_start() {
+  return "ltrp/" + std::to_string(std::chrono::system_clock::now().time_since_epoch().count()) + "." +
+         std::to_string(getpid());
+}
+
+std::string living_start(c10d::TCPStore& store, const RanksOptions& options, Clock::time_point deadline,
+                         const RunContext& context) {
+  std::string seen, before;
+  while (Clock::now() < deadline) {
+    context.check();
+    if (store.check({kStartKey})) {
+      const std::vector<uint8_t> text = store.get(kStartKey);
+      const std::string start(text.begin(), text.end());
+      const std::string lead = beat_key(start, 0);
+      if (!store.check({end_key(start)}) && store.check({lead})) {
+        const std::vector<uint8_t> beat = store.get(lead);
+        const std::string now(beat.begin(), beat.end());
+        if (start == seen && now != before) return start;
+        seen = start;
+        before = now;
+      }
+    }
+    std::this_thread::sleep_for(50ms);
+  }
+  throw Error(codes::kRendezvous, "Rank " + std::to_string(options.rank) + " has met nobody at the store " +
+                                      options.host + ":" + std::to_string(options.port) +
+                                      ": these did not come: rank 0.");
 }
 
 struct RankStore::Server {
@@ -175,6 +207,6 @@ struct RankStore::Server {
 RankStore::RankStore() : server_(std::make_unique<Server>(Server{host_store("127.0.0.1", 0)})) {}
 RankStore::~RankStore() = default;
 int64_t RankStore::port() const { return server_->store->getPort(); }
-void RankStore::end(const std::string& message) { end_by(*server_->store, message); }
+void RankStore::end(const std::string& message) { end_by(*server_->store, kEndKey, message); }
 
 }  // namespace ltrp

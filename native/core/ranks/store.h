@@ -30,9 +30,19 @@ Store connect_store(const RanksOptions& options, Clock::time_point deadline, con
 std::string address_towards(const std::string& address);
 bool is_loopback(const std::string& address);
 
-// Where the words of all this are: the first text that is written there stays.
+// Where the process that started the ranks says why they end. The first text that is written there stays.
 inline constexpr const char* kEndKey = "ltrp/end";
-// Writes `message` there unless there is one, and returns the one that is there.
-std::string end_by(c10d::TCPStore& store, const std::string& message);
+// Where rank 0 writes new_start().
+inline constexpr const char* kStartKey = "ltrp/start";
+// Writes `message` at a key unless there is one, and returns the one that is there.
+std::string end_by(c10d::TCPStore& store, const std::string& key, const std::string& message);
+
+// The name of this start of the ranks, new from rank 0, under which all they write lies: after a restart
+// torchrun's store still holds the words of those before. Others wait for one whose rank 0 lives.
+std::string new_start();
+std::string living_start(c10d::TCPStore& store, const RanksOptions& options, Clock::time_point deadline,
+                         const RunContext& context);
+std::string beat_key(const std::string& start, size_t rank);
+std::string end_key(const std::string& start);
 
 }  // namespace ltrp

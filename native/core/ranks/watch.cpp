@@ -21,8 +21,6 @@ constexpr double kSilence = 0.5, kStoreSilence = 0.7;
 // Once a collective has failed somebody is gone: a few beats are enough to see who.
 constexpr double kBeatsAfterFailure = 4;
 
-std::string key_of(size_t rank) { return "ltrp/beat/" + std::to_string(rank); }
-
 std::string first_line(const std::string& path) {
   std::string line;
   std::ifstream file(path);
@@ -80,14 +78,18 @@ void write_error_file(const std::string& path, const std::string& message) {
   std::rename(partial.c_str(), path.c_str());
 }
 
-Watch::Watch(const RanksOptions& options, Store store, const std::string& address)
-    : options_(options), store_(std::move(store)), others_(static_cast<size_t>(options.size)) {
+Watch::Watch(const RanksOptions& options, Store store, const std::string& start, const std::string& address)
+    : options_(options),
+      store_(std::move(store)),
+      start_(start),
+      others_(static_cast<size_t>(options.size)) {
   own_.pid = getpid();
   own_.host = host_name();
   own_.place = network_place();
   own_.address = address;
   // Of hundreds of ranks each reads what all others say: more seldom, so that the store bears it.
-  interval_ = std::clamp(options.timeout / 40, 0.1, 1.0) * std::max<double>(1, static_cast<double>(options.size) / 64);
+  interval_ = std::clamp(options.timeout / 40, 0.1, 1.0) *
+              std::max<double>(1, static_cast<double>(options.size) / 64);
   interval_ = std::min(interval_, options.timeout / 10);
   beating_ = std::thread([this] { beat(); });
   watching_ = std::thread([this] { watch_store(); });
@@ -139,8 +141,9 @@ void Watch::leave() {
   std::unique_lock lock(mutex_);
   leaving_ = true;
   changed_.notify_all();
-  const auto until = std::chrono::system_clock::now() + std::chrono::duration_cast<std::chrono::system_clock::duration>(
-                                                             std::chrono::duration<double>(options_.timeout / 2));
+  const auto until =
+      std::chrono::system_clock::now() + std::chrono::duration_cast<std::chrono::system_clock::duration>(
+                                             std::chrono::duration<double>(options_.timeout / 2));
   changed_.wait_until(lock, until, [&] { return stopped_; });
 }
 
@@ -172,13 +175,14 @@ void Watch::beat() {
         leaving = leaving_;
       }
       if (!reason.empty()) {
-        end_by(*store_, "rank " + std::to_string(options_.rank) + " (" + own_.host + ", pid " + std::to_string(own_.pid) +
-                            ") has failed: " + reason);
+        end_by(*store_, end_key(start_), "rank " + std::to_string(options_.rank) + " (" + own_.host + ", pid " +
+                            std::to_string(own_.pid) + ") has failed: " + reason);
         finish(reason, exit_code_, true);
       }
       write_beat(leaving);
-      if (store_->check({kEndKey})) {
-        const std::vector<uint8_t> text = store_->get(kEndKey);
+      for (const std::string& key : {end_key(start_), std::string(kEndKey)}) {
+        if (!store_->check({key})) continue;
+        const std::vector<uint8_t> text = store_->get(key);
         finish({text.begin(), text.end()}, 1, false);
       }
       const auto now = Clock::now();
@@ -200,9 +204,9 @@ void Watch::beat() {
           return;
         }
       }
-      changed_.wait_until(lock, std::chrono::system_clock::now() +
-                                    std::chrono::milliseconds(std::lround(1000 * interval_)),
-                          [&] { return stopped_ || !own_reason_.empty() || leaving_ != leaving; });
+      changed_.wait_until(
+          lock, std::chrono::system_clock::now() + std::chrono::milliseconds(std::lround(1000 * interval_)),
+          [&] { return stopped_ || !own_reason_.empty() || leaving_ != leaving; });
     }
   } catch (const std::exception& error) {
     {
@@ -224,7 +228,7 @@ void Watch::write_beat(bool left) {
   own_.left = left;
   ++own_.count;
   const std::string text = to_text(own_);
-  store_->set(key_of(static_cast<size_t>(options_.rank)), std::vector<uint8_t>(text.begin(), text.end()));
+  store_->set(beat_key(start_, static_cast<size_t>(options_.rank)), std::vector<uint8_t>(text.begin(), text.end()));
 }
 
 void Watch::read_beats(double elapsed) {
@@ -232,9 +236,9 @@ void Watch::read_beats(double elapsed) {
   std::vector<std::string> keys;
   for (size_t rank = 0; rank < others_.size(); ++rank) {
     // Reading what is not there yet would wait for it.
-    if (!others_[rank].known && !store_->check({key_of(rank)})) continue;
+    if (!others_[rank].known && !store_->check({beat_key(start_, rank)})) continue;
     ranks.push_back(rank);
-    keys.push_back(key_of(rank));
+    keys.push_back(beat_key(start_, rank));
   }
   const auto texts = store_->multiGet(keys);
   const std::lock_guard lock(mutex_);
@@ -261,9 +265,9 @@ void Watch::judge() {
   {
     const std::lock_guard lock(mutex_);
     reason = gave_up_;
-    const double patience =
-        failed_.empty() ? kSilence * options_.timeout
-                        : std::min(kSilence * options_.timeout, std::max(2.0, kBeatsAfterFailure * interval_));
+    const double patience = failed_.empty() ? kSilence * options_.timeout
+                                            : std::min(kSilence * options_.timeout,
+                                                       std::max(2.0, kBeatsAfterFailure * interval_));
     for (size_t rank = 0; rank < others_.size(); ++rank) {
       const Other& other = others_[rank];
       if (!other.known || other.beat.left || other.silent < patience) continue;
@@ -277,7 +281,7 @@ void Watch::judge() {
       }
     }
   }
-  if (!reason.empty()) finish(end_by(*store_, reason), 1, false);
+  if (!reason.empty()) finish(end_by(*store_, end_key(start_), reason), 1, false);
 }
 
 // A store whose host is stopped or cut off does not answer, and who asks it waits.
@@ -287,7 +291,8 @@ void Watch::watch_store() {
   for (;;) {
     {
       std::unique_lock lock(mutex_);
-      if (changed_.wait_until(lock, std::chrono::system_clock::now() + 200ms, [&] { return stopped_; })) return;
+      if (changed_.wait_until(lock, std::chrono::system_clock::now() + 200ms, [&] { return stopped_; }))
+        return;
     }
     const int64_t now = turns_.load();
     silent = now == turns ? silent + 0.2 : 0;
@@ -307,8 +312,8 @@ void Watch::finish(const std::string& message, int exit_code, bool own_reason) {
     for (;;) std::this_thread::sleep_for(1h);
   }
   if (!own_reason)
-    say("ltrp: rank " + std::to_string(options_.rank) + " ends, because " + message + ". --resume continues. [" +
-        codes::kRankLost + "]");
+    say("ltrp: rank " + std::to_string(options_.rank) + " ends, because " + message +
+        ". --resume continues. [" + codes::kRankLost + "]");
   write_error_file(options_.error_file, message);
   // The others read why from the store that this process hosts.
   if (options_.hosts_store) std::this_thread::sleep_for(std::chrono::duration<double>(2 * interval_ + 1));

@@ -31,7 +31,7 @@ void write_error_file(const std::string& path, const std::string& message);
 
 class Watch {
  public:
-  Watch(const RanksOptions& options, Store store, const std::string& address);
+  Watch(const RanksOptions& options, Store store, const std::string& start, const std::string& address);
   ~Watch();
 
   // The first beat of every rank. The process ends, naming those that did not come until `deadline`.
@@ -59,6 +59,7 @@ class Watch {
 
   const RanksOptions options_;
   const Store store_;  // of the thread that beats alone
+  const std::string start_;
   Beat own_;
   double interval_ = 1;  // seconds
 
@@ -68,10 +69,10 @@ class Watch {
   std::condition_variable changed_;
   std::vector<Other> others_;  // under mutex_; by rank
   bool leaving_ = false, stopped_ = false;
-  std::string gave_up_;          // under mutex_; who did not come
-  std::string failed_;           // under mutex_; the collective's words
-  double failed_for_ = 0;        // seconds
-  std::string own_reason_;       // under mutex_
+  std::string gave_up_;     // under mutex_; who did not come
+  std::string failed_;      // under mutex_; the collective's words
+  double failed_for_ = 0;   // seconds
+  std::string own_reason_;  // under mutex_
   int exit_code_ = 1;
   std::thread beating_, watching_;
 };

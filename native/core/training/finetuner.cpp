@@ -156,9 +156,7 @@ void Finetuner::begin() {
   begin_from(from.tensors, from.config.grid());
 }
 
-int64_t Finetuner::together() const {
-  return options_.mixup > 0 || options_.cutmix > 0 ? kMixedTogether : 1;
-}
+int64_t Finetuner::together() const { return options_.mixup > 0 || options_.cutmix > 0 ? kMixedTogether : 1; }
 
 double Finetuner::learning_rate(int64_t done) const {
   return decayed_learning_rate(training(), options_.min_learning_rate, done);

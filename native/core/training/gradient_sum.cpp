@@ -19,7 +19,10 @@ struct Completed final : torch::autograd::PostAccumulateGradHook {
 }  // namespace
 
 GradientSum::GradientSum(std::vector<at::Tensor> weights, std::shared_ptr<Ranks> ranks)
-    : weights_(std::move(weights)), ranks_(std::move(ranks)), bucket_of_(weights_.size()), done_(weights_.size()) {
+    : weights_(std::move(weights)),
+      ranks_(std::move(ranks)),
+      bucket_of_(weights_.size()),
+      done_(weights_.size()) {
   for (size_t i = 0; i < weights_.size(); ++i) {
     index_[weights_[i].unsafeGetTensorImpl()] = i;
     torch::autograd::impl::set_post_acc_grad_hooks(weights_[i], std::make_unique<Completed>(*this));

@@ -1,7 +1,7 @@
 // Gradients added up over the ranks while the backward pass still computes others.
 //
-// Weights lie in buckets, in the order in which rank 0's first step finished their gradients; a bucket is sent
-// when it is complete and those before it are sent, so that all ranks send the same in the same order.
+// Weights lie in buckets, in the order in which rank 0's first step finished their gradients; a bucket is
+// sent when it is complete and those before it are sent, so that all ranks send the same in the same order.
 #pragma once
 
 #include <ATen/core/Tensor.h>

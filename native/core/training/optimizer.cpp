@@ -66,7 +66,8 @@ void AdamW::zero_gradients() {
 
 std::vector<at::Tensor> AdamW::trained() const {
   std::vector<at::Tensor> weights;
-  for (const Group& group : groups_) weights.insert(weights.end(), group.weights.begin(), group.weights.end());
+  for (const Group& group : groups_)
+    weights.insert(weights.end(), group.weights.begin(), group.weights.end());
   return weights;
 }
 

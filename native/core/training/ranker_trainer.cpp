@@ -139,7 +139,8 @@ TrainerBase::LossParts RankerTrainer::micro_loss(const MicroBatch& batch, const 
   }
   logits = logits.to(at::kFloat);
   if (visible.defined()) logits = logits.gather(1, visible);
-  return {ranking_loss(options_.loss, logits, target, loss_options(logits, batch.first), context.without_progress()),
+  return {ranking_loss(options_.loss, logits, target, loss_options(logits, batch.first),
+                       context.without_progress()),
           teacher_seconds};
 }
 

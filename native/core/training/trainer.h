@@ -82,9 +82,9 @@ class Trainer {
   virtual void join(std::shared_ptr<Ranks> ranks) = 0;
   // Of each batch; without ranks all of it.
   virtual BatchPart part() const = 0;
-  // One optimizer step on exactly batch_size pictures, or this rank's part of them; crops, flips and masks come
-  // from (seed, step, slot), with RankerTargets::kMaps crops and flips from the pictures. A cancelled step
-  // leaves weights and optimizer untouched.
+  // One optimizer step on exactly batch_size pictures, or this rank's part of them; crops, flips and masks
+  // come from (seed, step, slot), with RankerTargets::kMaps crops and flips from the pictures. A cancelled
+  // step leaves weights and optimizer untouched.
   virtual StepResult train_step(std::span<const Picture> pictures, const RunContext& context) = 0;
   // Of several ranks: each brings other pictures, and all get the figures of all of them, in the order of the
   // ranks.
