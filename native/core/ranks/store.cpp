@@ -168,7 +168,9 @@ std::string end_by(c10d::TCPStore& store, const std::string& key, const std::str
   return {there.begin(), there.end()};
 }
 
-std::string beat_key(const std::string& start, size_t rank) { return start + "/beat/" + std::to_string(rank); }
+std::string beat_key(const std::string& start, size_t rank) {
+  return start + "/beat/" + std::to_string(rank);
+}
 std::string end_key(const std::string& start) { return start + "/end"; }
 
 std::string new_start() {

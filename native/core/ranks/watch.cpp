@@ -79,10 +79,7 @@ void write_error_file(const std::string& path, const std::string& message) {
 }
 
 Watch::Watch(const RanksOptions& options, Store store, const std::string& start, const std::string& address)
-    : options_(options),
-      store_(std::move(store)),
-      start_(start),
-      others_(static_cast<size_t>(options.size)) {
+    : options_(options), store_(std::move(store)), start_(start), others_(static_cast<size_t>(options.size)) {
   own_.pid = getpid();
   own_.host = host_name();
   own_.place = network_place();
@@ -175,8 +172,9 @@ void Watch::beat() {
         leaving = leaving_;
       }
       if (!reason.empty()) {
-        end_by(*store_, end_key(start_), "rank " + std::to_string(options_.rank) + " (" + own_.host + ", pid " +
-                            std::to_string(own_.pid) + ") has failed: " + reason);
+        end_by(*store_, end_key(start_),
+               "rank " + std::to_string(options_.rank) + " (" + own_.host + ", pid " +
+                   std::to_string(own_.pid) + ") has failed: " + reason);
         finish(reason, exit_code_, true);
       }
       write_beat(leaving);
@@ -228,7 +226,8 @@ void Watch::write_beat(bool left) {
   own_.left = left;
   ++own_.count;
   const std::string text = to_text(own_);
-  store_->set(beat_key(start_, static_cast<size_t>(options_.rank)), std::vector<uint8_t>(text.begin(), text.end()));
+  store_->set(beat_key(start_, static_cast<size_t>(options_.rank)),
+              std::vector<uint8_t>(text.begin(), text.end()));
 }
 
 void Watch::read_beats(double elapsed) {
