@@ -84,6 +84,19 @@ if(LTRP_CUDA_SOURCES)
   target_sources(ltrp_cuda INTERFACE $<TARGET_OBJECTS:ltrp_cuda_kernels>)
 endif()
 
+# ---- NCCL: its header alone, as LibTorch brings the library ---------------------------------------------------------
+# Of pip's package nvidia-nccl beside LibTorch, or of the system.
+find_path(LTRP_NCCL_INCLUDE nccl.h HINTS "${LTRP_LIBTORCH}/../nvidia/nccl/include" ${CUDAToolkit_INCLUDE_DIRS})
+if(LTRP_NCCL_INCLUDE)
+  set_source_files_properties(
+    native/core/ranks/nccl_group.cpp PROPERTIES INCLUDE_DIRECTORIES "${LTRP_NCCL_INCLUDE}"
+                                                COMPILE_DEFINITIONS "LTRP_NCCL;USE_C10D_NCCL"
+                                                SKIP_PRECOMPILE_HEADERS ON)
+  message(STATUS "NCCL's header in ${LTRP_NCCL_INCLUDE}")
+else()
+  message(STATUS "No nccl.h (-DLTRP_NCCL_INCLUDE=<folder>): several ranks train on CPUs only")
+endif()
+
 # ---- what links them ------------------------------------------------------------------------------------------------
 foreach(library torch_cuda c10_cuda)
   if(NOT EXISTS "${LTRP_LIBTORCH}/lib/lib${library}.so")

@@ -39,7 +39,9 @@ export type LtrpErrorCode =
   | 'ERR_LTRP_RUN_EXISTS'
   | 'ERR_LTRP_RUN_CONFLICT'
   | 'ERR_LTRP_RUN_DAMAGED'
-  | 'ERR_LTRP_DIVERGED';
+  | 'ERR_LTRP_DIVERGED'
+  | 'ERR_LTRP_RENDEZVOUS'
+  | 'ERR_LTRP_RANK_LOST';
 
 /** The one error class of the package. `code` is stable and for programs; `message` says what is wrong and what to do. */
 export class LtrpError extends Error {

@@ -175,6 +175,15 @@ export class Trainer {
     return this.#native.step;
   }
 
+  /**
+   * Of each batch, the pictures that this process trains on.
+   *
+   * @internal
+   */
+  get part(): readonly [first: number, count: number] {
+    return this.#native.part;
+  }
+
   /** Those the run was created with, also after {@link resume}, but for its changes. */
   get options(): Readonly<AnyTrainingOptions> {
     return this.#options;

@@ -11,6 +11,7 @@ import {
   rankerInputs,
   rankerStarts,
   rankerTargets,
+  reductions,
   schedules,
   trainingPrecisions,
 } from '../lib/native/binding.js';
@@ -50,6 +51,7 @@ const typed: Record<string, readonly string[]> = {
   input: rankerInputs,
   start: rankerStarts,
   targets: rankerTargets,
+  reduction: reductions,
 };
 
 /** Choices of options of the command that are called otherwise, or that have other words in one command. */

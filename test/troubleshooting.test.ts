@@ -422,6 +422,19 @@ const provocations: Record<string, Provoke[]> = {
       throw await pretrain(place, ...wild);
     },
   ],
+  ERR_LTRP_RENDEZVOUS: [
+    (place) =>
+      command(place, 'pretrain --data photos --out run --join-timeout 0.1'.split(' '), {
+        ...{ RANK: '1', WORLD_SIZE: '2', MASTER_ADDR: '127.0.0.1', MASTER_PORT: '1' },
+      }),
+  ],
+  ERR_LTRP_RANK_LOST: [
+    (place) => {
+      const main = join(repository, 'dist', 'cli', 'main.js');
+      const script = `[ "$RANK" = 0 ] || exit 3; exec "${process.execPath}" "${main}" pretrain --data photos --out run`;
+      return command(place, ['launch', '-n', '2', 'sh', '-c', script]);
+    },
+  ],
 };
 
 /** Their text is whatever went wrong. */

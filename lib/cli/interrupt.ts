@@ -34,9 +34,9 @@ export function interruptSignal(): AbortSignal {
   return controller.signal;
 }
 
-/** After one of them: the exit code, and the word for it that begins a sentence. */
-export function interruption(): { exitCode: number; word: string } | undefined {
-  return received && signals[received.name];
+/** After one of them: its name, the exit code, and the word for it that begins a sentence. */
+export function interruption(): { name: Name; exitCode: number; word: string } | undefined {
+  return received && { name: received.name, ...signals[received.name] };
 }
 
 /** Whether `error` only says that the command was interrupted. A failed write is still reported. */

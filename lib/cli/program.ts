@@ -5,6 +5,7 @@ import { packageVersion } from '../native/paths.js';
 import { register as registerConvert } from './convert.js';
 import { register as registerDoctor } from './doctor.js';
 import { register as registerFinetune } from './finetune.js';
+import { register as registerLaunch } from './launch.js';
 import { register as registerLibtorch } from './libtorch.js';
 import { addYes, takeYes } from './offer.js';
 import { useOptionsOf } from './option-names.js';
@@ -30,6 +31,7 @@ ranker has learned the order. Method: "Learning to Rank Patches for Unbiased Ima
     .helpOption('-h, --help', 'print help')
     .helpCommand('help [command]', 'print help of a command')
     .configureHelp({ sortSubcommands: false })
+    .enablePositionalOptions() // what `launch` starts has options of its own
     .showSuggestionAfterError()
     .exitOverride();
   const commands = [
@@ -39,6 +41,7 @@ ranker has learned the order. Method: "Learning to Rank Patches for Unbiased Ima
     registerPretrain,
     registerTrain,
     registerFinetune,
+    registerLaunch,
     registerConvert,
     registerPrune,
     registerPlan,

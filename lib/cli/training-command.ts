@@ -11,29 +11,29 @@ import type { CoreBinding } from '../native/binding.js';
 import { loadCore } from '../native/loader.js';
 import { packageVersion } from '../native/paths.js';
 import { Trainer } from '../trainer.js';
-import { lastGoodStep } from '../training/divergence.js';
 import { decodeValidation, runTraining, type LoopResult } from '../training/loop.js';
-import { finiteOrWord, RunFolder, type LogEntry } from '../training/run-folder.js';
+import { finiteOrWord, RunFolder } from '../training/run-folder.js';
+import { alone, type Ranks } from '../training/ranks.js';
 import { lockRun, type RunLock } from '../training/run-lock.js';
 import { isToldDamage, type ShardOptions } from '../shards/shard.js';
-import type { Device } from '../types.js';
 import { invalid } from '../validation.js';
 import { exitCodes } from './exit-codes.js';
 import { complain, errorLine } from './image-command.js';
 import { interruption, interruptSignal } from './interrupt.js';
+import { openTrainer } from './open-trainer.js';
 import { inOptions } from './option-names.js';
 import {
   absolutePaths,
   changedConfig,
-  changesOf,
   resumedOptions,
   resumedSettings,
   settled,
 } from './resumed-settings.js';
 import { damaged, readRunConfig, type NativeOptions, type RunConfig } from './run-config.js';
+import { checkAlike, openRanks, type RankedCommand } from './training-ranks.js';
 import { heldOutLabels, trainingLabels } from './training-labels.js';
 import { refuseUnused, type TrainingSettings } from './training-options.js';
-import { duration, TrainingProgress } from './training-progress.js';
+import { duration, onlyOneSpeaks, say, TrainingProgress } from './training-progress.js';
 
 /** The sources of a new run's options. */
 export interface Beginning<Settings> {
@@ -59,10 +59,24 @@ export async function trainingCommand<Settings extends TrainingSettings>(
   { labelled = false }: { labelled?: boolean } = {},
 ): Promise<void> {
   const stop = interruptSignal();
+  let ranks = alone;
   try {
-    await train(command, build, labelled, stop);
+    const given = absolutePaths(command.opts<Settings>());
+    const isGiven = (name: string): boolean => command.getOptionValueSource(name) === 'cli';
+    const ranked = await openRanks(given, isGiven, stop);
+    ranks = ranked.ranks;
+    onlyOneSpeaks(ranks.leads);
+    ranked.notes.forEach(say);
+    await train(command, { build, labelled, ranked, given, isGiven, stop });
+    await ranks.leave();
   } catch (error) {
     const stopped = interruption();
+    ranks.fail(toLtrpError(error).message);
+    if (stopped === undefined && !ranks.leads) {
+      complain(`rank ${ranks.rank}: ${errorLine(error)}`);
+      process.exitCode = exitCodes.failed;
+      return;
+    }
     if (stopped === undefined) throw error;
     if (error === stop.reason) {
       say(
@@ -79,18 +93,28 @@ export async function trainingCommand<Settings extends TrainingSettings>(
 
 async function train<Settings extends TrainingSettings>(
   command: Command,
-  build: Build<Settings>,
-  labelled: boolean,
-  stop: AbortSignal,
+  run: {
+    build: Build<Settings>;
+    labelled: boolean;
+    ranked: RankedCommand;
+    given: Settings;
+    isGiven: (name: string) => boolean;
+    stop: AbortSignal;
+  },
 ): Promise<void> {
-  const given = absolutePaths(command.opts<Settings>());
-  const isGiven = (name: string): boolean => command.getOptionValueSource(name) === 'cli';
+  const { build, labelled, ranked, given, isGiven, stop } = run;
+  const { ranks } = ranked;
   const folder = new RunFolder(resolve(given.out));
-  if (folder.exists() && !given.resume) throw existing(folder);
-  const stored = folder.exists() ? readRunConfig(folder, command) : null;
+  if (ranks.leads && folder.exists() && !given.resume) throw existing(folder);
+  const [stored = null] = await ranks.exchange(
+    ranks.leads && folder.exists() ? readRunConfig(folder, command) : null,
+  );
   if (given.resume && stored === null) say(`${folder.path} holds no run yet; a new one begins.`);
   const resumed = stored && resumedSettings(command, given, stored, folder.path);
-  const settings = resumed?.settings ?? { ...given, ...heldOut(given) };
+  const settings = {
+    ...(resumed?.settings ?? { ...given, ...heldOut(given) }),
+    ...ranked.settings,
+  };
   refuseUnused(settings, isGiven);
   if (settings.data === undefined && settings.scores === undefined)
     throw invalid('Name the training pictures with --data.');
@@ -101,7 +125,7 @@ async function train<Settings extends TrainingSettings>(
   let lock: RunLock | undefined;
   let trainer: Trainer | undefined;
   try {
-    if (stored !== null) lock = await lockRun(folder.path, stop);
+    if (ranks.leads && stored !== null) lock = await lockRun(folder.path, stop);
     // Naming the pictures again, be it by the same name, says that those that are there now are meant.
     const source = settings.scores === undefined ? 'data' : 'scores';
     const remembered = stored !== null && !isGiven(source);
@@ -138,8 +162,17 @@ async function train<Settings extends TrainingSettings>(
     if (stored !== null && stored.teacher !== null && stored.teacher !== teacher)
       throw otherTeacher(folder, options.kind);
     const place = { device: settings.device, signal: stop };
-    trainer =
-      stored === null
+    const data = {
+      digest: dataset.digest,
+      images: dataset.size,
+      ...(labels?.digest !== undefined && { labels: labels.digest }),
+    };
+    if (ranks.size > 1) await checkAlike(ranks, { options, data, settings });
+    // The one that leads hands on its weights and where it stands.
+    const others = { ...options, init: undefined };
+    trainer = !ranks.leads
+      ? await ranks.together(() => Trainer.create(others, place))
+      : stored === null
         ? await Trainer.create(options, place)
         : await openTrainer(folder, options, place).catch((error: unknown) => {
             // A typed value is the command line's fault, a value read from a file the file's.
@@ -148,12 +181,9 @@ async function train<Settings extends TrainingSettings>(
             if (code !== 'ERR_LTRP_INVALID_ARGUMENT' || typed) throw error;
             throw damaged(folder, `cannot be used: ${inOptions(message)}`);
           });
-    const data = {
-      digest: dataset.digest,
-      images: dataset.size,
-      ...(labels?.digest !== undefined && { labels: labels.digest }),
-    };
-    if (stored === null) {
+    if (!ranks.leads) {
+      // It writes nothing.
+    } else if (stored === null) {
       await folder.create();
       lock = await lockRun(folder.path, stop);
       if (folder.exists()) throw existing(folder); // somebody was faster
@@ -172,9 +202,8 @@ async function train<Settings extends TrainingSettings>(
         );
       }
     }
-    if (lock === undefined) throw new LtrpError('ERR_LTRP_INTERNAL', 'The run has no lock.');
-    await folder.tidy();
-    await trainIn({ folder, lock, trainer, dataset, maps, labels, core, settings, stop });
+    if (ranks.leads) await folder.tidy();
+    await trainIn({ ranks, folder, lock, trainer, dataset, maps, labels, core, settings, stop });
   } finally {
     trainer?.dispose();
     await lock?.release();
@@ -183,8 +212,9 @@ async function train<Settings extends TrainingSettings>(
 
 /** The run itself, when all is open. */
 async function trainIn(run: {
+  ranks: Ranks;
   folder: RunFolder;
-  lock: RunLock;
+  lock: RunLock | undefined;
   trainer: Trainer;
   dataset: Dataset;
   maps: OpenedScores | undefined;
@@ -193,7 +223,7 @@ async function trainIn(run: {
   settings: TrainingSettings;
   stop: AbortSignal;
 }): Promise<void> {
-  const { folder, lock, trainer, dataset, maps, labels, core, settings, stop } = run;
+  const { ranks, folder, lock, trainer, dataset, maps, labels, core, settings, stop } = run;
   const { options } = trainer;
   const { imageHeight, imageWidth } = options.model;
   const side = Math.max(imageHeight, imageWidth);
@@ -225,6 +255,7 @@ async function trainIn(run: {
         (await openDataset(settings.val, 'Name the held-out pictures with --val.', settings)));
     const validation = held
       ? await decodeValidation(held, {
+          ranks,
           limit: settings.valCount,
           complete:
             labels === undefined
@@ -242,16 +273,17 @@ async function trainIn(run: {
       `${dataset.size} ${maps === undefined ? 'images' : `maps of ${dataset.pictures} images`}, ${options.steps} steps of ${options.batchSize}` +
         `${trainer.step > 0 ? `, continuing after step ${trainer.step}` : ''}: ${folder.path}`,
     );
-    progress = new TrainingProgress({
-      steps: options.steps,
-      firstStep: trainer.step,
-      batchSize: options.batchSize,
-    });
-    const view = progress;
+    if (ranks.leads)
+      progress = new TrainingProgress({
+        steps: options.steps,
+        firstStep: trainer.step,
+        batchSize: options.batchSize,
+      });
     stop.throwIfAborted();
     stop.addEventListener('abort', stopping, { once: true });
     const result = await runTraining({
       trainer,
+      ranks,
       folder,
       lock,
       dataset,
@@ -268,21 +300,17 @@ async function trainIn(run: {
       maxUnreadable: settings.maxUnreadable,
       stop,
       onEntry: (entry) => {
-        view.show(entry);
+        progress?.show(entry);
       },
       onUnreadable: unreadable,
       onNotice: tell,
     });
-    progress.stop();
-    report(result, settings.json);
+    progress?.stop();
+    report(result, settings.json, ranks.leads);
   } finally {
     stop.removeEventListener('abort', stopping);
     progress?.stop();
   }
-}
-
-function say(message: string): void {
-  process.stderr.write(`${message}\n`);
 }
 
 function existing(folder: RunFolder): LtrpError {
@@ -422,59 +450,10 @@ function otherTeacher(folder: RunFolder, kind: NativeOptions['kind']): LtrpError
   );
 }
 
-/** From the newest good checkpoint; from the beginning without one. */
-async function openTrainer(
-  folder: RunFolder,
-  options: NativeOptions,
-  place: { device: Device | undefined; signal: AbortSignal },
-): Promise<Trainer> {
-  let last: LogEntry | undefined;
-  for await (const entry of folder.readLog({ lines: 0 })) last = entry;
-  const good = lastGoodStep(last);
-  const checkpoints = folder.checkpoints();
-  let failure: LtrpError | undefined;
-  for (const { step, path } of checkpoints) {
-    if (step > good) {
-      say(`passing over ${path}: the run diverged after it`);
-      continue;
-    }
-    if (step > options.steps) {
-      throw invalid(
-        `--steps must be at least the ${step} steps that are done; got ${options.steps}.`,
-      );
-    }
-    try {
-      return await Trainer.resume(path, { ...place, changes: changesOf(options) });
-    } catch (cause) {
-      place.signal.throwIfAborted();
-      const error = toLtrpError(cause);
-      // Of the checkpoint itself; anything else would befall the next one too.
-      const own = [
-        'ERR_LTRP_CHECKPOINT_FORMAT',
-        'ERR_LTRP_CHECKPOINT_CONTENT',
-        'ERR_LTRP_FILE_READ',
-      ];
-      if (!own.includes(error.code)) throw cause;
-      failure ??= error;
-      say(`passing over ${path}: ${error.message}`);
-    }
-  }
-  if (failure !== undefined) {
-    throw new LtrpError(
-      'ERR_LTRP_RUN_DAMAGED',
-      `No checkpoint in ${folder.path} can be used: ${failure.message} Remove them to begin this run again from its first step, or ` +
-        'begin a new one in another folder.',
-      { cause: failure },
-    );
-  }
-  if (checkpoints.length > 0)
-    say('no checkpoint is left: the run begins again from its first step');
-  return Trainer.create(options, place);
-}
-
-function report(result: LoopResult, json: boolean): void {
+function report(result: LoopResult, json: boolean, leads: boolean): void {
   const stopped = result.status === 'stopped';
   if (stopped) process.exitCode = interruption()?.exitCode ?? exitCodes.interrupted;
+  if (!leads) return;
   if (json) {
     process.stdout.write(`${JSON.stringify(result, finiteOrWord, 2)}\n`);
     return;

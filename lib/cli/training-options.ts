@@ -3,7 +3,13 @@ import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import { embeddedModels } from '../models.js';
-import { schedules, trainingPrecisions, type NativeTrainingOptions } from '../native/binding.js';
+import {
+  reductions,
+  schedules,
+  trainingPrecisions,
+  type NativeRanks,
+  type NativeTrainingOptions,
+} from '../native/binding.js';
 import type { Interval } from '../training/loop.js';
 import { presetNames, type PresetName } from '../training/presets.js';
 import { shareOf } from '../share.js';
@@ -65,6 +71,11 @@ export interface TrainingSettings extends Omit<
   rowGroupMemory?: number;
   maxUnreadable: number;
   threads?: number;
+  /** Of several processes (docs/many-machines.md). */
+  rankTimeout: number;
+  joinTimeout: number;
+  reduce: NativeRanks['reduction'];
+  bucketSize: number;
   device?: Device;
   libtorch?: string;
   json: boolean;
@@ -86,6 +97,10 @@ export const freeOptions: readonly string[] = [
   'cacheMemory',
   'maxUnreadable',
   'threads',
+  'rankTimeout',
+  'joinTimeout',
+  'reduce',
+  'bucketSize',
   'device',
   'libtorch',
   'json',
@@ -225,6 +240,24 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
       parseShare('[0, 1]'),
     ).default(0.5),
     option('--threads <count>', 'threads of the compute thread (default: all cores)', integer),
+    option(
+      '--rank-timeout <seconds>',
+      'of several processes: when one is gone, all have ended within this time',
+      parsePositive,
+    ).default(60),
+    option(
+      '--join-timeout <seconds>',
+      'of several processes: how long they wait for each other to start',
+      parsePositive,
+    ).default(45),
+    option('--reduce <type>', 'of several processes: what gradients are while they are added up')
+      .choices(reductions)
+      .default('float32'),
+    option(
+      '--bucket-size <size>',
+      'of several processes: gradients that are sent together',
+      parseBytes,
+    ).default(4 * 1024 ** 2, '4MiB'),
     deviceOption(),
     libtorchOption(),
     option('--json', 'print the result as JSON on standard output').default(false),

@@ -68,6 +68,17 @@ export class TrainingProgress {
   }
 }
 
+/** Whether this process speaks to people: of several that train together, one. */
+let speaks = true;
+
+export function onlyOneSpeaks(isThis: boolean): void {
+  speaks = isThis;
+}
+
+export function say(message: string): void {
+  if (speaks) process.stderr.write(`${message}\n`);
+}
+
 /** Seconds as people say them. */
 export function duration(seconds: number): string {
   if (seconds < 90) return `${Math.round(seconds)} s`;

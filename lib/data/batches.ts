@@ -1,5 +1,5 @@
 /** Batches of decoded pictures, ready before the compute thread asks for them. */
-import { LtrpError, toLtrpError } from '../errors.js';
+import { LtrpError, toLtrpError, type LtrpErrorCode } from '../errors.js';
 import type { NativePicture } from '../native/binding.js';
 import { isUnreachable } from '../shards/shard.js';
 import type { Dataset } from './dataset.js';
@@ -11,10 +11,19 @@ export type Complete = (
   index: number,
 ) => NativePicture | Promise<NativePicture>;
 
+/** A file that could not be read, by its place in the data set's files. */
+export interface Refusal {
+  index: number;
+  code: LtrpErrorCode;
+  message: string;
+}
+
 export interface BatchOptions {
   dataset: Dataset;
   decoder: PictureDecoder;
   batchSize: number;
+  /** Of each batch, the pictures that are wanted here. Default: all. */
+  part?: readonly [first: number, count: number] | undefined;
   seed: number;
   /** Batches made before (of a resumed run). */
   firstBatch: number;
@@ -38,6 +47,8 @@ export class BatchStream {
   readonly #abort = new AbortController();
   readonly #ready: Promise<NativePicture[]>[] = [];
   readonly #unreadable = new Map<string, LtrpError>();
+  /** Of them, those that takeRefused() has not given yet. */
+  readonly #refused: Refusal[] = [];
   /** Ends every batch to come, whichever of the pictures decoded side by side was the one too many. */
   #tooMany: LtrpError | undefined;
   #next: number;
@@ -82,10 +93,9 @@ export class BatchStream {
 
   #fill(): void {
     while (this.#ready.length <= this.#options.prefetch && !this.#abort.signal.aborted) {
-      const first = this.#next++ * this.#options.batchSize;
-      const slots = Array.from({ length: this.#options.batchSize }, (_, i) =>
-        this.#pictureAt(first + i),
-      );
+      const { batchSize, part = [0, batchSize] } = this.#options;
+      const first = this.#next++ * batchSize + part[0];
+      const slots = Array.from({ length: part[1] }, (_, i) => this.#pictureAt(first + i));
       const batch = Promise.all(slots);
       batch.catch(() => undefined); // reported by next(), or of no interest after close()
       this.#ready.push(batch);
@@ -105,7 +115,7 @@ export class BatchStream {
         this.#abort.signal.throwIfAborted();
         // No fault of the picture: leaving it out would change the order for good.
         if (isUnreachable(error)) throw error;
-        this.#refuse(path, toLtrpError(error));
+        this.#refuse(index, toLtrpError(error));
       }
     }
     throw (
@@ -117,10 +127,24 @@ export class BatchStream {
     );
   }
 
-  #refuse(path: string, error: LtrpError): void {
+  /** What was found unreadable since the last call, for other processes that share the batches. */
+  takeRefused(): Refusal[] {
+    return this.#refused.splice(0);
+  }
+
+  /** Counts what another process found unreadable. */
+  refuseToo(refusals: readonly Refusal[]): void {
+    for (const { index, code, message } of refusals) {
+      this.#refuse(index, new LtrpError(code, message), false);
+    }
+  }
+
+  #refuse(index: number, error: LtrpError, here = true): void {
     const { dataset, maxUnreadable, onUnreadable } = this.#options;
+    const path = dataset.files[index] as string;
     if (this.#unreadable.has(path)) return;
     this.#unreadable.set(path, error);
+    if (here) this.#refused.push({ index, code: error.code, message: error.message });
     onUnreadable?.(path, error);
     const count = this.#unreadable.size;
     if (count > maxUnreadable * dataset.pictures && this.#tooMany === undefined) {

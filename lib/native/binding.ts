@@ -577,6 +577,10 @@ export const labelKinds = words<NonNullable<NativeFinetuneOptions['labels']>>({
   one: true,
   many: true,
 });
+export const reductions = words<NativeRanks['reduction']>({
+  float32: true,
+  bfloat16: true,
+});
 export const schedules = words<NonNullable<NativeTrainingOptions['schedule']>>({
   cosine: true,
   wsd: true,
@@ -613,8 +617,34 @@ export interface NativeStepResult {
   augmentSeconds: number;
   /** Seconds for the teacher's scores; 0 when pre-training. */
   teacherSeconds: number;
+  /** Seconds of waiting for the gradients of other ranks; 0 of a process that trains alone. */
+  sumSeconds: number;
   /** Seconds for the whole step. */
   totalSeconds: number;
+}
+
+/** A process that is one of several which train one model. */
+export interface NativeRanks {
+  rank: number;
+  size: number;
+  /** Of the store through which they meet. */
+  host: string;
+  port: number;
+  /** Whether this process hosts it. */
+  hostsStore: boolean;
+  /** Who does, in words. */
+  storeOwner: string;
+  /** Seconds within which all have ended when one is gone. */
+  timeout: number;
+  /** Seconds for all to come. */
+  joinTimeout: number;
+  /** Where the reason of an end is written, as torchrun reads it. */
+  errorFile?: string | undefined;
+  /** What gradients are while they are added up. */
+  reduction: 'float32' | 'bfloat16';
+  /** Bytes of gradients that are sent together. */
+  bucketBytes: number;
+  device?: string | undefined;
 }
 
 export interface NativeTrainer {
@@ -622,7 +652,9 @@ export interface NativeTrainer {
   /** All options as JSON, as a checkpoint has them. */
   readonly options: string;
   readonly model: NativeFileConfig;
-  /** One optimizer step on exactly batchSize pictures. Crops, flips and masks are drawn from (seed, step, slot). */
+  /** Of each batch, the pictures that this process trains on: all, but for a rank. */
+  readonly part: readonly [first: number, count: number];
+  /** One optimizer step on exactly its part of batchSize pictures. Crops, flips and masks are drawn from (seed, step, slot). */
   trainStep(job: NativeJob, pictures: readonly NativePicture[]): Promise<NativeStepResult>;
   /** Held-out figures on centre crops with masks fixed by (seed, picture index). pretrain: reconstructionError = mean squared
    * error on masked patches in target space. ranker: tau and ndcg of logits (full image in) against the teacher's scores at the visible patches.
@@ -863,4 +895,19 @@ export interface CoreBinding {
     path: string,
     options: { changes: string; device?: string | undefined },
   ): Promise<NativeTrainer>;
+
+  /**
+   * Makes this process one of several (core/ranks). Trainers that are made from then on train together and begin as rank 0's; all
+   * ranks make the same calls of them. A rank that is gone ends all processes.
+   */
+  joinRanks(job: NativeJob, ranks: NativeRanks): Promise<void>;
+  /** What each rank has given, by rank. All call it. */
+  exchangeRanks(job: NativeJob, text: string): Promise<string[]>;
+  leaveRanks(job: NativeJob): Promise<void>;
+  /** Ends this process with the exit code, and the others with the message. Does not return. */
+  endRanks(message: string, exitCode: number): void;
+  /** Hosts the store of ranks that this process starts; returns its port. */
+  hostRanks(): number;
+  /** Ends them with the message, unless they end for another reason already. */
+  endHostedRanks(message: string): void;
 }

@@ -2,11 +2,12 @@
 import { BatchStream, type Complete } from '../data/batches.js';
 import type { Dataset } from '../data/dataset.js';
 import { PictureDecoder } from '../data/decoder.js';
-import { LtrpError, toLtrpError } from '../errors.js';
+import { LtrpError, toLtrpError, type LtrpErrorCode } from '../errors.js';
 import { isUnreachable } from '../shards/shard.js';
 import { loadSharp } from '../sharp.js';
 import type { Evaluation, StoredType, Trainer, TrainingPicture } from '../trainer.js';
 import { Divergence, divergedError, whySkipped } from './divergence.js';
+import type { Ranks } from './ranks.js';
 import type { LogEntry, RunFolder } from './run-folder.js';
 import type { RunLock } from './run-lock.js';
 
@@ -15,9 +16,11 @@ export type Interval = { steps: number } | { seconds: number };
 
 export interface LoopOptions {
   trainer: Trainer;
+  /** The processes that train it; the one that leads alone writes to the folder. */
+  ranks: Ranks;
   folder: RunFolder;
-  /** That of the folder. */
-  lock: RunLock;
+  /** That of the folder, of the process that leads. */
+  lock: RunLock | undefined;
   dataset: Dataset;
   /** See {@link BatchStream}. */
   complete?: Complete | undefined;
@@ -65,21 +68,31 @@ export interface LoopResult {
 
 /** Trains until the last step or until `stop`; resumable at any time from the newest checkpoint in the folder. */
 export async function runTraining(options: LoopOptions): Promise<LoopResult> {
-  const { trainer, folder, dataset, stop, onNotice } = options;
+  const { trainer, ranks, folder, dataset, stop, onNotice } = options;
   const { steps, batchSize, seed } = trainer.options;
   await loadSharp(); // else every picture would count as unreadable
   const begin = performance.now();
   const firstStep = trainer.step;
   const divergence = new Divergence();
   let last: { step: number; figures: Evaluation } | null = null;
-  const damaged = await folder.truncateLog(firstStep, (entry) => {
-    divergence.see(entry);
-    const figures = entry['validation'];
-    if (typeof figures !== 'object' || figures === null) return;
-    last = { step: entry.step, figures: figures as Evaluation };
-  });
-  if (damaged > 0) {
-    onNotice(`${damaged} lines of ${folder.logPath} are no entries of a run; they are left out.`);
+  const history: LogEntry[] = [];
+  if (ranks.leads) {
+    const damaged = await folder.truncateLog(firstStep, (entry) => {
+      divergence.see(entry);
+      if (ranks.size > 1 && 'loss' in entry && history.push(entry) > 20) history.shift();
+      const figures = entry['validation'];
+      if (typeof figures !== 'object' || figures === null) return;
+      last = { step: entry.step, figures: figures as Evaluation };
+    });
+    if (damaged > 0) {
+      onNotice(`${damaged} lines of ${folder.logPath} are no entries of a run; they are left out.`);
+    }
+  }
+  // All judge alike whether to validate, and whether the run has diverged.
+  const [lead] = await ranks.exchange({ last, history });
+  if (lead !== undefined && !ranks.leads) {
+    last = lead.last;
+    for (const entry of lead.history) divergence.see(entry);
   }
   const timer = new CheckpointTimer(options.checkpointEvery);
   const stream = new BatchStream({
@@ -92,6 +105,7 @@ export async function runTraining(options: LoopOptions): Promise<LoopResult> {
       digests: options.digests,
     }),
     batchSize,
+    part: trainer.part,
     seed,
     firstBatch: firstStep,
     prefetch: options.prefetch,
@@ -100,21 +114,24 @@ export async function runTraining(options: LoopOptions): Promise<LoopResult> {
   });
   let saved = firstStep > 0 ? firstStep : -1;
   const record = (entry: LogEntry): void => {
-    folder.log(entry);
+    if (ranks.leads) folder.log(entry);
     options.onEntry(entry);
   };
   const save = async (): Promise<void> => {
-    await options.lock.check();
+    if (!ranks.leads) return;
+    await options.lock?.check();
     await saveCheckpoint(trainer, folder);
     saved = trainer.step;
     timer.restart();
   };
   const validate = async (): Promise<void> => {
     const due = trainer.step % options.validateEvery === 0 || trainer.step === steps;
-    if (!due || options.validation.length === 0 || last?.step === trainer.step) return;
+    if (!due || !validates || last?.step === trainer.step) return;
     let figures: Evaluation;
     try {
-      figures = await trainer.evaluate(options.validation, { signal: stop });
+      // One that left the others alone in it would keep them waiting.
+      const signal = ranks.size === 1 ? stop : undefined;
+      figures = await ranks.together(() => trainer.evaluate(options.validation, { signal }));
     } catch (error) {
       if (stop.aborted) return; // the resumed run makes up for it
       throw error;
@@ -122,10 +139,13 @@ export async function runTraining(options: LoopOptions): Promise<LoopResult> {
     last = { step: trainer.step, figures };
     record({ step: trainer.step, validation: figures });
   };
-  const step = async (): Promise<void> => {
+  const validates = (await ranks.exchange(options.validation.length)).some((count) => count > 0);
+  const step = async (): Promise<boolean> => {
     const waitedBefore = stream.waitedSeconds;
     const start = performance.now();
-    const result = await trainer.trainStep(await stream.next());
+    const pictures = await nextOfAll(ranks, stream, stop);
+    if (pictures === null) return false;
+    const result = await ranks.together(() => trainer.trainStep(pictures));
     const seconds = (performance.now() - start) / 1000;
     const entry = {
       step: result.step,
@@ -138,21 +158,22 @@ export async function runTraining(options: LoopOptions): Promise<LoopResult> {
       dataWait: rounded((stream.waitedSeconds - waitedBefore) / seconds),
       augmentSeconds: rounded(result.augmentSeconds),
       teacherSeconds: rounded(result.teacherSeconds),
+      ...(ranks.size > 1 && { sumSeconds: rounded(result.sumSeconds) }),
       seconds: rounded(seconds),
     };
     record(entry);
     divergence.see(entry);
     const since = divergence.since(trainer.step >= steps);
-    if (since === null) return;
+    if (since === null) return true;
     const error = divergedError(since, trainer.step, trainer.options.learningRate);
-    folder.log({ step: trainer.step, divergedSince: since, message: error.message });
+    if (ranks.leads)
+      folder.log({ step: trainer.step, divergedSince: since, message: error.message });
     throw error;
   };
 
   try {
     await validate();
-    while (trainer.step < steps && !stop.aborted) {
-      await step();
+    while (trainer.step < steps && (await step())) {
       await validate();
       // What is left out by and by shows whether the weights before were good: a checkpoint of them must not take the place of a
       // good one until then.
@@ -160,7 +181,7 @@ export async function runTraining(options: LoopOptions): Promise<LoopResult> {
     }
     if (saved !== trainer.step) await save();
     const finished = trainer.step >= steps;
-    await exportModel(trainer, folder.modelPath, options.exportType);
+    if (ranks.leads) await exportModel(trainer, folder.modelPath, options.exportType);
     const seconds = (performance.now() - begin) / 1000;
     return {
       status: finished ? 'finished' : 'stopped',
@@ -176,10 +197,43 @@ export async function runTraining(options: LoopOptions): Promise<LoopResult> {
       model: folder.modelPath,
     };
   } catch (cause) {
+    // All of them have come to this: the one that leads may still save.
+    if (!ranks.leads && agreed.includes(toLtrpError(cause).code)) await ranks.leave();
     throw await savedBefore(cause, trainer.step > Math.max(saved, firstStep) ? save : null);
   } finally {
     stream.close();
   }
+}
+
+/** What ends all ranks at the same step. */
+const agreed: readonly LtrpErrorCode[] = ['ERR_LTRP_DATA_UNREADABLE', 'ERR_LTRP_DIVERGED'];
+
+/**
+ * This process' pictures of the next batch; null when one of the processes was told to stop, and so all of them do. What one of
+ * them could not read all take note of, and what was too much for one ends all.
+ */
+async function nextOfAll(
+  ranks: Ranks,
+  stream: BatchStream,
+  stop: AbortSignal,
+): Promise<TrainingPicture[] | null> {
+  if (ranks.size === 1) return stop.aborted ? null : stream.next();
+  const own = await stream.next().then(
+    (pictures) => ({ pictures, failure: null }),
+    (error: unknown) => {
+      const { code, message } = toLtrpError(error);
+      return { pictures: [], failure: { code, message } };
+    },
+  );
+  const all = await ranks.exchange({
+    failure: own.failure,
+    stops: stop.aborted,
+    refused: stream.takeRefused(),
+  });
+  for (const { refused } of all) stream.refuseToo(refused);
+  const failure = all.find((each) => each.failure !== null)?.failure;
+  if (failure) throw new LtrpError(failure.code, failure.message);
+  return all.some(({ stops }) => stops) ? null : own.pictures;
 }
 
 /** The steps since the last checkpoint are worth saving, unless the disk is full or the weights are bad. */
@@ -264,10 +318,14 @@ class CheckpointTimer {
   }
 }
 
-/** Decodes the held-out pictures: the first `limit` of the data set's order, unreadable ones reported and left out. */
+/**
+ * Decodes the held-out pictures: the first `limit` of the data set's order, unreadable ones reported and left out. Each rank has
+ * some of them, which follow those of the ranks before it.
+ */
 export async function decodeValidation(
   dataset: Dataset,
   options: {
+    ranks: Ranks;
     limit: number;
     complete?: Complete | undefined;
     digests: boolean;
@@ -280,11 +338,14 @@ export async function decodeValidation(
 ): Promise<TrainingPicture[]> {
   await loadSharp(); // else every picture would count as unreadable
   const decoder = new PictureDecoder({ ...options, cacheBytes: 0 });
+  const { ranks } = options;
   const count = Math.min(options.limit, dataset.size);
-  const unreadable = new Set<string>();
+  const first = Math.floor((count * ranks.rank) / ranks.size);
+  const end = Math.floor((count * (ranks.rank + 1)) / ranks.size);
+  const unreadable = new Map<string, { index: number; message: string }>();
   const pictures = await Promise.all(
-    Array.from({ length: count }, async (_, position) => {
-      const index = dataset.at(position, 0);
+    Array.from({ length: end - first }, async (_, i) => {
+      const index = dataset.at(first + i, 0);
       const path = dataset.files[index] as string;
       try {
         const picture = await decoder.decode(path, options.signal);
@@ -293,18 +354,28 @@ export async function decodeValidation(
         options.signal.throwIfAborted();
         if (isUnreachable(error)) throw error;
         // Several crops of one picture.
-        if (!unreadable.has(path)) options.onUnreadable(path, toLtrpError(error));
-        if (unreadable.add(path).size > options.maxUnreadable * dataset.pictures) {
-          throw new LtrpError(
-            'ERR_LTRP_DATA_UNREADABLE',
-            `${unreadable.size} of the validation images cannot be read, more than the allowed share of ` +
-              `${options.maxUnreadable}, among them ${path}.`,
-            { cause: error },
-          );
-        }
+        if (unreadable.has(path)) return null;
+        unreadable.set(path, { index, message: toLtrpError(error).message });
+        if (ranks.leads) options.onUnreadable(path, toLtrpError(error));
         return null;
       }
     }),
   );
+  for (const [rank, refused] of (await ranks.exchange([...unreadable.values()])).entries()) {
+    for (const { index, message } of refused) {
+      const path = dataset.files[index] as string;
+      if (rank > 0 && ranks.leads && !unreadable.has(path))
+        options.onUnreadable(path, new LtrpError('ERR_LTRP_DATA_UNREADABLE', message));
+      unreadable.set(path, { index, message });
+    }
+  }
+  if (unreadable.size > options.maxUnreadable * dataset.pictures) {
+    const [path] = unreadable.keys();
+    throw new LtrpError(
+      'ERR_LTRP_DATA_UNREADABLE',
+      `${unreadable.size} of the validation images cannot be read, more than the allowed share of ` +
+        `${options.maxUnreadable}, among them ${path}.`,
+    );
+  }
   return pictures.filter((picture) => picture !== null);
 }

@@ -13,6 +13,7 @@
 #include "binding/node_api.h"
 #include "binding/pictures.h"
 #include "binding/ranking.h"
+#include "binding/ranks.h"
 #include "binding/selectors.h"
 #include "binding/trainer.h"
 #include "kernels/cpu/tensor_memory.h"
@@ -63,6 +64,12 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("readScoreShard", Napi::Function::New<read_score_shard>(env, "readScoreShard"));
   exports.Set("createTrainer", Napi::Function::New<TrainerObject::create>(env, "createTrainer"));
   exports.Set("resumeTrainer", Napi::Function::New<TrainerObject::resume>(env, "resumeTrainer"));
+  exports.Set("joinRanks", Napi::Function::New<join_ranks>(env, "joinRanks"));
+  exports.Set("exchangeRanks", Napi::Function::New<exchange_ranks>(env, "exchangeRanks"));
+  exports.Set("leaveRanks", Napi::Function::New<leave_ranks>(env, "leaveRanks"));
+  exports.Set("endRanks", Napi::Function::New<end_ranks>(env, "endRanks"));
+  exports.Set("hostRanks", Napi::Function::New<host_ranks>(env, "hostRanks"));
+  exports.Set("endHostedRanks", Napi::Function::New<end_hosted_ranks>(env, "endHostedRanks"));
   return exports;
 }
 

@@ -22,6 +22,7 @@
 #include "core/engine/prior.h"
 #include "core/engine/selection.h"
 #include "core/model/classifier.h"
+#include "core/ranks/ranks.h"
 #include "core/selectors/selectors.h"
 #include "core/training/options.h"
 #include "kernels/simd.h"
@@ -95,6 +96,7 @@ Napi::Object names(Napi::Env env) {
   set_names<RankerInput>(object, "input");
   set_names<RankerStart>(object, "start");
   set_names<RankerTargets>(object, "targets");
+  set_names<Reduction>(object, "reduction");
   return object;
 }
 

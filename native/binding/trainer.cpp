@@ -7,13 +7,15 @@
 #include "binding/call.h"
 #include "binding/model_config.h"
 #include "binding/pictures.h"
+#include "binding/ranks.h"
 #include "core/training/options_json.h"
 #include "core/training/trainer.h"
 
 namespace ltrp::binding {
 namespace {
 
-MakeResult made(std::unique_ptr<Trainer> trainer) {
+MakeResult made(std::unique_ptr<Trainer> trainer, const std::shared_ptr<Ranks>& ranks) {
+  if (ranks) trainer->join(ranks);
   auto run = std::make_shared<TrainingRun>();
   *run->step = trainer->step();
   run->trainer = std::move(trainer);
@@ -67,17 +69,23 @@ TrainerObject::TrainerObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
   } else if (const FinetuneOptions* options = run->trainer->finetune_options()) {
     describe(*options);
   }
+  const BatchPart part = run->trainer->part();
+  Napi::Array pair = Napi::Array::New(info.Env(), 2);
+  pair[0u] = Napi::Number::New(info.Env(), static_cast<double>(part.first));
+  pair[1u] = Napi::Number::New(info.Env(), static_cast<double>(part.count));
+  define_config(Value(), "part", pair);
   run_.set(info.Env(), std::move(run), bytes);
 }
 
 Napi::Value TrainerObject::create(const Napi::CallbackInfo& info) {
   return enqueue(info, [&]() -> Work {
     const Options given(info[1]);
+    const auto ranks = joined_ranks();
     const auto begun = [&](auto options, auto begin) -> Work {
       options.model = model_config<decltype(options.model)>(given.get("model"), "model");
       read_options(given.string("options"), options);
       options.training.device = load_device(given);
-      return [=](const RunContext&) -> MakeResult { return made(begin(options)); };
+      return [=](const RunContext&) -> MakeResult { return made(begin(options), ranks); };
     };
     const std::string kind = given.string("kind");
     if (kind == MaeConfig::kind.word) return begun(PretrainOptions(), create_pretrainer);
@@ -93,8 +101,10 @@ Napi::Value TrainerObject::resume(const Napi::CallbackInfo& info) {
     std::string path = string_argument(info[1], "path");
     const Options options(info[2]);
     const at::Device device = load_device(options);
-    return [path = std::move(path), device, changes = options.string("changes")](
-               const RunContext&) -> MakeResult { return made(resume_trainer(path, device, changes)); };
+    return [path = std::move(path), device, changes = options.string("changes"),
+            ranks = joined_ranks()](const RunContext&) -> MakeResult {
+      return made(resume_trainer(path, device, changes), ranks);
+    };
   });
 }
 
@@ -114,6 +124,7 @@ Napi::Value TrainerObject::train_step(const Napi::CallbackInfo& info) {
         object.Set("gradientNorm", result.gradient_norm);
         object.Set("augmentSeconds", result.augment_seconds);
         object.Set("teacherSeconds", result.teacher_seconds);
+        object.Set("sumSeconds", result.sum_seconds);
         object.Set("totalSeconds", result.total_seconds);
         return object;
       };

@@ -156,6 +156,8 @@ void Finetuner::begin() {
   begin_from(from.tensors, from.config.grid());
 }
 
+int64_t Finetuner::together() const { return options_.mixup > 0 || options_.cutmix > 0 ? kMixedTogether : 1; }
+
 double Finetuner::learning_rate(int64_t done) const {
   return decayed_learning_rate(training(), options_.min_learning_rate, done);
 }
@@ -275,6 +277,7 @@ TrainerBase::BatchEvaluation Finetuner::evaluate_batch(const MicroBatch& batch, 
   result.sums.loss = loss_of(logits, targets).item<double>() * static_cast<double>(logits.size(0));
   if (many()) {
     result.logits = logits;
+    result.targets = targets;
   } else {
     result.sums.accuracy =
         static_cast<double>(logits.argmax(-1).eq(targets.argmax(-1)).sum().item<int64_t>());
@@ -282,9 +285,9 @@ TrainerBase::BatchEvaluation Finetuner::evaluate_batch(const MicroBatch& batch, 
   return result;
 }
 
-void Finetuner::judge(std::span<const Picture> pictures, const at::Tensor& logits, EvaluationResult& result,
+void Finetuner::judge(const at::Tensor& logits, const at::Tensor& targets, EvaluationResult& result,
                       const RunContext& context) const {
-  const at::Tensor precision = average_precision(logits, targets_of(pictures, 0), context.without_progress());
+  const at::Tensor precision = average_precision(logits, targets, context.without_progress());
   const auto* values = precision.const_data_ptr<double>();
   result.average_precision.assign(values, values + precision.numel());
   const at::Tensor unseen = at::zeros({precision.numel()}, at::kBool);

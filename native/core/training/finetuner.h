@@ -18,8 +18,10 @@ class Finetuner final : public TrainerBase {
  private:
   LossParts micro_loss(const MicroBatch& batch, const RunContext& context) override;
   BatchEvaluation evaluate_batch(const MicroBatch& batch, const RunContext& context) override;
-  void judge(std::span<const Picture> pictures, const at::Tensor& logits, EvaluationResult& result,
+  int64_t judged_classes() const override { return many() ? options_.model.classes : 0; }
+  void judge(const at::Tensor& logits, const at::Tensor& targets, EvaluationResult& result,
              const RunContext& context) const override;
+  int64_t together() const override;
   bool evaluates_whole_pictures() const override { return many(); }
   std::map<std::string, std::string> metadata() const override;
   double learning_rate(int64_t done) const override;

@@ -64,7 +64,14 @@ void AdamW::zero_gradients() {
   }
 }
 
-double AdamW::clip_gradients(const std::optional<double>& limit) {
+std::vector<at::Tensor> AdamW::trained() const {
+  std::vector<at::Tensor> weights;
+  for (const Group& group : groups_)
+    weights.insert(weights.end(), group.weights.begin(), group.weights.end());
+  return weights;
+}
+
+double AdamW::gradient_norm() const {
   // All norms are taken before the first is read: on a device that work is queued on, each reading waits.
   std::vector<at::Tensor> norms;
   for (const Group& group : groups_) {
@@ -77,9 +84,11 @@ double AdamW::clip_gradients(const std::optional<double>& limit) {
     const at::Tensor read = at::stack(norms).to(at::kCPU);
     for (int64_t i = 0; i < read.size(0); ++i) squares += std::pow(read[i].item<double>(), 2);
   }
-  const double norm = std::sqrt(squares);
+  return std::sqrt(squares);
+}
+
+void AdamW::clip(double norm, const std::optional<double>& limit) {
   shrink_ = limit && norm > *limit ? norm / *limit : 1;
-  return norm;
 }
 
 void AdamW::update(double learning_rate) {

@@ -34,10 +34,12 @@ class AdamW {
   AdamW(const TensorMap& tensors, const TrainingOptions& options, const TensorRules& rules = plain_rule);
 
   void zero_gradients();
-  // Global L2 norm of all gradients; the next update scales them down to `limit` when it is given and
-  // exceeded.
-  double clip_gradients(const std::optional<double>& limit);
-  // By the gradients that clip_gradients() has seen last.
+  // Of all groups.
+  std::vector<at::Tensor> trained() const;
+  // Global L2 norm of all gradients.
+  double gradient_norm() const;
+  // The next update scales gradients of this norm down to `limit` when it is given and exceeded.
+  void clip(double norm, const std::optional<double>& limit);
   void update(double learning_rate);
 
   // First and second moments and step counts, for training checkpoints. Keys "adam_m/<name>",

@@ -118,10 +118,14 @@ at::Tensor RankerTrainer::teacher_scores(const at::Tensor& images, const at::Ten
       .to(training().device, at::kFloat, /*non_blocking=*/false, /*copy=*/true);
 }
 
-RankingLossOptions RankerTrainer::loss_options(uint64_t stream) const {
+RankingLossOptions RankerTrainer::loss_options(const at::Tensor& logits, uint64_t first) const {
   RankingLossOptions result;
   result.k = options_.loss_k;
-  result.seed = mix_seed(mix_seed(training().seed, kLossStream), stream);
+  // Of each picture by its number, so that the draw is the same however a batch is split.
+  if (result.k) {
+    result.noise = masking_noise(logits.size(0), logits.size(1), mix_seed(training().seed, kLossStream),
+                                 static_cast<int64_t>(first));
+  }
   return result;
 }
 
@@ -144,7 +148,8 @@ TrainerBase::LossParts RankerTrainer::micro_loss(const MicroBatch& batch, const 
   }
   logits = logits.to(at::kFloat);
   if (visible.defined()) logits = logits.gather(1, visible);
-  return {ranking_loss(options_.loss, logits, target, loss_options(batch.first), context.without_progress()),
+  return {ranking_loss(options_.loss, logits, target, loss_options(logits, batch.first),
+                       context.without_progress()),
           teacher_seconds};
 }
 

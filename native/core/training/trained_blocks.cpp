@@ -277,6 +277,8 @@ at::Tensor TrainedBlocks::run_backward(const at::Tensor& tokens, const at::Tenso
         }
       }
     });
+    if (!on_gradient) continue;
+    for (const at::Tensor& weight : blocks_[i].weights) on_gradient(weight);
   }
   return dx;
 }

@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <array>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -25,6 +26,9 @@ class TrainedBlocks final : public BlocksPass {
   // to the latest forward pass, whose activations it finds in memory that lives as long as this object.
   at::Tensor forward(const at::Tensor& tokens, const std::optional<at::Tensor>& query_ids,
                      const at::Tensor& scales) override;
+
+  // Called in the backward pass when a weight's gradient of this pass is complete; may be empty.
+  std::function<void(const at::Tensor& weight)> on_gradient;
 
   // For the autograd function.
   at::Tensor run_forward(const at::Tensor& tokens, const at::Tensor& query_ids, const at::Tensor& scales);

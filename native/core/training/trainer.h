@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/checkpoint/checkpoint.h"
+#include "core/ranks/ranks.h"
 #include "core/run_context.h"
 #include "core/training/options.h"
 #include "kernels/resample.h"
@@ -50,7 +51,14 @@ struct StepResult {
   double gradient_norm = 0;
   double augment_seconds = 0;
   double teacher_seconds = 0;
+  double sum_seconds = 0;  // waiting for gradients of other ranks, beyond what the backward pass hid
   double total_seconds = 0;
+};
+
+// Of a batch, those pictures that a rank has.
+struct BatchPart {
+  int64_t first = 0;
+  int64_t count = 0;
 };
 
 struct EvaluationResult {
@@ -69,10 +77,17 @@ class Trainer {
  public:
   virtual ~Trainer() = default;
   virtual int64_t step() const = 0;
-  // One optimizer step on exactly batch_size pictures; crops, flips and masks come from (seed, step, slot),
-  // with RankerTargets::kMaps crops and flips from the pictures. A cancelled step leaves weights and
-  // optimizer untouched.
+  // From here on this process is one of several: it continues from rank 0's weights, optimizer and step. All
+  // of them call train_step() and evaluate() alike, with their parts of the pictures.
+  virtual void join(std::shared_ptr<Ranks> ranks) = 0;
+  // Of each batch; without ranks all of it.
+  virtual BatchPart part() const = 0;
+  // One optimizer step on exactly batch_size pictures, or this rank's part of them; crops, flips and masks
+  // come from (seed, step, slot), with RankerTargets::kMaps crops and flips from the pictures. A cancelled
+  // step leaves weights and optimizer untouched.
   virtual StepResult train_step(std::span<const Picture> pictures, const RunContext& context) = 0;
+  // Of several ranks: each brings other pictures, and all get the figures of all of them, in the order of the
+  // ranks.
   virtual EvaluationResult evaluate(std::span<const Picture> pictures, const RunContext& context) = 0;
   // Everything needed to continue exactly, with a checksum. Atomic. Error(kDiverged) when a weight or a
   // moment is not finite: nothing is written.

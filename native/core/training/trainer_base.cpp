@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/autocast_mode.h>
+#include <ATen/ceil_div.h>
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
@@ -74,8 +75,9 @@ void TrainerBase::start(const TensorMap& model_tensors, const std::vector<Transf
   optimizer_.emplace(model_tensors_, options_, rules);
   if (!options_.device.is_cpu() || !options_.own_blocks) return;
   for (Transformer* transformer : transformers) {
-    transformer->pass = std::make_shared<TrainedBlocks>(
-        transformer->blocks, autocasts() ? Precision::kBfloat16 : Precision::kFloat32);
+    own_passes_.push_back(std::make_shared<TrainedBlocks>(
+        transformer->blocks, autocasts() ? Precision::kBfloat16 : Precision::kFloat32));
+    transformer->pass = own_passes_.back();
   }
 }
 
@@ -133,10 +135,40 @@ TensorMap TrainerBase::weights() const {
   return result;
 }
 
+void TrainerBase::join(std::shared_ptr<Ranks> ranks) {
+  const c10::NoGradGuard no_grad;
+  ranks_ = std::move(ranks);
+  const auto received = [&](const at::Tensor& tensor) {
+    const at::Tensor copy = tensor.detach().to(at::kCPU, tensor.scalar_type(), /*non_blocking=*/false,
+                                               /*copy=*/true, at::MemoryFormat::Contiguous);
+    ranks_->broadcast(copy);
+    return copy;
+  };
+  step_ = received(at::full({1}, step_, at::kLong)).item<int64_t>();
+  for (auto& [name, tensor] : model_tensors_) tensor.copy_(received(tensor));
+  TensorMap state;
+  optimizer_->export_state(state);
+  for (auto& [name, tensor] : state) tensor = received(tensor);
+  optimizer_->import_state(state);
+  sum_.emplace(optimizer_->trained(), ranks_);
+  for (const auto& pass : own_passes_)
+    pass->on_gradient = [this](const at::Tensor& weight) { sum_->complete(weight); };
+}
+
+BatchPart TrainerBase::part() const {
+  if (!ranks_) return {0, options_.batch_size};
+  // Rank 0 has the most, so that it is never without pictures.
+  const int64_t units = options_.batch_size / together();
+  const auto begin = [&](int64_t rank) { return at::ceil_div(units * rank, ranks_->size()) * together(); };
+  return {begin(ranks_->rank()), begin(ranks_->rank() + 1) - begin(ranks_->rank())};
+}
+
 StepResult TrainerBase::train_step(std::span<const Picture> pictures, const RunContext& context) {
-  if (static_cast<int64_t>(pictures.size()) != options_.batch_size) {
-    invalid("pictures must be exactly batchSize = " + std::to_string(options_.batch_size) + "; got " +
-            std::to_string(pictures.size()) + ".");
+  const BatchPart part = this->part();
+  if (static_cast<int64_t>(pictures.size()) != part.count) {
+    invalid((ranks_ ? "pictures must be exactly this rank's part of batchSize = "
+                    : "pictures must be exactly batchSize = ") +
+            std::to_string(part.count) + "; got " + std::to_string(pictures.size()) + ".");
   }
   if (step_ >= options_.steps)
     invalid("All " + std::to_string(options_.steps) + " steps of this run are done.");
@@ -148,40 +180,61 @@ StepResult TrainerBase::train_step(std::span<const Picture> pictures, const RunC
   const CropOptions crops{options_.crop_scale[0], options_.crop_scale[1], options_.flip,
                           options_.rand_augment};
   optimizer_->zero_gradients();
-  for (int64_t first = 0; first < options_.batch_size; first += options_.micro_batch_size) {
+  for (int64_t first = 0; first < part.count; first += options_.micro_batch_size) {
     context.check();
-    const int64_t count = std::min(options_.micro_batch_size, options_.batch_size - first);
-    const auto stream = static_cast<uint64_t>(step_ * options_.batch_size + first);
+    const int64_t count = std::min(options_.micro_batch_size, part.count - first);
+    const auto stream = static_cast<uint64_t>(step_ * options_.batch_size + part.first + first);
     const auto augment_begin = Clock::now();
-    const auto part = pictures.subspan(static_cast<size_t>(first), static_cast<size_t>(count));
-    const at::Tensor images = augment(part, model_.image_height, model_.image_width, crops, model_.mean,
+    const auto some = pictures.subspan(static_cast<size_t>(first), static_cast<size_t>(count));
+    const at::Tensor images = augment(some, model_.image_height, model_.image_width, crops, model_.mean,
                                       model_.std, mix_seed(options_.seed, kCropStream), stream);
     result.augment_seconds += seconds_since(augment_begin);
-    const LossParts parts = micro_loss(uploaded(*queue, images, part, stream), context);
+    const LossParts parts = micro_loss(uploaded(*queue, images, some, stream), context);
     const double share = static_cast<double>(count) / static_cast<double>(options_.batch_size);
+    if (sum_ && first + count == part.count) sum_->last_pass();
     (parts.loss * share).backward();
     result.loss += parts.loss.item<double>() * share;
     result.teacher_seconds += parts.teacher_seconds;
   }
   context.check();
-  result.gradient_norm = optimizer_->clip_gradients(options_.clip_gradient_norm);
+  if (sum_) result.sum_seconds = sum_->finish();
+  result.gradient_norm = optimizer_->gradient_norm();
+  if (ranks_) {
+    // The norm is rank 0's: one of another kind of processor rounds otherwise, and all must do the same.
+    const at::Tensor figures =
+        at::tensor({result.loss, ranks_->rank() == 0 ? result.gradient_norm : 0.0}, at::kDouble);
+    ranks_->sum(figures);
+    result.loss = figures[0].item<double>();
+    result.gradient_norm = figures[1].item<double>();
+  }
+  optimizer_->clip(result.gradient_norm, options_.clip_gradient_norm);
   result.learning_rate = learning_rate(step_);
   result.applied = std::isfinite(result.loss) && std::isfinite(result.gradient_norm);
   if (result.applied) optimizer_->update(result.learning_rate);
   result.step = ++step_;
+  if (ranks_) ranks_->at_step(step_);
   result.total_seconds = seconds_since(begin);
   return result;
 }
 
 EvaluationResult TrainerBase::evaluate(std::span<const Picture> pictures, const RunContext& context) {
-  if (pictures.empty()) invalid("pictures must hold at least one; got none.");
+  const auto own = static_cast<int64_t>(pictures.size());
+  int64_t before = 0, total = own;  // pictures of the ranks before this one, and of all
+  if (ranks_) {
+    const at::Tensor counts = at::zeros({ranks_->size()}, at::kLong);
+    counts[ranks_->rank()] = own;
+    ranks_->sum(counts);
+    before = counts.narrow(0, 0, ranks_->rank()).sum().item<int64_t>();
+    total = counts.sum().item<int64_t>();
+  }
+  if (total == 0) invalid("pictures must hold at least one; got none.");
   check_maps(pictures);
   check_pictures(pictures);
   const c10::NoGradGuard no_grad;
   const std::unique_ptr<Queue> queue = open_queue(options_.device);
   // Of sums first, then of means.
   EvaluationResult result;
-  std::vector<at::Tensor> logits;
+  std::vector<at::Tensor> logits, targets;
   const auto for_fields = [](const auto& body) {
     body(&EvaluationResult::reconstruction_error);
     body(&EvaluationResult::loss);
@@ -189,26 +242,45 @@ EvaluationResult TrainerBase::evaluate(std::span<const Picture> pictures, const 
     body(&EvaluationResult::ndcg);
     body(&EvaluationResult::accuracy);
   };
-  const auto total = static_cast<int64_t>(pictures.size());
-  for (int64_t first = 0; first < total; first += options_.micro_batch_size) {
+  for (int64_t first = 0; first < own; first += options_.micro_batch_size) {
     context.check();
-    const int64_t count = std::min(options_.micro_batch_size, total - first);
+    const int64_t count = std::min(options_.micro_batch_size, own - first);
     const auto some = pictures.subspan(static_cast<size_t>(first), static_cast<size_t>(count));
     const at::Tensor images =
         evaluation_crops(some, evaluates_whole_pictures() ? EvaluationCrop::kWhole : EvaluationCrop::kCentre,
                          model_.image_height, model_.image_width, model_.mean, model_.std);
     const BatchEvaluation part =
-        evaluate_batch(uploaded(*queue, images, some, static_cast<uint64_t>(first)), context);
-    if (part.logits.defined()) logits.push_back(part.logits);
+        evaluate_batch(uploaded(*queue, images, some, static_cast<uint64_t>(before + first)), context);
+    if (part.logits.defined()) {
+      logits.push_back(part.logits);
+      targets.push_back(part.targets);
+    }
     for_fields([&](auto field) {
       if (part.sums.*field) result.*field = (result.*field).value_or(0) + *(part.sums.*field);
     });
-    context.progress(first + count, total);
+    context.progress(first + count, own);
+  }
+  if (ranks_) {
+    // A rank without pictures knows not which figures there are.
+    for_fields([&](auto field) {
+      const at::Tensor sum =
+          at::tensor({(result.*field).value_or(0), (result.*field).has_value() ? 1.0 : 0.0}, at::kDouble);
+      ranks_->sum(sum);
+      if (sum[1].item<double>() > 0) result.*field = sum[0].item<double>();
+    });
   }
   for_fields([&](auto field) {
     if (result.*field) *(result.*field) /= static_cast<double>(total);
   });
-  if (!logits.empty()) judge(pictures, at::cat(logits), result, context);
+  const int64_t classes = judged_classes();
+  if (classes == 0) return result;
+  const auto all = [&](std::vector<at::Tensor>& parts) {
+    parts.insert(parts.begin(), at::empty({0, classes}, at::kFloat));
+    const at::Tensor here = at::cat(parts);
+    return ranks_ ? at::cat(ranks_->gather(here)) : here;
+  };
+  const at::Tensor all_logits = all(logits), all_targets = all(targets);
+  judge(all_logits, all_targets, result, context);
   return result;
 }
 

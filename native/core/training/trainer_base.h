@@ -6,6 +6,7 @@
 
 #include "core/model/transformer.h"
 #include "core/training/augment.h"
+#include "core/training/gradient_sum.h"
 #include "core/training/optimizer.h"
 #include "core/training/trainer.h"
 #include "kernels/queue.h"
@@ -19,9 +20,13 @@ void check_same_geometry(const std::string& path, const char* part, const Transf
 // Images [n, 3, H, W] that were normalised as `from` says, as `to` says.
 at::Tensor renormalized(const at::Tensor& images, const VitConfig& from, const VitConfig& to);
 
+class TrainedBlocks;
+
 class TrainerBase : public Trainer {
  public:
   int64_t step() const final { return step_; }
+  void join(std::shared_ptr<Ranks> ranks) final;
+  BatchPart part() const final;
   StepResult train_step(std::span<const Picture> pictures, const RunContext& context) final;
   EvaluationResult evaluate(std::span<const Picture> pictures, const RunContext& context) final;
   void save(const std::string& path) const final;
@@ -44,7 +49,8 @@ class TrainerBase : public Trainer {
 
   struct BatchEvaluation {
     EvaluationResult sums;  // over the pictures of a micro-batch
-    at::Tensor logits;      // [m, classes] for judge(), undefined where it needs none
+    // [m, classes] each for judge(), on the CPU; undefined where it needs none.
+    at::Tensor logits = {}, targets = {};
   };
 
   // `model`: the part of its geometry that every model has.
@@ -55,9 +61,14 @@ class TrainerBase : public Trainer {
 
   virtual LossParts micro_loss(const MicroBatch& batch, const RunContext& context) = 0;
   virtual BatchEvaluation evaluate_batch(const MicroBatch& batch, const RunContext& context) = 0;
-  // Adds what only all pictures together tell, by the logits [n, classes] that evaluate_batch() left.
-  virtual void judge(std::span<const Picture>, const at::Tensor& /*logits*/, EvaluationResult&,
+  // Classes that judge() is given of each picture; 0: it is not called.
+  virtual int64_t judged_classes() const { return 0; }
+  // Adds what only all pictures together tell, by the logits and targets [n, classes] that evaluate_batch()
+  // left.
+  virtual void judge(const at::Tensor& /*logits*/, const at::Tensor& /*targets*/, EvaluationResult&,
                      const RunContext&) const {}
+  // Pictures that follow each other and must stay in one part of a batch.
+  virtual int64_t together() const { return 1; }
   // Whether evaluation squeezes whole pictures where others are cropped.
   virtual bool evaluates_whole_pictures() const { return false; }
   // Of the step that follows `done` finished ones.
@@ -96,7 +107,10 @@ class TrainerBase : public Trainer {
   TrainingOptions options_;
   VitConfig model_;
   TensorMap model_tensors_;  // shares storage with the model
+  std::vector<std::shared_ptr<TrainedBlocks>> own_passes_;
   std::optional<AdamW> optimizer_;
+  std::shared_ptr<Ranks> ranks_;  // null: this process is alone
+  std::optional<GradientSum> sum_;
   int64_t step_ = 0;
 };
 
