@@ -21,7 +21,8 @@ const { values } = parseArgs({
   },
 });
 const rounds = Number(values.rounds);
-const maskRatio = 0.75;
+// As the maps that the ranker learned from.
+const scoring = { rounds, maskRatio: 0.75, metric: 'reach', surprise: true };
 const keepRatio = 0.5;
 const signal = new AbortController().signal;
 
@@ -75,7 +76,7 @@ for (const name of photos) {
   const selectTime = milliseconds(start);
 
   start = performance.now();
-  const map = await teacher.scoreMap(images, { rounds, maskRatio });
+  const map = await teacher.scoreMap(images, scoring);
   const teacherTime = milliseconds(start);
 
   const { kendallTau } = await rankAgreement(logits, map.mean, [1, patches]);
