@@ -60,7 +60,8 @@ async function command(
   let text = '';
   child.stderr.on('data', (chunk: Buffer) => (text += chunk.toString()));
   await new Promise((resolve) => child.once('close', resolve));
-  const match = /^(?:ltrp: )([^]*) \[(ERR_LTRP_\w+)\]$/m.exec(text.trim());
+  // The last message: launch says first who ended.
+  const match = /^ltrp: ((?:(?!\nltrp: )[^])*) \[(ERR_LTRP_\w+)\]$/m.exec(text.trim());
   throw new LtrpError((match?.[2] ?? 'none') as LtrpErrorCode, match?.[1] ?? text);
 }
 
