@@ -72,7 +72,7 @@ const required: readonly [names: readonly string[], why: string][] = [
     ['nlohmann', 'pytorch'].map((name) => `native/third_party/${name}/LICENSE`),
     'licences of what is compiled in',
   ],
-  [['native/third_party/README.md'], 'where it comes from'],
+  [['native/third_party/README.md', 'native/gloo_names/README.md'], 'where it comes from'],
   [['docs/benchmarks.json', 'docs/benchmarks.svg', 'docs/demo.jpg'], 'what documents show'],
   [
     readdirSync(join(repository, 'docs'))
@@ -87,7 +87,10 @@ const allowed: readonly [what: RegExp, why: string][] = [
   [/^dist\/.+\.(js|d\.ts)(\.map)?$/, 'compiled JavaScript, types, maps of both'],
   [/^lib\/.+\.ts$/, 'the sources that the maps lead to'],
   [/^cmake\/Ltrp\w+\.cmake$/, 'to compile from source'],
-  [/^native\/(binding|bootstrap|core|kernels|portable)\/[\w/]+\.(cpp|h|cu|cuh)$/, 'the same'],
+  [
+    /^native\/(binding|bootstrap|core|gloo_names|kernels|portable)\/[\w/]+\.(cpp|h|cu|cuh)$/,
+    'the same',
+  ],
   [/^native\/third_party\/(nlohmann|pytorch)\/[\w/]+\.hpp$/, 'the same'],
 ];
 
@@ -181,7 +184,7 @@ test('every module of lib is there compiled, with types, and no module more', (t
       .map((name) => name.slice(folder.length + 1, -ending.length))
       .sort();
   const expected = readdirSync(join(repository, 'lib'), { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith('.ts'))
+    .filter((name) => name.endsWith('.ts') && !name.endsWith('.d.ts'))
     .map((name) => name.slice(0, -'.ts'.length))
     .sort();
   for (const ending of ['.js', '.js.map', '.d.ts', '.d.ts.map']) {
