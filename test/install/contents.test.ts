@@ -86,6 +86,7 @@ const required: readonly [names: readonly string[], why: string][] = [
 const allowed: readonly [what: RegExp, why: string][] = [
   [/^dist\/.+\.(js|d\.ts)(\.map)?$/, 'compiled JavaScript, types, maps of both'],
   [/^lib\/.+\.ts$/, 'the sources that the maps lead to'],
+  [/^examples\/[\w/]+\.(html|css|js|mjs|py|sbatch|yaml)$/, 'the examples that documents lead to'],
   [/^cmake\/Ltrp\w+\.cmake$/, 'to compile from source'],
   [
     /^native\/(binding|bootstrap|core|gloo_names|kernels|portable)\/[\w/]+\.(cpp|h|cu|cuh)$/,
