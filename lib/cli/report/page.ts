@@ -239,7 +239,7 @@ function pageHead(report: Omit<Report, 'images'>, images: readonly PageImage[]):
     ? '<label class="switch"><input type="checkbox" name="chosen">As chosen by the command</label>'
     : '';
   const chosenNote = anySelected
-    ? ' The command itself gives a share of the places to patches of other kinds, for diversity; “As chosen by the command” shows those.'
+    ? ' “As chosen by the command” shows what the command kept, by its options.'
     : '';
   return `<!doctype html>
 <html lang="en">
