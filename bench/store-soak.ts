@@ -159,7 +159,11 @@ async function work(data: string, store: string, killEvery: number): Promise<Wor
   return {
     ...result,
     seconds,
-    memory: { early: median(known.slice(half >> 1, half)), late: median(known.slice(half)), most: Math.max(...known) }, // prettier-ignore
+    memory: {
+      early: median(known.slice(half >> 1, half)),
+      late: median(known.slice(half)),
+      most: Math.max(...known),
+    },
   };
 }
 
@@ -186,7 +190,9 @@ async function main(): Promise<void> {
       },
     );
     const leftovers = (await readdir(store)).filter((name) => name.endsWith('.partial')).length;
-    process.stdout.write(`${JSON.stringify({ pictures, rows: verdict.images, different: images.size, missing: verdict.missing, damaged: verdict.damaged, leftovers, plain, killed })}\n`); // prettier-ignore
+    process.stdout.write(
+      `${JSON.stringify({ pictures, rows: verdict.images, different: images.size, missing: verdict.missing, damaged: verdict.damaged, leftovers, plain, killed })}\n`,
+    );
     const exact = verdict.images === pictures && images.size === pictures;
     const grows = killed.memory.late > 1.2 * killed.memory.early + 20;
     process.exitCode = exact && !grows ? 0 : 1;

@@ -50,7 +50,7 @@ const reserved = [
 const typescript = {
   'lib/download': ['lib/errors.ts'],
   'lib/hub': ['lib/errors.ts', 'lib/folder-lock.ts', 'lib/download'],
-  'lib/libtorch': ['lib/errors.ts', 'lib/folder-lock.ts', 'lib/download'],
+  'lib/libtorch': ['lib/errors.ts', 'lib/folder-lock.ts', 'lib/user-folders.ts', 'lib/download'],
   'lib/native': ['lib/errors.ts', 'lib/types.ts', 'lib/validation.ts', 'lib/libtorch'],
   'lib/onnx': ['lib/errors.ts', 'lib/folder-lock.ts', 'lib/output-files.ts', 'lib/native'],
   'lib/prune': ['lib/errors.ts', 'lib/onnx'],

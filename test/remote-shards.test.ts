@@ -224,9 +224,24 @@ function isSigned({ method = '', url = '', headers }: IncomingMessage, secret: s
     );
   const [, , scope = '', names = '', signature = ''] = match ?? [];
   const { pathname, searchParams } = new URL(url, 'http://host');
-  const encode = (text: string): string => encodeURIComponent(text).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`); // prettier-ignore
-  const query = [...searchParams].map(([name, value]) => `${encode(name)}=${encode(value)}`).sort().join('&'); // prettier-ignore
-  const canonical = [method, pathname, query, ...names.split(';').map((name) => `${name}:${String(headers[name])}`), '', names, headers['x-amz-content-sha256']].join('\n'); // prettier-ignore
+  const encode = (text: string): string =>
+    encodeURIComponent(text).replace(
+      /[!'()*]/g,
+      (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`,
+    );
+  const query = [...searchParams]
+    .map(([name, value]) => `${encode(name)}=${encode(value)}`)
+    .sort()
+    .join('&');
+  const canonical = [
+    method,
+    pathname,
+    query,
+    ...names.split(';').map((name) => `${name}:${String(headers[name])}`),
+    '',
+    names,
+    headers['x-amz-content-sha256'],
+  ].join('\n');
   const hash = createHash('sha256').update(canonical).digest('hex');
   const hmac = (key: string | Buffer, text: string): Buffer =>
     createHmac('sha256', key).update(text).digest();
@@ -249,7 +264,12 @@ test.serial('s3: lists of several pages, odd names, signatures; tar and Parquet'
   );
   store.files.set('set/readme.txt', noise(9));
   store.files.set('settings.tar', tar);
-  const env = { AWS_ENDPOINT_URL: store.url, AWS_ACCESS_KEY_ID: 'key', AWS_SECRET_ACCESS_KEY: 'secret', AWS_REGION: 'eu-central-1' }; // prettier-ignore
+  const env = {
+    AWS_ENDPOINT_URL: store.url,
+    AWS_ACCESS_KEY_ID: 'key',
+    AWS_SECRET_ACCESS_KEY: 'secret',
+    AWS_REGION: 'eu-central-1',
+  };
   Object.assign(process.env, env);
   t.teardown(() => {
     for (const name of Object.keys(env)) Reflect.deleteProperty(process.env, name);
@@ -272,7 +292,12 @@ test.serial('s3: lists of several pages, odd names, signatures; tar and Parquet'
   await t.throwsAsync(remoteShards('s3://bucket/none/'), { code: 'ERR_LTRP_DATA_EMPTY' });
   await t.throwsAsync(remoteShards('s3:///x'), { code: 'ERR_LTRP_INVALID_ARGUMENT' });
   await t.throwsAsync(remoteShards('https://host/folder/'), { code: 'ERR_LTRP_INVALID_ARGUMENT' });
-  t.deepEqual(await remoteShards('https://host/{08..11}.{tar,parquet}'), [8, 9, 10, 11].flatMap((i) => ['tar', 'parquet'].map((kind) => `https://host/${String(i).padStart(2, '0')}.${kind}`))); // prettier-ignore
+  t.deepEqual(
+    await remoteShards('https://host/{08..11}.{tar,parquet}'),
+    [8, 9, 10, 11].flatMap((i) =>
+      ['tar', 'parquet'].map((kind) => `https://host/${String(i).padStart(2, '0')}.${kind}`),
+    ),
+  );
 });
 
 test.serial('ltrp rank over HTTP: a store that answers 503 and cuts loses nothing', async (t) => {

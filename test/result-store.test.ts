@@ -156,7 +156,10 @@ test.serial('ltrp score --parts keeps what ltrp score prints', async (t) => {
   for (const [i, { image, means, errors }] of rows.entries()) {
     t.is(image, printed[i]!.image);
     t.deepEqual((means as number[]).map(Math.fround), printed[i]!.scores.map(Math.fround));
-    t.deepEqual((errors as (number | string)[]).map((e) => Math.fround(Number(e))), printed[i]!.standardErrors.map((e) => Math.fround(e ?? NaN))); // prettier-ignore
+    t.deepEqual(
+      (errors as (number | string)[]).map((e) => Math.fround(Number(e))),
+      printed[i]!.standardErrors.map((e) => Math.fround(e ?? NaN)),
+    );
   }
   const crops = await ltrp([...how, '--store', 'means', '--crops', '2'], { cwd });
   t.is(crops.code, 2);
@@ -198,11 +201,28 @@ test('however many parts, each picture is in one', async (t) => {
   });
 });
 
-const row = (image: string) => ({ image, width: 1, height: 1, rows: 1, columns: 1, logits: [1, NaN, -2.5], kept: [0], problem: null }); // prettier-ignore
+const row = (image: string) => ({
+  image,
+  width: 1,
+  height: 1,
+  rows: 1,
+  columns: 1,
+  logits: [1, NaN, -2.5],
+  kept: [0],
+  problem: null,
+});
 const constant = { model: 'digest', version: '0' };
 
 async function begun(path: string, parts: number): Promise<ResultStore> {
-  const wanted = { format: 'ltrp-results-1', kind: 'rank', version: '0', model: 'digest', options: {}, names: path, parts } as const; // prettier-ignore
+  const wanted = {
+    format: 'ltrp-results-1',
+    kind: 'rank',
+    version: '0',
+    model: 'digest',
+    options: {},
+    names: path,
+    parts,
+  } as const;
   return ResultStore.begin(path, wanted, () => Promise.resolve({ parts, data: [] }), signal);
 }
 
@@ -290,7 +310,9 @@ test('a full disk ends a part, and leaves none', async (t) => {
 test.serial('processes that are killed again and again leave every picture once', async (t) => {
   t.timeout(300_000);
   const program = join(repository, 'bench', 'store-soak.ts');
-  const small = '--pictures 300 --shards 5 --parts 12 --processes 2 --kill-every 4 --kills 3'.split(' '); // prettier-ignore
+  const small = '--pictures 300 --shards 5 --parts 12 --processes 2 --kill-every 4 --kills 3'.split(
+    ' ',
+  );
   const run = promisify(execFile)(process.execPath, ['--import=tsx', program, ...small], {
     cwd: repository,
   });

@@ -187,7 +187,9 @@ class Storing {
     const { parts, images, unreadable, lost } = this.#summary;
     const left = store.missing().length;
     if (this.#settings.json === true) {
-      process.stdout.write(`${JSON.stringify({ store: store.path, parts, images, unreadable, lost, missing: left, seconds })}\n`); // prettier-ignore
+      process.stdout.write(
+        `${JSON.stringify({ store: store.path, parts, images, unreadable, lost, missing: left, seconds })}\n`,
+      );
       return exitCodes.ok;
     }
     const problems = [

@@ -130,7 +130,8 @@ export class PictureFinder {
       }
       for (const { line, records } of shard.damage) this.losses.set(line, records);
       this.notes.push(...shard.notes);
-      for (const group of shard.groups ?? []) groups.push({ ...group, first: group.first + files.length }); // prettier-ignore
+      for (const group of shard.groups ?? [])
+        groups.push({ ...group, first: group.first + files.length });
       const { length } = shard.name;
       for (const key of shard.keys) files.push({ path: `${shard.name}/${key}`, shard: length });
     }

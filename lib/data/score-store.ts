@@ -1,11 +1,11 @@
 /** A folder of stored score maps: scores.json says what they are of, each shard holds those of some pictures. */
 import { createHash } from 'node:crypto';
 import { readdirSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { LtrpError } from '../errors.js';
 import { withLock } from '../folder-lock.js';
+import { readManifest } from '../manifest-file.js';
 import type { NativeMaeConfig, NativeStoreOptions } from '../native/binding.js';
 import { writeError } from '../output-files.js';
 import type { Precision } from '../types.js';
@@ -109,30 +109,18 @@ export class ScoreStore {
   }
 }
 
-/** Null where there is none. */
-async function read(path: string): Promise<ScoreManifest | null> {
-  const file = join(path, 'scores.json');
-  let why = 'it is not the description of stored scores';
-  try {
-    const text = await readFile(file, 'utf8');
-    const manifest = JSON.parse(text) as Partial<ScoreManifest> | null;
-    const good =
+const read = (path: string): Promise<ScoreManifest | null> =>
+  readManifest<ScoreManifest>(
+    join(path, 'scores.json'),
+    { what: 'the description of stored scores', things: 'scores' },
+    (manifest) =>
       manifest?.format === 'ltrp-scores-1' &&
       [manifest.data?.images, manifest.shardPictures, manifest.decodeSize].every(
         (value) => Number.isSafeInteger(value) && (value as number) > 0,
       ) &&
       [manifest.options?.crops, manifest.model?.patchSize].every(Number.isSafeInteger) &&
-      Array.isArray(manifest.roots);
-    if (good) return manifest as ScoreManifest;
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    why = (cause as Error).message.slice(0, 200);
-  }
-  throw new LtrpError(
-    'ERR_LTRP_RUN_DAMAGED',
-    `${file} cannot be read: ${why}. Store the scores anew in another folder.`,
+      Array.isArray(manifest.roots),
   );
-}
 
 /** What a store is of, by the words for it. */
 function compared(manifest: ScoreManifest): Record<string, unknown> {

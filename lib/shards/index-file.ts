@@ -1,23 +1,20 @@
 /** Indexes of shards in the user's cache folder: a shard is scanned once, until it changes. */
 import { createHash } from 'node:crypto';
 import { mkdir, readFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
-import { dirname, isAbsolute, join } from 'node:path';
+import { dirname, join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
+import { cacheFolder } from '../user-folders.js';
 import type { ParquetIndex } from './parquet.js';
 import type { TarIndex } from './tar.js';
 
 /** Another format is another name: older files are not read. */
 const format = 'ltrp-shard-1';
 
-export type ShardIndex = { kind: 'tar' } & TarIndex | ({ kind: 'parquet' } & ParquetIndex); // prettier-ignore
+export type ShardIndex = ({ kind: 'tar' } & TarIndex) | ({ kind: 'parquet' } & ParquetIndex);
 
 function cachePath(key: string): string {
-  const { XDG_CACHE_HOME: cache, HOME: home } = process.env;
-  const user = home !== undefined && isAbsolute(home) ? home : homedir();
-  const folder = cache !== undefined && isAbsolute(cache) ? cache : join(user, '.cache');
   const digest = createHash('sha256').update(`${format}\0${key}`).digest('hex');
-  return join(folder, 'ltrp', 'shards', `${digest}.json`);
+  return join(cacheFolder(), 'shards', `${digest}.json`);
 }
 
 /** @param key - the shard's place and version, and what else the index depends on. */

@@ -91,8 +91,11 @@ export async function scanParquet(
     const entry = { firstRow, rows, bytes, offset: Math.min(...starts), lost: [] as number[] };
     index.groups.push(entry);
     firstRow += rows;
-    const pictures = chunks.find(({ path_in_schema: path }) => path.length === 1 || path[1] === 'bytes'); // prettier-ignore
-    if (pictures?.statistics?.null_count !== 0n) entry.lost = await lostRows(source, column, entry, index.damage, signal); // prettier-ignore
+    const pictures = chunks.find(
+      ({ path_in_schema: path }) => path.length === 1 || path[1] === 'bytes',
+    );
+    if (pictures?.statistics?.null_count !== 0n)
+      entry.lost = await lostRows(source, column, entry, index.damage, signal);
   }
   const nulls = index.groups.flatMap(({ lost, rows }) => (lost.length < rows ? lost : []));
   if (nulls.length > 0) {
@@ -186,7 +189,10 @@ function checkColumn(file: string, { schema }: FileMetaData, name: string): void
     );
   }
   const { from, to } = column;
-  const leaf = to - from === 1 ? from : schema.findIndex((element, at) => at > from && at < to && element.name === 'bytes'); // prettier-ignore
+  const leaf =
+    to - from === 1
+      ? from
+      : schema.findIndex((element, at) => at > from && at < to && element.name === 'bytes');
   if (leaf < 0 || !isBytes(leaf) || schema[from]?.repetition_type === 'REPEATED') {
     throw invalid(
       `The column '${name}' of ${file} has no pictures: it must be binary, or a struct with a binary field 'bytes'.`,

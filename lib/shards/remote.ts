@@ -58,7 +58,12 @@ export async function remoteSource(url: string, options: RemoteOptions = {}): Pr
     size,
     version: `${size} ${validator}`,
     chunk: 2 ** 23,
-    read: (offset, length, signal) => readPiece(url, { offset, length, size, validator }, { ...options, signal: signal ?? options.signal }), // prettier-ignore
+    read: (offset, length, signal) =>
+      readPiece(
+        url,
+        { offset, length, size, validator },
+        { ...options, signal: signal ?? options.signal },
+      ),
   };
 }
 

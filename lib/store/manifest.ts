@@ -1,11 +1,11 @@
 /** A folder of results: store.json says what they are of and in how many parts they come. */
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { LtrpError } from '../errors.js';
 import { withLock } from '../folder-lock.js';
+import { readManifest } from '../manifest-file.js';
 import { writeError } from '../output-files.js';
 import type { Unit } from './division.js';
 
@@ -115,27 +115,16 @@ export class ResultStore {
   }
 }
 
-/** Null where there is none. */
-async function read(path: string): Promise<ResultManifest | null> {
-  const file = join(path, fileName);
-  let why = 'it is not the description of results';
-  try {
-    const manifest = JSON.parse(await readFile(file, 'utf8')) as Partial<ResultManifest> | null;
-    const good =
+const read = (path: string): Promise<ResultManifest | null> =>
+  readManifest<ResultManifest>(
+    join(path, fileName),
+    { what: 'the description of results', things: 'results' },
+    (manifest) =>
       manifest?.format === 'ltrp-results-1' &&
       Number.isSafeInteger(manifest.parts) &&
       (manifest.parts as number) > 0 &&
-      Array.isArray(manifest.data);
-    if (good) return manifest as ResultManifest;
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    why = (cause as Error).message.slice(0, 200);
-  }
-  throw new LtrpError(
-    'ERR_LTRP_RUN_DAMAGED',
-    `${file} cannot be read: ${why}. Store the results anew in another folder.`,
+      Array.isArray(manifest.data),
   );
-}
 
 function refuseOther(
   path: string,
@@ -150,7 +139,9 @@ function refuseOther(
     differences.push('other pictures or shards, or other names of them');
   const names = new Set([...Object.keys(there.options), ...Object.keys(wanted.options)]);
   for (const name of names) {
-    const [was, is] = [there.options[name], wanted.options[name]].map((value) => JSON.stringify(value ?? null)); // prettier-ignore
+    const [was, is] = [there.options[name], wanted.options[name]].map((value) =>
+      JSON.stringify(value ?? null),
+    );
     if (was !== is) differences.push(`${name} ${was ?? ''} and not ${is ?? ''}`);
   }
   if (wanted.parts !== undefined && there.parts !== wanted.parts) {

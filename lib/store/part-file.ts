@@ -81,7 +81,8 @@ export class PartFile {
     this.#digest.add(row as unknown as Record<string, unknown>);
     this.#images++;
     if (row.problem !== null) this.#unreadable++;
-    this.#values += (row.logits?.length ?? 0) + (row.kept?.length ?? 0) + (row.means?.length ?? 0) * 2 + 8; // prettier-ignore
+    this.#values +=
+      (row.logits?.length ?? 0) + (row.kept?.length ?? 0) + (row.means?.length ?? 0) * 2 + 8;
     if (this.#values >= groupValues) await this.#writeGroup();
   }
 

@@ -48,7 +48,9 @@ export async function verifyStore(
       verdict.damaged.push({ file, why: error instanceof Error ? error.message : String(error) });
       continue;
     }
-    if (onRow !== undefined) for await (const row of rowsOf(store.partPath(part), signal)) await onRow(row as unknown as ResultRow); // prettier-ignore
+    if (onRow !== undefined)
+      for await (const row of rowsOf(store.partPath(part), signal))
+        await onRow(row as unknown as ResultRow);
   }
   return verdict;
 }

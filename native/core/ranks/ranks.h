@@ -37,10 +37,10 @@ struct RanksOptions {
   std::string host;  // of the store
   int64_t port = 0;
   bool hosts_store = false;
-  std::string store_owner;    // who hosts it, in words
-  double timeout = 60;        // seconds within which all have ended when one is gone
-  double join_timeout = 600;  // seconds for all to come
-  std::string error_file;     // where the reason of an end is written, as torchrun reads it; empty: nowhere
+  std::string store_owner;   // who hosts it, in words
+  double timeout = 60;       // seconds within which all have ended when one is gone
+  double join_timeout = 45;  // seconds for all to come
+  std::string error_file;    // where the reason of an end is written, as torchrun reads it; empty: nowhere
   Reduction reduction = Reduction::kFloat32;
   int64_t bucket_bytes = 4 << 20;  // gradients that are sent together
   c10::Device device = c10::kCPU;

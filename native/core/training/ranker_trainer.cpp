@@ -39,8 +39,7 @@ RankerTrainer::RankerTrainer(const RankerTrainingOptions& options)
   if (learns_from_maps()) {
     check_without_teacher(options);
   } else {
-    if (options.smoothing != 0)
-      invalid("smoothing is for targets 'maps'; got " + std::to_string(options.smoothing) + ".");
+    if (options.smoothing != 0) invalid("smoothing is for targets 'maps'.");
     teacher_.emplace(load_checkpoint<MaeConfig>(options.teacher), at::kFloat, options.training.device);
     if (teacher_->config().patch_size != options.model.patch_size) {
       invalid("The teacher's patches are " + std::to_string(teacher_->config().patch_size) +
