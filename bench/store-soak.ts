@@ -4,7 +4,7 @@
  * missing or comes twice, or memory grows.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { mkdir, mkdtemp, open, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -83,11 +83,20 @@ function residentOf({ pid }: ChildProcess): number {
   }
 }
 
+/** Seconds since a process began the part that it is at. */
+function secondsOfPart(store: string, { pid }: ChildProcess): number {
+  const name = readdirSync(store).find((each) => each.includes(`.${String(pid)}.`));
+  return name === undefined ? 0 : (Date.now() - statSync(join(store, name)).birthtimeMs) / 1000;
+}
+
 interface Work {
   seconds: number;
+  /** Until nine tenths of the parts were there: at the end, some processes have none left to take. */
+  mostSeconds: number;
   kills: number;
-  /** Of processes between their last finished part and their end. */
+  /** Of one process, from the beginning of the part that it was killed in; and of those before `mostSeconds`. */
   lostSeconds: number;
+  mostLostSeconds: number;
   /** MiB of a process: the median of its first half and of its second, the largest of all. */
   memory: { early: number; late: number; most: number };
 }
@@ -97,9 +106,9 @@ async function work(data: string, store: string, killEvery: number): Promise<Wor
   const done = async (): Promise<number> =>
     (await readdir(store).catch(() => [])).filter((name) => name.endsWith('.parquet')).length;
   const memory: number[] = [];
-  const result = { kills: 0, lostSeconds: 0 };
+  const result = { mostSeconds: 0, kills: 0, lostSeconds: 0, mostLostSeconds: 0 };
   let finished = 0;
-  const running = new Set<{ child: ChildProcess; since: number }>();
+  const running = new Set<ChildProcess>();
   const start = (): void => {
     const args = [
       'rank',
@@ -115,12 +124,11 @@ async function work(data: string, store: string, killEvery: number): Promise<Wor
     const child = spawn(process.execPath, [command, ...args], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
-    const entry = { child, since: performance.now() };
-    running.add(entry);
+    running.add(child);
     let said = '';
     child.stderr.on('data', (chunk: Buffer) => (said = (said + chunk.toString()).slice(-2000)));
     child.once('exit', (code, signal) => {
-      running.delete(entry);
+      running.delete(child);
       if (code === 0) finished++;
       else if (signal !== 'SIGKILL')
         throw new Error(`a process ended with ${String(code)}: ${said}`);
@@ -129,26 +137,23 @@ async function work(data: string, store: string, killEvery: number): Promise<Wor
   const processes = Number(values.processes);
   for (let i = 0; i < processes; i++) start();
   let next = performance.now() + 1000 * killEvery * (0.5 + Math.random());
-  let parts = 0;
   while (finished < processes) {
     await sleep(100);
-    for (const { child } of running) memory.push(residentOf(child));
-    const now = await done();
-    if (now > parts) {
-      parts = now;
-      // Whose part it was is not known: of all running processes the longest without one is an upper bound.
-      const oldest = [...running].sort((a, b) => a.since - b.since)[0];
-      if (oldest !== undefined) oldest.since = performance.now();
-    }
+    for (const child of running) memory.push(residentOf(child));
+    const parts = await done();
+    if (parts >= 0.9 * Number(values.parts) && result.mostSeconds === 0)
+      result.mostSeconds = (performance.now() - begin) / 1000;
     const isOver = parts >= Number(values.parts) || result.kills >= Number(values.kills);
     if (performance.now() < next || isOver) continue;
     next = performance.now() + 1000 * killEvery * (0.5 + Math.random());
     const victims = [...running];
     const victim = victims[Math.floor(Math.random() * victims.length)];
     if (victim === undefined) continue;
+    victim.kill('SIGKILL');
     result.kills++;
-    result.lostSeconds += (performance.now() - victim.since) / 1000;
-    victim.child.kill('SIGKILL');
+    const lost = secondsOfPart(store, victim);
+    result.lostSeconds += lost;
+    if (result.mostSeconds === 0) result.mostLostSeconds += lost;
     await sleep(50);
     start();
   }
@@ -189,9 +194,12 @@ async function main(): Promise<void> {
         return Promise.resolve();
       },
     );
+    // What is left of the throughput when the lost work and its processes' share of the machine are taken off.
+    const lost = killed.mostLostSeconds / Number(values.processes);
+    const throughput = plain && plain.mostSeconds / (killed.mostSeconds - lost);
     const leftovers = (await readdir(store)).filter((name) => name.endsWith('.partial')).length;
     process.stdout.write(
-      `${JSON.stringify({ pictures, rows: verdict.images, different: images.size, missing: verdict.missing, damaged: verdict.damaged, leftovers, plain, killed })}\n`,
+      `${JSON.stringify({ pictures, rows: verdict.images, different: images.size, missing: verdict.missing, damaged: verdict.damaged, leftovers, plain, killed, throughput })}\n`,
     );
     const exact = verdict.images === pictures && images.size === pictures;
     const grows = killed.memory.late > 1.2 * killed.memory.early + 20;

@@ -85,16 +85,17 @@ if(LTRP_CUDA_SOURCES)
 endif()
 
 # ---- NCCL: its header alone, as LibTorch brings the library ---------------------------------------------------------
-# Of pip's package nvidia-nccl beside LibTorch, or of the system.
+# Of pip's packages beside LibTorch, or of the system. LibTorch's own header names CUDA's libraries, which a toolkit of nvcc alone lacks.
 find_path(LTRP_NCCL_INCLUDE nccl.h HINTS "${LTRP_LIBTORCH}/../nvidia/nccl/include" ${CUDAToolkit_INCLUDE_DIRS})
-if(LTRP_NCCL_INCLUDE)
+find_path(LTRP_CUSPARSE_INCLUDE cusparse.h HINTS ${CUDAToolkit_INCLUDE_DIRS} "${LTRP_LIBTORCH}/../nvidia/cu13/include")
+if(LTRP_NCCL_INCLUDE AND LTRP_CUSPARSE_INCLUDE)
   set_source_files_properties(
-    native/core/ranks/nccl_group.cpp PROPERTIES INCLUDE_DIRECTORIES "${LTRP_NCCL_INCLUDE}"
+    native/core/ranks/nccl_group.cpp PROPERTIES INCLUDE_DIRECTORIES "${LTRP_NCCL_INCLUDE};${LTRP_CUSPARSE_INCLUDE}"
                                                 COMPILE_DEFINITIONS "LTRP_NCCL;USE_C10D_NCCL"
                                                 SKIP_PRECOMPILE_HEADERS ON)
   message(STATUS "NCCL's header in ${LTRP_NCCL_INCLUDE}")
 else()
-  message(STATUS "No nccl.h (-DLTRP_NCCL_INCLUDE=<folder>): several ranks train on CPUs only")
+  message(STATUS "No nccl.h and cusparse.h (-DLTRP_NCCL_INCLUDE=<folder> -DLTRP_CUSPARSE_INCLUDE=<folder>): several ranks train on CPUs only")
 endif()
 
 # ---- what links them ------------------------------------------------------------------------------------------------

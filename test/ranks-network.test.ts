@@ -1,39 +1,30 @@
 /** Ranks in network namespaces with addresses of their own and a bounded bandwidth: what they share is a link alone. */
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import anyTest, { type ExecutionContext } from 'ava';
+import { makeNetworks } from '../bench/networks.js';
 import { built, ltrp, type Outcome } from './support/command.js';
 import { photosFor, readLog, small, steps, until } from './support/runs.js';
 
-const ran = (command: string): boolean => spawnSync('sh', ['-ec', command]).status === 0;
-const name = `ltrp${process.pid}`;
-const spaces = [`${name}a`, `${name}b`] as const;
+const networks = makeNetworks(4);
+const test = networks === null ? anyTest.serial.skip : anyTest.serial;
+const skipped = networks === null ? ' (skipped: this process may not make network namespaces)' : '';
 
-/** Two namespaces and a link of 100 Mbit/s between them. */
-const made = ran(`
-  ip netns add ${spaces[0]}
-  ip netns add ${spaces[1]}
-  ip link add va netns ${spaces[0]} type veth peer name va netns ${spaces[1]}
-  for pair in ${spaces[0]}=1 ${spaces[1]}=2; do
-    space=\${pair%=*}
-    ip -n $space address add 10.77.0.\${pair#*=}/24 dev va
-    ip -n $space link set lo up
-    ip -n $space link set va up
-    ip netns exec $space tc qdisc add dev va root tbf rate 100mbit burst 128kbit latency 400ms
-  done`);
-const test = made ? anyTest.serial : anyTest.serial.skip;
+anyTest.after.always(() => networks?.close());
 
-anyTest.after.always(() => {
-  for (const space of spaces) ran(`ip netns delete ${space}`);
-});
-
-function startRanks(args: readonly string[]): { child: ChildProcess; outcome: Promise<Outcome> }[] {
-  return spaces.map((space, rank) => {
-    const child = spawn('ip', ['netns', 'exec', space, process.execPath, built, ...args], {
+/** `size` ranks, each in a namespace of its own. */
+function startRanks(
+  size: number,
+  args: readonly string[],
+): { child: ChildProcess; outcome: Promise<Outcome> }[] {
+  if (networks === null) throw new Error('there are no namespaces');
+  return Array.from({ length: size }, (_, rank) => {
+    const [ip = '', ...enter] = networks.enter(rank);
+    const child = spawn(ip, [...enter, process.execPath, built, ...args], {
       env: {
         ...process.env,
-        ...{ RANK: String(rank), WORLD_SIZE: '2', OMP_NUM_THREADS: '1' },
-        ...{ MASTER_ADDR: '10.77.0.1', MASTER_PORT: '29500' },
+        ...{ RANK: String(rank), WORLD_SIZE: String(size), OMP_NUM_THREADS: '1' },
+        ...{ MASTER_ADDR: networks.address(0), MASTER_PORT: '29500' },
       },
     });
     let [stdout, stderr] = ['', ''];
@@ -51,21 +42,21 @@ function startRanks(args: readonly string[]): { child: ChildProcess; outcome: Pr
 const losses = (out: string): number[] =>
   readLog(out).flatMap(({ loss }) => (loss === undefined ? [] : [Number(loss)]));
 
-const skipped = made ? '' : ' (skipped: this process may not make network namespaces)';
-
-test(`two ranks on two networks have the curve of one${skipped}`, async (t: ExecutionContext) => {
-  t.timeout(120_000);
-  const { folder, data, out } = await photosFor(t, 5);
+test(`two and four ranks on networks of their own have the curve of one${skipped}`, async (t: ExecutionContext) => {
+  t.timeout(240_000);
+  const { folder, data } = await photosFor(t, 5);
   const args = ['pretrain', '--data', data, ...small.slice(2), '--batch-size', '5', '--steps', '4'];
-  const outcomes = await Promise.all(
-    startRanks([...args, '--out', out]).map(({ outcome }) => outcome),
-  );
-  for (const { code, stderr } of outcomes) t.is(code, 0, stderr);
   const one = join(folder, 'one');
   t.is((await ltrp([...args, '--out', one])).code, 0);
-  t.is(losses(out).length, 4);
-  for (const [i, loss] of losses(one).entries()) {
-    t.true(Math.abs((losses(out)[i] ?? NaN) / loss - 1) < 2e-4, `step ${i + 1}: ${loss}`);
+  for (const size of [2, 4]) {
+    const out = join(folder, `of-${size}`);
+    const outcomes = startRanks(size, [...args, '--out', out]).map(({ outcome }) => outcome);
+    for (const { code, stderr } of await Promise.all(outcomes)) t.is(code, 0, stderr);
+    t.is(losses(out).length, 4);
+    for (const [i, loss] of losses(one).entries()) {
+      const seen = losses(out)[i] ?? NaN;
+      t.true(Math.abs(seen / loss - 1) < 2e-4, `step ${i + 1} of ${size} ranks: ${seen}, ${loss}`);
+    }
   }
 });
 
@@ -73,12 +64,12 @@ test(`a link that is cut ends both, who name each other${skipped}`, async (t: Ex
   t.timeout(120_000);
   const { data, out } = await photosFor(t, 5);
   const args = ['pretrain', '--data', data, '--out', out, ...small, '--steps', '100000'];
-  const ranks = startRanks([...args, '--rank-timeout', '10']);
+  const ranks = startRanks(2, [...args, '--rank-timeout', '10']);
   t.teardown(() => {
     for (const { child } of ranks) child.kill('SIGKILL');
   });
   await until(() => steps(out).length >= 4);
-  t.true(ran(`ip -n ${spaces[0]} link set va down`));
+  networks?.link(0, 'down');
   const begin = performance.now();
   const [lead, other] = await Promise.all(ranks.map(({ outcome }) => outcome));
   t.true(performance.now() - begin < 20_000);
