@@ -129,7 +129,9 @@ withModels('the same command goes on, and trainings differ in what the row says'
   const made = () =>
     new Map(
       readdirSync(out, { recursive: true, encoding: 'utf8' })
-        .filter((name) => /^rows.*json$|\.f32$|model\.safetensors$|scores-\d+\.safetensors$/.test(name))
+        .filter((name) =>
+          /^rows.*json$|\.f32$|model\.safetensors$|scores-\d+\.safetensors$/.test(name),
+        )
         .map((name) => [name, statSync(join(out, name)).mtimeMs]),
     );
 

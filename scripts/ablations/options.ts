@@ -14,7 +14,7 @@ command goes on after any end. Writes results.json and results.md; the tables al
   --photographs <folder>  with the layout of npm run evaluate
   --part <name>           validation (default; for choosing anything), test (for published figures)
   --maps <n>              photographs that the rankers learn from, at most (default 400)
-  --steps <n>             of 32 crops, of each ranker's training (default 450)
+  --steps <n>             of 32 crops, of each ranker's training (default 400)
   --pictures <n>          of coco and of imagenette that are measured on, at most (default: all of coco, 60 of imagenette)
   --only <name>           a row, or the first words of some, such as maps or ranker/loss; several times for several.
                           The base that they are compared with is always among them
@@ -41,7 +41,7 @@ export function readOptions(args: readonly string[]): Options {
     photographs: values.photographs,
     part: choice('part', values.part ?? 'validation', ['validation', 'test'] as const),
     maps: count('maps', values.maps ?? '400'),
-    steps: count('steps', values.steps ?? '450'),
+    steps: count('steps', values.steps ?? '400'),
     pictures: { coco: pictures ?? Infinity, imagenette: pictures ?? 60 },
     rows: chosen(values.only ?? []),
     out: resolve(values.out ?? join(evaluateCache(), 'ablations')),

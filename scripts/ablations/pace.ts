@@ -18,7 +18,8 @@ export function expectedSeconds(study: Study): (row: Row) => number {
         .filter((other): other is MapRow => other.half === 'maps' && isSameMap(other, row))
         .map(({ settings }) => Math.max(2, settings.rounds));
       const rounds = Math.max(0, Math.max(2, row.settings.rounds) - Math.max(0, ...shared));
-      return (ownPictures(row, study).length * rounds) / mapsPerSecond;
+      const times = row.settings.drop === 'decoder' ? 1 : 3; // elsewhere every removal is encoded
+      return (times * ownPictures(row, study).length * rounds) / mapsPerSecond;
     }
     const { rounds, dim } = row.settings;
     const stored = before.some(
@@ -69,8 +70,8 @@ export class Pace {
 
   left(): string {
     const { spent, expected } = this.#done;
-    // A minute says how fast this machine is; less says mostly how long programs take to start.
-    const slower = expected < 60 ? 1 : spent / expected;
+    // Less time says mostly how long programs take to start.
+    const slower = spent < 30 ? 1 : spent / expected;
     const seconds = slower * this.#left.reduce((sum, row) => sum + this.#expected(row), 0);
     return `about ${(seconds / 60).toFixed(0)} minutes left`;
   }

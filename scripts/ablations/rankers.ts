@@ -90,12 +90,16 @@ async function byJudge(row: string, mapOf: MapOf, study: Study): Promise<Found['
   return table.samples();
 }
 
+/** Stores that are whole, which `ltrp score` would load the teacher to find. */
+const whole = new Set<string>();
+
 /** The folder of the maps that rankers learn from; made, or continued, where there is need. */
 function storedMaps(rounds: number, { training, teacher, out }: Study): string {
   const about = digestOf(teacher.digest, training);
   const list = join(out, `photographs-${about}.txt`);
   writeFileSync(list, `${training.join('\n')}\n`);
   const folder = join(out, `scores-${rounds}-${about}`);
+  if (whole.has(folder)) return folder;
   const { maskRatio, metric, surprise, drop, precision } = mapBase;
   ltrp([
     ...['score', list, '--store', folder, '--model', teacher.source, '--precision', precision],
@@ -110,6 +114,7 @@ function storedMaps(rounds: number, { training, teacher, out }: Study): string {
     ],
     ...['--rounds', String(rounds), '--crop-scale', '0.6,1', '--seed', '1'],
   ]);
+  whole.add(folder);
   return folder;
 }
 

@@ -68,7 +68,7 @@ export const rows: readonly Row[] = [
   map('rounds-1', { rounds: 1 }),
   map('rounds-4', { rounds: 4 }),
   map('rounds-16', { rounds: 16 }),
-  map('rounds-64', { rounds: 64 }, 32),
+  map('rounds-64', { rounds: 64 }, 24),
   map('paper', { metric: 'l1', maskRatio: 0.9, surprise: false }),
   ranker('base', {}),
   ...others(lossNames, rankerBase.loss).map((loss) =>
