@@ -6,10 +6,18 @@
  *   node scripts/setup.mjs build [--cuda [--arch 90,100 | native | all] [--build-only]]
  *   node scripts/setup.mjs package [--cuda [--arch ...]]
  *   node scripts/setup.mjs ts | native | demo | test | test-native | test-sanitize | test-processors | test-cuda | test-install | test-hosts
- *                          | cuda-tools | cuda-resources | bench | bench-native | bench-plan | bench-serve | bench-start | soak | evaluate | docs | lint | format
+ *                          | cuda-tools | cuda-resources | bench | bench-native | bench-plan | bench-serve | bench-start | soak | evaluate | ablations | docs | lint | format
  *                          | release-check
  */
-import { bench, benchPlan, benchServe, benchStart, evaluate, soak } from './setup/bench.mjs';
+import {
+  ablations,
+  bench,
+  benchPlan,
+  benchServe,
+  benchStart,
+  evaluate,
+  soak,
+} from './setup/bench.mjs';
 import {
   demo,
   format,
@@ -56,6 +64,7 @@ const commands = {
   'bench-start': benchStart,
   soak,
   evaluate,
+  ablations,
   'bench-native': buildBenchHelper,
   docs: makeDocs,
   'release-check': releaseCheck,

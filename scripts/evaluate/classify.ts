@@ -2,7 +2,6 @@
  * `npm run evaluate -- --classify --photographs FOLDER`: one classifier, trained on patches chosen at random, sees what each selector
  * keeps. Trains it first where none is given.
  */
-import { createHash } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { basename, dirname, join } from 'node:path';
@@ -27,7 +26,7 @@ import {
 } from './classify-table.js';
 import { curvePage } from './curve-page.js';
 import { UsageError } from './options.js';
-import { parts, photographsOf, type Part } from './parts.js';
+import { parts, photographsOf, sample, type Part } from './parts.js';
 import { readPicture } from './pictures.js';
 import { descending } from './recall.js';
 import { Table } from './table.js';
@@ -96,6 +95,7 @@ async function main(options: Options): Promise<void> {
   const paths = sample(
     photographsOf(photographs, 'imagenette/val', options.part),
     options.pictures,
+    'classify',
   );
   if (paths.length === 0) throw new UsageError(`${photographs} has no imagenette/val`);
   const { folder: source, command: training } =
@@ -226,15 +226,6 @@ function trained(
 function classesOf(photographs: string): string[] {
   const paths = photographsOf(photographs, 'imagenette/train', 'training');
   return [...new Set(paths.map((path) => basename(dirname(path))))].sort();
-}
-
-/** At most so many, spread over classes. */
-function sample(paths: readonly string[], count: number): string[] {
-  const place = (path: string): string =>
-    createHash('sha256')
-      .update(`classify ${basename(path)}`)
-      .digest('hex');
-  return [...paths].sort((a, b) => (place(a) < place(b) ? -1 : 1)).slice(0, count);
 }
 
 async function batchOf(paths: readonly string[], size: number, patch: number): Promise<PixelBatch> {

@@ -34,6 +34,9 @@ export function hasRuntime(): boolean {
   }
 }
 
+/** Files of a folder of photographs, in `judge`. */
+export const judges = { v1: 'mobilenet_v1_0.25_128.onnx', v2: 'mobilenet_v2_1.0_224.onnx' };
+
 /** What stands where patches were dropped: the picture's mean colour, or a blurred copy of it. */
 export const fills = ['mean', 'blur'] as const;
 export type Fill = (typeof fills)[number];

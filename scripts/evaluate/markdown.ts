@@ -4,14 +4,14 @@ import { keeps } from './recall.js';
 import type { Results } from './results.js';
 
 /** `.442` and `1.000`; `-.031`. */
-const digits = (value: number): string =>
+export const digits = (value: number): string =>
   value
     .toFixed(3)
     .replace(/^-(?=0\.000$)/, '')
     .replace(/^(-?)0\./, '$1.');
 const signed = (value: number): string => (value > 0 ? '+' : '') + digits(value);
-const shares = (values: readonly number[]): string => values.map(digits).join(' / ');
-const signedInterval = ({ value, low, high }: Interval): string =>
+export const shares = (values: readonly number[]): string => values.map(digits).join(' / ');
+export const signedInterval = ({ value, low, high }: Interval): string =>
   `${signed(value)} [${signed(low)}, ${signed(high)}]`;
 
 /** `references`: rows that others are subtracted from. */
@@ -215,7 +215,7 @@ export function selectionMarkdown(results: Results): string {
   return `${parts.join('\n\n')}\n`;
 }
 
-function table(header: readonly string[], lines: readonly (readonly string[])[]): string {
+export function table(header: readonly string[], lines: readonly (readonly string[])[]): string {
   const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
   return [line(header), line(header.map(() => '---')), ...lines.map(line)].join('\n');
 }

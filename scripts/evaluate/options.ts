@@ -128,7 +128,11 @@ function parse(args: readonly string[]) {
   }
 }
 
-function choice<Word extends string>(name: string, value: string, words: readonly Word[]): Word {
+export function choice<Word extends string>(
+  name: string,
+  value: string,
+  words: readonly Word[],
+): Word {
   const word = words.find((each) => each === value);
   if (word === undefined)
     throw new UsageError(`--${name} must be one of ${words.join(', ')}, not ${value}`);

@@ -1,11 +1,10 @@
 /** `npm run evaluate -- --photographs FOLDER`: rankers, teachers and plain arithmetic on real photographs. */
-import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { PatchRanker } from '../../lib/index.js';
 import { resolveModel } from '../../lib/models.js';
-import { hasRuntime, Judge } from './judge.js';
+import { hasRuntime, Judge, judges } from './judge.js';
 import { allSelectors, usualSelectors } from './kept.js';
 import { modelName, withCentre, type NamedRanker, type NamedTeacher } from './maps.js';
 import { markdown, selectionMarkdown } from './markdown.js';
@@ -13,14 +12,12 @@ import { readInstances } from './masks.js';
 import { measureJudge, measureObjects, type MeasuredSet, type Plan } from './measure.js';
 import { help, readOptions, UsageError, type Options } from './options.js';
 import { disagreementPage } from './page.js';
-import { allPhotographsOf, partOf, photographsOf } from './parts.js';
+import { allPhotographsOf, partOf, photographsOf, sample } from './parts.js';
 import { reliabilityOf, type Results } from './results.js';
 import { CachedTeacher, shortDigest } from './teacher-maps.js';
 
 const size = 224;
 const patch = 16;
-
-const judges = { v1: 'mobilenet_v1_0.25_128.onnx', v2: 'mobilenet_v2_1.0_224.onnx' };
 
 /** The judge's sets, and how their pictures become squares: imagenette's are squares already. */
 const judgeSets = [
@@ -211,15 +208,6 @@ async function model(
   kind: 'ranker' | 'mae',
 ): Promise<Results['models'][number]> {
   return { row, source, digest: await shortDigest(resolveModel(source, kind)) };
-}
-
-/** At most so many, spread over classes: folders are of one class each, hashes of names are not. */
-function sample(paths: readonly string[], count: number): string[] {
-  const place = (path: string): string =>
-    createHash('sha256')
-      .update(`sample ${basename(path)}`)
-      .digest('hex');
-  return [...paths].sort((a, b) => (place(a) < place(b) ? -1 : 1)).slice(0, count);
 }
 
 /** A line on the terminal, or now and then in a log. */

@@ -36,6 +36,11 @@ export class Table {
     else known.sample.push(figure);
   }
 
+  /** What was added, cell by cell. */
+  samples(): { cell: Cell; sample: readonly Weighted[] }[] {
+    return [...this.#samples.values()];
+  }
+
   figures(): Figure[] {
     return [...this.#samples.values()].map(({ cell, sample }) => ({
       set: this.set,

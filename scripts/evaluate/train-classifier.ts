@@ -1,9 +1,7 @@
 /** Fine-tunes the classifiers of the evaluation into the user's cache. */
-import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { UsageError } from './options.js';
+import { ltrp } from './ltrp.js';
 import { evaluateCache } from './teacher-maps.js';
 
 /**
@@ -23,12 +21,6 @@ export function trainClassifier(
     .slice(0, 12);
   const folder = join(evaluateCache(), `classifier-${digest}`);
   const command = ['finetune', ...data, ...settings];
-  const program = fileURLToPath(new URL('../../lib/cli/main.ts', import.meta.url));
-  const { status } = spawnSync(
-    process.execPath,
-    ['--import=tsx', program, ...command, '--out', folder, '--resume', '--export-type', 'float32'],
-    { stdio: ['ignore', 'ignore', 'inherit'] },
-  );
-  if (status !== 0) throw new UsageError(`training the classifier ended with ${String(status)}`);
+  ltrp([...command, '--out', folder, '--resume', '--export-type', 'float32']);
   return { folder, command: `ltrp ${command.join(' ')}` };
 }

@@ -1,4 +1,4 @@
-/** `npm run bench`, `bench:start`, `bench:serve`, `bench:plan`, `soak` and `evaluate`: build what they measure, install the peers, run a program. */
+/** `npm run bench`, `bench:start`, `bench:serve`, `bench:plan`, `soak`, `evaluate` and `ablations`: build what they measure, install the peers, run a program. */
 import { buildBenchHelper, ensureNative } from './native.mjs';
 import { ensureBenchPackages, ensurePackages } from './packages.mjs';
 import { run } from './say.mjs';
@@ -32,6 +32,9 @@ export const evaluate = (args) => {
   const needs = args.includes('--list') ? [] : [ensureNative, ensureBenchPackages];
   return measure('scripts/evaluate/photographs.ts', args, needs);
 };
+
+export const ablations = (args) =>
+  measure('scripts/ablations/main.ts', args, [ensureNative, ensureBenchPackages]);
 
 async function measure(program, args, needs, options = []) {
   await ensurePackages();

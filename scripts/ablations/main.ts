@@ -1,0 +1,96 @@
+/**
+ * `npm run ablations -- --photographs FOLDER`: what each choice behind the embedded ranker is worth. A finished row is a file
+ * named by its settings and what it was measured on, so the same command goes on where it ended.
+ */
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
+import { UsageError } from '../evaluate/options.js';
+import { aboutMaps, measureMaps } from './maps.js';
+import { help, readOptions } from './options.js';
+import { expectedSeconds, Pace } from './pace.js';
+import { aboutRankers, measureRanker } from './rankers.js';
+import { markdown, resultsOf } from './report.js';
+import type { Row } from './rows.js';
+import { digestOf, openStudy, type About, type Found, type Study } from './study.js';
+
+const args = process.argv.slice(2);
+if (args.includes('--help')) {
+  process.stdout.write(help);
+} else {
+  try {
+    await main();
+  } catch (error) {
+    if (!(error instanceof UsageError) && (error as Error).name !== 'LtrpError') throw error;
+    say((error as Error).message);
+    process.exitCode = error instanceof UsageError ? 2 : 1;
+  }
+}
+
+async function main(): Promise<void> {
+  const study = await openStudy(readOptions(args), say);
+  const { rows, out } = study;
+  const places = rows.map((row) => placeOf(row, study));
+  const missing = rows.filter((_, i) => !existsSync(places[i]?.file ?? ''));
+  const pace = new Pace(missing, expectedSeconds(study));
+  say(
+    `${rows.length} rows, ${rows.length - missing.length} of them finished; ${pace.left()}: ${out}`,
+  );
+  const found: Found[] = [];
+  for (const [i, row] of rows.entries()) {
+    const { file, about } = places[i] as Place;
+    if (!existsSync(file)) {
+      say(`${row.name} (${i + 1} of ${rows.length}) ...`);
+      pace.begin(row);
+      const result = await measure(row, study);
+      writeFileSync(`${file}.part`, `${JSON.stringify({ row, about, ...result })}\n`);
+      renameSync(`${file}.part`, file);
+      say(`${row.name}: ${pace.end()}`);
+    }
+    found.push(JSON.parse(readFileSync(file, 'utf8')) as Found);
+  }
+  const { part, teacher, labelled, judged, training, steps } = study;
+  const results = resultsOf(found, {
+    command: `npm run ablations -- ${args.join(' ')}`,
+    processor: `${cpus()[0]?.model ?? 'unknown processor'}, ${cpus().length} cores`,
+    part,
+    teacher,
+    pictures: {
+      coco: labelled.length,
+      instances: labelled.reduce((count, { objects }) => count + objects.each.length, 0),
+      imagenette: judged.length,
+    },
+    maps: training.length,
+    steps,
+  });
+  const text = markdown(results);
+  writeFileSync(join(out, 'results.json'), `${JSON.stringify(results, null, 2)}\n`);
+  writeFileSync(join(out, 'results.md'), text);
+  process.stdout.write(text);
+  say(`results.json and results.md are in ${out}`);
+}
+
+interface Place {
+  about: About;
+  file: string;
+}
+
+function placeOf(row: Row, study: Study): Place {
+  const about = row.half === 'maps' ? aboutMaps(row, study) : aboutRankers(study);
+  const name = `${row.name.replace('/', '-')}-${digestOf(row.settings, about)}.json`;
+  return { about, file: join(study.out, 'rows', name) };
+}
+
+function measure(row: Row, study: Study): Promise<Omit<Found, 'row' | 'about'>> {
+  if (row.half === 'ranker') return measureRanker(row, study);
+  let shown = performance.now();
+  return measureMaps(row, study, (done, total) => {
+    if (performance.now() - shown < 30_000) return;
+    shown = performance.now();
+    say(`${row.name}: ${done} of ${total} pictures`);
+  });
+}
+
+function say(text: string): void {
+  process.stderr.write(`ablations: ${text}\n`);
+}

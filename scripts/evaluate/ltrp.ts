@@ -1,0 +1,13 @@
+/** The command line, from its sources. */
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { UsageError } from './options.js';
+
+/** Runs `ltrp` with these arguments; what it says goes to the terminal. */
+export function ltrp(args: readonly string[]): void {
+  const program = fileURLToPath(new URL('../../lib/cli/main.ts', import.meta.url));
+  const { status, signal } = spawnSync(process.execPath, ['--import=tsx', program, ...args], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  if (status !== 0) throw new UsageError(`ltrp ${args[0] ?? ''} ended with ${signal ?? status}`);
+}
