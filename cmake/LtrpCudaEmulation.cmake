@@ -22,7 +22,8 @@ endforeach()
 # optimised. Under sanitizers ltrp::options has its own -O1, which this must not override.
 add_library(ltrp_cuda_emulated OBJECT EXCLUDE_FROM_ALL ${LTRP_CUDA_KERNEL_WRAPPERS} ${LTRP_CUDA_EMULATION_SOURCES})
 target_link_libraries(ltrp_cuda_emulated PUBLIC ltrp::options)
-target_compile_definitions(ltrp_cuda_emulated PUBLIC LTRP_EMULATE_CUDA="test/emulation/cuda.h")
+target_compile_definitions(ltrp_cuda_emulated PUBLIC LTRP_EMULATE_CUDA="test/emulation/cuda.h"
+                                              PRIVATE LTRP_SOURCE_DIR="${CMAKE_CURRENT_SOURCE_DIR}")
 # #pragma unroll is nvcc's.
 target_compile_options(ltrp_cuda_emulated PUBLIC -Wno-unknown-pragmas)
 if(NOT LTRP_SANITIZE)

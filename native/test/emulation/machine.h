@@ -44,6 +44,8 @@ void run(dim3 grid, dim3 block, int64_t shared_bytes, Place place, const std::fu
 
 [[noreturn]] void fail(const std::string& message);
 // "reduce.cu:57 `partial[i] = x;`", with the text where the source can be read.
+// Of the source; empty where it cannot be read.
+std::string source_line(Place place);
 std::string describe(Place place);
 // "thread (3,0,0) of block (0,0,0)": the one that runs.
 std::string this_thread();

@@ -84,16 +84,26 @@ void fail(const std::string& message) {
                                            describe(m.launched) + ")");
 }
 
+std::string source_line(Place place) {
+  std::string path = place.file_name();
+  // A compiler cache makes it relative to the build folder.
+  if (const size_t at = path.find("native/"); !path.starts_with('/') && at != std::string::npos)
+    path = LTRP_SOURCE_DIR "/" + path.substr(at);
+  std::ifstream file{path};
+  std::string line;
+  for (uint32_t i = 0; i < place.line(); ++i) {
+    if (!std::getline(file, line)) return "";
+  }
+  return line;
+}
+
 std::string describe(Place place) {
   const std::string_view path = place.file_name();
   std::string text(path.substr(path.rfind('/') + 1));
   text += ":" + std::to_string(place.line());
-  std::ifstream file{std::string(path)};
-  std::string line;
-  for (uint32_t i = 0; i < place.line() && std::getline(file, line); ++i) {
-  }
+  const std::string line = source_line(place);
   const size_t begin = line.find_first_not_of(' ');
-  if (file && begin != std::string::npos) text += " `" + line.substr(begin) + "`";
+  if (begin != std::string::npos) text += " `" + line.substr(begin) + "`";
   return text;
 }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cctype>
-#include <fstream>
 #include <string>
 
 namespace ltrp::emulation {
@@ -11,10 +10,7 @@ namespace {
 // The name that is declared there (`Shared<float, 32> name`), or "shared array" where the source cannot be
 // read.
 std::string name_of(Place declared) {
-  std::ifstream file{std::string(declared.file_name())};
-  std::string line;
-  for (uint32_t i = 0; i < declared.line() && std::getline(file, line); ++i) {
-  }
+  const std::string line = source_line(declared);
   size_t at = line.find("Shared<");
   if (at != std::string::npos) {
     at = line.find('<', at);
