@@ -396,11 +396,11 @@ test('everything bad is refused with a code and a sentence, and the next request
       json({ url: 'http://127.0.0.1/x' }),
       400,
       'ERR_SERVE_URL',
-      /fetches no addresses/,
+      /does not fetch URLs/,
     ],
     ['two files', '/rank', [twoFiles(good)], 413, 'ERR_SERVE_TOO_LARGE', /./],
     [
-      'a field that is no JSON',
+      'a field that is not JSON',
       '/rank',
       [brokenField, 'multipart/form-data; boundary=xyz'],
       400,
