@@ -95,8 +95,8 @@ async function main(): Promise<void> {
   if (values['no-write']) return;
   const { cpu, cores, node } = machine([], {});
   const threads = plans[0]?.[1].threads ?? 0;
-  const section = `\`npm run bench:plan\` wrote this. Milliseconds of one picture in onnxruntime-node, ${threads} threads, medians of ${rounds} rounds; of fewer
-patches those of ranker and cut model together, and in brackets by the full model's.${crowded === null ? '' : ` ${crowded}`}
+  const section = `\`npm run bench:plan\` wrote this. Milliseconds per picture in onnxruntime-node, ${threads} threads, medians of ${rounds} rounds. With fewer
+patches: ranker and cut model together, in brackets relative to the full model.${crowded === null ? '' : ` ${crowded}`}
 
 ${text}
 

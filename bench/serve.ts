@@ -302,9 +302,8 @@ async function main(): Promise<void> {
     if (over.growth > limit || code !== 0) process.exitCode = 1;
     if (values['no-write']) return;
     const { cpu, cores, node } = machine([], {});
-    const section = `\`npm run bench:serve\` wrote this. Throughputs are of ${rounds} rounds of ${count} pictures, in turns; arrivals are random moments (a Poisson
-process), for ${seconds} s each, whether earlier requests are answered or not; times count from the arrival. The pictures are those of
-demo/photos, the ranker is the embedded one, \`--max-wait\` is ${maxWait === undefined ? 'the default' : `${maxWait} ms`}.${crowded === null ? '' : ` ${crowded}`}
+    const section = `\`npm run bench:serve\` wrote this. Throughput: ${rounds} rounds of ${count} pictures, in turns. Arrivals: a Poisson process for ${seconds} s each, which does not
+wait for answers; times count from the arrival. The pictures are those of demo/photos, the ranker is the embedded one, \`--max-wait\` is ${maxWait === undefined ? 'the default' : `${maxWait} ms`}.${crowded === null ? '' : ` ${crowded}`}
 
 ${text}
 

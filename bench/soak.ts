@@ -109,14 +109,14 @@ if (values.help) {
   const grown = phases.filter(({ growth }) => growth > limit);
   const verdict =
     grown.length === 0
-      ? `Resident memory is level: less than ${limit} MiB of slope over each phase.`
+      ? `Resident memory is level: every phase grows by less than ${limit} MiB.`
       : `Resident memory grows by more than ${limit} MiB: ${grown.map(({ name }) => name).join(', ')}.`;
   console.log(`${text}\n\n${verdict} (${seconds.toFixed(0)} s)`);
   if (grown.length > 0) process.exitCode = 1;
   else if (!values['no-write']) {
     const { cpu, node } = machine([], {});
-    const section = `\`npm run soak\` wrote this: resident memory in MiB after shares of the turns and a garbage collection; the slope of a least-squares
-line over all but the first fifth.
+    const section = `\`npm run soak\` wrote this: resident memory in MiB after shares of the turns, each after a garbage collection. The slopes are of a
+least-squares line that leaves out the first fifth.
 
 ${text}
 

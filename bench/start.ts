@@ -188,8 +188,8 @@ async function main(): Promise<void> {
   if (warning !== null) console.log(warning);
   if (values['no-write']) return;
   const { cpu, cores, node } = machine([], {});
-  const section = `\`npm run bench:start\` wrote this: ${values.rounds} starts of each in turn, files in the page cache; median and quartiles. All rank the same photo with
-the embedded ranker, the others from ONNX in float32 (onnxruntime-node with sharp). They resize differently, so only times compare.
+  const section = `\`npm run bench:start\` wrote this: median and quartiles of ${values.rounds} starts of each, in turns, files in the page cache. All rank the same
+photo with the embedded ranker, the peers from float32 ONNX (onnxruntime-node with sharp). They resize differently: compare only times.
 
 ${text}
 

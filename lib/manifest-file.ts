@@ -24,6 +24,6 @@ export async function readManifest<Manifest>(
   }
   throw new LtrpError(
     'ERR_LTRP_RUN_DAMAGED',
-    `${file} cannot be read: ${why}. Store the ${things} anew in another folder.`,
+    `${file} cannot be read: ${why}. Store the ${things} again in another folder.`,
   );
 }

@@ -79,7 +79,7 @@ export function checkAttached(name: string, array: ArrayBufferView): void {
   try {
     new Uint8Array(array.buffer);
   } catch {
-    throw invalid(`${name} must have its data; its buffer is detached: it was transferred.`);
+    throw invalid(`${name} has no data: its buffer is detached, because it was transferred.`);
   }
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * Checks that includes and imports point the way docs/architecture.md says: cli -> lib -> lib/native -> lib/libtorch -> lib/download,
- * binding -> core -> kernels, and so on. Prints every line that points elsewhere; exit status 1 when there is one.
+ * The directions of dependency (docs/architecture.md): cli -> lib -> lib/native -> lib/libtorch -> lib/download,
+ * binding -> core -> kernels, and so on. Prints every include or import that points elsewhere; exit status 1 when there is one.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';

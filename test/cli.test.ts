@@ -399,7 +399,7 @@ test('a wrong command line exits with 2 and says why', async (t) => {
     [['pretrain', '--out', join(out, 'run')], /--data/],
     [['finetune', ...training], /must lie in a folder named after its class/],
     [['finetune', ...training, '--selector', 'best'], /--selector/],
-    [['libtorch', 'install', '--build-only'], /goes with --cuda/],
+    [['libtorch', 'install', '--build-only'], /--build-only needs --cuda/],
   ] as const) {
     const { code, stdout, stderr } = await ltrp(args);
     t.is(code, 2, `${args.join(' ')}: ${stderr}`);

@@ -288,7 +288,7 @@ test('the hub does not answer: the cache does', async (t) => {
   const gone = { HF_ENDPOINT: 'http://127.0.0.1:9' };
   const log = (line: string): void => void said.push(line);
   t.like(await fetchSmall(t, hub, { env: gone, log }), { commit, fetched: false });
-  t.regex(said.join(), /cannot be reached .* The copy in the cache is taken: aaaa/);
+  t.regex(said.join(), /cannot be reached .* The copy in the cache is used: aaaa/);
   await rm(modelFolder(t.context.folder), { recursive: true });
   await t.throwsAsync(fetchSmall(t, hub, { env: gone }), {
     code: 'ERR_LTRP_DOWNLOAD',
@@ -323,7 +323,7 @@ test('a redirect to another host is not followed with the token', async (t) => {
     };
     await t.throwsAsync(fetchSmall(t, hub, { env: { HF_TOKEN: 'secret' } }), {
       code: 'ERR_LTRP_DOWNLOAD',
-      message: /does not say which commit/,
+      message: /does not report its commit/,
     });
   }
   t.deepEqual([...new Set(hub.asked)], ['HEAD /facebook/small/resolve/main/config.json']);
@@ -388,7 +388,7 @@ test('refusals name what to do', async (t) => {
   };
   await t.throwsAsync(ask('facebook/small'), {
     code: 'ERR_LTRP_DOWNLOAD',
-    message: /which commit/,
+    message: /its commit/,
   });
   hub.intercept = () => false;
   hub.files = { 'README.md': { content: Buffer.from('nothing') } };

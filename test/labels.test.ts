@@ -45,7 +45,7 @@ test("COCO's labels: in the order of its categories, crowds count, pictures with
     await writeFile(path, text);
     await t.throwsAsync(readLabels(path), { code: 'ERR_LTRP_INVALID_ARGUMENT', message });
   };
-  await refused('{', /instances\.json is no file of COCO's: /);
+  await refused('{', /instances\.json is not a COCO file: /);
   await refused('[]', /it has no list 'categories'/);
   await refused(
     JSON.stringify({ ...good, images: [{ id: 1 }] }),
@@ -83,8 +83,8 @@ test("VOC's labels: objects, not their parts; text with tabs", async (t) => {
     await t.throwsAsync(readLabels(voc), { code: 'ERR_LTRP_INVALID_ARGUMENT', message });
   };
   await refused('<annotation></annotation>', /b\.xml has no <annotation> with a <filename>/);
-  await refused('<annotation><filename>x', /b\.xml is no XML: <filename> is not closed/);
-  await refused('<annotation></object>', /b\.xml is no XML: <\/object> closes nothing/);
+  await refused('<annotation><filename>x', /b\.xml is not XML: <filename> is not closed/);
+  await refused('<annotation></object>', /b\.xml is not XML: <\/object> closes nothing/);
   await refused(xml('b.jpg', '<object><pose/></object>'), /has no <name> in its <object> 1/);
   await mkdir(join(folder, 'empty'));
   await t.throwsAsync(readLabels(join(folder, 'empty')), { message: /has no XML files/ });

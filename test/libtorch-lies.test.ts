@@ -400,7 +400,7 @@ withArchives(
     }
     const noAddress = { ...own.env, PIP_NO_INDEX: '', PIP_INDEX_URL: 'http://[' };
     const { error: bad } = await install(t, '', { env: noAddress });
-    t.regex(bad?.message ?? '', /"http:\/\/\[" is no web address; pip: python3 -m pip ended/);
+    t.regex(bad?.message ?? '', /"http:\/\/\[" is not a web address; pip: python3 -m pip ended/);
     await python(`cp ${bin}/good "$2/${wheel}"`);
     t.is((await install(t, 'http://127.0.0.1:9', own)).error, null);
     await rm(path.join(bin, 'python3'));
@@ -466,8 +466,8 @@ with zipfile.ZipFile(sys.argv[1], 'w') as z:
         info.external_attr = int(mode, 8) << 16
         z.writestr(info, '/etc/passwd')`;
   const cases: [entries: string[], words: RegExp][] = [
-    [['lib/libc10.so', '120777'], /libtorch\/lib\/libc10\.so is no regular file/],
-    [['include/a', '060644'], /is no regular file/],
+    [['lib/libc10.so', '120777'], /libtorch\/lib\/libc10\.so is not a regular file/],
+    [['include/a', '060644'], /is not a regular file/],
     [['lib/a', '100644', 'lib/a', '100644'], /lib\/a is there twice/],
     [['lib/a', '100644', 'lib/a/b', '100644'], /lib\/a\/b is there twice/],
     [['lib/a/b', '100644', 'lib/a', '100644'], /lib\/a is there twice/],
@@ -495,7 +495,7 @@ with zipfile.ZipFile(sys.argv[1], 'w') as z:
   await run('python3', ['-c', make, path.join(folder, 'b.zip'), 'nvidia/x/lib/a.so.1', '120777']);
   await t.throwsAsync(unpackNvidia(path.join(folder, 'b.zip'), path.join(folder, 'in')), {
     code: 'ERR_LTRP_LIBTORCH_ARCHIVE',
-    message: /is no regular file/,
+    message: /is not a regular file/,
   });
   const portal = path.join(folder, 'p.zip');
   await writeFile(portal, '<html>pay</html>');

@@ -107,7 +107,7 @@ test('only pip can: a password of the index, a proxy of another kind', (t) => {
   t.is(obstacle(url, { https_proxy: 'http://proxy:3128' }), null);
   t.is(obstacle(url, { https_proxy: 'proxy:3128' }), null);
   const words = obstacle(url, { https_proxy: 'socks5://me:secret@proxy:1080' }) ?? '';
-  t.regex(words, /socks5.* is no HTTP proxy/);
+  t.regex(words, /socks5.* is not an HTTP proxy/);
   t.notRegex(words, /secret/);
   t.is(obstacle(url, { https_proxy: 'socks5://proxy:1080', no_proxy: 'pypi.org' }), null);
 });
@@ -188,7 +188,7 @@ test('an archive behind a proxy that cannot be used is not fetched past it', asy
     from: 'archive',
     unverified: true,
   });
-  await t.throwsAsync(installing, { code: 'ERR_LTRP_DOWNLOAD', message: /is no HTTP proxy/ });
+  await t.throwsAsync(installing, { code: 'ERR_LTRP_DOWNLOAD', message: /is not an HTTP proxy/ });
   t.is(asked, 0);
 });
 

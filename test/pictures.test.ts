@@ -149,7 +149,7 @@ test('what is no picture, or none that is read, is called by its name', async (t
     [/it is text \("\{"error":"quota"\}"\)/, Buffer.from('{"error":"quota"}')],
     [/it is text \("naïve/, Buffer.from(`naïve ${'word '.repeat(2000)}`)],
     [/it is nothing but zeros/, Buffer.alloc(5000)],
-    [/not known \(its first bytes are de ad be ef 07/, bytes('deadbeef')],
+    [/unknown kind \(its first bytes are de ad be ef 07/, bytes('deadbeef')],
     [/is empty \(0 bytes\)/, Buffer.alloc(0)],
   ];
   for (const [expected, file] of cases) {

@@ -578,7 +578,7 @@ const refusals: [string, (graph: GraphObject) => GraphObject, RegExp][] = [
         makeNode('run', 'CumSum', ['tokens', 'int1_1'], ['running']),
         makeNode('first', 'Gather', ['running', 'int0_0'], ['first'], { axis: 1 }),
       ]),
-    /'run' \(CumSum\): it is an operator that is not understood here/,
+    /'run' \(CumSum\): ltrp has no rule for this operator/,
   ],
   [
     'windows that overlap',

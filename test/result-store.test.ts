@@ -265,10 +265,10 @@ test('of two writers of one part the first is kept; engines see no unfinished fi
   await file.add(row('a'));
   await file.add(row('a'));
   await file.commit();
-  t.regex((await verifyStore(twice, signal)).damaged[0]!.why, /1 pictures come twice/);
+  t.regex((await verifyStore(twice, signal)).damaged[0]!.why, /1 pictures are there twice/);
   // A part of another store.
   await writeFile(twice.partPath(0), bytes);
-  t.regex((await verifyStore(twice, signal)).damaged[0]!.why, /no part of this store/);
+  t.regex((await verifyStore(twice, signal)).damaged[0]!.why, /not a part of this store/);
   await writeFile(twice.partPath(0), bytes.subarray(0, 500));
   t.is((await mergeStore(twice, join(folder, 'merged.parquet'), signal)).damaged.length, 1);
   t.false((await readdir(folder)).includes('merged.parquet'));

@@ -379,7 +379,7 @@ test('everything bad is refused with a code and a sentence, and the next request
     ['a huge grid', '/rank?grid=65x64', [good], 400, argument, /grid\.rows \* grid\.columns/],
     ['many patches', '/rank?patches=4097', [good], 400, argument, /patches .* \[2, 4096\]/],
     ['no format', '/crop?format=bmp', [good], 400, argument, /^format must be one of/],
-    ['broken JSON', '/rank', ['{', 'application/json'], 400, 'ERR_SERVE_REQUEST', /no JSON/],
+    ['broken JSON', '/rank', ['{', 'application/json'], 400, 'ERR_SERVE_REQUEST', /not JSON/],
     ['a list', '/rank', json([1]), 400, argument, /JSON object/],
     [
       'no base64',
@@ -396,11 +396,11 @@ test('everything bad is refused with a code and a sentence, and the next request
       json({ url: 'http://127.0.0.1/x' }),
       400,
       'ERR_SERVE_URL',
-      /fetches no addresses/,
+      /does not fetch URLs/,
     ],
     ['two files', '/rank', [twoFiles(good)], 413, 'ERR_SERVE_TOO_LARGE', /./],
     [
-      'a field that is no JSON',
+      'a field that is not JSON',
       '/rank',
       [brokenField, 'multipart/form-data; boundary=xyz'],
       400,

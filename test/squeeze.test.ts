@@ -155,7 +155,7 @@ test.serial('a picture is squeezed within LTRP_DECODE_MEMORY', async (t) => {
   });
   await t.throwsAsync(squeezePicture(source), {
     code: 'ERR_LTRP_OUT_OF_MEMORY',
-    message: /1000 x 1000 pixels\) needs 14 MB of memory to be squeezed, and 8 MB are allowed/,
+    message: /1000 x 1000 pixels\) needs 14 MB of memory to be squeezed, but only 8 MB is allowed/,
   });
 });
 

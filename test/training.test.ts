@@ -171,7 +171,7 @@ test.serial(
       t.is(
         stderr,
         `${out} holds no run yet; a new one begins.\n` +
-          'Terminated before a step was done; the same command with --resume begins or goes on.\n',
+          'Terminated before a step was done; the same command with --resume starts or continues.\n',
       );
     }
     const out = join(root, 'terminated');

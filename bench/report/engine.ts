@@ -33,8 +33,8 @@ ${curve.lists} lists of ${curve.visible} scores (${curve.patches} patches); ${ve
 ${table(['tolerance', ...head], body)}`;
   });
   return `## Sparse deltas
-\`tolerance\` is the share of a variant's squared norm that its products may leave out. Kendall tau and relative error are means over lists,
-against float32 scores under the same masks.
+\`tolerance\` is the share of a variant's squared norm that its products may leave out. Tau and relative error are means over lists, against
+float32 scores under the same masks.
 
 ${parts.join('\n\n')}`;
 }
@@ -68,8 +68,8 @@ export function metrics(rows: readonly MetricRow[]): string {
     times(row.againstL1),
   ]);
   return `## Metrics
-The same images and masks by every metric in turns; the last column is the median of the rounds' times over those of l1. psnr and ssim predict
-every patch, l1 and l2 the masked ones.
+The same images and masks by every metric in turns. The last column is the median over rounds of the time relative to l1. psnr and ssim
+predict every patch, l1 and l2 only the masked ones.
 
 ${table(['teacher', 'contender', 'metric', 'ms/image', 'of l1'], body)}`;
 }
@@ -93,8 +93,8 @@ export function memory(rows: readonly MemoryRow[]): string {
   const head = ['teacher', '', 'images in a call', 'ms/image (quartiles)', 'weights, float32'];
   const resident = ['peak of load', 'peak of scoring', 'beyond the weights'];
   return `## Memory
-Resident size of the scoring process, in MB of 10^6 bytes. "Beyond the weights" is the peak of scoring less Node, LibTorch and the float32 weights.
-Limits: 1,500 MB beyond the weights for ViT-B, 24 GiB in all for larger teachers.
+Resident size of the scoring process, in MB of 10^6 bytes. "Beyond the weights" is the scoring peak minus Node, LibTorch and the float32
+weights. Limits: 1,500 MB beyond the weights for ViT-B, 24 GiB in all for larger teachers.
 
 ${table([...head, ...resident], body)}`;
 }
@@ -120,9 +120,9 @@ export function training(rows: readonly TrainingRow[]): string {
     row.memory === null ? '–' : digits(row.memory / 1e6),
   ]);
   return `## Training
-Optimizer steps of 64 crops of 224 px, 32 at a time, without decoding and augmentation; mask ratio 0.75; a ranker's without its teacher's scores. Of
-peak: matrix products of the forward and backward pass over the faster of the float32 and the precision's own peak. Where the processor
-has no bfloat16 products, ltrp trains in float32. "LibTorch autograd" is the same program with LibTorch's operators in the blocks.
+Optimizer steps of 64 crops of 224 px, 32 at a time; mask ratio 0.75. Decoding, augmentation and a ranker's teacher are not timed. "Of peak"
+counts the matrix products of the forward and backward pass, relative to the faster of the float32 and the precision's own peak. Without
+bfloat16 products in the processor, ltrp trains in float32. "LibTorch autograd" is the same program with LibTorch's operators in the blocks.
 
 ${table(['what', 'contender', 'images/s', 'of peak', 'peak memory, MB'], body)}`;
 }
@@ -203,7 +203,7 @@ export function profile({ profiles, profileProblem }: Results): string {
   ];
   return `${title}
 Linux \`perf\` (cpu-clock) samples all ${first.threads} threads while ${first.model} scores: shares of processor time. Generated code (oneDNN's)
-counts as products. On a busy machine peaks come out too low and shares of them too high.
+counts as products. On a busy machine, peaks are too low and shares of them too high.
 
 ${table(['', ...profiles.map(({ label }) => label), 'why it is not smaller'], body)}`;
 }

@@ -55,7 +55,7 @@ function peaks({ peaks: found, bandwidth }: Results): string {
       ? ''
       : `\n\nMemory bandwidth: ${digits(bandwidth.gbPerSecond)} GB/s (${bandwidth.how}).`;
   return `## What the machine can do
-The fastest matrix product of this run, at any shape.
+The fastest matrix product of this run at any shape.
 
 ${table(['precision', 'GFLOP/s', 'M×N×K', 'how'], body)}${memory}`;
 }
@@ -197,8 +197,8 @@ function kernels({ kernels: found, bandwidth }: Results): string {
     tiny(kernel.disagreement),
   ]);
   return `## Kernels
-Each kernel against the LibTorch calls that it replaces. "Of bandwidth" counts the bytes that must move; shapes that fit the caches can exceed 100%.
-The difference is the largest one, over the largest value.
+Each kernel against the LibTorch calls that it replaces. "Of bandwidth" counts the bytes that must move; shapes in cache can exceed 100%.
+"Difference" is the largest difference over the largest value.
 
 ${table(['kernel', 'shape', 'precision', 'ms', 'faster by', 'of bandwidth', 'GFLOP/s', 'difference'], body)}`;
 }

@@ -79,9 +79,9 @@ error that names it. Nothing in a file is executed.`,
     )
     .option(
       '--normalized-target',
-      'the autoencoder predicts pixels normalised per patch (norm_pix_loss), whatever the file says',
+      'the autoencoder predicts pixels normalised per patch (norm_pix_loss), even if the file differs',
     )
-    .option('--no-normalized-target', 'it predicts plain pixels, whatever the file says')
+    .option('--no-normalized-target', 'it predicts plain pixels, even if the file differs')
     .option('--force', 'replace existing files')
     .option('--json', 'print the result as JSON on standard output')
     .addOption(libtorchOption())

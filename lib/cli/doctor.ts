@@ -169,7 +169,7 @@ function print(report: DoctorReport): string {
 export function register(program: Command): void {
   program
     .command('doctor')
-    .description('say which LibTorch, processor features, device and threads are used, and why')
+    .description('print which LibTorch, processor features, device and threads are used, and why')
     .option('--libtorch <folder>', 'examine this LibTorch instead of searching')
     .option('--json', 'print the report as JSON')
     .addHelpText(

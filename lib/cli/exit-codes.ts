@@ -20,8 +20,8 @@ Exit codes:
   1    some images failed (standard error names each), or the command could not run
   2    the command line is wrong
   130  interrupted with Ctrl-C; finished images stay
-  143  the same by SIGTERM
-  129  the same because the terminal was closed`;
+  143  the same, by SIGTERM
+  129  the same, because the terminal was closed`;
 
 /** Shown under the help of the commands that train. */
 export const trainingExitCodesHelp = `

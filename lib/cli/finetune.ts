@@ -61,9 +61,9 @@ export function register(program: Command): void {
     .description(
       `Trains a vision transformer to tell classes apart, from all patches or from those that a selector keeps.
 
---data is a folder with a folder of pictures for each class, or --labels lists the categories of each picture, of which it may \
-have any number. The --out folder gets run.json, log.jsonl, classes.txt (their \
-names, in the order of the logits), the two newest checkpoints, and model.safetensors. Ctrl-C or SIGTERM finishes the step and \
+--data is a folder with a folder of pictures for each class, or --labels lists any number of categories for each picture. The \
+--out folder gets run.json, log.jsonl, classes.txt (names in the order of the logits), the two newest checkpoints, and \
+model.safetensors. Ctrl-C or SIGTERM finishes the step and \
 saves; --resume continues.`,
     );
   addTrainingOptions(command, {
@@ -79,29 +79,32 @@ saves; --resume continues.`,
     new Option(
       '--labels <file>',
       "categories of the pictures, any number each: COCO's .json, a folder of VOC's .xml, or lines with a picture and its categories, \
-separated by tabs; then crops have half of a picture or more, and nothing is smoothed, unless asked for",
+separated by tabs; the defaults are then crops of at least half of a picture and no label smoothing",
     ).argParser(file),
-    new Option('--val-labels <file>', 'the same of --val (default: --labels)').argParser(file),
+    new Option('--val-labels <file>', 'the same for --val (default: --labels)').argParser(file),
     new Option(
       '--categories <file>',
       'names of the categories to learn, one a line; others are ignored (default: all of --labels)',
     ).argParser(file),
     new Option(
       '--unseen <file>',
-      'names of categories whose average precision is also reported apart, one a line',
+      'names of categories whose average precision is also reported separately, one a line',
     ).argParser(file),
-    new Option('--gamma-negative <power>', 'of the asymmetric loss of --labels: absent categories')
+    new Option(
+      '--gamma-negative <power>',
+      'exponent of the asymmetric loss (--labels) for absent categories',
+    )
       .argParser(parseNonNegative)
       .default(4),
-    new Option('--gamma-positive <power>', 'present categories')
+    new Option('--gamma-positive <power>', 'the same for present categories')
       .argParser(parseNonNegative)
       .default(0),
-    new Option('--margin <probability>', 'up to which absent categories have no loss')
+    new Option('--margin <probability>', 'probability up to which absent categories have no loss')
       .argParser(parseShare('[0, 1)'))
       .default(0.05),
     new Option(
       '--image-size <pixels>',
-      'of the crops: a number or HEIGHTxWIDTH (default: that of --init, or 224)',
+      'size of the crops: a number or HEIGHTxWIDTH (default: that of --init, or 224)',
     ).argParser(parseImageSize),
     new Option('--patch-size <pixels>', 'side of a patch (default: 16)').argParser(parseInteger(1)),
     new Option(
@@ -111,54 +114,61 @@ separated by tabs; then crops have half of a picture or more, and nothing is smo
     ).choices(poolings),
     new Option(
       '--queries <count>',
-      'of ML-Decoder (default: one for each category, at most 100)',
+      "number of ML-Decoder's queries (default: one for each category, at most 100)",
     ).argParser(parseInteger(1)),
-    new Option('--query-dim <width>', "of ML-Decoder's queries (default: the encoder's)").argParser(
-      parseInteger(1),
-    ),
+    new Option(
+      '--query-dim <width>',
+      "width of ML-Decoder's queries (default: the encoder's)",
+    ).argParser(parseInteger(1)),
     new Option('--min-learning-rate <rate>', 'where the half-cosine ends')
       .argParser(parseNonNegative)
       .default(1e-6),
-    new Option('--layer-decay <factor>', 'of the learning rate, from each block to the one before')
+    new Option(
+      '--layer-decay <factor>',
+      'factor of the learning rate from each block to the one before',
+    )
       .argParser(parseShare('(0, 1]'))
       .default(0.75),
     new Option(
       '--drop-path <share>',
-      "of the pictures, for the last block's branches; rises from 0",
+      "share of pictures that skip the last block's branches; it rises from 0 in the first block",
     )
       .argParser(parseShare('[0, 1)'))
       .default(0.1),
-    new Option('--label-smoothing <share>', 'of the target that all classes have alike')
+    new Option('--label-smoothing <share>', 'share of the target that all classes share equally')
       .argParser(parseShare('[0, 1)'))
       .default(0.1),
     new Option(
       '--mixup <alpha>',
-      'mixes pairs of pictures with a share of Beta(alpha, alpha); 0: not',
+      'mix pairs of pictures by a share from Beta(alpha, alpha); 0: off',
     )
       .argParser(parseNonNegative)
       .default(0),
-    new Option('--cutmix <alpha>', 'mixes boxes of pairs of pictures; 0: not')
+    new Option('--cutmix <alpha>', 'mix boxes of pairs of pictures; 0: off')
       .argParser(parseNonNegative)
       .default(0),
-    new Option('--rand-augment <magnitude>', 'of changes of colours and form, at most 10; 0: none')
+    new Option(
+      '--rand-augment <magnitude>',
+      'strength of random changes of colour and shape, at most 10; 0: off',
+    )
       .argParser(parseNonNegative)
       .default(9),
-    new Option('--erase <share>', 'of the pictures, of which a box is erased')
+    new Option('--erase <share>', 'share of the pictures in which a box is erased')
       .argParser(parseShare('[0, 1]'))
       .default(0.25),
-    new Option('--keep <share>', 'of the patches that the model receives')
+    new Option('--keep <share>', 'share of the patches that the model receives')
       .argParser(parseShare('(0, 1]'))
       .default(1),
     new Option(
       '--keep-random <min,max>',
-      'range of that share in training, drawn for each step (default: always --keep)',
+      'range from which training draws that share at each step (default: always --keep)',
     ).argParser(parseRange),
-    new Option('--selector <name>', 'what chooses these patches (default: random)').choices(
+    new Option('--selector <name>', 'how the patches are chosen (default: random)').choices(
       selectorNames,
     ),
     new Option(
       '--selector-model <model>',
-      "what the selector asks: a model file, or 'tiny' for the embedded ranker or masked autoencoder",
+      "the selector's model: a file, or 'tiny' for the embedded ranker or masked autoencoder",
     ).argParser((text: string) => (embeddedModels.includes(text) ? text : resolve(text))),
   ];
   for (const option of options) command.addOption(option);

@@ -29,11 +29,11 @@ export function register(program: Command): void {
       `Starts COMMAND several times on this machine, as ranks that train one model. COMMAND is pretrain, train or finetune with \
 its options, or any program that reads torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT).
 
---batch-size stays the size of the whole batch, and the curve that of one process. When a process fails or is stopped, all end; \
---resume continues, with any number of them. Several machines: docs/many-machines.md.`,
+--batch-size is still the whole batch, and the curve is that of one process. When a process fails or is stopped, all end; \
+--resume continues, with any number of processes. Several machines: docs/many-machines.md.`,
     )
-    .argument('<command...>', 'what each of them runs')
-    .requiredOption('-n, --processes <count>', 'how many', parseInteger(1))
+    .argument('<command...>', 'command that each process runs')
+    .requiredOption('-n, --processes <count>', 'number of processes', parseInteger(1))
     .addOption(libtorchOption())
     .passThroughOptions();
   command.addHelpText(
@@ -44,9 +44,9 @@ Examples:
   ltrp launch -n 4 pretrain --out runs/teacher --resume
 
 Exit codes:
-  0    all of them are done
-  129, 130, 143  as those of COMMAND, which was stopped
-  any other      that of the first one that failed, 128 and the signal's number where a signal ended it`,
+  0              all processes are done
+  129, 130, 143  stopped, as COMMAND alone would be
+  any other      that of the first process that failed; 128 plus the signal's number if a signal ended it`,
   );
   command.action(async (words: string[], settings: LaunchSettings) => {
     process.exitCode = await launch(command.parent as Command, words, settings);

@@ -83,11 +83,11 @@ function registerInstall(command: Command): void {
 The wheel comes from pip's package index, then from PyTorch's, then (with --unverified) from the official
 archive. Python is not needed, but pip is asked if an index cannot be read, for example one with a password.
 Proxies are those of http_proxy, https_proxy and no_proxy, or npm's. After an interruption, run it again: it
-continues where it was. The CPU build and the GPU build lie side by side; \`ltrp doctor\` says which one is used.`,
+continues where it was. The CPU build and the GPU build coexist; \`ltrp doctor\` says which one is used.`,
     )
     .action(async (options: InstallCommandOptions) => {
       if (options.buildOnly === true && options.cuda !== true) {
-        throw new LtrpError('ERR_LTRP_INVALID_ARGUMENT', '--build-only goes with --cuda.');
+        throw new LtrpError('ERR_LTRP_INVALID_ARGUMENT', '--build-only needs --cuda.');
       }
       const { cuda, ...given } = options;
       const result = await fetchLibtorch({ ...given, device: cuda === true ? 'cuda' : 'cpu' });

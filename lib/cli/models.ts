@@ -19,11 +19,11 @@ export function register(program: Command): void {
 Models are named hf:organisation/name or hf:organisation/name@revision: a branch, a tag or a commit.
 load() and --model take such a name too. The cache is Python's: ${hubCache()}
 HF_HOME and HF_HUB_CACHE move it, HF_TOKEN (or \`hf auth login\`) opens private models, HF_ENDPOINT names
-a mirror, HF_HUB_OFFLINE=1 forbids the network.`,
+a mirror, HF_HUB_OFFLINE=1 turns the network off.`,
     );
   command
     .command('fetch')
-    .description('fetch the weights and the configuration of models; prints the path of each')
+    .description('fetch the weights and configuration of models, and print the path of each')
     .argument('<models...>', 'such as hf:facebook/vit-mae-base', collect)
     .addHelpText(
       'after',
@@ -54,7 +54,7 @@ Examples:
     });
   command
     .command('list')
-    .description('list the models in the cache, whoever fetched them')
+    .description('list the models in the cache, also those that Python fetched')
     .option('--json', 'print them as JSON')
     .action(async ({ json }: { json?: true }) => {
       const { cachedModels } = await import('../hub/cache.js');
@@ -80,7 +80,7 @@ Examples:
     });
   command
     .command('remove')
-    .description('remove models from the cache, what Python fetched of them too')
+    .description('remove models from the cache, also those that Python fetched')
     .argument(
       '<models...>',
       'hf:organisation/name for all of a model, with @revision for one snapshot',

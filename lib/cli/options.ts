@@ -32,7 +32,7 @@ export function parseShare(interval: Interval) {
 
 /** A path or a name, which an empty variable of a shell is not. */
 export function parseName(text: string): string {
-  if (text === '') throw new InvalidArgumentError('It is empty; is a variable not set?');
+  if (text === '') throw new InvalidArgumentError('It is empty; is a shell variable unset?');
   return text;
 }
 
@@ -64,12 +64,12 @@ const patchesOption = (): Option =>
     .conflicts('grid');
 
 export const seedOption = (): Option =>
-  new Option('--seed <integer>', 'seed of everything random').argParser(parseInteger(0)).default(0);
+  new Option('--seed <integer>', 'seed of all random draws').argParser(parseInteger(0)).default(0);
 
 const precisionOption = (): Option =>
   new Option(
     '--precision <type>',
-    'precision of matrix products; below float32 they are faster and a little less exact (docs/benchmarks.md)',
+    'precision of matrix products; below float32 is faster and slightly less exact (docs/benchmarks.md)',
   )
     .choices(precisions)
     .default('float32');
@@ -84,12 +84,12 @@ export function parseBytes(text: string): number {
 
 /** How Parquet files of pictures are read. */
 export const shardOptions = (): Option[] => [
-  new Option('--image-column <name>', 'of Parquet files: the column with the pictures')
+  new Option('--image-column <name>', 'column of Parquet files that has the pictures')
     .argParser(parseName)
     .default('image'),
   new Option(
     '--row-group-memory <size>',
-    'row groups of Parquet files that are held at a time, at most; a larger one is refused',
+    'memory for row groups of Parquet files; a larger row group is refused',
   )
     .argParser(parseBytes)
     .default(defaultRowGroupMemory, '1GiB'),

@@ -30,17 +30,21 @@ export function register(program: Command): void {
     .command('plan')
     .summary('measure whether fewer patches pay for a vision transformer in ONNX')
     .description(
-      `Measures on this machine what a vision transformer in ONNX takes with all of its patches, and what ranker and model together take \
-with fewer: time, operations and memory. Says at which shares of the patches it pays, or that it does not pay. Needs onnxruntime-node.`,
+      `Measures on this machine the time, operations and memory of a vision transformer in ONNX with all of its patches, and of ranker \
+and model together with fewer. Prints at which shares of the patches it pays, or that it does not pay. Needs onnxruntime-node.`,
     )
-    .argument('<model>', 'the .onnx file, which takes pictures alone')
-    .option('--shares <list>', 'shares to measure, with commas (default: 75%,50%,25%)', parseShares)
+    .argument('<model>', 'the .onnx file, whose only input is pictures')
+    .option(
+      '--shares <list>',
+      'shares to measure, separated by commas (default: 75%,50%,25%)',
+      parseShares,
+    )
     .option('--ranker <model>', 'an embedded ranker or a path (default: tiny)', parseName)
-    .option('--batch-size <count>', 'pictures of a run (default: 1)', parseInteger(1, 1024))
+    .option('--batch-size <count>', 'pictures in a run (default: 1)', parseInteger(1, 1024))
     .option('--rounds <count>', 'measured runs of each (default: 20)', parseInteger(4, 10_000))
     .option(
       '--threads <count>',
-      "threads of both (default: the process's affinity or quota)",
+      "threads for ranker and model (default: the process's affinity or quota)",
       parseInteger(1, 1024),
     )
     .option(
@@ -57,7 +61,7 @@ with fewer: time, operations and memory. Says at which shares of the patches it 
     .addHelpText(
       'after',
       `
-Times are medians of runs in turn. Memory is the peak of a process of its own.
+Times are medians of alternating runs. Memory is the peak of a separate process.
 A share pays if three quarters of its runs were faster than the full model.
 
 Examples:

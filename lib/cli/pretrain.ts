@@ -33,7 +33,7 @@ export function register(program: Command): void {
 
 The --out folder gets run.json (the options of the run), log.jsonl (a line for every step and validation), the two newest \
 checkpoints, and model.safetensors. Ctrl-C or SIGTERM finishes the step and saves. After that, or after a crash, --resume \
-continues on the same curve. You may then change the length, the learning rate, the clipping or the place of the pictures.`,
+continues on the same curve. You may then change the length, learning rate, clipping or location of the pictures.`,
     );
   addTrainingOptions(command, { learningRate: 1e-3, weightDecay: 0.05, maskRatio: 0.75 });
   const integer = parseInteger(1);
@@ -43,12 +43,12 @@ continues on the same curve. You may then change the length, the learning rate, 
     new Option('--decoder-heads <count>', 'attention heads of the decoder').argParser(integer),
     new Option(
       '--image-size <pixels>',
-      'of the crops: a number or HEIGHTxWIDTH (default: 224)',
+      'size of the crops: a number or HEIGHTxWIDTH (default: 224)',
     ).argParser(parseImageSize),
     new Option('--patch-size <pixels>', 'side of a patch (default: 16)').argParser(integer),
     new Option(
       '--target <space>',
-      'what is predicted: pixels, or pixels normalised in every patch (default: raw)',
+      'what to predict: pixels, or pixels normalised in every patch (default: raw)',
     ).choices(['raw', 'normalized']),
     // Under the name that `ltrp train` has for where weights begin.
     new Option('--start <model>').argParser((text: string) => resolve(text)).hideHelp(),

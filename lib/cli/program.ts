@@ -25,7 +25,7 @@ export function buildProgram(): Command {
   const program = new Command('ltrp')
     .description(
       `Ranks the patches of pictures by their content, learned without labels. A masked autoencoder scores each patch; a small \
-ranker has learned the order. Method: "Learning to Rank Patches for Unbiased Image Redundancy Reduction" (CVPR 2024).`,
+ranker learned the order. Method: "Learning to Rank Patches for Unbiased Image Redundancy Reduction" (CVPR 2024).`,
     )
     .version(packageVersion(), '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print help')
@@ -54,7 +54,7 @@ ranker has learned the order. Method: "Learning to Rank Patches for Unbiased Ima
   ];
   for (const register of commands) register(program);
   for (const command of program.commands) {
-    command.exitOverride().showHelpAfterError(`(ltrp ${command.name()} --help says more)`);
+    command.exitOverride().showHelpAfterError(`(ltrp ${command.name()} --help explains it)`);
     addYes(command);
     refuseTwice(command);
   }

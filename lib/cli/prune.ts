@@ -22,7 +22,7 @@ export function register(program: Command): void {
 those only. ViT, DeiT, CLIP, SigLIP, DINOv2, DINOv3, BEiT, ViTMAE and timm's models pass in float32, float16 and int8. A model \
 that needs all of its patches is refused with the name of the node.`,
     )
-    .argument('<model>', 'the .onnx file; weights beside it are found by themselves')
+    .argument('<model>', 'the .onnx file; weights beside it are found automatically')
     .requiredOption(
       '--out <file>',
       'the .onnx file to write; weights go beside it',
@@ -38,15 +38,15 @@ that needs all of its patches is refused with the name of the node.`,
         'ending of files with weights (default: as before)',
       ).choices(dataSuffixes),
     )
-    .option('--force', 'replace files that are there')
+    .option('--force', 'replace existing files')
     .option('--json', 'print the outcome as JSON on standard output')
     .addHelpText(
       'after',
       `
 The new input is int64 [images, K]: for each picture K ids from 0 to L - 1, in
-raster order of the patch grid. Each run chooses K. The tokens come out in the
-order of the ids, behind class, register and distillation tokens. An id outside
-the grid is an error of the run.
+raster order of the patch grid. K may differ in each run. The tokens come out in
+the order of the ids, behind class, register and distillation tokens. An id
+outside the grid makes the run fail.
 
 Examples:
   ltrp prune model.onnx --out model-keep.onnx

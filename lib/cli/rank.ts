@@ -68,7 +68,7 @@ Boxes are in pixels of the original, after its EXIF rotation.`,
     .addOption(
       new Option(
         '--score-share <share>',
-        'share of the kept patches that score alone chooses; the rest adds diversity',
+        'share of the kept patches chosen by score alone; the rest adds diversity',
       )
         .argParser(parseShare('[0, 1]'))
         .default(1),
@@ -76,7 +76,7 @@ Boxes are in pixels of the original, after its EXIF rotation.`,
     .addOption(
       new Option(
         '--prior <prior>',
-        "what the ranking is combined with: 'centre' adds the rank by nearness to the picture's centre",
+        "'centre' adds the rank by nearness to the picture's centre to the ranking",
       )
         .choices(priors)
         .default('none'),

@@ -141,7 +141,7 @@ export async function storeResults(
     const stopped = interruption();
     if (stopped !== undefined && isInterruption(error)) {
       complain(
-        `${stopped.word}; finished parts stay, and the same command goes on with the others.`,
+        `${stopped.word}; finished parts stay, and the same command continues with the others.`,
       );
       return stopped.exitCode;
     }

@@ -81,7 +81,7 @@ export function readRunConfig(folder: RunFolder, command: Command): RunConfig {
 export function damaged(folder: RunFolder, what: string): LtrpError {
   return new LtrpError(
     'ERR_LTRP_RUN_DAMAGED',
-    `${folder.configPath} ${what.replace(/\.$/, '')}. Repair it, or begin anew in another folder.`,
+    `${folder.configPath} ${what.replace(/\.$/, '')}. Repair it, or start again in another folder.`,
   );
 }
 
@@ -101,7 +101,7 @@ function understood(option: Option, stored: unknown): unknown {
     throw new Error('It must be true or false.');
   }
   const text = typed(stored);
-  if (text === null) throw new Error('That is no value of it.');
+  if (text === null) throw new Error('That is not a possible value.');
   const parse = option.parseArg as ((text: string, before: unknown) => unknown) | undefined;
   return parse ? parse(text, undefined) : text;
 }

@@ -114,7 +114,7 @@ export async function storeCommand(
     const stopped = interruption();
     if (stopped === undefined || !isInterruption(error)) throw error;
     complain(
-      `${stopped.word}; finished shards stay, and the same command goes on with the others.`,
+      `${stopped.word}; finished shards stay, and the same command continues with the others.`,
     );
     return stopped.exitCode;
   } finally {

@@ -75,11 +75,11 @@ export function register(program: Command): void {
       `Scores every patch of pictures with a masked autoencoder: how much does its reconstruction of hidden patches change \
 without this patch? The score is a mean over random masks, with its standard error.
 
-The whole picture is covered, as with ltrp rank. Scoring costs hundreds of times what ranking costs. Rankers are trained \
-on such scores; --store keeps those of random crops for that.`,
+The whole picture is covered, as with ltrp rank. Scoring costs hundreds of times what ranking costs. Rankers learn from \
+such scores; for that, --store keeps those of random crops.`,
     )
     .addOption(
-      new Option('--rounds <count>', 'every patch is visible in at least this many masks')
+      new Option('--rounds <count>', 'minimum number of masks in which every patch is visible')
         .argParser(parseInteger(1, 1_000_000))
         .default(4),
     )
@@ -102,7 +102,7 @@ on such scores; --store keeps those of random crops for that.`,
     .addOption(
       new Option(
         '--surprise',
-        'multiply each score by how badly the model predicts the patch where it is hidden; for --metric reach',
+        'multiply each score by how badly the model predicts the hidden patch; for --metric reach',
       ).default(false),
     )
     .addOption(
@@ -127,7 +127,7 @@ on such scores; --store keeps those of random crops for that.`,
     .addOption(
       new Option(
         '--shard <pictures>',
-        'with --store: pictures of a file; a killed command loses one',
+        'with --store: pictures per file; a killed command loses one file',
       )
         .argParser(parseInteger(1, 2 ** 20))
         .default(64),
@@ -135,7 +135,7 @@ on such scores; --store keeps those of random crops for that.`,
     .addOption(
       new Option(
         '--max-unreadable <share>',
-        'with --store: share of unreadable pictures that ends the command; up to it they are named and skipped',
+        'with --store: share of unreadable pictures above which the command ends; up to it they are named and skipped',
       )
         .argParser(parseShare('[0, 1]'))
         .default(0.5),

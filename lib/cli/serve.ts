@@ -46,20 +46,20 @@ export function register(program: Command): void {
     .summary('answer over HTTP: rank, select, crop, score, classify')
     .description(
       `Loads the models once and answers over HTTP. POST a picture to /rank, /select, /crop, /score or /classify: its bytes, a form \
-with a file, or JSON. /docs is a page to try it. Pictures that arrive together are computed together. It needs packages that do \
-not come with ltrp: ${installCommand}`,
+with a file, or JSON. /docs is a page to try it. Pictures that arrive together are computed together. It needs packages that \
+ltrp does not install: ${installCommand}`,
     )
     .addOption(
       new Option('--host <address>', 'address to listen on; 0.0.0.0 for all')
         .argParser(parseName)
         .default('127.0.0.1'),
     )
-    .addOption(whole('--port <number>', 'port; 0 for any that is free', 8080, 0, 65535))
+    .addOption(whole('--port <number>', 'port; 0 for any free one', 8080, 0, 65535))
     .addOption(model('--ranker <model>', "'tiny' (embedded), or a file or folder").default('tiny'))
     .addOption(
-      model('--teacher <model>', "of /score: 'tiny', a file or folder, or 'none'").default('tiny'),
+      model('--teacher <model>', "for /score: 'tiny', a file or folder, or 'none'").default('tiny'),
     )
-    .addOption(model('--classifier <model>', 'of /classify: a file or folder (default: none)'))
+    .addOption(model('--classifier <model>', 'for /classify: a file or folder (default: none)'))
     .addOption(
       new Option('--precision <type>', 'precision of matrix products')
         .choices(precisions)
@@ -67,13 +67,15 @@ not come with ltrp: ${installCommand}`,
     )
     .addOption(deviceOption())
     .addOption(libtorchOption())
-    .addOption(whole('--max-megabytes <count>', 'size of a picture file, at most', 20, 1, 1024))
-    .addOption(whole('--max-megapixels <count>', 'pixels of a picture, at most', 50, 1, 268))
-    .addOption(whole('--max-seconds <count>', 'from a request to its answer, at most', 30, 1, 3600))
+    .addOption(whole('--max-megabytes <count>', 'maximum size of a picture file', 20, 1, 1024))
+    .addOption(whole('--max-megapixels <count>', 'maximum pixels of a picture', 50, 1, 268))
+    .addOption(
+      whole('--max-seconds <count>', 'maximum time from a request to its answer', 30, 1, 3600),
+    )
     .addOption(
       whole(
         '--max-pictures <count>',
-        'pictures at a time; more are refused with 429',
+        'maximum pictures at a time; more are refused with 429',
         64,
         1,
         65536,
@@ -82,7 +84,7 @@ not come with ltrp: ${installCommand}`,
     .addOption(
       whole(
         '--max-wait <milliseconds>',
-        'how long a picture may wait for others that are computed with it',
+        'maximum time that a picture waits for others of its batch',
         10,
         0,
         10_000,
@@ -91,21 +93,29 @@ not come with ltrp: ${installCommand}`,
     .addOption(
       whole(
         '--batch-size <count>',
-        'pictures computed together, at most',
+        'maximum pictures computed together',
         RankingQueue.fullBatch,
         1,
         1024,
       ),
     )
-    .addOption(whole('--stop-seconds <count>', 'for accepted requests after SIGTERM', 25, 1, 3600))
     .addOption(
-      new Option(
-        '--allow-urls <origins...>',
-        'fetch pictures from these origins for requests that name an address (default: refused)',
+      whole(
+        '--stop-seconds <count>',
+        'time to answer accepted requests after SIGTERM',
+        25,
+        1,
+        3600,
       ),
     )
     .addOption(
-      new Option('--log-level <level>', 'of the JSON lines on standard output')
+      new Option(
+        '--allow-urls <origins...>',
+        'origins from which requests may have pictures fetched by URL (default: none)',
+      ),
+    )
+    .addOption(
+      new Option('--log-level <level>', 'level of the JSON lines on standard output')
         .choices(['trace', 'debug', 'info', 'warn', 'error', 'silent'])
         .default('info'),
     )
@@ -117,7 +127,7 @@ Examples:
   curl --data-binary @photo.jpg 'http://127.0.0.1:8080/select?keepRatio=0.25'
   ltrp serve --host 0.0.0.0 --teacher none        in a container
 
-SIGTERM and Ctrl-C end it: new requests are refused, accepted ones are answered. docs/serve.md says more.
+SIGTERM and Ctrl-C end it: new requests are refused, accepted ones are answered. See docs/serve.md.
 
 Exit codes:
   0  stopped, every accepted request was answered

@@ -35,8 +35,8 @@ export function register(program: Command): void {
     .command('squeeze')
     .summary('store a picture in fewer bytes, its lower-ranked patches smoothed')
     .description(
-      `Encodes a picture as JPEG, WebP or AVIF with its lower-ranked patches smoothed away, so that they take fewer bytes. Any program \
-shows the file. It is never larger than the source. docs/squeeze.md says what it saves beside a lower quality.`,
+      `Encodes a picture as JPEG, WebP or AVIF with its lower-ranked patches smoothed, so that they take fewer bytes. Any program can \
+show the file. It is never larger than the source. docs/squeeze.md compares it with a lower quality.`,
     )
     .argument('<picture>', 'the picture')
     .requiredOption('--out <file>', 'the file to write: .jpg, .webp or .avif', (value: string) => {
@@ -46,20 +46,20 @@ shows the file. It is never larger than the source. docs/squeeze.md says what it
     })
     .option(
       '--keep <share>',
-      'share of the patches that stay as they are (default: 0.5)',
+      'share of the patches left unchanged (default: 0.5)',
       parseShare('(0, 1]'),
     )
     .addOption(
-      new Option('--fill <kind>', 'what the others become (default: flat)').choices(squeezeFills),
+      new Option('--fill <kind>', 'what replaces the others (default: flat)').choices(squeezeFills),
     )
-    .option('--quality <1 to 100>', "the encoder's (default: 75)", parseInteger(1, 100))
+    .option('--quality <1 to 100>', 'quality of the encoder (default: 75)', parseInteger(1, 100))
     .option('--ranker <model>', 'an embedded ranker or a path (default: tiny)', parseName)
     .option(
       '--patches <count>',
       'rank about this many patches (default: as many as the ranker was made for)',
       parseInteger(2, 65536),
     )
-    .option('--force', 'replace the file if it is there')
+    .option('--force', 'replace an existing file')
     .option('--json', 'print the outcome as JSON on standard output')
     .addHelpText(
       'after',

@@ -13,12 +13,15 @@ export function register(program: Command): void {
     .command('store')
     .description('check or merge the results that ltrp rank --store and ltrp score --parts write')
     .command('verify')
-    .description('read every part: is it there, whole, of this store, and each picture once?')
-    .argument('<folder>', 'of --store', parseName)
+    .description(
+      'Reads every part and checks that it is present, complete, of this store, and has each picture once.',
+    )
+    .argument('<folder>', 'the folder of --store', parseName)
     .addOption(
-      new Option('--merge <file>', 'if all is well, write all rows to one Parquet file').argParser(
-        parseName,
-      ),
+      new Option(
+        '--merge <file>',
+        'if all parts are good, write all rows to one Parquet file',
+      ).argParser(parseName),
     )
     .option('--json', 'print the verdict as JSON on standard output')
     .addHelpText(

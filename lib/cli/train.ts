@@ -40,8 +40,8 @@ export function register(program: Command): void {
       `Trains a ranker to order patches as a frozen teacher scores them. No labels are needed.
 
 Image size, patch size and normalisation are the teacher's. The --out folder gets run.json, log.jsonl, the two newest \
-checkpoints, and model.safetensors. Ctrl-C or SIGTERM finishes the step and saves; --resume continues, also with another \
-length, learning rate or clipping.`,
+checkpoints, and model.safetensors. Ctrl-C or SIGTERM finishes the step and saves; --resume continues, if you like with \
+another length, learning rate or clipping.`,
     );
   addTrainingOptions(command, { learningRate: 1e-3, weightDecay: 0.06, maskRatio: 0.75 });
   const options = [
@@ -50,30 +50,30 @@ length, learning rate or clipping.`,
     ),
     new Option(
       '--scores <folder>',
-      'learn from the maps that ltrp score --store has put there, of all patches, in place of a teacher',
+      'learn from maps of all patches, made by ltrp score --store, instead of a teacher',
     ).argParser(parseName),
     new Option('--val-scores <folder>', 'stored maps for validation').argParser(parseName),
     new Option(
       '--val-share <share>',
-      'share of the pictures of --scores that is held out for validation, by a hash of their file names (default: 0.05; with --val-scores: 0)',
+      'share of the pictures of --scores to hold out for validation, by a hash of their file names (default: 0.05; with --val-scores: 0)',
     ).argParser(parseShare('[0, 1]')),
-    new Option('--image-size <pixels>', "of the crops (default: the teacher's)").argParser(
+    new Option('--image-size <pixels>', "size of the crops (default: the teacher's)").argParser(
       parseImageSize,
     ),
     new Option(
       '--head <kind>',
-      "'token': a logit from every patch, any grid; 'cls': the paper's, one grid (default: token)",
+      "'token': a logit from every patch, for any grid; 'cls': the paper's, for one grid (default: token)",
     ).choices(heads),
     new Option('--loss <name>', 'learning-to-rank loss').choices(lossNames).default('listMle'),
     new Option(
       '--loss-k <items>',
-      'items of listMle and focusedRank (default: the whole list)',
+      'number of items for listMle and focusedRank (default: the whole list)',
     ).argParser(parseInteger(1)),
     new Option(
       '--smoothing <patches>',
-      "with --scores: σ of a Gaussian over each map's ranks; a patch then counts with its neighbours (default: 0, none)",
+      "with --scores: σ of a Gaussian over each map's ranks, so that a patch counts with its neighbours (default: 0, none)",
     ).argParser(parseNonNegative),
-    new Option('--drop <where>', 'where the teacher goes without the scored patch')
+    new Option('--drop <where>', 'where the teacher drops the scored patch')
       .choices(drops)
       .default('decoder'),
     new Option('--metric <name>', 'how reconstructions are compared')
@@ -81,17 +81,17 @@ length, learning rate or clipping.`,
       .default('l1'),
     new Option(
       '--input <patches>',
-      "what the ranker sees in training: the teacher's visible patches or all",
+      'patches that the ranker sees in training: those visible to the teacher, or all',
     )
       .choices(rankerInputs)
       .default('visible'),
     new Option(
       '--start <weights>',
-      "random, or the first blocks of the teacher's encoder (of the same width)",
+      "starting weights: random, or the first blocks of the teacher's encoder (of the same width)",
     )
       .choices(rankerStarts)
       .default('random'),
-    new Option('--memory-budget <MiB>', "for the teacher's activations")
+    new Option('--memory-budget <MiB>', "memory for the teacher's activations")
       .argParser(parseInteger(16))
       .default(512),
   ];

@@ -80,7 +80,7 @@ export async function trainingCommand<Settings extends TrainingSettings>(
     if (stopped === undefined) throw error;
     if (error === stop.reason) {
       say(
-        `${stopped.word} before a step was done; the same command with --resume begins or goes on.`,
+        `${stopped.word} before a step was done; the same command with --resume starts or continues.`,
       );
       process.exitCode = stopped.exitCode;
     } else {

@@ -39,7 +39,7 @@ export async function unseenOf(
   if (unseen === undefined) return [];
   return (await readNames(unseen)).map((name) => {
     const id = classes.indexOf(name);
-    if (id < 0) throw invalid(`--unseen names '${name}', which is no category of the run.`);
+    if (id < 0) throw invalid(`--unseen names '${name}', which is not a category of the run.`);
     return id;
   });
 }

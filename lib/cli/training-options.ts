@@ -137,12 +137,12 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
       'steps between validations (default: a twentieth of the run)',
       integer,
     ),
-    option('--val-count <images>', 'held-out pictures to use, at most', integer).default(
+    option('--val-count <images>', 'maximum number of held-out pictures to use', integer).default(
       defaults.valCount ?? 256,
     ),
     option(
       '--out <folder>',
-      'where log, checkpoints and model go',
+      'folder for the log, checkpoints and model',
       parseName,
     ).makeOptionMandatory(),
     option('--resume', 'continue the run in the --out folder from its newest checkpoint').default(
@@ -150,14 +150,14 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
     ),
     option(
       '--init <model>',
-      "weights to start from: 'tiny', a model file or the folder of a run; they decide the geometry",
+      "starting weights, which decide the geometry: 'tiny', a model file or the folder of a run",
       (text) => (embeddedModels.includes(text) ? text : resolve(text)),
     ),
     option('--model <size>', 'size of the model').choices(presetNames).default('tiny'),
-    option('--dim <width>', "width of the encoder, in place of the size's", integer),
+    option('--dim <width>', 'width of the encoder (default: that of --model)', integer),
     option('--depth <blocks>', 'blocks of the encoder', integer),
     option('--heads <count>', 'attention heads of the encoder', integer),
-    option('--mlp-dim <width>', 'hidden width of its MLPs (default: 4 * dim)', integer),
+    option('--mlp-dim <width>', 'hidden width of the MLPs (default: 4 * dim)', integer),
     option('--steps <count>', 'length of the run in optimizer steps (default: 10000)', integer),
     option(
       '--epochs <count>',
@@ -176,30 +176,30 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
     option('--warmup <steps>', 'linear warm-up (default: a twentieth of the run)', parseInteger(0)),
     option(
       '--schedule <name>',
-      "the learning rate after the warm-up: 'cosine' to 0, or 'wsd': its peak until --decay",
+      "learning rate after the warm-up: 'cosine' falls to 0, 'wsd' holds the peak until --decay",
     )
       .choices(schedules)
       .default('cosine'),
     option(
       '--decay <steps>',
-      'of wsd: steps at the end over which it falls to 0; 0: it stays (default: a tenth of the run)',
+      'for wsd: final steps over which the rate falls to 0; 0 holds it (default: a tenth of the run)',
       parseInteger(0),
     ),
     option(
       '--weight-decay <factor>',
-      'of AdamW; biases and norms have none',
+      "AdamW's, not for biases and norms",
       parseNonNegative,
     ).default(defaults.weightDecay),
-    option('--beta1 <factor>', 'of AdamW', parseNonNegative).default(0.9),
-    option('--beta2 <factor>', 'of AdamW', parseNonNegative).default(defaults.beta2 ?? 0.95),
+    option('--beta1 <factor>', "AdamW's", parseNonNegative).default(0.9),
+    option('--beta2 <factor>', "AdamW's", parseNonNegative).default(defaults.beta2 ?? 0.95),
     option(
       '--clip-gradient-norm <limit>',
-      'largest global norm of a gradient (default: none)',
+      'limit for the global norm of the gradient (default: none)',
       parsePositive,
     ),
     option(
       '--precision <type>',
-      'of matrix products in training, bfloat16 where the device has them; scores are always float32',
+      'precision of matrix products in training, where the device supports it; scores are always float32',
     )
       .choices(trainingPrecisions)
       .default('float32'),
@@ -224,10 +224,10 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
       'shorter side of decoded pictures (default: twice the image size)',
       integer,
     ),
-    option('--decode-threads <count>', 'pictures decoded at a time', integer).default(
+    option('--decode-threads <count>', 'pictures to decode at a time', integer).default(
       Math.max(1, Math.min(8, availableParallelism() - 1)),
     ),
-    option('--prefetch <batches>', 'batches decoded ahead', integer).default(2),
+    option('--prefetch <batches>', 'batches to decode ahead', integer).default(2),
     option(
       '--cache-memory <size>',
       'memory for decoded pictures, for example 512MiB',
@@ -236,26 +236,26 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
     ...shardOptions(),
     option(
       '--max-unreadable <share>',
-      'share of unreadable pictures that ends the run; up to it they are named and skipped',
+      'share of unreadable pictures above which the run ends; up to it they are named and skipped',
       parseShare('[0, 1]'),
     ).default(0.5),
-    option('--threads <count>', 'threads of the compute thread (default: all cores)', integer),
+    option('--threads <count>', 'threads for computing (default: all cores)', integer),
     option(
       '--rank-timeout <seconds>',
-      'of several processes: when one is gone, all have ended within this time',
+      'several processes: if one is gone, all end within this time',
       parsePositive,
     ).default(60),
     option(
       '--join-timeout <seconds>',
-      'of several processes: how long they wait for each other to start',
+      'several processes: how long they wait for each other to start',
       parsePositive,
     ).default(45),
-    option('--reduce <type>', 'of several processes: what gradients are while they are added up')
+    option('--reduce <type>', 'several processes: type of the gradients that are sent and summed')
       .choices(reductions)
       .default('float32'),
     option(
       '--bucket-size <size>',
-      'of several processes: gradients that are sent together',
+      'several processes: size of the gradients that are sent together',
       parseBytes,
     ).default(4 * 1024 ** 2, '4MiB'),
     deviceOption(),

@@ -96,7 +96,7 @@ function coco(path: string, text: string): LabelFile {
 
 function cocoOf(path: string, text: string): Coco {
   const refuse = (what: string): never => {
-    throw invalid(`${path} is no file of COCO's: ${what}.`);
+    throw invalid(`${path} is not a COCO file: ${what}.`);
   };
   let value: unknown;
   try {
@@ -169,7 +169,7 @@ function elementsOf(path: string, xml: string): Element[] {
     const name = /^\/?([^\s/]*)/.exec(tag)?.[1] ?? '';
     if (tag.startsWith('/')) {
       if (open.length === 1 || element.name !== name)
-        throw invalid(`${path} is no XML: </${name}> closes nothing.`);
+        throw invalid(`${path} is not XML: </${name}> closes nothing.`);
       open.pop();
       continue;
     }
@@ -178,7 +178,7 @@ function elementsOf(path: string, xml: string): Element[] {
     if (!tag.endsWith('/')) open.push(child);
   }
   if (open.length > 1)
-    throw invalid(`${path} is no XML: <${open.at(-1)?.name ?? ''}> is not closed.`);
+    throw invalid(`${path} is not XML: <${open.at(-1)?.name ?? ''}> is not closed.`);
   return top.children;
 }
 

@@ -125,7 +125,7 @@ async function transfer(url: string, part: string, options: DownloadOptions): Pr
     if (resumed && (packed || (from !== undefined && Number(from) !== have))) {
       await response.body.cancel();
       await rm(`${part}.json`, { force: true }); // so that the next try asks for all of it
-      throw new Error('the server sends another piece than the one that is missing');
+      throw new Error('the server sent another piece than the missing one');
     }
     const start = resumed ? have : 0;
     const length = packed ? null : response.headers.get('content-length');

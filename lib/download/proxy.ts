@@ -68,7 +68,7 @@ export function obstacle(url: string, env: Environment): string | null {
 function unusable(proxy: string): string {
   // Not the address itself: it may hold a password.
   const kind = /^[a-z][a-z\d+.-]*(?=:\/\/)/i.exec(proxy)?.[0] ?? 'unreadable';
-  return `the environment names a proxy (${kind}) that is no HTTP proxy`;
+  return `the environment names a proxy (${kind}) that is not an HTTP proxy`;
 }
 
 /** One dispatcher an environment, so that connections are used again. */

@@ -71,7 +71,7 @@ export async function fetchModel(
     return await new Fetch(source, { settings, env, signal }, options).run();
   } catch (error) {
     if (!(error instanceof Unreachable) || there === null) throw error;
-    log(`${error.message} The copy in the cache is taken: ${there.commit}.`);
+    log(`${error.message} The copy in the cache is used: ${there.commit}.`);
     return inCache(there);
   }
 }
@@ -213,7 +213,7 @@ class Fetch {
     if (continued) return this.#transfer(remote, to);
     throw new LtrpError(
       'ERR_LTRP_DOWNLOAD',
-      `${remote.name} of ${this.#source.model} ${problem}. It was removed: run the same command again to fetch it anew.`,
+      `${remote.name} of ${this.#source.model} ${problem}. It was removed: run the same command again to fetch it again.`,
     );
   }
 }

@@ -72,7 +72,7 @@ export async function askFor(name: string, source: HubSource, asking: Asking): P
   if (!isCommit(commit)) {
     throw new LtrpError(
       'ERR_LTRP_DOWNLOAD',
-      `${url} does not say which commit it is of, as the hub does; is HF_ENDPOINT right?`,
+      `${url} does not report its commit, as the hub does; is HF_ENDPOINT right?`,
     );
   }
   const etag = plain(headers.get('x-linked-etag') ?? headers.get('etag') ?? '');

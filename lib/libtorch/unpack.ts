@@ -88,7 +88,7 @@ async function unpack(
 /** A file without conflict in the archive: not a link, and neither it nor a folder of its path occurs twice. */
 function checkEntry(entry: Entry, name: string, written: Set<string>): void {
   const kind = (entry.externalFileAttributes >>> 16) & 0o170000; // 0 where it was made without Unix
-  if (kind !== 0 && kind !== 0o100000) throw new Error(`${entry.fileName} is no regular file`);
+  if (kind !== 0 && kind !== 0o100000) throw new Error(`${entry.fileName} is not a regular file`);
   let taken = written.has(name) || written.has(`${name}/`);
   for (let up = path.posix.dirname(name); up !== '.'; up = path.posix.dirname(up)) {
     taken ||= written.has(up);

@@ -95,7 +95,7 @@ export async function fetchWheel(
       failures.push(error.message);
     }
   }
-  log('  pip is asked, which tells no progress');
+  log('  asking pip, which reports no progress');
   try {
     return await check(await pipDownload(wheel, folder, env, signal));
   } catch (error) {
@@ -108,14 +108,14 @@ export async function fetchWheel(
 
 /** Throws LtrpError ERR_LTRP_DOWNLOAD if our request would fail. */
 function checkPassable(url: string, env: Environment): void {
-  const reason = URL.canParse(url) ? obstacle(url, env) : `${quote(url)} is no web address`;
+  const reason = URL.canParse(url) ? obstacle(url, env) : `${quote(url)} is not a web address`;
   if (reason !== null) throw new LtrpError('ERR_LTRP_DOWNLOAD', reason);
 }
 
 /** What to do about a bad file. Those that we fetched are removed. */
 export function remedyFor(ours: boolean): string {
   return ours
-    ? 'It was removed: run the same command again to fetch it anew.'
+    ? 'It was removed: run the same command again to fetch it again.'
     : 'Fetch it again, or name another file.';
 }
 

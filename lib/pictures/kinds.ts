@@ -135,7 +135,7 @@ function ofText(bytes: Buffer): Kind {
   const wide = head[0] === 0xff && head[1] === 0xfe;
   const text = head.toString(wide ? 'utf16le' : 'utf8').replace(/^\ufeff/, '');
   if (/^\s*(<!--[^]*?-->\s*)*<(!doctype\s+html|html|head|body)/i.test(text)) {
-    return { name: 'a web page (HTML)', remedy: `${again}, an error page may have come instead` };
+    return { name: 'a web page (HTML)', remedy: `${again}; this may be an error page` };
   }
   if (/<svg[\s>]|<(\w+):svg[\s>]/i.test(text)) return { format: 'svg', name: 'SVG' };
   // A character cut off at the end of the head does not mean binary data.
@@ -144,7 +144,7 @@ function ofText(bytes: Buffer): Kind {
     return { name: begin.startsWith('<?xml') ? 'XML without an <svg>' : `text ("${begin}")` };
   }
   const first = [...bytes.subarray(0, 8)].map((byte) => byte.toString(16).padStart(2, '0'));
-  return { name: `of a kind that is not known (its first bytes are ${first.join(' ')})` };
+  return { name: `of an unknown kind (its first bytes are ${first.join(' ')})` };
 }
 
 /**

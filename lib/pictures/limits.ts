@@ -57,7 +57,7 @@ export function checkMemory(
   if (bytes <= most) return;
   throw new LtrpError(
     'ERR_LTRP_OUT_OF_MEMORY',
-    `${what} needs ${sizeText(bytes, Math.ceil)} of memory to be ${to}, and ${sizeText(most, Math.floor)} are allowed; set the ` +
+    `${what} needs ${sizeText(bytes, Math.ceil)} of memory to be ${to}, but only ${sizeText(most, Math.floor)} is allowed; set the ` +
       `environment variable LTRP_DECODE_MEMORY=${sizeText(bytes, Math.ceil).replace(' ', '')} or more, or save it smaller.`,
   );
 }

@@ -82,13 +82,13 @@ async function sharesRun(counts: readonly number[]): Promise<Run[]> {
 /** The model's only input, apart from the ids. */
 function picturesOf({ inputMetadata }: Session): Feeds {
   if (inputMetadata === undefined)
-    throw invalid('The model is measured with onnxruntime-node 1.21 or newer; this one is older.');
+    throw invalid('Measuring needs onnxruntime-node 1.21 or newer; this one is older.');
   const inputs = inputMetadata.filter(({ name }) => name !== idsName);
   const [input] = inputs;
   const { name = '', shape = [], type } = input ?? {};
   if (inputs.length !== 1 || !arePictures(input) || input === undefined) {
     throw invalid(
-      `model must take pictures [n, 3, height, width] alone; this one takes ${inputs.map(({ name }) => name).join(', ')}.`,
+      `model must take only pictures [n, 3, height, width]; this one takes ${inputs.map(({ name }) => name).join(', ')}.`,
     );
   }
   const [images] = shape;

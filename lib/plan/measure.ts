@@ -53,7 +53,7 @@ function runtimeFailed(message: string): LtrpError {
 function failed(error: Error | null, stderr: string): LtrpError {
   return new LtrpError(
     'ERR_LTRP_UNSUPPORTED',
-    `The process that measures ended without an answer: ${firstLine(stderr) || (error?.message ?? 'no reason')}`,
+    `The measuring process ended without an answer: ${firstLine(stderr) || (error?.message ?? 'no reason')}`,
     { cause: error },
   );
 }

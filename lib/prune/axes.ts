@@ -147,9 +147,7 @@ function take(left: Factor[], wanted: Size, side: 'front' | 'back'): Factor[] {
     const part = wanted.exactly(size)?.number;
     const whole = factor.was.number;
     if (factor.tokens !== undefined) {
-      throw new Refusal(
-        'it divides the patches, as a grid or windows do, so that it needs all of them',
-      );
+      throw new Refusal('it divides the patches, as a grid or windows do, so it needs all of them');
     }
     if (part === undefined || whole === undefined || whole % part !== 0 || changes([factor])) {
       throw new Refusal('its shape does not fit its input');

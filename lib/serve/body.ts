@@ -127,7 +127,7 @@ async function readJson(
       throw new Problem(
         400,
         'ERR_SERVE_URL',
-        'This service fetches no addresses; send the bytes of the picture.',
+        'This service does not fetch URLs; send the bytes of the picture.',
       );
     }
     if (typeof url !== 'string' || picture !== undefined) {
@@ -150,7 +150,7 @@ function parsed(body: Buffer | undefined): Record<string, unknown> {
     throw new Problem(
       400,
       'ERR_SERVE_REQUEST',
-      `The body is no JSON: ${(error as Error).message}.`,
+      `The body is not JSON: ${(error as Error).message}.`,
     );
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {

@@ -59,7 +59,7 @@ export const pictureRoutes = {
     options: cropOptions,
     summary: 'Cut a picture to its kept patches',
     description:
-      'The smallest rectangle that has all kept patches, in pixels of the picture. The header ltrp-box tells left, top, width and height.',
+      'The smallest rectangle that has all kept patches, in pixels of the picture. The header ltrp-box gives left, top, width and height.',
     answers: Object.fromEntries(
       cropFormats.map((format) => [`image/${format}`, { type: 'string', format: 'binary' }]),
     ),
@@ -101,10 +101,10 @@ const failure = {
 const failures: Readonly<Record<number, string>> = {
   400: 'An option is wrong, there is no picture, or it is too small.',
   413: 'The picture has too many bytes or pixels.',
-  415: 'The bytes are no picture that is read.',
+  415: 'The bytes are not a supported picture.',
   422: 'The model gave a value that is not finite.',
   429: 'The service is busy; the header retry-after says when to try again.',
-  503: 'The service stops.',
+  503: 'The service is stopping.',
   504: 'It took too long.',
 };
 

@@ -88,13 +88,13 @@ const grid: RouteOption = {
 const cutting = {
   grid,
   patches: integer(
-    'About so many patches. Default: as many as the model was made for.',
+    'About this many patches. Default: as many as the model was made for.',
     2,
     mostPatches,
   ),
 };
 
-const seed = integer('Seed of what is random.', 0, Number.MAX_SAFE_INTEGER, 0);
+const seed = integer('Seed of random draws.', 0, Number.MAX_SAFE_INTEGER, 0);
 
 const keeping = (standard?: number): RouteOptions => ({
   keep: integer('Patches to keep. Only one of keep and keepRatio.', 1, mostPatches),
@@ -145,7 +145,7 @@ export const scoreOptions: RouteOptions = {
 };
 
 export const classifyOptions: RouteOptions = {
-  topK: integer('Classes to name, at most.', 1, 1000, 5),
+  topK: integer('Maximum number of classes to name.', 1, 1000, 5),
   keepRatio: share(
     'Share of the patches that the classifier sees, chosen by the ranker. Default: all.',
     '(0, 1]',

@@ -28,7 +28,7 @@ export async function loadPackages() {
     const [, name = 'a package'] = /'([^']+)'/.exec(message) ?? [];
     throw new LtrpError(
       'ERR_LTRP_UNSUPPORTED',
-      `ltrp serve needs packages that do not come with ltrp (${name} is missing); \`${installCommand}\` brings them.`,
+      `ltrp serve needs packages that ltrp does not install (${name} is missing); \`${installCommand}\` installs them.`,
       { cause },
     );
   }

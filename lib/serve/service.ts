@@ -184,7 +184,7 @@ export class Service {
     if (this.#stopping) {
       // Closing a connection with unread bytes may destroy the answer on its way.
       await consumed(request);
-      throw new Problem(503, 'ERR_SERVE_STOPPING', 'The service stops; ask another one.', 1);
+      throw new Problem(503, 'ERR_SERVE_STOPPING', 'The service is stopping; ask another one.', 1);
     }
     const length = headers['content-length'];
     const most = mostBytes(headers['content-type'], this.#limits, jsonBytes(this.#limits.bytes));
@@ -241,8 +241,8 @@ export class Service {
 
   #addOtherRoutes(app: FastifyInstance, metrics: Metrics): void {
     const summaries = (summary: string) => ({ schema: { summary } });
-    app.get('/health', summaries('Whether the process works'), () => ({ status: 'ok' }));
-    app.get('/ready', summaries('Whether requests are to be sent here'), (_request, reply) => {
+    app.get('/health', summaries('Whether the process is alive'), () => ({ status: 'ok' }));
+    app.get('/ready', summaries('Whether to send requests here'), (_request, reply) => {
       if (!this.#stopping) return { status: 'ready' };
       return reply.status(503).send({ status: 'stopping' });
     });
@@ -270,7 +270,7 @@ const document = {
 };
 
 function notFound({ method, url }: FastifyRequest): Problem {
-  const message = `There is no ${method} ${url.slice(0, 200)}; /docs says what there is.`;
+  const message = `There is no ${method} ${url.slice(0, 200)}; /docs lists the routes.`;
   return new Problem(404, 'ERR_SERVE_NOT_FOUND', message);
 }
 

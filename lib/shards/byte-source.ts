@@ -28,7 +28,7 @@ const readError = (name: string, why: string, cause?: unknown): LtrpError =>
 export const changedError = (name: string): LtrpError =>
   new LtrpError(
     'ERR_LTRP_FILE_READ',
-    `${name} has changed while it was being read. Run the command again when it stays as it is.`,
+    `${name} changed while it was being read. Run the command again once it no longer changes.`,
   );
 
 /** @throws {LtrpError} `ERR_LTRP_FILE_READ` for what is no file. */
@@ -39,7 +39,7 @@ export async function localSource(path: string): Promise<ByteSource> {
   const info = await stat(file).catch((cause: unknown) => {
     throw readError(path, (cause as Error).message.split(', ')[0] ?? '', cause);
   });
-  if (!info.isFile()) throw readError(path, 'it is no file');
+  if (!info.isFile()) throw readError(path, 'it is not a file');
   const version = versionOf(info);
   return {
     name: path,

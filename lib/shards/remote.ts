@@ -47,7 +47,10 @@ export async function remoteSource(url: string, options: RemoteOptions = {}): Pr
       const empty = /^bytes \*\/0$/.test(response.headers.get('content-range') ?? '');
       if (response.status === 416 && empty) return { size: 0, validator: validatorOf(response) };
       if (response.status === 200) {
-        throw new LtrpError('ERR_LTRP_DOWNLOAD', `${name}: the server sends no pieces of files.`);
+        throw new LtrpError(
+          'ERR_LTRP_DOWNLOAD',
+          `${name}: the server does not support range requests.`,
+        );
       }
       return { size: totalOf(response), validator: validatorOf(response) };
     }),
@@ -99,7 +102,10 @@ async function readPiece(
       }
       if (response.status !== 206 || Number(range) !== from || response.body === null) {
         await response.body?.cancel();
-        throw new LtrpError('ERR_LTRP_DOWNLOAD', `${name}: the server sends another piece.`);
+        throw new LtrpError(
+          'ERR_LTRP_DOWNLOAD',
+          `${name}: the server sent another piece than the one asked for.`,
+        );
       }
       for await (const chunk of response.body as AsyncIterable<Uint8Array>) {
         attempt.alive();

@@ -81,7 +81,7 @@ export function listQuery(url: string, next: string | undefined): { url: string;
 /** @throws {LtrpError} `ERR_LTRP_DOWNLOAD` for what is no list. */
 export function parseList(name: string, xml: string): { keys: string[]; next: string | undefined } {
   if (!xml.includes('<ListBucketResult')) {
-    throw new LtrpError('ERR_LTRP_DOWNLOAD', `${name}: the answer is no list of a bucket.`);
+    throw new LtrpError('ERR_LTRP_DOWNLOAD', `${name}: the answer is not a bucket's list.`);
   }
   const keys = [...xml.matchAll(/<Key>([^<]*)<\/Key>/g)].map(([, key = '']) => unescaped(key));
   const next = /<NextContinuationToken>([^<]*)</.exec(xml)?.[1];

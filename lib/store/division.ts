@@ -107,7 +107,7 @@ export async function partPictures(
       ) {
         throw new LtrpError(
           'ERR_LTRP_RUN_CONFLICT',
-          `${shard.name} is not the file that it was when the store was begun (${unit.size} bytes then, ${shard.size} now). ` +
+          `${shard.name} has changed since the store was begun (${unit.size} bytes then, ${shard.size} now). ` +
             'Put it back, or begin another store.',
         );
       }

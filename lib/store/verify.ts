@@ -59,7 +59,7 @@ export async function verifyStore(
 async function checkPart(store: ResultStore, part: number, signal: AbortSignal): Promise<PartMark> {
   const path = store.partPath(part);
   const mark = await markOf(path, signal);
-  if (mark?.store !== store.identity) throw new Error('it is no part of this store');
+  if (mark?.store !== store.identity) throw new Error('it is not a part of this store');
   if (mark.part !== part) throw new Error(`it is part ${(mark.part ?? NaN) + 1}`);
   const digest = new RowsDigest(store.manifest.kind);
   const images = new Set<unknown>();
@@ -70,7 +70,7 @@ async function checkPart(store: ResultStore, part: number, signal: AbortSignal):
     rows++;
   }
   if (rows !== mark.images) throw new Error(`it has ${rows} rows and not ${mark.images}`);
-  if (images.size !== rows) throw new Error(`${rows - images.size} pictures come twice`);
+  if (images.size !== rows) throw new Error(`${rows - images.size} pictures are there twice`);
   if (digest.hex !== mark.digest) throw new Error('its content has changed since it was written');
   return mark;
 }

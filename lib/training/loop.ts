@@ -85,7 +85,7 @@ export async function runTraining(options: LoopOptions): Promise<LoopResult> {
       last = { step: entry.step, figures: figures as Evaluation };
     });
     if (damaged > 0) {
-      onNotice(`${damaged} lines of ${folder.logPath} are no entries of a run; they are left out.`);
+      onNotice(`${damaged} lines of ${folder.logPath} are not log entries; they are skipped.`);
     }
   }
   // All judge alike whether to validate, and whether the run has diverged.

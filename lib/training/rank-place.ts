@@ -37,7 +37,7 @@ export function rankPlace(environment: Environment): RankPlace | null {
 export function slurmHint(environment: Environment): string | null {
   const { SLURM_NTASKS, SLURM_STEP_NUM_TASKS, RANK } = environment;
   if (!(Number(SLURM_NTASKS) > 1) || isGiven(SLURM_STEP_NUM_TASKS) || isGiven(RANK)) return null;
-  return `SLURM_NTASKS is ${SLURM_NTASKS}, but this is no step of Slurm: one process trains, alone. \`srun ltrp …\` starts all of them.`;
+  return `SLURM_NTASKS is ${SLURM_NTASKS}, but this is not a Slurm step, so only one process trains. Start all of them with \`srun ltrp …\`.`;
 }
 
 const isGiven = (text: string | undefined): text is string => text !== undefined && text !== '';
@@ -117,5 +117,5 @@ function integer(
 
 const missing = (name: string, what: string) =>
   invalid(
-    `The variable ${name} is missing: ${what}. RANK and WORLD_SIZE are set, so that this is one of several processes; unset them to train alone.`,
+    `The variable ${name} is missing: ${what}. RANK and WORLD_SIZE are set, so this is one of several processes; unset them to train with one.`,
   );

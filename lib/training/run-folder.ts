@@ -60,7 +60,7 @@ export class RunFolder {
     } catch (cause) {
       throw new LtrpError(
         'ERR_LTRP_RUN_DAMAGED',
-        `${this.configPath} cannot be read: ${(cause as Error).message.slice(0, 200)}. Begin anew in another folder.`,
+        `${this.configPath} cannot be read: ${(cause as Error).message.slice(0, 200)}. Start again in another folder.`,
         { cause },
       );
     }

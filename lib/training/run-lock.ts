@@ -30,7 +30,7 @@ export async function lockRun(folder: string, signal: AbortSignal): Promise<RunL
         refuse: (holder) =>
           new LtrpError(
             'ERR_LTRP_RUN_CONFLICT',
-            `The run in ${folder} is being trained at this moment, by ${holder}. Wait for its end or stop it, or choose another --out.`,
+            `The run in ${folder} is being trained right now by ${holder}. Wait until it ends, stop it, or choose another --out.`,
           ),
       },
     );

@@ -7,10 +7,10 @@ The core of the npm package \`ltrp\` for NVIDIA GPUs: one shared library, built 
 \`\`\`sh
 npm install ltrp@${version} ltrp-cuda@${version}
 npx ltrp libtorch install --cuda   # LibTorch and NVIDIA's libraries into the cache folder, 2.8 GB
-npx ltrp doctor                    # what was found, and what keeps a GPU from being used
+npx ltrp doctor                    # what was found, and why a GPU is not used
 \`\`\`
 
-There is nothing to import: ltrp looks for this package, of its own version, when it first needs a core. Linux on x86-64 with
+There is nothing to import: ltrp finds this package when it first needs a core, if the versions are equal. You need Linux on x86-64 with
 glibc ${glibc} or newer and a driver for CUDA 13.
 `;
 }

@@ -73,5 +73,5 @@ export function ruleFor({ op_type, domain }: { op_type: string; domain: string }
 }
 
 function unknown(call: Call): Known[] {
-  return shape.untouched(call, 'it is an operator that is not understood here');
+  return shape.untouched(call, 'ltrp has no rule for this operator');
 }
