@@ -65,15 +65,17 @@ async function onNetworks(
   const ended = Array.from({ length: ranks }, async (_, rank) => {
     const [ip = '', ...enter] = networks.enter(rank);
     const child = spawn(ip, [...enter, process.execPath, main, ...command], {
-      stdio: ['ignore', 'ignore', 'inherit'],
+      stdio: ['ignore', 'ignore', 'pipe'],
       env: {
         ...process.env,
         ...{ RANK: String(rank), WORLD_SIZE: String(ranks), OMP_NUM_THREADS: threads },
         ...{ MASTER_ADDR: networks.address(0), MASTER_PORT: '29500' },
       },
     });
+    let stderr = '';
+    child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
     const [code] = (await once(child, 'close')) as [number | null];
-    if (code !== 0) throw new Error(`rank ${rank} ended with ${String(code)}`);
+    if (code !== 0) throw new Error(stderr);
   });
   await Promise.all(ended);
   return null;
