@@ -2,7 +2,7 @@
 import { LtrpError, toLtrpError } from '../errors.js';
 import { Trainer } from '../trainer.js';
 import { lastGoodStep } from '../training/divergence.js';
-import type { LogEntry, RunFolder } from '../training/run-folder.js';
+import type { RunFolder } from '../training/run-folder.js';
 import type { Device } from '../types.js';
 import { invalid } from '../validation.js';
 import { changesOf } from './resumed-settings.js';
@@ -15,9 +15,7 @@ export async function openTrainer(
   options: NativeOptions,
   place: { device: Device | undefined; signal: AbortSignal },
 ): Promise<Trainer> {
-  let last: LogEntry | undefined;
-  for await (const entry of folder.readLog({ lines: 0 })) last = entry;
-  const good = lastGoodStep(last);
+  const good = await lastGoodStep(folder.readLog({ lines: 0 }));
   const checkpoints = folder.checkpoints();
   let failure: LtrpError | undefined;
   for (const { step, path } of checkpoints) {

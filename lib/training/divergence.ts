@@ -61,11 +61,27 @@ export function divergedError(since: number, step: number, rate: number): LtrpEr
   );
 }
 
+/** Times the least loss before it: with weights that no lower learning rate repairs. */
+const RUINED = 100;
+
 /**
- * The last step whose weights are known to be good, where the log ends with a divergence: that of the step before them a finite
- * gradient was taken. Infinity where it does not.
+ * The last step whose weights are known to be good, from a run's log: Infinity unless it ends with a divergence. Weights can be ruined
+ * some steps before their gradient is no longer finite, which shows in the loss.
  */
-export function lastGoodStep(last: LogEntry | undefined): number {
+export async function lastGoodStep(log: AsyncIterable<LogEntry>): Promise<number> {
+  let least = Infinity;
+  let ruinedSince: number | undefined;
+  let last: LogEntry | undefined;
+  for await (const entry of log) {
+    last = entry;
+    if (!('loss' in entry)) continue;
+    const loss = Number(entry['loss']);
+    if (loss <= RUINED * least) ruinedSince = undefined;
+    else ruinedSince ??= entry.step;
+    if (loss < least) least = loss;
+  }
   const since = last?.['divergedSince'];
-  return Number.isSafeInteger(since) ? (since as number) - 2 : Infinity;
+  if (!Number.isSafeInteger(since)) return Infinity;
+  // Of the step before it, a finite gradient was taken.
+  return Math.min(since as number, ruinedSince ?? Infinity) - 2;
 }
