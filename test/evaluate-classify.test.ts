@@ -75,9 +75,9 @@ async function writePhotographs(folder: string, split: string, count: number): P
     t.is(results.training, null);
 
     for (const [args, why] of [
-      [[...given, '--selectors', 'best'], /--selectors has best/],
+      [[...given, '--selectors', 'best'], /--selectors must be one of .*, not best/],
       [[...given, '--keep', '0%'], /--keep must be shares/],
-      [[...given, '--part', 'training'], /--part must be test or validation/],
+      [[...given, '--part', 'training'], /--part must be one of test, validation, not training/],
       [['--photographs', join(folder, 'none')], /has no imagenette\/val/],
     ] as const) {
       const error = await t.throwsAsync<Error & { code: number; stderr: string }>(

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test from 'ava';
 import sharp from 'sharp';
+import { UsageError } from '../bench/command-line.js';
 import { agreementWith, pearson, spearmanBrown } from '../scripts/evaluate/agreement.js';
 import { Resamples } from '../scripts/evaluate/bootstrap.js';
 import { heuristics, rankSum } from '../scripts/evaluate/heuristics.js';
@@ -19,7 +20,7 @@ import {
   pixelsPerPatch,
   readInstances,
 } from '../scripts/evaluate/masks.js';
-import { readOptions, UsageError } from '../scripts/evaluate/options.js';
+import { readOptions } from '../scripts/evaluate/options.js';
 import { allPhotographsOf, partOf, parts, photographsOf } from '../scripts/evaluate/parts.js';
 import { pictureOf, readPicture } from '../scripts/evaluate/pictures.js';
 import { instanceRecall, keeps, keptCount, objectRecall } from '../scripts/evaluate/recall.js';

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { UsageError } from './options.js';
+import { UsageError } from '../../bench/command-line.js';
 import { evaluateCache } from './teacher-maps.js';
 
 /**
