@@ -43,18 +43,8 @@ interface Measured {
 function measure(ranks: number, more: string[] = [], steps = Number(values.steps)): Measured {
   const out = join(folder, `run-${ranks}-${steps}-${more.join('')}`);
   const command = [
-    ...[
-      process.execPath,
-      main,
-      'launch',
-      '-n',
-      String(ranks),
-      'pretrain',
-      '--data',
-      photos,
-      '--out',
-      out,
-    ],
+    ...[process.execPath, main, 'launch', '-n', String(ranks)],
+    ...['pretrain', '--data', photos, '--out', out],
     ...['--model', values.model, '--image-size', values.size, '--batch-size', values['batch-size']],
     ...['--steps', String(steps), '--micro-batch-size', '8', ...more],
   ];

@@ -4,7 +4,6 @@
  * missing or comes twice, or memory grows.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, open, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,6 +14,7 @@ import sharp from 'sharp';
 import { pack } from 'tar-stream';
 import { ResultStore } from '../lib/store/manifest.js';
 import { verifyStore } from '../lib/store/verify.js';
+import { residentOf } from './resident.js';
 
 const help = `node --import=tsx bench/store-soak.ts [options]
   --pictures N    pictures (default 200000)
@@ -73,16 +73,6 @@ async function writeShards(folder: string, pictures: number, shards: number): Pr
   }
 }
 
-/** Resident memory in MiB; 0 for a process that has ended. */
-function residentOf({ pid }: ChildProcess): number {
-  try {
-    const status = readFileSync(`/proc/${String(pid)}/status`, 'utf8');
-    return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024;
-  } catch {
-    return 0;
-  }
-}
-
 interface Work {
   seconds: number;
   kills: number;
@@ -101,18 +91,8 @@ async function work(data: string, store: string, killEvery: number): Promise<Wor
   let finished = 0;
   const running = new Set<{ child: ChildProcess; since: number }>();
   const start = (): void => {
-    const args = [
-      'rank',
-      data,
-      '--store',
-      store,
-      '--parts',
-      values.parts,
-      '--grid',
-      '2x2',
-      '--json',
-    ];
-    const child = spawn(process.execPath, [command, ...args], {
+    const args = ['rank', data, '--store', store, '--parts', values.parts, '--grid', '2x2'];
+    const child = spawn(process.execPath, [command, ...args, '--json'], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     const entry = { child, since: performance.now() };
@@ -132,7 +112,7 @@ async function work(data: string, store: string, killEvery: number): Promise<Wor
   let parts = 0;
   while (finished < processes) {
     await sleep(100);
-    for (const { child } of running) memory.push(residentOf(child));
+    for (const { child } of running) memory.push((residentOf(child.pid)?.now ?? 0) / 2 ** 20);
     const now = await done();
     if (now > parts) {
       parts = now;
