@@ -2,7 +2,7 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import anyTest, { type ExecutionContext } from 'ava';
-import { built, ltrp, type Outcome } from './support/command.js';
+import { built, ltrp, outcomeOf, type Outcome } from './support/command.js';
 import { photosFor, readLog, small, steps, until } from './support/runs.js';
 
 const ran = (command: string): boolean => spawnSync('sh', ['-ec', command]).status === 0;
@@ -36,15 +36,7 @@ function startRanks(args: readonly string[]): { child: ChildProcess; outcome: Pr
         ...{ MASTER_ADDR: '10.77.0.1', MASTER_PORT: '29500' },
       },
     });
-    let [stdout, stderr] = ['', ''];
-    child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
-    child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
-    const outcome = new Promise<Outcome>((resolve) => {
-      child.once('close', (code) => {
-        resolve({ code, stdout, stderr });
-      });
-    });
-    return { child, outcome };
+    return { child, outcome: outcomeOf(child) };
   });
 }
 

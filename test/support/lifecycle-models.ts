@@ -4,6 +4,10 @@ import { Trainer, type ImageBatch } from '../../lib/index.js';
 
 /** How models are trained that a test only needs to exist: one step on one picture. */
 export const oneStep = {
+  seed: 1,
+  cropScale: [0.5, 1] as [number, number],
+  flip: false,
+  maskRatio: 0.75,
   batchSize: 1,
   microBatchSize: 1,
   steps: 1,
@@ -32,10 +36,6 @@ export async function makeTeacher(folder: string): Promise<string> {
       std: [0.229, 0.224, 0.225],
     },
     ...oneStep,
-    seed: 1,
-    cropScale: [0.5, 1],
-    flip: false,
-    maskRatio: 0.75,
   });
   const path = join(folder, 'teacher.safetensors');
   await trainer.exportModel(path, 'float32');
