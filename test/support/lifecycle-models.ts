@@ -4,10 +4,6 @@ import { Trainer, type ImageBatch } from '../../lib/index.js';
 
 /** How models are trained that a test only needs to exist: one step on one picture. */
 export const oneStep = {
-  seed: 1,
-  cropScale: [0.5, 1] as [number, number],
-  flip: false,
-  maskRatio: 0.75,
   batchSize: 1,
   microBatchSize: 1,
   steps: 1,
@@ -18,6 +14,10 @@ export const oneStep = {
   beta2: 0.95,
   clipGradientNorm: null,
   precision: 'float32',
+  seed: 1,
+  cropScale: [0.5, 1] as [number, number],
+  flip: false,
+  maskRatio: 0.75,
 } as const;
 
 /** Writes `teacher.safetensors` into `folder` and returns its path. 64 px, patch 8: 64 patches. */
