@@ -1,8 +1,9 @@
 /** The parent's side of bench/PROTOCOL.md: starts a contender and talks to it. */
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
+import { residentOf } from './resident.js';
 
 /** How a contender is started. */
 export interface Program {
@@ -101,15 +102,7 @@ export class Contender {
 
   /** Resident memory in bytes, now and at its highest since {@link resetPeak}; null where the system does not tell. */
   memory(): { now: number; peak: number } | null {
-    try {
-      const status = readFileSync(`/proc/${String(this.#child.pid)}/status`, 'utf8');
-      const bytes = (key: string): number =>
-        1024 * Number(new RegExp(`^${key}:\\s+(\\d+) kB`, 'm').exec(status)?.[1] ?? NaN);
-      const [now, peak] = [bytes('VmRSS'), bytes('VmHWM')];
-      return Number.isNaN(now + peak) ? null : { now, peak };
-    } catch {
-      return null;
-    }
+    return residentOf(this.#child.pid);
   }
 
   /** Forgets the highest memory so far (Linux; see proc(5), clear_refs). */
@@ -119,6 +112,10 @@ export class Contender {
     } catch {
       // Elsewhere the peak is that of the whole life of the process, or unknown.
     }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   /** Ends the process and waits until it is gone. */

@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { version } from '../lib/index.js';
+import { program } from './command-line.js';
 import { compare, fillShares, type Work } from './compare.js';
 import { allContenders, root, type ContenderSpec, type Material } from './contenders.js';
 import { measureCurves } from './curves.js';
@@ -21,7 +22,7 @@ import {
 } from './material.js';
 import { measureMemory } from './memory.js';
 import { measureMetrics } from './metrics.js';
-import { help, readOptions, UsageError, type Options } from './options.js';
+import { help, readOptions, type Options } from './options.js';
 import { messageOf, type Pace } from './pace.js';
 import { fillProfileShares, measureProfile, profileProblem } from './profile.js';
 import { writeChart } from './report/chart.js';
@@ -335,12 +336,8 @@ function rendered(text: string): Results {
   return { ...newerSections(), ...(JSON.parse(text) as Results) };
 }
 
-async function main(): Promise<void> {
-  const options = readOptions(process.argv.slice(2));
-  if (options === 'help') {
-    process.stdout.write(help);
-    return;
-  }
+await program('bench', help, async (args) => {
+  const options = readOptions(args);
   const results =
     options.render === undefined
       ? await measure(options)
@@ -358,12 +355,4 @@ async function main(): Promise<void> {
     rows.filter((row) => row.status === 'failed'),
   );
   if (failed.length + results.failures.length > 0) process.exitCode = 1;
-}
-
-try {
-  await main();
-} catch (error) {
-  if (!(error instanceof UsageError)) throw error;
-  say(`bench: ${error.message}`);
-  process.exitCode = 2;
-}
+});

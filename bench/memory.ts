@@ -33,35 +33,22 @@ export async function measureMemory(
       continue;
     }
     let beforeLoad = NaN;
-    const process = await openContender(spec, spec.load(material), pace, (started) => {
+    await using process = await openContender(spec, spec.load(material), pace, (started) => {
       beforeLoad = started.memory()?.now ?? NaN;
       started.resetPeak();
     });
     if (process === null) continue;
-    try {
-      const loaded = process.memory();
-      if (loaded === null) return [];
-      for (const images of counts) {
-        process.resetPeak();
-        const msPerImage = await time(process, images, visible, pace);
-        const peak = process.memory()?.peak ?? NaN;
-        rows.push({
-          model: model.name,
-          label: spec.label,
-          precision: spec.precision,
-          images,
-          msPerImage,
-          weights,
-          beforeLoad,
-          afterLoad: loaded.now,
-          loadPeak: loaded.peak,
-          peak,
-        });
-        const beyond = (peak - loaded.now) / 1e6;
-        pace.say(`  ${spec.label}, ${images} images: ${beyond.toFixed(0)} MB beyond the weights`);
-      }
-    } finally {
-      await process.close();
+    const loaded = process.memory();
+    if (loaded === null) return [];
+    for (const images of counts) {
+      process.resetPeak();
+      const msPerImage = await time(process, images, visible, pace);
+      const peak = process.memory()?.peak ?? NaN;
+      const { label, precision } = spec;
+      const resident = { beforeLoad, afterLoad: loaded.now, loadPeak: loaded.peak, peak };
+      rows.push({ model: model.name, label, precision, images, msPerImage, weights, ...resident });
+      const beyond = (peak - loaded.now) / 1e6;
+      pace.say(`  ${label}, ${images} images: ${beyond.toFixed(0)} MB beyond the weights`);
     }
   }
   return rows;

@@ -20,19 +20,10 @@ export async function measureMetrics(
   const { material, visible } = await scoringMaterial(model, images, temporary);
   const rows: MetricRow[] = [];
   for (const spec of specs) {
-    const contender = await openContender(spec, spec.load(material), pace);
+    await using contender = await openContender(spec, spec.load(material), pace);
     if (contender === null) continue;
-    try {
-      rows.push(
-        ...(await ofContender(contender, { images, variants: visible }, pace)).map((row) => ({
-          model: model.name,
-          label: spec.label,
-          ...row,
-        })),
-      );
-    } finally {
-      await contender.close();
-    }
+    const found = await ofContender(contender, { images, variants: visible }, pace);
+    rows.push(...found.map((row) => ({ model: model.name, label: spec.label, ...row })));
   }
   return rows;
 }

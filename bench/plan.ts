@@ -2,14 +2,13 @@
  * `npm run bench:plan`: `ltrp plan` on ViT-B/16 and CLIP ViT-B/16, one run, into docs/plan.md. bench/python/plan_vits.py makes the models.
  */
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { format } from 'prettier';
-import { planSavings, version, type SavingsPlan } from '../lib/index.js';
+import { planSavings, type SavingsPlan } from '../lib/index.js';
 import { root } from './contenders.js';
-import { busy, commit, machine } from './machine.js';
-import { withSection } from './report/section.js';
+import { busy } from './machine.js';
+import { writeSection } from './report/section.js';
 import { fixed, percent, table } from './report/tables.js';
 
 const help = `npm run bench:plan -- [options]
@@ -93,20 +92,12 @@ async function main(): Promise<void> {
   for (const line of missed) console.error(line);
   if (missed.length > 0) process.exitCode = 1;
   if (values['no-write']) return;
-  const { cpu, cores, node } = machine([], {});
   const threads = plans[0]?.[1].threads ?? 0;
   const section = `\`npm run bench:plan\` wrote this. Milliseconds per picture in onnxruntime-node, ${threads} threads, medians of ${rounds} rounds. With fewer
 patches: ranker and cut model together, in brackets relative to the full model.${crowded === null ? '' : ` ${crowded}`}
 
-${text}
-
-ltrp ${version}, ${cpu}, ${cores} cores, Node ${node}, commit ${commit() ?? 'unknown'}.`;
-  const file = join(root, 'docs', 'plan.md');
-  const tidy = await format(section, { parser: 'markdown' });
-  writeFileSync(
-    file,
-    withSection(readFileSync(file, 'utf8'), 'savings', 'ViT-B/16 and CLIP ViT-B/16', tidy),
-  );
+${text}`;
+  await writeSection('plan.md', 'savings', 'ViT-B/16 and CLIP ViT-B/16', section);
 }
 
 if (values.help) console.log(help);

@@ -41,46 +41,42 @@ export async function measureProfile(
   pace.say(`Profile: ${model.name}, ${spec.label}`);
   const { images } = plan;
   const { material, patches, visible } = await scoringMaterial(model, images, temporary);
-  const contender = await openContender(spec, spec.load(material), pace);
+  await using contender = await openContender(spec, spec.load(material), pace);
   if (contender === null) return null;
-  try {
-    const call = async (): Promise<number> => {
-      const { ms } = await contender.ask('scores', { images, variants: visible });
-      return ms as number;
-    };
-    await call();
-    const times: number[] = [];
-    const file = join(temporary, 'perf.data');
-    await whileRecorded(contender.pid ?? 0, file, plan.frequency, async () => {
-      const end = performance.now() + 1000 * plan.seconds;
-      do times.push(await call());
-      while (performance.now() < end);
-    });
-    const samples = parseReport(await report(file));
-    const cpuMs = samples.reduce((sum, { period }) => sum + period, 0) / 1e6;
-    if (cpuMs === 0) throw new Error('perf recorded no sample.');
-    const wallMs = times.reduce((sum, ms) => sum + ms, 0);
-    const form = spec.precision === 'float32' ? 'direct' : 'delta';
-    const counted = splitByKind(model.config, { patches, visible, variants: visible }, form);
-    return {
-      model: model.name,
-      label: spec.label,
-      precision: spec.precision,
-      images,
-      calls: times.length,
-      msPerImage: spread(times.map((ms) => ms / images)) as Spread,
-      threads: pace.threads,
-      busy: cpuMs / (pace.threads * wallMs),
-      cpuMsPerImage: cpuMs / (images * times.length),
-      ...shares(samples),
-      productFlops: counted.products,
-      attentionFlops: counted.attention,
-      productsOfPeak: null,
-      attentionOfPeak: null,
-    };
-  } finally {
-    await contender.close();
-  }
+  const call = async (): Promise<number> => {
+    const { ms } = await contender.ask('scores', { images, variants: visible });
+    return ms as number;
+  };
+  await call();
+  const times: number[] = [];
+  const file = join(temporary, 'perf.data');
+  await whileRecorded(contender.pid ?? 0, file, plan.frequency, async () => {
+    const end = performance.now() + 1000 * plan.seconds;
+    do times.push(await call());
+    while (performance.now() < end);
+  });
+  const samples = parseReport(await report(file));
+  const cpuMs = samples.reduce((sum, { period }) => sum + period, 0) / 1e6;
+  if (cpuMs === 0) throw new Error('perf recorded no sample.');
+  const wallMs = times.reduce((sum, ms) => sum + ms, 0);
+  const form = spec.precision === 'float32' ? 'direct' : 'delta';
+  const counted = splitByKind(model.config, { patches, visible, variants: visible }, form);
+  return {
+    model: model.name,
+    label: spec.label,
+    precision: spec.precision,
+    images,
+    calls: times.length,
+    msPerImage: spread(times.map((ms) => ms / images)) as Spread,
+    threads: pace.threads,
+    busy: cpuMs / (pace.threads * wallMs),
+    cpuMsPerImage: cpuMs / (images * times.length),
+    ...shares(samples),
+    productFlops: counted.products,
+    attentionFlops: counted.attention,
+    productsOfPeak: null,
+    attentionOfPeak: null,
+  };
 }
 
 /** How fast products and attention ran while they ran, against the best peaks of the run. */

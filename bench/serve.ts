@@ -5,20 +5,20 @@
  * of arrival. Then 20,000 requests, bad ones among them, with the memory of the service. Client and service share the processors.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { format } from 'prettier';
 import sharp from 'sharp';
 import { Pool } from 'undici';
-import { PatchRanker, rankFiles, version } from '../lib/index.js';
+import { PatchRanker, rankFiles } from '../lib/index.js';
 import { quantile } from '../lib/plan/quantile.js';
 import { root } from './contenders.js';
-import { busy, commit, machine } from './machine.js';
+import { busy } from './machine.js';
 import { pictureFiles } from './material.js';
-import { withSection } from './report/section.js';
+import { writeSection } from './report/section.js';
 import { fixed, table } from './report/tables.js';
+import { residentOf } from './resident.js';
 import { mulberry32, slope, spread, type Spread } from './statistics.js';
 
 const help = `npm run bench:serve -- [options]
@@ -70,10 +70,7 @@ async function startServer(maxWait: string | undefined): Promise<Server> {
       reject(new Error(`ltrp serve ended: ${said}`));
     });
   });
-  const resident = (): number => {
-    const status = readFileSync(`/proc/${String(child.pid)}/status`, 'utf8');
-    return Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]) / 1024;
-  };
+  const resident = (): number => (residentOf(child.pid)?.now ?? NaN) / 2 ** 20;
   return { child, pool: new Pool(url, { connections, pipelining: 1 }), resident };
 }
 
@@ -301,17 +298,11 @@ async function main(): Promise<void> {
     console.log(`\nSIGTERM: exit code ${String(code)}.`);
     if (over.growth > limit || code !== 0) process.exitCode = 1;
     if (values['no-write']) return;
-    const { cpu, cores, node } = machine([], {});
     const section = `\`npm run bench:serve\` wrote this. Throughput: ${rounds} rounds of ${count} pictures, in turns. Arrivals: a Poisson process for ${seconds} s each, which does not
 wait for answers; times count from the arrival. The pictures are those of demo/photos, the ranker is the embedded one, \`--max-wait\` is ${maxWait === undefined ? 'the default' : `${maxWait} ms`}.${crowded === null ? '' : ` ${crowded}`}
 
-${text}
-
-ltrp ${version}, ${cpu}, ${cores} cores, Node ${node}, commit ${commit() ?? 'unknown'}.`;
-    const file = join(root, 'docs', 'serve.md');
-    // Not the whole document, whose tables are as people wrote them.
-    const tidy = await format(section, { parser: 'markdown' });
-    writeFileSync(file, withSection(readFileSync(file, 'utf8'), 'load', 'Under load', tidy));
+${text}`;
+    await writeSection('serve.md', 'load', 'Under load', section);
   } finally {
     server.child.kill('SIGKILL');
     ranker.dispose();

@@ -5,11 +5,10 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { MaskedAutoencoder, PatchRanker, readImages, version } from '../lib/index.js';
+import { MaskedAutoencoder, PatchRanker, readImages } from '../lib/index.js';
 import { root } from './contenders.js';
-import { commit, machine } from './machine.js';
+import { writeFigures, writeSection } from './report/section.js';
 import { fixed, table } from './report/tables.js';
-import { writeSection } from './start/document.js';
 import { slope } from './statistics.js';
 
 const help = `npm run soak -- [options]
@@ -114,13 +113,13 @@ if (values.help) {
   console.log(`${text}\n\n${verdict} (${seconds.toFixed(0)} s)`);
   if (grown.length > 0) process.exitCode = 1;
   else if (!values['no-write']) {
-    const { cpu, node } = machine([], {});
     const section = `\`npm run soak\` wrote this: resident memory in MiB after shares of the turns, each after a garbage collection. The slopes are of a
 least-squares line that leaves out the first fifth.
 
 ${text}
 
-${verdict} ltrp ${version}, Node ${node}, ${cpu}, commit ${commit() ?? 'unknown'}.`;
-    await writeSection(root, 'soak', 'Memory over time', section, { phases });
+${verdict}`;
+    await writeSection('start-and-size.md', 'soak', 'Memory over time', section);
+    await writeFigures('start-and-size.json', 'soak', { phases });
   }
 }

@@ -5,13 +5,13 @@ import { mkdtemp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { convertCheckpoint, version } from '../lib/index.js';
+import { convertCheckpoint } from '../lib/index.js';
 import { loadedCore } from '../lib/native/loader.js';
 import { modelType } from '../lib/onnx/schema.js';
 import { root } from './contenders.js';
-import { busy, commit, machine } from './machine.js';
+import { busy } from './machine.js';
+import { writeFigures, writeSection } from './report/section.js';
 import { table } from './report/tables.js';
-import { writeSection } from './start/document.js';
 import { spread, type Spread } from './statistics.js';
 
 const help = `npm run bench:start -- [options]
@@ -187,15 +187,13 @@ async function main(): Promise<void> {
   console.log(text);
   if (warning !== null) console.log(warning);
   if (values['no-write']) return;
-  const { cpu, cores, node } = machine([], {});
   const section = `\`npm run bench:start\` wrote this: median and quartiles of ${values.rounds} starts of each, in turns, files in the page cache. All rank the same
 photo with the embedded ranker, the peers from float32 ONNX (onnxruntime-node with sharp). They resize differently: compare only times.
 
-${text}
-
-${warning === null ? '' : `${warning} `}ltrp ${version}, ${cpu}, ${cores} cores, Node ${node}, commit ${commit() ?? 'unknown'}.`;
+${text}${warning === null ? '' : `\n\n${warning}`}`;
+  await writeSection('start-and-size.md', 'start', 'Start and size', section);
   const json = { figures, sizes: rows, libtorch, packed };
-  await writeSection(root, 'start', 'Start and size', section, json);
+  await writeFigures('start-and-size.json', 'start', json);
 }
 
 if (values.help) console.log(help);

@@ -63,6 +63,13 @@ export function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
+/** Of the mean over independent values. */
+export function standardError(values: readonly number[]): number {
+  const centre = mean(values);
+  const squares = values.reduce((sum, value) => sum + (value - centre) ** 2, 0);
+  return Math.sqrt(squares / (values.length - 1) / values.length);
+}
+
 /** Slope of the least-squares line through points (x, y). */
 export function slope(points: readonly (readonly [x: number, y: number])[]): number {
   const [middle, height] = [mean(points.map(([x]) => x)), mean(points.map(([, y]) => y))];

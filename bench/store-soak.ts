@@ -4,7 +4,7 @@
  * missing or comes twice, or memory grows.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { readFileSync, readdirSync, statSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import { mkdir, mkdtemp, open, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,6 +15,7 @@ import sharp from 'sharp';
 import { pack } from 'tar-stream';
 import { ResultStore } from '../lib/store/manifest.js';
 import { verifyStore } from '../lib/store/verify.js';
+import { residentOf } from './resident.js';
 
 const help = `node --import=tsx bench/store-soak.ts [options]
   --pictures N    pictures (default 200000)
@@ -73,16 +74,6 @@ async function writeShards(folder: string, pictures: number, shards: number): Pr
   }
 }
 
-/** Resident memory in MiB; 0 for a process that has ended. */
-function residentOf({ pid }: ChildProcess): number {
-  try {
-    const status = readFileSync(`/proc/${String(pid)}/status`, 'utf8');
-    return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024;
-  } catch {
-    return 0;
-  }
-}
-
 /** Seconds since a process began the part that it is at. */
 function secondsOfPart(store: string, { pid }: ChildProcess): number {
   const name = readdirSync(store).find((each) => each.includes(`.${String(pid)}.`));
@@ -110,18 +101,8 @@ async function work(data: string, store: string, killEvery: number): Promise<Wor
   let finished = 0;
   const running = new Set<ChildProcess>();
   const start = (): void => {
-    const args = [
-      'rank',
-      data,
-      '--store',
-      store,
-      '--parts',
-      values.parts,
-      '--grid',
-      '2x2',
-      '--json',
-    ];
-    const child = spawn(process.execPath, [command, ...args], {
+    const args = ['rank', data, '--store', store, '--parts', values.parts, '--grid', '2x2'];
+    const child = spawn(process.execPath, [command, ...args, '--json'], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     running.add(child);
@@ -139,7 +120,7 @@ async function work(data: string, store: string, killEvery: number): Promise<Wor
   let next = performance.now() + 1000 * killEvery * (0.5 + Math.random());
   while (finished < processes) {
     await sleep(100);
-    for (const child of running) memory.push(residentOf(child));
+    for (const child of running) memory.push((residentOf(child.pid)?.now ?? 0) / 2 ** 20);
     const parts = await done();
     if (parts >= 0.9 * Number(values.parts) && result.mostSeconds === 0)
       result.mostSeconds = (performance.now() - begin) / 1000;

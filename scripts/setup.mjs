@@ -36,7 +36,7 @@ import { buildBenchHelper, ensureNative } from './setup/native.mjs';
 import { testInstall } from './setup/install-tests.mjs';
 import { makePackages } from './setup/package.mjs';
 import { releaseCheck } from './setup/release.mjs';
-import { fail, SetupError } from './setup/say.mjs';
+import { say, SetupError } from './setup/say.mjs';
 import { buildTypeScript } from './setup/typescript.mjs';
 
 const commands = {
@@ -75,14 +75,14 @@ const commands = {
 const [name = 'build', ...rest] = process.argv.slice(2);
 const command = commands[name];
 if (command === undefined) {
-  fail(`There is no command "${name}". Commands: ${Object.keys(commands).join(', ')}.`);
+  say(`There is no command "${name}". Commands: ${Object.keys(commands).join(', ')}.`);
   process.exitCode = 2;
 } else {
   try {
     await command(rest);
   } catch (error) {
     if (!(error instanceof SetupError) && error?.name !== 'LtrpError') throw error;
-    fail(error.message);
+    say(error.message);
     process.exitCode = error.exitCode ?? 1;
   }
 }

@@ -9,12 +9,10 @@ import { readOptions } from '../scripts/ablations/options.js';
 import { resultsOf, type Results } from '../scripts/ablations/report.js';
 import { mapBase, rankerBase, rows } from '../scripts/ablations/rows.js';
 import type { Found } from '../scripts/ablations/study.js';
-import { UsageError } from '../scripts/evaluate/options.js';
+import { UsageError } from '../bench/command-line.js';
 import { partOf } from '../scripts/evaluate/parts.js';
 import { drops, lossNames, metrics } from '../lib/types.js';
-import { hasEmbedded, repository, temporaryFolder } from './support/paths.js';
-
-const withModels = hasEmbedded ? test : test.skip;
+import { repository, temporaryFolder } from './support/paths.js';
 
 test('rows: every metric, drop and loss, and one thing at a time', (t) => {
   t.is(new Set(rows.map(({ name }) => name)).size, rows.length);
@@ -113,7 +111,7 @@ test('a row of fewer pictures is compared with its base on these', (t) => {
   );
 });
 
-withModels('the same command goes on, and trainings differ in what the row says', async (t) => {
+test('the same command goes on, and trainings differ in what the row says', async (t) => {
   const folder = await temporaryFolder(t);
   const out = join(folder, 'out');
   await writePhotographs(folder);

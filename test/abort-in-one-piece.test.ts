@@ -2,8 +2,6 @@
  * Aborts of computations that are one piece for whoever calls them: one large picture, which takes seconds to minutes. Every
  * call is aborted at two moments of it, and has to answer within 200 ms; a machine that does other things is given a second.
  */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
@@ -14,6 +12,7 @@ import {
   selectPatches,
   type PixelBatch,
 } from '../lib/index.js';
+import { temporaryFolder } from './support/paths.js';
 
 const side = 2048;
 const images: PixelBatch = {
@@ -80,7 +79,7 @@ for (const [name, call] of Object.entries(calls)) {
 }
 
 test.serial('a conversion to ONNX answers an abort and leaves nothing', async (t) => {
-  const folder = await mkdtemp(join(tmpdir(), 'ltrp-abort-'));
+  const folder = await temporaryFolder(t);
   for (const milliseconds of [1, 20]) {
     const later = await answer(
       (signal) =>
@@ -94,5 +93,4 @@ test.serial('a conversion to ONNX answers an abort and leaves nothing', async (t
     t.log(later === null ? 'done before' : `${later.toFixed(0)} ms`);
     t.true((later ?? 0) < 1000);
   }
-  await rm(folder, { recursive: true });
 });

@@ -1,37 +1,23 @@
 /** bench/gpu.sh where there is no GPU: what it refuses, in one sentence each. What it does on one needs one. */
-import { execFile } from 'node:child_process';
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test from 'ava';
+import { run as runProgram, type Outcome } from './support/command.js';
 import { repository, temporaryFolder } from './support/paths.js';
 
 const script = path.join(repository, 'bench', 'gpu.sh');
 
-async function run(
-  args: string[],
-  env: Record<string, string> = {},
-): Promise<{ status: number; stdout: string; stderr: string }> {
-  return new Promise((resolve) => {
-    execFile(
-      'bash',
-      [script, ...args],
-      { env: { ...process.env, ...env } },
-      (error, stdout, stderr) => {
-        const status = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
-        resolve({ status, stdout, stderr });
-      },
-    );
-  });
-}
+const run = (args: string[], env: Record<string, string> = {}): Promise<Outcome> =>
+  runProgram('bash', [script, ...args], { env: { ...process.env, ...env } });
 
 test('--help describes it; wrong options are refused', async (t) => {
   const help = await run(['--help']);
-  t.is(help.status, 0);
+  t.is(help.code, 0);
   t.regex(help.stdout, /bench\/gpu\.sh \[--out FOLDER\]/);
   t.false(help.stdout.includes('#'));
   for (const args of [['--nope'], ['--out'], ['--minutes']]) {
     const refused = await run(args);
-    t.is(refused.status, 2, args.join(' '));
+    t.is(refused.code, 2, args.join(' '));
     t.is(refused.stderr.trim().split('\n').length, 1);
   }
 });
@@ -46,8 +32,8 @@ test('a machine without a GPU, without LibTorch, or with another build of it is 
   await program('nvidia-smi', 'exit 9');
   const env = { PATH: `${bin}:/usr/bin:/bin`, LIBTORCH: '', CUDACXX: '' };
   const fails = async (words: RegExp, args: string[] = []): Promise<void> => {
-    const { status, stderr } = await run(args, env);
-    t.is(status, 1, stderr);
+    const { code, stderr } = await run(args, env);
+    t.is(code, 1, stderr);
     t.regex(stderr, words);
   };
   await fails(/there is no NVIDIA GPU here/);
@@ -58,7 +44,7 @@ test('a machine without a GPU, without LibTorch, or with another build of it is 
   await mkdir(path.join(folder, 'lib'));
   await writeFile(path.join(folder, 'lib', 'libtorch_cuda.so'), '');
   const missing = { ...env, CUDACXX: path.join(folder, 'nvcc') };
-  const { status, stderr } = await run(['--libtorch', folder], missing);
-  t.is(status, 1);
+  const { code, stderr } = await run(['--libtorch', folder], missing);
+  t.is(code, 1);
   t.regex(stderr, /nvcc is missing/);
 });

@@ -18,7 +18,8 @@ import {
   vitBaseFlops,
 } from '../bench/flops.js';
 import { visibleCount } from '../bench/material.js';
-import { readOptions, threadCounts, UsageError } from '../bench/options.js';
+import { UsageError } from '../bench/command-line.js';
+import { help, readOptions, threadCounts } from '../bench/options.js';
 import { chart } from '../bench/report/chart.js';
 import { markdown } from '../bench/report/markdown.js';
 import { withSection } from '../bench/report/section.js';
@@ -35,6 +36,7 @@ import {
 import { maskedDifference, scoreWith, withoutTokens } from '../bench/workers/decoding.js';
 import { patchRows, readGraph } from '../bench/workers/tfjs-model.js';
 import { convertCheckpoint } from '../lib/index.js';
+import { run, type Outcome } from './support/command.js';
 import { repository, temporaryFolder } from './support/paths.js';
 
 const vitBase = {
@@ -220,14 +222,11 @@ test('patches and weights for the libraries that get them from us', async (t) =>
 test('options: quick and full, refusals', (t) => {
   const quick = readOptions(['--quick']);
   const full = readOptions([]);
-  t.true(quick !== 'help' && full !== 'help');
-  if (quick === 'help' || full === 'help') return;
   t.is(quick.out, 'bench/results');
   t.is(full.out, 'docs');
   t.true(quick.limitSeconds < 300 && full.limitSeconds === Infinity);
   t.true(quick.budgetMs < full.budgetMs && quick.rounds < full.rounds);
   t.deepEqual(full.curves.patches, [49, 100, 196, 400, 784]);
-  t.is(readOptions(['-h']), 'help');
   t.throws(() => readOptions(['--sections', 'speed']), {
     instanceOf: UsageError,
     message: /'speed'/,
@@ -236,6 +235,15 @@ test('options: quick and full, refusals', (t) => {
   t.throws(() => readOptions(['--slow']), { instanceOf: UsageError });
   t.deepEqual(threadCounts(1), [1]);
   t.deepEqual(threadCounts(6), [1, 2, 4, 6]);
+});
+
+test('a program prints its help, and refuses what it does not know', async (t) => {
+  const bench = (option: string): Promise<Outcome> =>
+    run(process.execPath, ['--import=tsx', join(repository, 'bench', 'main.ts'), option]);
+  t.like(await bench('-h'), { code: 0, stdout: help });
+  const refused = await bench('--slow');
+  t.is(refused.code, 2);
+  t.regex(refused.stderr, /^bench: Unknown option '--slow'/);
 });
 
 test('numbers as text', (t) => {

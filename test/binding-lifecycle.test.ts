@@ -3,9 +3,6 @@
  * shared; memory; the event loop. Scenarios that end a process run in one of their own (support/lifecycle.ts).
  */
 import { getEventListeners } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
@@ -15,20 +12,10 @@ import { LtrpError, MaskedAutoencoder } from '../lib/index.js';
 import { loadCore } from '../lib/native/loader.js';
 import { companies, endings, take, titleOf } from './support/lifecycle.js';
 import { makeImages, makeTeacher } from './support/lifecycle-models.js';
+import { sharedFolder } from './support/paths.js';
 
-let folder = '';
-let teacher = '';
-let mae: MaskedAutoencoder;
-
-test.before(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'ltrp-lifecycle-'));
-  teacher = await makeTeacher(folder);
-  mae = await MaskedAutoencoder.load(teacher);
-});
-
-test.after.always(async () => {
-  await rm(folder, { recursive: true, force: true });
-});
+const teacher = await makeTeacher(sharedFolder());
+const mae = await MaskedAutoencoder.load(teacher);
 
 // A few times here, 50 times and on other Nodes in `npm run test:hosts`.
 for (const expected of endings) {

@@ -6,7 +6,7 @@ import { pathToFileURL } from 'node:url';
 import type { ExecutionContext } from 'ava';
 import type { Page } from 'playwright-core';
 import { convertCheckpoint, PatchRanker, pruneOnnx } from '../lib/index.js';
-import { inBrowser, theBrowser, title } from './support/browser.js';
+import { inBrowser, newPage, title } from './support/browser.js';
 import { isWithin } from './support/compare.js';
 import { openOnnx } from './support/onnx.js';
 import { repository, temporaryFolder } from './support/paths.js';
@@ -27,22 +27,11 @@ async function open(t: ExecutionContext, isolated: boolean): Promise<Page> {
   await convertCheckpoint('tiny', model, { kind: 'ranker' });
   const { start } = (await import(example)) as Example;
   const { server, url } = await start(model, { isolated });
-  const page = await (await theBrowser()).newPage();
-  t.teardown(async () => {
-    await page.close();
+  t.teardown(() => {
     server.closeAllConnections();
     server.close();
   });
-  page.on('pageerror', (error) => {
-    t.fail(`the page's script failed: ${error.message}`);
-  });
-  page.on('console', (message) => {
-    if (message.type() === 'error') t.fail(`the browser complains: ${message.text()}`);
-  });
-  page.on('request', (request) => {
-    if (!request.url().startsWith(url) && !request.url().startsWith('data:'))
-      t.fail(`it asks for ${request.url()}`);
-  });
+  const page = await newPage(t, url);
   await page.goto(url);
   return page;
 }

@@ -45,16 +45,8 @@ test('nothing says whether pixels are normalised: that is said, and an option sa
     ['--normalized-target', true],
     ['--no-normalized-target', false],
   ] as const) {
-    const outcome = await ltrp([
-      'convert',
-      path,
-      output,
-      '--kind',
-      'mae',
-      '--force',
-      '--json',
-      option,
-    ]);
+    const args = ['convert', path, output, '--kind', 'mae', '--force', '--json', option];
+    const outcome = await ltrp(args);
     t.is(outcome.code, 0, outcome.stderr);
     const { config, notes } = JSON.parse(outcome.stdout) as {
       config: { normalizedTarget: boolean };
@@ -94,16 +86,8 @@ test('of several models the ordinary one, or the one that is named', async (t) =
   );
   const said = await ltrp(['convert', path, output, '--kind', 'mae', '--force']);
   t.regex(said.stderr, /--weights 'ema'/);
-  const named = await ltrp([
-    'convert',
-    path,
-    output,
-    '--kind',
-    'mae',
-    '--force',
-    '--weights',
-    'ema',
-  ]);
+  const args = ['convert', path, output, '--kind', 'mae', '--force', '--weights', 'ema'];
+  const named = await ltrp(args);
   t.is(named.code, 0, named.stderr);
   t.is(
     (await readWeights(output, 'mae')).tensors['cls_token']!.data[1],
@@ -274,9 +258,6 @@ test('a training run that was stopped is a model: its checkpoint and its folder'
     model: config as never,
     ...oneStep,
     seed: 5,
-    cropScale: [0.5, 1],
-    flip: true,
-    maskRatio: 0.75,
   });
   const run = join(folder, 'run');
   await mkdir(run);

@@ -2,29 +2,18 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync, openSync } from 'node:fs';
-import { copyFile, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { copyFile, mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import anyTest, { type TestFn } from 'ava';
 import type { RankResult } from '../lib/cli/rank.js';
-import { jsonLines, ltrp } from './support/command.js';
-import { repository } from './support/paths.js';
+import { built, jsonLines, ltrp, run } from './support/command.js';
+import { test } from './support/folder.js';
+import { sharedFolder } from './support/paths.js';
 import { picture } from './support/pictures.js';
 
-const test = anyTest as TestFn<{ folder: string }>;
-const main = join(repository, 'dist', 'cli', 'main.js');
 const quick = ['--grid', '2x2'];
-let source: string;
+const source = join(sharedFolder(), 'a.jpg');
 
-test.before(async () => {
-  source = join(await mkdtemp(join(tmpdir(), 'ltrp-cli-files-')), 'a.jpg');
-  await picture(48, 32).jpeg().toFile(source);
-});
-test.after.always(() => rm(join(source, '..'), { recursive: true, force: true }));
-test.beforeEach(async (t) => {
-  t.context = { folder: await mkdtemp(join(tmpdir(), 'ltrp-cli-files-')) };
-});
-test.afterEach.always((t) => rm(t.context.folder, { recursive: true, force: true }));
+test.before(() => picture(48, 32).jpeg().toFile(source));
 
 async function pictures(folder: string, ...names: string[]): Promise<void> {
   for (const name of names) {
@@ -147,15 +136,15 @@ test('pretrain takes what rank takes, and says the same', async (t) => {
 test('what cannot be written to standard output is said, and the rest is there', async (t) => {
   const { folder } = t.context;
   await pictures(folder, ...Array.from({ length: 12 }, (_, index) => `in/${String(index)}.jpg`));
-  const args = [main, 'rank', 'in', ...quick, '--json', '--out', 'out'];
+  const args = [built, 'rank', 'in', ...quick, '--json', '--out', 'out'];
   if (existsSync('/dev/full')) {
-    for (const more of [args, [main, '--help'], [main, 'rank', '--help']]) {
+    for (const more of [args, [built, '--help'], [built, 'rank', '--help']]) {
       const full = openSync('/dev/full', 'w');
-      const child = spawn(process.execPath, more, { cwd: folder, stdio: ['ignore', full, 'pipe'] });
+      const { code, stderr } = await run(process.execPath, more, {
+        cwd: folder,
+        stdio: ['ignore', full, 'pipe'],
+      });
       closeSync(full);
-      let stderr = '';
-      child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
-      const [code] = (await once(child, 'close')) as [number];
       t.is(code, 1);
       t.regex(stderr, /^ltrp: Standard output cannot be written: ENOSPC[^\n]*\n$/);
     }

@@ -1,25 +1,23 @@
 /** Runs of the command on many pictures: what they hold in memory, and what is on disk whatever ends them. */
 import { randomBytes } from 'node:crypto';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
-import { link, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { link, mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import sharp from 'sharp';
 import type { RankResult } from '../lib/cli/rank.js';
 import { until } from './support/runs.js';
-import { jsonLines, ltrp, startLtrp } from './support/command.js';
+import { jsonLines, ltrp, run, startLtrp } from './support/command.js';
 import { smallMae, writeRanker } from './support/models.js';
-import { repository, temporaryFolder } from './support/paths.js';
+import { repository, temporaryFolder, sharedFolder } from './support/paths.js';
 
 const test = anyTest as TestFn<{ folder: string; photos: string; token: string }>;
 const count = 400;
 
+const folder = sharedFolder();
+
 test.before(async (t) => {
-  const folder = await mkdtemp(join(tmpdir(), 'ltrp-long-runs-'));
   const photos = join(folder, 'photos');
   await mkdir(photos);
   // Noise: about 55 KB on the page, so that all of them do not fit into the heaps below.
@@ -31,8 +29,6 @@ test.before(async (t) => {
   const token = await writeRanker(join(folder, 'token.safetensors'), 'token');
   t.context = { folder, photos, token };
 });
-
-test.after.always((t) => rm(t.context.folder, { recursive: true, force: true }));
 
 /** The complete lines of a file, parsed; fails at one that is not JSON. */
 function lines(file: string): { results: RankResult[]; rest: string } {
@@ -203,12 +199,8 @@ test.serial('a full disk leaves whole lines, and says so', async (t) => {
   const script = join(out, 'program.mts');
   await writeFile(script, program);
   const node = [process.execPath, '--import=tsx', script];
-  const child = spawn('bash', ['-c', 'ulimit -f 8; exec "$@"', 'bash', ...node], {
-    cwd: repository,
-  });
-  let said = '';
-  child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()));
-  await once(child, 'close');
+  const limited = ['-c', 'ulimit -f 8; exec "$@"', 'bash', ...node];
+  const { stdout: said } = await run('bash', limited, { cwd: repository });
   const file = join(out, 'a.jsonl');
   t.regex(said, /^ERR_LTRP_FILE_WRITE .*a\.jsonl cannot be written: EFBIG/);
   const { results, rest } = lines(file);

@@ -4,8 +4,6 @@ import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import anyTest, { type TestFn } from 'ava';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import sharp from 'sharp';
 import { expandImages } from '../lib/cli/image-arguments.js';
 import type { RankResult } from '../lib/cli/rank.js';
@@ -15,14 +13,15 @@ import { rankFiles, type LtrpError } from '../lib/index.js';
 import { chooseGrid, patchBoxes } from '../lib/patch-grid.js';
 import { jsonLines, ltrp, startLtrp } from './support/command.js';
 import { smallMae, writeRanker } from './support/models.js';
-import { temporaryFolder } from './support/paths.js';
+import { temporaryFolder, sharedFolder } from './support/paths.js';
 import { picture, resolveSource } from './support/pictures.js';
 import { until } from './support/runs.js';
 
 const test = anyTest as TestFn<{ folder: string; token: string; cls: string; photos: string }>;
 
+const folder = sharedFolder();
+
 test.before(async (t) => {
-  const folder = await mkdtemp(join(tmpdir(), 'ltrp-cli-'));
   const photos = join(folder, 'photos');
   await mkdir(join(photos, 'more'), { recursive: true });
   await picture(300, 200).jpeg().toFile(join(photos, 'wide.jpg'));
@@ -43,8 +42,6 @@ test.before(async (t) => {
     cls: await writeRanker(join(folder, 'cls.safetensors'), 'cls'),
   };
 });
-
-test.after.always((t) => rm(t.context.folder, { recursive: true, force: true }));
 
 function checkTiling(
   t: { true: (value: boolean, message?: string) => void },
@@ -207,14 +204,8 @@ test('ranking and training take the same files of a folder for pictures', async 
 test('grids can be asked for', async (t) => {
   const { photos, token } = t.context;
   const run = async (...args: string[]): Promise<RankResult> => {
-    const outcome = await ltrp([
-      'rank',
-      join(photos, 'wide.jpg'),
-      '--model',
-      token,
-      '--json',
-      ...args,
-    ]);
+    const usual = ['rank', join(photos, 'wide.jpg'), '--model', token, '--json'];
+    const outcome = await ltrp([...usual, ...args]);
     t.is(outcome.code, 0, outcome.stderr);
     return jsonLines<RankResult>(outcome)[0]!;
   };
@@ -226,15 +217,8 @@ test('an unreadable image is named and the others go on', async (t) => {
   const { photos, token } = t.context;
   const folder = await temporaryFolder(t);
   await writeFile(join(folder, 'text.jpg'), 'no image');
-  const outcome = await ltrp([
-    'rank',
-    join(folder, 'text.jpg'),
-    join(folder, 'absent.jpg'),
-    join(photos, 'wide.jpg'),
-    '--model',
-    token,
-    '--json',
-  ]);
+  const names = [join(folder, 'text.jpg'), join(folder, 'absent.jpg'), join(photos, 'wide.jpg')];
+  const outcome = await ltrp(['rank', ...names, '--model', token, '--json']);
   t.is(outcome.code, 1);
   t.is(jsonLines<RankResult>(outcome).length, 1);
   const complaints = outcome.stderr.trim().split('\n');
@@ -264,16 +248,8 @@ test('globs are expanded, and one without images is an error', async (t) => {
 test('score gives a map with standard errors', async (t) => {
   const { photos } = t.context;
   const out = await temporaryFolder(t);
-  const args = [
-    'score',
-    join(photos, 'wide.jpg'),
-    '--model',
-    smallMae,
-    '--rounds',
-    '3',
-    '--mask-ratio',
-    '0.75',
-  ];
+  const asked = ['--rounds', '3', '--mask-ratio', '0.75'];
+  const args = ['score', join(photos, 'wide.jpg'), '--model', smallMae, ...asked];
   const outcome = await ltrp([...args, '--json', '--out', out, '--seed', '4']);
   t.is(outcome.code, 0, outcome.stderr);
   const [result] = jsonLines<ScoreResult>(outcome);

@@ -4,8 +4,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import os from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { cacheFolder } from '../lib/libtorch/folders.js';
@@ -18,6 +17,7 @@ import {
 } from '../scripts/cuda/compile.js';
 import { resourceProblems, resourceTable } from '../scripts/cuda/limits.js';
 import { checkInstructions, claims, disassemble } from './support/machine-code.js';
+import { sharedFolder } from './support/paths.js';
 
 const nvcc = [process.env['CUDACXX'], 'nvcc', '/usr/local/cuda/bin/nvcc'].find(
   (command) =>
@@ -29,8 +29,7 @@ const nvdisasm = path.join(cacheFolder(), 'cuda-tools', 'nvdisasm');
 const asked = process.env['LTRP_CUDA_ARCHITECTURES'] ?? '90';
 const architectures = asked === 'all' ? allArchitectures() : asked.split(/[,;]/).map(Number);
 
-const folder = await mkdtemp(path.join(os.tmpdir(), 'ltrp-cuda-'));
-test.after.always(() => rm(folder, { recursive: true, force: true }));
+const folder = sharedFolder();
 
 /** The command, or undefined after saying that the test is skipped. */
 function needNvcc(t: ExecutionContext): string | undefined {

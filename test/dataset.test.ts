@@ -1,15 +1,15 @@
 /** Where training pictures come from, in which order, and what happens to unreadable ones. */
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import test from 'ava';
 import sharp from 'sharp';
 import { BatchStream, type BatchOptions } from '../lib/data/batches.js';
 import { Dataset } from '../lib/data/dataset.js';
 import { PictureDecoder } from '../lib/data/decoder.js';
+import { sharedFolder } from './support/paths.js';
 
-let root: string;
+const root = sharedFolder();
 
 /** A picture whose colour tells which one it is. */
 async function picture(path: string, value: number, width = 48, height = 32): Promise<void> {
@@ -20,7 +20,6 @@ async function picture(path: string, value: number, width = 48, height = 32): Pr
 }
 
 test.before(async () => {
-  root = await mkdtemp(join(tmpdir(), 'ltrp-dataset-'));
   await mkdir(join(root, 'a', 'deep', 'er'), { recursive: true });
   await mkdir(join(root, 'b'));
   await mkdir(join(root, 'empty'));
@@ -31,8 +30,6 @@ test.before(async () => {
   await writeFile(join(root, 'a', 'notes.md'), 'not an image');
   await writeFile(join(root, 'list.txt'), '# two of them\nb/b1.png\n\n  a/0.PNG\r\n');
 });
-
-test.after.always(() => rm(root, { recursive: true, force: true }));
 
 const names = (dataset: Dataset): string[] => dataset.files.map((file) => basename(file));
 const sequence = (dataset: Dataset, count: number, seed: number): number[] =>

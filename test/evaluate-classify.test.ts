@@ -10,7 +10,7 @@ import { partOf } from '../scripts/evaluate/parts.js';
 import { unlabelledMarkdown } from '../scripts/evaluate/unlabelled-table.js';
 import { selectorNames } from '../lib/selectors.js';
 import { ltrp } from './support/command.js';
-import { hasEmbedded, repository, temporaryFolder } from './support/paths.js';
+import { repository, temporaryFolder } from './support/paths.js';
 
 const program = (name: string, ...args: string[]) =>
   promisify(execFile)(process.execPath, [
@@ -39,55 +39,50 @@ async function writePhotographs(folder: string, split: string, count: number): P
   return names;
 }
 
-(hasEmbedded ? test : test.skip)(
-  'every selector and share of a classifier that is there: accuracy, differences, a table',
-  async (t) => {
-    t.timeout(180_000);
-    const folder = await temporaryFolder(t);
-    await writePhotographs(folder, 'train', 6);
-    const names = await writePhotographs(folder, 'val', 12);
-    const trained = await ltrp([
-      ...['finetune', '--data', join(folder, 'imagenette', 'train'), '--out', join(folder, 'run')],
-      ...'--dim 24 --depth 3 --heads 3 --image-size 64 --batch-size 6 --steps 40 --warmup 4'.split(
-        ' ',
-      ),
-      ...'--rand-augment 0 --threads 1 --learning-rate 3e-3'.split(' '),
-    ]);
-    t.is(trained.code, 0, trained.stderr);
-    const given = ['--photographs', folder, '--classifier', join(folder, 'run')];
-    const small = ['--image-size', '64', '--keep', '25%,100%', '--out', join(folder, 'out')];
-    const { stdout } = await evaluate(...given, ...small);
-    t.is(readFileSync(join(folder, 'out', 'classify.md'), 'utf8'), stdout);
-    const page = readFileSync(join(folder, 'out', 'classify.html'), 'utf8');
-    t.is(page.split('<polyline').length - 1, selectorNames.length);
-    t.true(page.includes('<title>evit, 25% kept: 100% [100%, 100%]</title>'));
-    t.false(/https?:/.test(page));
-    const results = JSON.parse(
-      readFileSync(join(folder, 'out', 'classify.json'), 'utf8'),
-    ) as ClassifyResults;
-    const expected = names.filter((name) => partOf('imagenette/val', name) === 'test');
-    t.deepEqual([...results.pictures].sort(), expected.sort());
-    t.is(results.figures.length, 2 * selectorNames.length);
-    t.deepEqual([...new Set(results.figures.map(({ row }) => row))].sort(), [...selectorNames]);
-    for (const { row, value } of results.figures) t.is(value, 1, row);
-    for (const { value } of results.differences) t.is(value, 0);
-    t.true(Object.values(results.spent.selectors).every((ms) => ms >= 0));
-    t.is(results.training, null);
+test('every selector and share of a classifier that is there: accuracy, differences, a table', async (t) => {
+  t.timeout(180_000);
+  const folder = await temporaryFolder(t);
+  await writePhotographs(folder, 'train', 6);
+  const names = await writePhotographs(folder, 'val', 12);
+  const trained = await ltrp([
+    ...['finetune', '--data', join(folder, 'imagenette', 'train'), '--out', join(folder, 'run')],
+    ...'--dim 24 --depth 3 --heads 3 --image-size 64 --batch-size 6 --steps 40 --warmup 4'.split(
+      ' ',
+    ),
+    ...'--rand-augment 0 --threads 1 --learning-rate 3e-3'.split(' '),
+  ]);
+  t.is(trained.code, 0, trained.stderr);
+  const given = ['--photographs', folder, '--classifier', join(folder, 'run')];
+  const small = ['--image-size', '64', '--keep', '25%,100%', '--out', join(folder, 'out')];
+  const { stdout } = await evaluate(...given, ...small);
+  t.is(readFileSync(join(folder, 'out', 'classify.md'), 'utf8'), stdout);
+  const page = readFileSync(join(folder, 'out', 'classify.html'), 'utf8');
+  t.is(page.split('<polyline').length - 1, selectorNames.length);
+  t.true(page.includes('<title>evit, 25% kept: 100% [100%, 100%]</title>'));
+  t.false(/https?:/.test(page));
+  const results = JSON.parse(
+    readFileSync(join(folder, 'out', 'classify.json'), 'utf8'),
+  ) as ClassifyResults;
+  const expected = names.filter((name) => partOf('imagenette/val', name) === 'test');
+  t.deepEqual([...results.pictures].sort(), expected.sort());
+  t.is(results.figures.length, 2 * selectorNames.length);
+  t.deepEqual([...new Set(results.figures.map(({ row }) => row))].sort(), [...selectorNames]);
+  for (const { row, value } of results.figures) t.is(value, 1, row);
+  for (const { value } of results.differences) t.is(value, 0);
+  t.true(Object.values(results.spent.selectors).every((ms) => ms >= 0));
+  t.is(results.training, null);
 
-    for (const [args, why] of [
-      [[...given, '--selectors', 'best'], /--selectors has best/],
-      [[...given, '--keep', '0%'], /--keep must be shares/],
-      [[...given, '--part', 'training'], /--part must be test or validation/],
-      [['--photographs', join(folder, 'none')], /has no imagenette\/val/],
-    ] as const) {
-      const error = await t.throwsAsync<Error & { code: number; stderr: string }>(
-        evaluate(...args),
-      );
-      t.is(error.code, 2);
-      t.regex(error.stderr, why);
-    }
-  },
-);
+  for (const [args, why] of [
+    [[...given, '--selectors', 'best'], /--selectors must be one of .*, not best/],
+    [[...given, '--keep', '0%'], /--keep must be shares/],
+    [[...given, '--part', 'training'], /--part must be one of test, validation, not training/],
+    [['--photographs', join(folder, 'none')], /has no imagenette\/val/],
+  ] as const) {
+    const error = await t.throwsAsync<Error & { code: number; stderr: string }>(evaluate(...args));
+    t.is(error.code, 2);
+    t.regex(error.stderr, why);
+  }
+});
 
 test('the table: the best at the smallest share first, and what each has more than the ranker', (t) => {
   const cell = { measure: 'accuracy', selector: 'top-k', set: 'imagenette' };

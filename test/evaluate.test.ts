@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test from 'ava';
 import sharp from 'sharp';
+import { UsageError } from '../bench/command-line.js';
 import { agreementWith, pearson, spearmanBrown } from '../scripts/evaluate/agreement.js';
 import { Resamples } from '../scripts/evaluate/bootstrap.js';
 import { heuristics, rankSum } from '../scripts/evaluate/heuristics.js';
@@ -19,20 +20,19 @@ import {
   pixelsPerPatch,
   readInstances,
 } from '../scripts/evaluate/masks.js';
-import { readOptions, UsageError } from '../scripts/evaluate/options.js';
+import { readOptions } from '../scripts/evaluate/options.js';
 import { allPhotographsOf, partOf, parts, photographsOf } from '../scripts/evaluate/parts.js';
 import { pictureOf, readPicture } from '../scripts/evaluate/pictures.js';
 import { instanceRecall, keeps, keptCount, objectRecall } from '../scripts/evaluate/recall.js';
 import { Table } from '../scripts/evaluate/table.js';
 import { CachedTeacher, chunkEnds } from '../scripts/evaluate/teacher-maps.js';
 import { PatchRanker } from '../lib/index.js';
-import { hasEmbedded, repository, temporaryFolder } from './support/paths.js';
+import { repository, temporaryFolder } from './support/paths.js';
 
 const photographs = join(repository, '..', 'shared', 'photographs');
 const withPhotographs = existsSync(join(photographs, 'README.md')) ? test : test.skip;
 // Its runtime comes with the benchmark's packages: npm ci --prefix bench --ignore-scripts
 const withJudge = hasRuntime() ? withPhotographs : test.skip;
-const withModels = hasEmbedded ? test : test.skip;
 
 /** `row row row` of digits to pixels. */
 const rows = (text: string): number[] => Array.from(text.replaceAll(' ', ''), Number);
@@ -324,7 +324,7 @@ withPhotographs(
       'variance + centre - 0.7 lightness': [0.525, 0.791, 0.937, 0.53, 0.813, 0.959],
       'best possible': [0.828, 0.982, 1, 0.705, 0.949, 1],
     };
-    const ranker = hasEmbedded ? await PatchRanker.load('tiny') : undefined;
+    await using ranker = await PatchRanker.load('tiny');
     const found = new Map<string, number[]>();
     let pictures = 0;
     let instances = 0;
@@ -334,7 +334,7 @@ withPhotographs(
       pictures++;
       instances += objects.each.length;
       const picture = await readPicture(entry.path, { size: 224, patch: 16, fit: 'stretch' });
-      const rankers = ranker === undefined ? [] : [{ name: 'ranker tiny', ranker }];
+      const rankers = [{ name: 'ranker tiny', ranker }];
       const maps = new Map([
         ...(await allMaps(picture, rankers, [])),
         ['best possible', objects.any],
@@ -349,7 +349,6 @@ withPhotographs(
         found.set(row, sums);
       }
     }
-    ranker?.dispose();
     t.is(pictures, 160);
     t.true(Math.abs(instances - 1143) <= 1, String(instances));
     for (const [row, values] of Object.entries(expected)) {
@@ -359,11 +358,7 @@ withPhotographs(
         t.true(Math.abs(own - value) <= 0.003, `${row} ${i}: ${own.toFixed(4)}, expected ${value}`);
       }
     }
-    const ranked = found.get('ranker tiny');
-    if (ranked === undefined) {
-      t.log('skipped: there is no embedded model');
-      return;
-    }
+    const ranked = found.get('ranker tiny') ?? [];
     // Object pixels at 25, 50 and 75%.
     for (const row of ['centre', 'gradient', 'variance', 'contrast']) {
       for (const [i, more] of [0.03, 0.03, 0].entries()) {
@@ -374,7 +369,7 @@ withPhotographs(
   },
 );
 
-withModels("a teacher's maps are the same in every run, and computed once", async (t) => {
+test("a teacher's maps are the same in every run, and computed once", async (t) => {
   t.deepEqual(chunkEnds(16), [1, 2, 4, 8]);
   const settings = {
     maskRatio: 0.75,
@@ -424,48 +419,45 @@ test('options', (t) => {
   }
 });
 
-withModels(
-  'a folder of that layout: JSON, Markdown and a page, and nothing of what is missing',
-  async (t) => {
-    const folder = await temporaryFolder(t);
-    const out = join(folder, 'out');
-    mkdirSync(join(folder, 'coco', 'images'), { recursive: true });
-    const names = Array.from({ length: 12 }, (_, i) => `made-${i}.jpg`);
-    for (const [i, name] of names.entries()) {
-      const noise = Uint8Array.from({ length: 60 * 40 * 3 }, (_, k) => (k * (7919 + i)) % 251);
-      await sharp(noise, { raw: { width: 60, height: 40, channels: 3 } })
-        .jpeg()
-        .toFile(join(folder, 'coco', 'images', name));
-    }
-    const instances = {
-      images: names.map((file_name, id) => ({ id, file_name, width: 60, height: 40 })),
-      annotations: names.map((_, image_id) => ({
-        image_id,
-        iscrowd: 0,
-        segmentation: [[0, 0, 30, 0, 30, 20, 0, 20]],
-      })),
-    };
-    writeFileSync(join(folder, 'coco', 'instances.json'), JSON.stringify(instances));
-    const { stdout, stderr } = await promisify(execFile)(process.execPath, [
-      ...['--import=tsx', join(repository, 'scripts', 'evaluate', 'photographs.ts')],
-      ...['--photographs', folder, '--teacher', 'none', '--out', out],
-    ]);
-    t.regex(stderr, /nothing is judged/);
-    t.is(readFileSync(join(out, 'results.md'), 'utf8'), stdout);
-    const results = JSON.parse(readFileSync(join(out, 'results.json'), 'utf8')) as {
-      sets: { pictures: string[] }[];
-      figures: { row: string; selector: string; measure: string; keep: number; value: number }[];
-    };
-    const expected = names.filter((name) => partOf('coco/images', name) === 'test').sort();
-    t.true(expected.length > 0 && expected.length < names.length);
-    t.deepEqual(results.sets[0]?.pictures, expected);
-    // The object is the top left quarter, 49 of 196 patches.
-    const best = results.figures.filter(
-      (each) => each.row === 'best possible' && each.selector === 'top-k',
-    );
-    t.deepEqual([...new Set(best.map(({ value }) => value))], [1]);
-    const page = readFileSync(join(out, 'page.html'), 'utf8');
-    t.is(page.split('src="data:image/jpeg').length - 1, expected.length);
-    t.true(page.includes('"variance + centre"'));
-  },
-);
+test('a folder of that layout: JSON, Markdown and a page, and nothing of what is missing', async (t) => {
+  const folder = await temporaryFolder(t);
+  const out = join(folder, 'out');
+  mkdirSync(join(folder, 'coco', 'images'), { recursive: true });
+  const names = Array.from({ length: 12 }, (_, i) => `made-${i}.jpg`);
+  for (const [i, name] of names.entries()) {
+    const noise = Uint8Array.from({ length: 60 * 40 * 3 }, (_, k) => (k * (7919 + i)) % 251);
+    await sharp(noise, { raw: { width: 60, height: 40, channels: 3 } })
+      .jpeg()
+      .toFile(join(folder, 'coco', 'images', name));
+  }
+  const instances = {
+    images: names.map((file_name, id) => ({ id, file_name, width: 60, height: 40 })),
+    annotations: names.map((_, image_id) => ({
+      image_id,
+      iscrowd: 0,
+      segmentation: [[0, 0, 30, 0, 30, 20, 0, 20]],
+    })),
+  };
+  writeFileSync(join(folder, 'coco', 'instances.json'), JSON.stringify(instances));
+  const { stdout, stderr } = await promisify(execFile)(process.execPath, [
+    ...['--import=tsx', join(repository, 'scripts', 'evaluate', 'photographs.ts')],
+    ...['--photographs', folder, '--teacher', 'none', '--out', out],
+  ]);
+  t.regex(stderr, /nothing is judged/);
+  t.is(readFileSync(join(out, 'results.md'), 'utf8'), stdout);
+  const results = JSON.parse(readFileSync(join(out, 'results.json'), 'utf8')) as {
+    sets: { pictures: string[] }[];
+    figures: { row: string; selector: string; measure: string; keep: number; value: number }[];
+  };
+  const expected = names.filter((name) => partOf('coco/images', name) === 'test').sort();
+  t.true(expected.length > 0 && expected.length < names.length);
+  t.deepEqual(results.sets[0]?.pictures, expected);
+  // The object is the top left quarter, 49 of 196 patches.
+  const best = results.figures.filter(
+    (each) => each.row === 'best possible' && each.selector === 'top-k',
+  );
+  t.deepEqual([...new Set(best.map(({ value }) => value))], [1]);
+  const page = readFileSync(join(out, 'page.html'), 'utf8');
+  t.is(page.split('src="data:image/jpeg').length - 1, expected.length);
+  t.true(page.includes('"variance + centre"'));
+});

@@ -68,14 +68,8 @@ test.serial('it learns, logs, writes the classes, and goes on where it stopped',
   // A shorter run, made longer: the schedule is that of the new length at once, and so is a whole one resumed.
   t.is((await begin('parts', 60, '--checkpoint-every', '20')).code, 0);
   await rm(join(folder, 'parts', 'checkpoint-000000060.safetensors'));
-  const resumed = await ltrp([
-    'finetune',
-    '--out',
-    join(folder, 'parts'),
-    '--resume',
-    '--threads',
-    '1',
-  ]);
+  const parts = ['finetune', '--out', join(folder, 'parts'), '--resume'];
+  const resumed = await ltrp([...parts, '--threads', '1']);
   t.is(resumed.code, 0, resumed.stderr);
   t.regex(resumed.stderr, /continuing after step 40/);
   t.deepEqual(losses('parts'), losses('whole'));
@@ -91,14 +85,7 @@ test.serial('it learns, logs, writes the classes, and goes on where it stopped',
   t.regex(again.stderr, /--dim must be 24, as in the weights of --init/);
   await mkdir(join(data, 'dusk'));
   await sharp(join(data, 'blue', '1.png')).toFile(join(data, 'dusk', 'a.png'));
-  const other = await ltrp([
-    'finetune',
-    '--data',
-    data,
-    '--out',
-    join(folder, 'parts'),
-    '--resume',
-  ]);
+  const other = await ltrp([...parts, '--data', data]);
   t.regex(other.stderr, /classes are not those .*ERR_LTRP_RUN_CONFLICT/s);
 });
 
@@ -106,27 +93,25 @@ test.serial('what cannot be learned is one clear sentence', async (t) => {
   t.timeout(120_000);
   const folder = await temporaryFolder(t);
   const data = await writeClasses(join(folder, 'train'), 1, 1);
-  const refused = async (code: number, why: RegExp, ...args: string[]): Promise<void> => {
-    const { code: got, stderr } = await ltrp([
-      ...['finetune', '--out', join(folder, 'run'), ...small, '--steps', '1', ...args],
-    ]);
+  const refused = async (code: number, why: RegExp, args: string): Promise<void> => {
+    const usual = ['finetune', '--out', join(folder, 'run'), ...small, '--steps', '1'];
+    const { code: got, stderr } = await ltrp([...usual, ...args.split(' ')]);
     const last = stderr.trim().split('\n').at(-1) ?? '';
     t.regex(last, why);
     t.is(got, code, last);
   };
-  await refused(2, /least two classes.*only 'deep'/, '--data', join(data, 'blue'));
+  await refused(2, /least two classes.*only 'deep'/, `--data ${join(data, 'blue')}`);
   const flat = join(folder, 'flat');
   await mkdir(flat);
   await sharp(join(data, 'blue', 'deep', '0.png')).toFile(join(flat, 'a.png'));
   await refused(
     2,
     /must lie in a folder named after its class below .*flat; .*a\.png does not/,
-    '--data',
-    flat,
+    `--data ${flat}`,
   );
   await mkdir(join(data, 'empty'));
   await writeFile(join(data, 'empty', 'notes.txt'), '');
-  await refused(1, /class folder .*empty has no pictures.*ERR_LTRP_DATA_EMPTY/, '--data', data);
+  await refused(1, /class folder .*empty has no pictures.*ERR_LTRP_DATA_EMPTY/, `--data ${data}`);
   await rm(join(data, 'empty'), { recursive: true });
   const val = await writeClasses(join(folder, 'val'), 1, 9);
   await mkdir(join(val, 'zebra'));
@@ -134,39 +119,21 @@ test.serial('what cannot be learned is one clear sentence', async (t) => {
   await refused(
     2,
     /class 'zebra' is none of the 3 that are trained: amber, blue, cyan/,
-    '--data',
-    data,
-    '--val',
-    val,
+    `--data ${data} --val ${val}`,
   );
   await rm(join(folder, 'run'), { recursive: true });
   await refused(
     2,
     /--keep must keep at least one of the 16 patches; got 0.01/,
-    '--data',
-    data,
-    '--keep',
-    '1%',
+    `--data ${data} --keep 1%`,
   );
   await refused(
     2,
     /--micro-batch-size must be even with mixup/,
-    '--data',
-    data,
-    '--mixup',
-    '1',
-    '--micro-batch-size',
-    '3',
+    `--data ${data} --mixup 1 --micro-batch-size 3`,
   );
-  await refused(2, /--selector-model must name the model/, '--data', data, '--selector', 'ranker');
-  await refused(
-    2,
-    /--dim must be 192, as in the weights of --init/,
-    '--data',
-    data,
-    '--init',
-    'tiny',
-  );
+  await refused(2, /--selector-model must name the model/, `--data ${data} --selector ranker`);
+  await refused(2, /--dim must be 192, as in the weights of --init/, `--data ${data} --init tiny`);
 });
 
 test('the class Trainer: labels of pictures, an embedded ranker, and what is refused', async (t) => {

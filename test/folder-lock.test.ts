@@ -1,34 +1,16 @@
 /** The lock that one process at a time holds while it fetches LibTorch: who may take it over, after how long, and who notices. */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import {
-  mkdir,
-  mkdtemp,
-  readFile,
-  readdir,
-  rm,
-  stat,
-  symlink,
-  utimes,
-  writeFile,
-} from 'node:fs/promises';
+import { mkdir, readFile, readdir, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import { type ExecutionContext } from 'ava';
 import { withLock } from '../lib/folder-lock.js';
+import { test } from './support/folder.js';
 
-const test = anyTest as TestFn<{ folder: string }>;
 const run = promisify(execFile);
-
-test.beforeEach(async (t) => {
-  t.context = { folder: await mkdtemp(path.join(os.tmpdir(), 'ltrp-lock-')) };
-});
-
-test.afterEach.always(async (t) => {
-  await rm(t.context.folder, { recursive: true, force: true });
-});
 
 const nothing = (): Promise<void> => Promise.resolve();
 const years = 365 * 86_400_000;

@@ -1,25 +1,16 @@
 /** Models of the Hugging Face hub: names, a cache in the layout of Python's, the network with its faults, and the command. */
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import {
-  mkdir,
-  mkdtemp,
-  readFile,
-  readdir,
-  readlink,
-  rm,
-  symlink,
-  writeFile,
-} from 'node:fs/promises';
-import os from 'node:os';
+import { mkdir, readFile, readdir, readlink, rm, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import { type ExecutionContext } from 'ava';
 import { fetchModel, type FetchedModel, type FetchOptions } from '../lib/hub/fetch.js';
 import { hubSettings } from '../lib/hub/settings.js';
 import { isHubSource, readHubSource } from '../lib/hub/source.js';
 import { LtrpError, MaskedAutoencoder, PatchRanker } from '../lib/index.js';
 import { built } from './support/command.js';
+import { test } from './support/folder.js';
 import {
   commit,
   etagOf,
@@ -31,16 +22,7 @@ import {
 } from './support/hub.js';
 import { smallMae } from './support/models.js';
 
-const test = anyTest as TestFn<{ folder: string }>;
 const run = promisify(execFile);
-
-test.beforeEach(async (t) => {
-  t.context = { folder: await mkdtemp(path.join(os.tmpdir(), 'ltrp-hub-')) };
-});
-
-test.afterEach.always(async (t) => {
-  await rm(t.context.folder, { recursive: true, force: true });
-});
 
 async function modelFiles(): Promise<Record<string, HubFile>> {
   const read = (name: string): Promise<Buffer> => readFile(path.join(smallMae, name));

@@ -13,12 +13,10 @@ import {
   type KeepTarget,
   type PictureRanking,
 } from '../lib/index.js';
+import { withGolden } from './support/golden.js';
 import { golden, hasGolden, repository } from './support/paths.js';
 import { Tensors } from './support/safetensors.js';
 
-const run = hasGolden ? test : test.skip;
-const title = (what: string): string =>
-  `${what}${hasGolden ? '' : ' (no golden data beside the repository)'}`;
 const folder = join(golden, 'downstream');
 const foreign = hasGolden ? new Tensors(join(folder, 'foreign.safetensors')) : (undefined as never);
 
@@ -103,7 +101,7 @@ const targets: Record<string, KeepTarget> = {
 };
 for (const [name, target] of Object.entries(targets)) {
   for (const seen of ['stretch', 'crop']) {
-    run(title(`golden: ${seen} ranking on ${name}`), async (t) => {
+    withGolden(`golden: ${seen} ranking on ${name}`, async (t) => {
       const map = Float32Array.from(
         new Tensors(join(folder, 'selectors.safetensors')).f64('map_variance').data,
       );
@@ -126,7 +124,7 @@ for (const [name, target] of Object.entries(targets)) {
   }
 }
 
-run(title('golden: positions in the language model, as docs/keep.md computes them'), async (t) => {
+withGolden('golden: positions in the language model, as docs/keep.md computes them', async (t) => {
   const map = Float32Array.from(
     new Tensors(join(folder, 'selectors.safetensors')).f64('map_variance').data,
   );
@@ -150,8 +148,8 @@ run(title('golden: positions in the language model, as docs/keep.md computes the
   }
 });
 
-run(
-  title('every grid that Qwen makes of its sizes: whole cells, and as many as asked'),
+withGolden(
+  'every grid that Qwen makes of its sizes: whole cells, and as many as asked',
   async (t) => {
     interface Sizes {
       settings: Record<string, { factor: number }>;

@@ -4,57 +4,33 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { chmod, mkdir, mkdtemp, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { once } from 'node:events';
+import { existsSync, statSync } from 'node:fs';
+import { chmod, mkdir, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import os from 'node:os';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { download } from '../lib/download/download.js';
 import { inspectLibtorch } from '../lib/libtorch/inspect.js';
 import { installLibtorch, removeLibtorch } from '../lib/libtorch/install.js';
 import type { LibtorchRelease } from '../lib/libtorch/releases.js';
 import { releaseFor } from '../lib/libtorch/releases.js';
-import { packageRoot } from '../lib/native/paths.js';
 import { unpackLibtorch } from '../lib/libtorch/unpack.js';
 import { configuredIndexes } from '../lib/libtorch/pip.js';
 import { findWheel } from '../lib/libtorch/wheel-index.js';
-import { listen, makeArchive, release } from './support/made-libtorch.js';
-
-const test = anyTest as TestFn<{ folder: string; env: Record<string, string | undefined> }>;
-
-test.beforeEach(async (t) => {
-  const folder = await mkdtemp(path.join(os.tmpdir(), 'ltrp-fetch-'));
-  const empty = path.join(folder, 'empty');
-  await mkdir(empty);
-  t.context = {
-    folder,
-    env: { HOME: path.join(folder, 'home'), PATH: empty, PIP_NO_INDEX: '1', NO_PROXY: '*' },
-  };
-});
-
-test.afterEach.always(async (t) => {
-  await rm(t.context.folder, { recursive: true, force: true });
-});
+import { ltrp, test, type Environment, type Place } from './support/bare-user.js';
+import { built, outcomeOf } from './support/command.js';
+import { listen } from './support/listen.js';
+import { makeArchive, release } from './support/made-libtorch.js';
+import { until } from './support/runs.js';
 
 const cacheOf = (folder: string): string => path.join(folder, 'home/.cache/ltrp');
 const targetOf = (folder: string): string => path.join(cacheOf(folder), 'libtorch/2.13.0-cpu');
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
-/** The archive of a LibTorch, with a library that takes a while to arrive; null without the Python that writes it. */
-async function archiveBytes(
-  t: ExecutionContext<{ folder: string }>,
-  version = '2.13.0',
-): Promise<Buffer | null> {
-  const archive = await makeArchive(path.join(t.context.folder, 'made'), 'a.zip', version);
-  if (archive === null) {
-    t.log('skipped: there is no python3 here to write a zip file');
-    t.pass();
-    return null;
-  }
-  return readFile(archive);
-}
+/** The archive of a LibTorch. */
+const archiveBytes = async ({ folder }: Place): Promise<Buffer> =>
+  readFile(await makeArchive(path.join(folder, 'made'), 'a.zip', '2.13.0'));
 
 interface Site {
   readonly url: string;
@@ -136,7 +112,7 @@ const from = (url: string, more: Partial<LibtorchRelease> = {}): LibtorchRelease
 /** What `installLibtorch` does in a process of its own: prints its news, then the result or the error as JSON. */
 function startInstall(
   release: LibtorchRelease,
-  env: Record<string, string | undefined>,
+  env: Environment,
 ): { child: ChildProcess; says: (text: string) => Promise<void>; ended: Promise<string> } {
   const script = `
     import { installLibtorch } from ${JSON.stringify(new URL('../dist/libtorch/install.js', import.meta.url).href)};
@@ -147,30 +123,18 @@ function startInstall(
     } catch (error) { console.log('FAILED ' + error.code + ' ' + error.message); }`;
   const child = spawn(process.execPath, ['--input-type=module', '-e', script], { env });
   let output = '';
-  const waiting: [text: string, resolve: () => void][] = [];
-  child.stdout.on('data', (chunk: Buffer) => {
-    output += chunk.toString();
-    for (const [text, resolve] of waiting) if (output.includes(text)) resolve();
-  });
-  child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (chunk: Buffer) => (output += chunk.toString()));
   return {
     child,
-    says: (text) =>
-      output.includes(text)
-        ? Promise.resolve()
-        : new Promise((resolve) => waiting.push([text, resolve])),
-    ended: new Promise((resolve) =>
-      child.once('close', () => {
-        resolve(output);
-      }),
-    ),
+    says: (text) => until(() => output.includes(text)),
+    ended: once(child, 'close').then(() => output),
   };
 }
 
 test('two processes at once: one fetches, the other says that it waits, both end well', async (t) => {
   const { folder, env } = t.context;
-  const content = await archiveBytes(t);
-  if (content === null) return;
+  const content = await archiveBytes(t.context);
   const server = await site(t, { 'a.zip': content }, { hold: 1 });
   const first = startInstall(from(server.url), env);
   await server.held;
@@ -187,13 +151,12 @@ test('two processes at once: one fetches, the other says that it waits, both end
 
 test('a holder that is killed in the middle: the one that waits takes over and fetches only the rest', async (t) => {
   const { folder, env } = t.context;
-  const content = await archiveBytes(t);
-  if (content === null) return;
+  const content = await archiveBytes(t.context);
   const server = await site(t, { 'a.zip': content }, { hold: 1 });
   const first = startInstall(from(server.url), env);
   await server.held;
   const part = path.join(cacheOf(folder), 'downloads/2.13.0-cpu/a.zip.part');
-  while (!existsSync(part) || (await readFile(part)).length === 0) await sleep(20);
+  await until(() => existsSync(part) && statSync(part).size > 0);
   const second = startInstall(from(server.url), env);
   await second.says('Waiting for process');
   first.child.kill('SIGKILL');
@@ -208,8 +171,7 @@ test('a holder that is killed in the middle: the one that waits takes over and f
 
 test('what a killed run left unpacked by half is no LibTorch, and is cleared away by the next', async (t) => {
   const { folder, env } = t.context;
-  const content = await archiveBytes(t);
-  if (content === null) return;
+  const content = await archiveBytes(t.context);
   const half = `${targetOf(folder)}.unpacking-1`;
   await mkdir(path.join(half, 'lib'), { recursive: true });
   await writeFile(path.join(half, 'lib', 'libc10.so'), 'half');
@@ -220,8 +182,7 @@ test('what a killed run left unpacked by half is no LibTorch, and is cleared awa
 
 test('an install that lost its lock while it was stopped puts nothing into place', async (t) => {
   const { folder, env } = t.context;
-  const content = await archiveBytes(t);
-  if (content === null) return;
+  const content = await archiveBytes(t.context);
   const server = await site(t, { 'a.zip': content }, { hold: 1 });
   const installing = startInstall(from(server.url), env);
   await server.held;
@@ -234,8 +195,7 @@ test('an install that lost its lock while it was stopped puts nothing into place
 
 test('a wheel of an index: found in both forms of the page; without a pin, by word of the user, it has the hash of the index', async (t) => {
   const { folder, env } = t.context;
-  const content = await archiveBytes(t);
-  if (content === null) return;
+  const content = await archiveBytes(t.context);
   const name = 'torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl';
   const other = name.replace('cp311-cp311', 'cp312-cp312');
   const pip = { ...release.pip, platform: 'manylinux_2_28_x86_64' };
@@ -310,8 +270,7 @@ test('a full disk is one clear error at once, for the download and for unpacking
     return;
   }
   const { folder, env } = t.context;
-  const content = await archiveBytes(t);
-  if (content === null) return;
+  const content = await archiveBytes(t.context);
   const server = await site(t, { 'a.zip': content });
   const downloads = path.join(cacheOf(folder), 'downloads/2.13.0-cpu');
   await mkdir(downloads, { recursive: true });
@@ -358,41 +317,11 @@ test('a folder that cannot be written to is named', async (t) => {
   await rm(path.join(folder, 'home/.cache'));
   await chmod(path.join(folder, 'home'), 0o555);
   const asRoot = process.getuid?.() === 0;
-  const { status, stderr } = await ltrp(['libtorch', 'install'], env, asRoot ? 65_534 : undefined);
+  const { code, stderr } = await ltrp(['libtorch', 'install'], env, asRoot ? 65_534 : undefined);
   await chmod(path.join(folder, 'home'), 0o755);
-  t.is(status, 1, stderr);
+  t.is(code, 1, stderr);
   t.regex(stderr, /LibTorch cannot be written to .*home.* \(EACCES\)\. Make it writable/);
 });
-
-const main = path.join(packageRoot(), 'dist', 'cli', 'main.js');
-
-function startLtrp(
-  args: readonly string[],
-  env: Record<string, string | undefined>,
-  uid?: number,
-): {
-  child: ChildProcess;
-  ended: Promise<{ status: number | null; stdout: string; stderr: string }>;
-} {
-  const child = spawn(process.execPath, [main, ...args], {
-    env,
-    ...(uid === undefined ? {} : { uid, gid: uid }),
-  });
-  let [stdout, stderr] = ['', ''];
-  child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
-  child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
-  return {
-    child,
-    ended: new Promise((resolve) =>
-      child.once('close', (status) => {
-        resolve({ status, stdout, stderr });
-      }),
-    ),
-  };
-}
-
-const ltrp = (...args: Parameters<typeof startLtrp>): ReturnType<typeof startLtrp>['ended'] =>
-  startLtrp(...args).ended;
 
 /** The wheel that the command asks for, as its index would offer it, with other bytes in it. */
 const commandWheel = Object.keys(releaseFor(process.platform, process.arch)?.wheelSha256 ?? {})[0];
@@ -414,27 +343,29 @@ test('the command: Ctrl-C in the middle ends with 130, keeps the part, leaves no
     https_proxy: 'http://127.0.0.1:9',
     NO_PROXY: '127.0.0.1',
   };
-  const { child, ended } = startLtrp(['libtorch', 'install', '--from', 'pip'], own);
+  const args = [built, 'libtorch', 'install', '--from', 'pip'];
+  const child = spawn(process.execPath, args, { env: own });
+  const ended = outcomeOf(child);
   await server.held;
   const downloads = path.join(cacheOf(folder), 'downloads/2.13.0-cpu');
   const part = path.join(downloads, `${commandWheel}.part`);
-  while (!existsSync(part) || (await readFile(part)).length === 0) await sleep(20);
+  await until(() => existsSync(part) && statSync(part).size > 0);
   const start = performance.now();
   child.kill('SIGINT');
-  const { status, stderr } = await ended;
+  const { code, stderr } = await ended;
   t.true(performance.now() - start < 5000, 'at once');
-  t.is(status, 130, stderr);
+  t.is(code, 130, stderr);
   t.regex(stderr, /Interrupted\./);
   t.deepEqual(await readdir(path.dirname(targetOf(folder))), []);
   t.deepEqual((await readdir(downloads)).sort(), [
     `${commandWheel}.part`,
     `${commandWheel}.part.json`,
   ]);
-  t.is((await ltrp(['libtorch', 'where'], own)).status, 1);
+  t.is((await ltrp(['libtorch', 'where'], own)).code, 1);
 
   // The same command again fetches the rest, finds that it is not what is pinned, and keeps nothing of it.
   const again = await ltrp(['libtorch', 'install', '--from', 'pip'], own);
-  t.is(again.status, 1);
+  t.is(again.code, 1);
   t.regex(server.ranges[1] ?? '', /^bytes=[1-9]\d*-$/);
   t.regex(
     again.stderr,
@@ -446,26 +377,25 @@ test('the command: Ctrl-C in the middle ends with 130, keeps the part, leaves no
 
 test('remove: builds, half builds, parts and the choice of one of them; what is being fetched is waited for', async (t) => {
   const { folder, env } = t.context;
-  const content = await archiveBytes(t);
-  if (content === null) return;
+  const content = await archiveBytes(t.context);
   t.deepEqual(await removeLibtorch({ env }), { folders: [], selection: null });
   const server = await site(t, { 'a.zip': content }, { hold: 1 });
   const installing = startInstall(from(server.url), env);
   await server.held;
   const lines: string[] = [];
   const removing = removeLibtorch({ env, log: (line) => lines.push(line) });
-  while (lines.length === 0) await sleep(20);
+  await until(() => lines.length > 0);
   t.regex(lines.join(), /Waiting for process/);
   server.release();
   t.regex(await installing.ended, /INSTALLED/);
   t.deepEqual(await removing, { folders: [targetOf(folder)], selection: null });
 
   await installLibtorch({ env, unverified: true, release: from(server.url) });
-  t.is((await ltrp(['libtorch', 'use', targetOf(folder)], env)).status, 0);
+  t.is((await ltrp(['libtorch', 'use', targetOf(folder)], env)).code, 0);
   await mkdir(`${targetOf(folder)}.unpacking-1`);
   await mkdir(path.join(cacheOf(folder), 'downloads/2.14.1-cu130'), { recursive: true });
-  const { status, stdout } = await ltrp(['libtorch', 'remove'], env);
-  t.is(status, 0);
+  const { code, stdout } = await ltrp(['libtorch', 'remove'], env);
+  t.is(code, 0);
   t.is(stdout.split('\n').filter((line) => line.startsWith('Removed')).length, 2, stdout);
   t.regex(stdout, /searched for in the usual places again/);
   t.deepEqual(await readdir(path.join(cacheOf(folder), 'libtorch')), []);

@@ -1,46 +1,13 @@
 /** Values that nobody means: of the variables, of the option and of the command's arguments. Each is named, with what is wrong. */
-import { execFile } from 'node:child_process';
-import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
-import os from 'node:os';
+import { chmod, mkdir, rm, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import anyTest, { type TestFn } from 'ava';
 import { libraryName } from '../lib/libtorch/inspect.js';
 import { decideLibtorch, findLibtorch } from '../lib/libtorch/find.js';
 import { isOn } from '../lib/libtorch/folders.js';
-import { packageRoot } from '../lib/native/paths.js';
 import { PatchRanker } from '../lib/index.js';
+import { ltrp, test } from './support/bare-user.js';
+import { built } from './support/command.js';
 import { makeLibtorch } from './support/made-libtorch.js';
-
-const test = anyTest as TestFn<{ folder: string; env: Record<string, string | undefined> }>;
-
-test.beforeEach(async (t) => {
-  const folder = await mkdtemp(path.join(os.tmpdir(), 'ltrp-odd-'));
-  await mkdir(path.join(folder, 'empty'));
-  t.context = {
-    folder,
-    env: { HOME: path.join(folder, 'home'), PATH: path.join(folder, 'empty') },
-  };
-});
-
-test.afterEach.always(async (t) => {
-  await rm(t.context.folder, { recursive: true, force: true });
-});
-
-const main = path.join(packageRoot(), 'dist', 'cli', 'main.js');
-
-async function ltrp(
-  args: string[],
-  env: Record<string, string | undefined>,
-  uid?: number,
-): Promise<{ status: number; stdout: string; stderr: string }> {
-  const identity = uid === undefined ? {} : { uid, gid: uid };
-  return new Promise((resolve) => {
-    execFile(process.execPath, [main, ...args], { env, ...identity }, (error, stdout, stderr) => {
-      const status = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
-      resolve({ status, stdout, stderr });
-    });
-  });
-}
 
 const accept = [{ minor: '2.13', variant: 'cpu' }];
 
@@ -101,8 +68,8 @@ test('a folder that may not be looked into is not one that does not exist', asyn
   await chmod(path.join(folder, 'closed'), 0o000);
   for (const LIBTORCH of [path.join(folder, 'closed'), path.join(folder, 'closed', 'libtorch')]) {
     const other = process.getuid?.() === 0 ? 65_534 : undefined;
-    const { status, stderr } = await ltrp(['libtorch', 'where'], { ...env, LIBTORCH }, other);
-    t.is(status, 1);
+    const { code, stderr } = await ltrp(['libtorch', 'where'], { ...env, LIBTORCH }, other);
+    t.is(code, 1);
     t.true(stderr.includes(`${LIBTORCH}: it cannot be read (EACCES)`), stderr);
   }
   await chmod(path.join(folder, 'closed'), 0o755);
@@ -127,21 +94,21 @@ test('LTRP_BINARIES that leads nowhere is an error, not passed over; arguments o
     [path.join(folder, 'empty'), 'has no binaries of ltrp'],
     [' ', 'cannot be read (ENOENT)'],
   ] as const) {
-    const { status, stderr } = await ltrp(['rank', main], { ...env, LTRP_BINARIES: value });
-    t.is(status, 1);
+    const { code, stderr } = await ltrp(['rank', built], { ...env, LTRP_BINARIES: value });
+    t.is(code, 1);
     t.true(stderr.includes(`LTRP_BINARIES names ${path.resolve(value)}, which ${words}.`), stderr);
   }
   for (const [args, words] of [
     [['use', ''], /use takes a folder or 'auto'; got ''/],
-    [['use', main], /main\.js is not a usable LibTorch: it is a file, not a folder/],
+    [['use', built], /main\.js is not a usable LibTorch: it is a file, not a folder/],
     [['install', '--from', folder], /is a folder; --from takes a wheel or archive/],
     [['install', '--from', ''], /is a folder; --from takes a wheel or archive/],
-    [['install', '--from', path.join(main, 'x')], /main\.js\/x cannot be read \(ENOTDIR\)/],
+    [['install', '--from', path.join(built, 'x')], /main\.js\/x cannot be read \(ENOTDIR\)/],
     [['install', '--from', path.join(folder, 'none')], /none does not exist/],
-    [['install', '--from', main], /cannot be unpacked: .* It is text that begins "#!/],
+    [['install', '--from', built], /cannot be unpacked: .* It is text that begins "#!/],
   ] as const) {
-    const { status, stderr } = await ltrp(['libtorch', ...args], env);
-    t.not(status, 0);
+    const { code, stderr } = await ltrp(['libtorch', ...args], env);
+    t.not(code, 0);
     t.regex(stderr, words);
     t.notRegex(stderr, /run the same command again|INTERNAL/);
   }

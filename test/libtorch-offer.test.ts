@@ -1,48 +1,31 @@
 /** A command that finds no LibTorch: on a terminal it offers to fetch one, `--yes` agrees beforehand, elsewhere it is an error. */
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, rm, symlink } from 'node:fs/promises';
+import { mkdir, readdir, symlink } from 'node:fs/promises';
 import { createServer } from 'node:http';
-import os from 'node:os';
 import path from 'node:path';
-import { promisify } from 'node:util';
-import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { findLibtorch } from '../lib/libtorch/find.js';
 import { releaseFor } from '../lib/libtorch/releases.js';
 import { coreFiles } from '../lib/native/paths.js';
-import { listen } from './support/made-libtorch.js';
+import { ltrp, test, withPython, type Environment, type Place } from './support/bare-user.js';
+import { built } from './support/command.js';
+import { listen } from './support/listen.js';
 import { repository } from './support/paths.js';
 
-type Environment = Record<string, string | undefined>;
-
-const test = anyTest as TestFn<{ folder: string }>;
-const run = promisify(execFile);
-const main = path.join(repository, 'dist/cli/main.js');
 const picture = path.join(repository, 'demo/photos/tiger.jpg');
 const rank = ['rank', picture, '--json'];
 
 const release = releaseFor(process.platform, process.arch);
 const wheel = Object.keys(release?.wheelSha256 ?? {})[0];
-const hasPython = await run('python3', ['-c', 'import pty']).then(
-  () => true,
-  () => false,
-);
-
-test.beforeEach(async (t) => {
-  const folder = await mkdtemp(path.join(os.tmpdir(), 'ltrp-offer-'));
-  await mkdir(path.join(folder, 'empty'));
-  t.context = { folder };
-});
-
-test.afterEach.always(async (t) => {
-  await rm(t.context.folder, { recursive: true, force: true });
-});
+/** Needs a python3 to make a terminal, and a wheel that is pinned for this system. */
+const onceAsked = wheel === undefined ? test.skip : withPython;
 
 /** A machine without LibTorch, and an index that offers the wanted wheel with other bytes in it; `asked` has its requests. */
 async function machine(
-  t: ExecutionContext<{ folder: string }>,
+  t: ExecutionContext<Place>,
 ): Promise<{ folder: string; env: Environment; asked: string[] }> {
-  const { folder } = t.context;
+  const { folder, env: bare } = t.context;
   const asked: string[] = [];
   const server = createServer((request, response) => {
     asked.push(request.url ?? '');
@@ -50,8 +33,8 @@ async function machine(
     response.end(request.url === '/f' ? 'no wheel' : JSON.stringify({ files }));
   });
   const env = {
-    HOME: path.join(folder, 'home'),
-    PATH: path.join(folder, 'empty'),
+    ...bare,
+    PIP_NO_INDEX: '0',
     LTRP_BINARIES: process.env['LTRP_BINARIES'],
     PIP_INDEX_URL: `${await listen(t, server)}/simple`,
     NO_PROXY: '127.0.0.1',
@@ -76,7 +59,7 @@ async function onTerminal(
 import os, pty, sys
 end = pty.spawn(sys.argv[1:])
 sys.exit(os.waitstatus_to_exitcode(end))`;
-  const child = spawn('python3', ['-c', script, process.execPath, main, ...args], {
+  const child = spawn('python3', ['-c', script, process.execPath, built, ...args], {
     env: { ...env, PATH: `${env['PATH'] ?? ''}:${process.env['PATH'] ?? ''}` },
   });
   let output = '';
@@ -91,48 +74,30 @@ sys.exit(os.waitstatus_to_exitcode(end))`;
   return { code, output };
 }
 
-async function withoutTerminal(args: readonly string[], env: Environment): Promise<Ending> {
-  return run(process.execPath, [main, ...args], { env }).then(
-    ({ stderr }) => ({ code: 0, output: stderr }),
-    (error: unknown) => {
-      const { code, stderr } = error as { code: number; stderr: string };
-      return { code, output: stderr };
-    },
-  );
-}
-
-function canAsk(t: ExecutionContext): boolean {
-  if (hasPython && wheel !== undefined) return true;
-  t.log(
-    'skipped: there is no python3 here to make a terminal, or no wheel is pinned for this system',
-  );
-  t.pass();
-  return false;
-}
-
 const cacheOf = (folder: string): string => path.join(folder, 'home/.cache/ltrp/libtorch');
 
-test('on a terminal size and place are said; n, Ctrl-D and Ctrl-C fetch nothing', async (t) => {
-  if (!canAsk(t)) return;
-  const { folder, env, asked } = await machine(t);
-  for (const [typed, code, words] of [
-    ['n\n', 1, /No usable LibTorch was found\. `npx ltrp libtorch install` fetches/],
-    ['\x04', 1, /No usable LibTorch was found/],
-    ['\x03', 130, /Interrupted\./],
-  ] as const) {
-    const ending = await onTerminal(rank, env, () => typed);
-    t.is(ending.code, code, ending.output);
-    t.regex(ending.output, words);
-    const place = cacheOf(folder).replace(/[.]/g, '\\.');
-    const question = `Fetch LibTorch ${release?.version ?? ''} \\(CPU, about 200 MB\\) into ${place}\\?`;
-    t.regex(ending.output, new RegExp(question));
-  }
-  t.deepEqual(asked, []);
-  t.false(existsSync(cacheOf(folder)));
-});
+onceAsked(
+  'on a terminal size and place are said; n, Ctrl-D and Ctrl-C fetch nothing',
+  async (t) => {
+    const { folder, env, asked } = await machine(t);
+    for (const [typed, code, words] of [
+      ['n\n', 1, /No usable LibTorch was found\. `npx ltrp libtorch install` fetches/],
+      ['\x04', 1, /No usable LibTorch was found/],
+      ['\x03', 130, /Interrupted\./],
+    ] as const) {
+      const ending = await onTerminal(rank, env, () => typed);
+      t.is(ending.code, code, ending.output);
+      t.regex(ending.output, words);
+      const place = cacheOf(folder).replace(/[.]/g, '\\.');
+      const question = `Fetch LibTorch ${release?.version ?? ''} \\(CPU, about 200 MB\\) into ${place}\\?`;
+      t.regex(ending.output, new RegExp(question));
+    }
+    t.deepEqual(asked, []);
+    t.false(existsSync(cacheOf(folder)));
+  },
+);
 
-test('Enter fetches it, and why that did not work is the error', async (t) => {
-  if (!canAsk(t)) return;
+onceAsked('Enter fetches it, and why that did not work is the error', async (t) => {
   const { folder, env, asked } = await machine(t);
   const { code, output } = await onTerminal(rank, env, () => '\n');
   t.is(code, 1, output);
@@ -141,8 +106,7 @@ test('Enter fetches it, and why that did not work is the error', async (t) => {
   t.deepEqual(await readdir(cacheOf(folder)), []);
 });
 
-test('once LibTorch is there the same command goes on', async (t) => {
-  if (!canAsk(t)) return;
+onceAsked('once LibTorch is there the same command goes on', async (t) => {
   const { folder, env } = await machine(t);
   const accept = coreFiles().filter(({ variant }) => variant === 'cpu');
   const { root, version } = await findLibtorch({ accept, needHeaders: true });
@@ -163,10 +127,10 @@ test('once LibTorch is there the same command goes on', async (t) => {
 
 test('--yes agrees beforehand, without a terminal too; without either nothing is fetched', async (t) => {
   const { env, asked } = await machine(t);
-  const refused = await withoutTerminal(rank, env);
+  const refused = await ltrp(rank, env);
   t.is(refused.code, 1);
-  t.regex(refused.output, /No usable LibTorch was found\. `npx ltrp libtorch install` fetches/);
-  t.notRegex(refused.output, /\[Y\/n\]/);
+  t.regex(refused.stderr, /No usable LibTorch was found\. `npx ltrp libtorch install` fetches/);
+  t.notRegex(refused.stderr, /\[Y\/n\]/);
   t.deepEqual(asked, []);
   if (wheel === undefined) {
     t.log('skipped: no wheel is pinned for this system');
@@ -177,15 +141,15 @@ test('--yes agrees beforehand, without a terminal too; without either nothing is
     ['convert', 'tiny', path.join(t.context.folder, 'x.onnx'), '--kind=ranker'],
   ]) {
     asked.length = 0;
-    const agreed = await withoutTerminal([...args, '--yes'], env);
+    const agreed = await ltrp([...args, '--yes'], env);
     t.is(agreed.code, 1);
-    t.regex(agreed.output, /has SHA-256 [0-9a-f]{64}, expected/);
+    t.regex(agreed.stderr, /has SHA-256 [0-9a-f]{64}, expected/);
     t.true(asked.includes('/f'), asked.join());
   }
   // A LibTorch that was named and is wrong is no reason to fetch another.
   asked.length = 0;
-  const named = await withoutTerminal([...rank, '--yes', '--libtorch', '/nowhere'], env);
+  const named = await ltrp([...rank, '--yes', '--libtorch', '/nowhere'], env);
   t.is(named.code, 1);
-  t.regex(named.output, /does not lead to a usable LibTorch/);
+  t.regex(named.stderr, /does not lead to a usable LibTorch/);
   t.deepEqual(asked, []);
 });

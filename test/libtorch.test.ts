@@ -1,38 +1,20 @@
 /** Which LibTorch is used: the search order on made-up folders, the refusals, the fetch, and `ltrp doctor`. */
 import { execFile } from 'node:child_process';
 import { createServer } from 'node:http';
-import { chmod, mkdir, mkdtemp, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import anyTest, { type TestFn } from 'ava';
 import { download } from '../lib/download/download.js';
 import { inspectLibtorch, libraryName } from '../lib/libtorch/inspect.js';
 import { installLibtorch } from '../lib/libtorch/install.js';
 import { decideLibtorch, findLibtorch, type LibtorchSearch } from '../lib/libtorch/find.js';
-import { coreFiles, packageRoot } from '../lib/native/paths.js';
-import { listen, makeArchive, makeLibtorch, release, serve } from './support/made-libtorch.js';
+import { coreFiles } from '../lib/native/paths.js';
+import { ltrp, test, withPython } from './support/bare-user.js';
+import { listen } from './support/listen.js';
+import { makeArchive, makeLibtorch, release, serve } from './support/made-libtorch.js';
 
-const test = anyTest as TestFn<{ folder: string; env: Record<string, string | undefined> }>;
 const run = promisify(execFile);
-
-test.beforeEach(async (t) => {
-  const folder = await mkdtemp(path.join(os.tmpdir(), 'ltrp-libtorch-'));
-  // A home with nothing in it and a PATH without Python: nothing of this machine is found by accident.
-  const empty = path.join(folder, 'empty');
-  await mkdir(empty);
-  t.context = {
-    folder,
-    // Package indexes are on the network: each test says which one it means.
-    env: { HOME: path.join(folder, 'home'), PATH: empty, PIP_NO_INDEX: '1' },
-  };
-});
-
-test.afterEach.always(async (t) => {
-  await rm(t.context.folder, { recursive: true, force: true });
-});
-
 const accept = [{ minor: '2.13', variant: 'cpu' }];
 
 function search(
@@ -83,16 +65,9 @@ test('the search order: each place wins over the ones behind it', async (t) => {
   t.true(decision.candidates.slice(1).every((candidate) => candidate.verdict === 'unused'));
 });
 
-test('python3 is asked where torch is, and torch is not imported', async (t) => {
+withPython('python3 is asked where torch is, and torch is not imported', async (t) => {
   const { folder, env } = t.context;
-  const python = await run('python3', ['-c', 'import sys; print(sys.executable)']).catch(
-    () => null,
-  );
-  if (python === null) {
-    t.log('skipped: there is no python3 here');
-    t.pass();
-    return;
-  }
+  const python = await run('python3', ['-c', 'import sys; print(sys.executable)']);
   const torch = await makeLibtorch(path.join(folder, 'packages', 'torch'));
   await writeFile(path.join(torch, '__init__.py'), 'raise SystemExit("torch was imported")\n');
   await symlink(python.stdout.trim(), path.join(folder, 'empty', 'python3'));
@@ -215,11 +190,6 @@ test('a download that never works is one clear error', async (t) => {
 test('install: from the archive when pip is not there, once for two at the same time', async (t) => {
   const { folder, env } = t.context;
   const archive = await makeArchive(folder, 'libtorch.zip', '2.13.0');
-  if (archive === null) {
-    t.log('skipped: there is no python3 here to write a zip file');
-    t.pass();
-    return;
-  }
   const { url, ranges } = await serve(t, await readFile(archive), 1);
   const options = { env, unverified: true, release: { ...release, archiveUrl: url } };
   const results = await Promise.all([installLibtorch(options), installLibtorch(options)]);
@@ -235,11 +205,6 @@ test('install: from the archive when pip is not there, once for two at the same 
 test('install: wrong checksum, wrong version and a truncated archive are refused and leave nothing', async (t) => {
   const { folder, env } = t.context;
   const archive = await makeArchive(folder, 'libtorch.zip', '2.12.0');
-  if (archive === null) {
-    t.log('skipped: there is no python3 here to write a zip file');
-    t.pass();
-    return;
-  }
   const pinned = { ...release, wheelSha256: { 'libtorch.zip': '0'.repeat(64) } };
   const copy = path.join(folder, 'truncated.zip');
   const bytes = await readFile(archive);
@@ -259,25 +224,8 @@ test('install: wrong checksum, wrong version and a truncated archive are refused
   t.true(existsSync(archive), "the user's own file stays");
 });
 
-const main = path.join(packageRoot(), 'dist', 'cli', 'main.js');
-
-interface Outcome {
-  status: number;
-  stdout: string;
-  stderr: string;
-}
-
-async function ltrp(args: string[], env: Record<string, string | undefined>): Promise<Outcome> {
-  return new Promise((resolve) => {
-    execFile(process.execPath, [main, ...args], { env }, (error, stdout, stderr) => {
-      const status = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
-      resolve({ status, stdout, stderr });
-    });
-  });
-}
-
 test('ltrp doctor reports the decision, the core and the processor', async (t) => {
-  const { status, stdout } = await ltrp(['doctor', '--json'], process.env);
+  const { code, stdout } = await ltrp(['doctor', '--json'], process.env);
   const report = JSON.parse(stdout) as {
     ok: boolean;
     libtorch: { minor: string; libFolder: string };
@@ -285,7 +233,7 @@ test('ltrp doctor reports the decision, the core and the processor', async (t) =
     candidates: { verdict: string }[];
     info: { torchVersion: string; torchRuntimeVersion: string; threads: number; devices: string[] };
   };
-  t.is(status, 0, stdout);
+  t.is(code, 0, stdout);
   t.true(report.ok);
   t.is(report.candidates.filter((candidate) => candidate.verdict === 'chosen').length, 1);
   t.true(report.core.includes(`libltrp_core-${report.libtorch.minor}-`));
@@ -293,20 +241,20 @@ test('ltrp doctor reports the decision, the core and the processor', async (t) =
   t.true(report.info.threads >= 1);
   t.true(report.info.devices.includes('cpu'));
   const text = await ltrp(['doctor'], process.env);
-  t.is(text.status, 0);
+  t.is(text.code, 0);
   t.regex(text.stdout, /Search for LibTorch, in this order:/);
   t.regex(text.stdout, /All is well\./);
 });
 
 test('ltrp doctor without a LibTorch: exit status 1, every place, the remedy', async (t) => {
   const { env, folder } = t.context;
-  const { status, stdout } = await ltrp(['doctor'], env);
-  t.is(status, 1);
+  const { code, stdout } = await ltrp(['doctor'], env);
+  t.is(code, 1);
   t.regex(stdout, /ERR_LTRP_LIBTORCH_NOT_FOUND/);
   t.regex(stdout, /ltrp libtorch install/);
   const wrong = path.join(folder, 'wrong');
   const explicit = await ltrp(['doctor', '--json'], { ...env, LIBTORCH: wrong });
-  t.is(explicit.status, 1);
+  t.is(explicit.code, 1);
   const report = JSON.parse(explicit.stdout) as { error: { code: string; message: string } };
   t.is(report.error.code, 'ERR_LTRP_LIBTORCH_INVALID');
   t.true(report.error.message.includes(wrong));
@@ -321,8 +269,8 @@ test('a LibTorch whose libraries do not open is refused with the words of the dy
     variant: core?.variant ?? '',
   });
   await chmod(path.join(fake, 'lib'), 0o755);
-  const { status, stdout } = await ltrp(['doctor', '--json'], { ...env, LIBTORCH: fake });
-  t.is(status, 1);
+  const { code, stdout } = await ltrp(['doctor', '--json'], { ...env, LIBTORCH: fake });
+  t.is(code, 1);
   t.is((JSON.parse(stdout) as { error: { code: string } }).error.code, 'ERR_LTRP_CORE_LOAD');
 });
 
@@ -334,14 +282,14 @@ test('ltrp libtorch use, where and back', async (t) => {
     variant: core?.variant ?? '',
   });
   const refused = await ltrp(['libtorch', 'use', path.join(folder, 'empty')], env);
-  t.is(refused.status, 1);
+  t.is(refused.code, 1);
   t.regex(refused.stderr, /not a usable LibTorch/);
-  t.is((await ltrp(['libtorch', 'use', chosen], env)).status, 0);
+  t.is((await ltrp(['libtorch', 'use', chosen], env)).code, 0);
   const where = await ltrp(['libtorch', 'where'], env);
   t.is(where.stdout.trim(), chosen);
   t.regex(where.stderr, /-> ltrp libtorch use/);
-  t.is((await ltrp(['libtorch', 'use', 'auto'], env)).status, 0);
-  t.is((await ltrp(['libtorch', 'where'], env)).status, 1);
+  t.is((await ltrp(['libtorch', 'use', 'auto'], env)).code, 0);
+  t.is((await ltrp(['libtorch', 'where'], env)).code, 1);
 });
 
 test('one process, one LibTorch: another one asked for later, or opened before by somebody else, is refused', async (t) => {

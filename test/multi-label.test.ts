@@ -3,12 +3,10 @@ import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import { asymmetricLoss, meanAveragePrecision } from '../lib/index.js';
+import { withGolden } from './support/golden.js';
 import { golden, hasGolden } from './support/paths.js';
 import { Tensors } from './support/safetensors.js';
 
-const run = hasGolden ? test : test.skip;
-const title = (what: string): string =>
-  `${what}${hasGolden ? '' : ' (no golden data beside the repository)'}`;
 const expected = hasGolden
   ? new Tensors(join(golden, 'downstream', 'losses.safetensors'))
   : (undefined as never);
@@ -19,7 +17,7 @@ const settings = {
   bce: { gammaNegative: 0, gammaPositive: 0, margin: 0 },
 };
 for (const [name, options] of Object.entries(settings)) {
-  run(title(`asymmetric loss, ${name}: value and gradient`), async (t) => {
+  withGolden(`asymmetric loss, ${name}: value and gradient`, async (t) => {
     const logits = expected.f32('asl_logits').data;
     const targets = Float32Array.from(expected.ids('asl_targets').data);
     const { loss, gradient } = await asymmetricLoss(logits, targets, [16, 20], options);
@@ -31,7 +29,7 @@ for (const [name, options] of Object.entries(settings)) {
   });
 }
 
-run(title('average precision with ties, constant scores, and classes of every kind'), async (t) => {
+withGolden('average precision with ties, constant scores, and classes of every kind', async (t) => {
   const scores = expected.f32('map_scores').data;
   const targets = Float32Array.from(expected.ids('map_targets').data);
   const { mean, perClass, withoutPositive } = await meanAveragePrecision(

@@ -1,28 +1,15 @@
 /** A machine without LibTorch: what works, what the first call that needs it says, and what several cores do side by side. */
 import { execFile } from 'node:child_process';
-import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import os from 'node:os';
+import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import anyTest, { type TestFn } from 'ava';
 import { decideLibtorch, findLibtorch } from '../lib/libtorch/find.js';
 import { bootstrapFile, coreFiles } from '../lib/native/paths.js';
+import { ltrp, test } from './support/bare-user.js';
 import { makeLibtorch } from './support/made-libtorch.js';
 import { repository } from './support/paths.js';
 
-const test = anyTest as TestFn<{ folder: string; env: Record<string, string | undefined> }>;
 const run = promisify(execFile);
-
-test.beforeEach(async (t) => {
-  const folder = await mkdtemp(path.join(os.tmpdir(), 'ltrp-without-'));
-  const empty = path.join(folder, 'empty');
-  await mkdir(empty);
-  t.context = { folder, env: { HOME: path.join(folder, 'home'), PATH: empty } };
-});
-
-test.afterEach.always(async (t) => {
-  await rm(t.context.folder, { recursive: true, force: true });
-});
 
 /** Runs a module that imports the package by its name; returns what it prints as JSON. */
 async function program(code: string, env: Record<string, string | undefined>): Promise<unknown> {
@@ -134,16 +121,13 @@ test('once LibTorch is there, the next call in the same process works', async (t
 
 test('the command: help and version work; rank ends with 1 and the remedy, before it reads a picture', async (t) => {
   const { env } = t.context;
-  const main = path.join(repository, 'dist/cli/main.js');
-  const ltrp = (...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> =>
-    run(process.execPath, [main, ...args], { env, cwd: repository }).then(
-      (output) => ({ code: 0, ...output }),
-      (error: unknown) => error as { code: number; stdout: string; stderr: string },
-    );
   for (const args of [['--version'], ['--help'], ['rank', '--help'], ['libtorch', '--help']]) {
-    t.is((await ltrp(...args)).code, 0, args.join(' '));
+    t.is((await ltrp(args, env)).code, 0, args.join(' '));
   }
-  const { code, stdout, stderr } = await ltrp('rank', 'demo/photos/tiger.jpg');
+  const { code, stdout, stderr } = await ltrp(
+    ['rank', path.join(repository, 'demo/photos/tiger.jpg')],
+    env,
+  );
   t.is(code, 1);
   t.is(stdout, '');
   t.regex(stderr, /npx ltrp libtorch install/);

@@ -18,7 +18,8 @@ import { isWithin } from './support/compare.js';
 import { makeImages, oneStep } from './support/lifecycle-models.js';
 import { smallMae, writeRanker } from './support/models.js';
 import { openOnnx, type OnnxModel } from './support/onnx.js';
-import { fixtures, golden, hasEmbedded, hasGolden, temporaryFolder } from './support/paths.js';
+import { withGolden } from './support/golden.js';
+import { fixtures, golden, temporaryFolder } from './support/paths.js';
 import { Tensors } from './support/safetensors.js';
 import {
   decoderInput,
@@ -140,27 +141,21 @@ for (const head of ['cls', 'token'] as const) {
   });
 }
 
-const embedded = hasEmbedded ? test : test.skip;
-embedded(
-  `'tiny': the core's results${hasEmbedded ? '' : ' (the embedded models are not there)'}`,
-  async (t) => {
-    const images = makeImages(1, 224);
-    await using ranker = await PatchRanker.load('tiny');
-    const { logits } = await ranker.rank(images);
-    const rankerModel = await exported(t, 'tiny', { kind: 'ranker' });
-    isWithin(t, (await rankerModel.run({ images })).data, logits, tolerance(logits), 'logits');
+test("'tiny': the core's results", async (t) => {
+  const images = makeImages(1, 224);
+  await using ranker = await PatchRanker.load('tiny');
+  const { logits } = await ranker.rank(images);
+  const rankerModel = await exported(t, 'tiny', { kind: 'ranker' });
+  isWithin(t, (await rankerModel.run({ images })).data, logits, tolerance(logits), 'logits');
 
-    const mae = await loadMae(t, 'tiny');
-    const { patches, visible } = await mae.reconstruct(images, { seed: 5 });
-    const maeModel = await exported(t, 'tiny', { kind: 'mae' });
-    const ran = await maeModel.run({ images, visible: visibleTensor(visible, 1) });
-    isWithin(t, ran.data, patches, tolerance(patches), 'predictions');
-  },
-);
+  const mae = await loadMae(t, 'tiny');
+  const { patches, visible } = await mae.reconstruct(images, { seed: 5 });
+  const maeModel = await exported(t, 'tiny', { kind: 'mae' });
+  const ran = await maeModel.run({ images, visible: visibleTensor(visible, 1) });
+  isWithin(t, ran.data, patches, tolerance(patches), 'predictions');
+});
 
-const beside = hasGolden ? test : test.skip;
-const absent = hasGolden ? '' : ' (no golden data beside the repository)';
-beside(`every naming gives the same model${absent}`, async (t) => {
+withGolden('every naming gives the same model', async (t) => {
   const out = await temporaryFolder(t);
   const reference = join(out, 'hf-v5.onnx');
   await convertCheckpoint(smallMae, reference, { kind: 'mae' });
@@ -171,7 +166,7 @@ beside(`every naming gives the same model${absent}`, async (t) => {
   }
 });
 
-beside(`the golden ranker's logits${absent}`, async (t) => {
+withGolden("the golden ranker's logits", async (t) => {
   const model = await exported(t, join(golden, 'small', 'ltrp-reference.pth'), { kind: 'ranker' });
   const wanted = new Tensors(join(golden, 'small', 'expected.safetensors')).f32('ranker_full');
   const { data, shape } = await model.run({ images: await goldenImages() });
@@ -195,10 +190,6 @@ test('a grid that is not square', async (t) => {
       std: [0.25, 0.25, 0.25],
     },
     ...oneStep,
-    seed: 1,
-    cropScale: [0.5, 1],
-    flip: false,
-    maskRatio: 0.75,
   });
   await trainer.exportModel(source, 'float32');
   trainer.dispose();

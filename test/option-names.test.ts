@@ -105,17 +105,8 @@ test('refusals that only the library and the core know name options that exist',
   const folder = await temporaryFolder(t);
   const image = join(folder, 'a.png');
   await picture(64, 64).png().toFile(image);
-  const pretrain = [
-    'pretrain',
-    '--data',
-    image,
-    '--out',
-    join(folder, 'run'),
-    '--steps',
-    '1',
-    '--batch-size',
-    '1',
-  ];
+  const once = ['--steps', '1', '--batch-size', '1'];
+  const pretrain = ['pretrain', '--data', image, '--out', join(folder, 'run'), ...once];
   for (const [args, why] of [
     [[...pretrain, '--image-size', '225'], /^ltrp: the height in --image-size must be a multiple/],
     [[...pretrain, '--image-size', '224x100'], /^ltrp: the width in --image-size must be/],

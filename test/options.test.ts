@@ -56,10 +56,6 @@ const pretraining = (mae: MaskedAutoencoder) =>
     kind: 'pretrain',
     model: mae.config,
     ...oneStep,
-    seed: 0,
-    cropScale: [0.5, 1],
-    flip: true,
-    maskRatio: 0.75,
   }) as unknown as Parameters<typeof Trainer.create>[0];
 
 /** Every call that takes options, with everything right but those. */

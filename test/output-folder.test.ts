@@ -1,8 +1,7 @@
 /** What a folder of results keeps: names, lines and pages of earlier calls; who may write to it. */
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { execFileSync } from 'node:child_process';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
@@ -12,17 +11,16 @@ import { OutputFolder } from '../lib/cli/output-folder.js';
 import { parsePage, reportPage, type ReportImage } from '../lib/cli/report/page.js';
 import { imagesPerPage, ReportPages } from '../lib/cli/report/pages.js';
 import { markPng, sourceId } from '../lib/output-mark.js';
+import './support/folder.js';
 import { picture } from './support/pictures.js';
 
 const test = anyTest as TestFn<{ folder: string; out: OutputFolder }>;
 const suffixes = ['-heat.png', '-kept.png'];
 const frame = { title: 'Ranked <patches>', description: 'By “tiny” & co.', keepRatio: 0.5 };
 
-test.beforeEach(async (t) => {
-  const folder = await mkdtemp(join(tmpdir(), 'ltrp-out-'));
-  t.context = { folder, out: new OutputFolder(join(folder, 'out')) };
+test.beforeEach((t) => {
+  t.context.out = new OutputFolder(join(t.context.folder, 'out'));
 });
-test.afterEach.always((t) => rm(t.context.folder, { recursive: true, force: true }));
 
 const image = (name: string, label = 'Ranker', line = lineId(name)): ReportImage => ({
   name,

@@ -1,19 +1,8 @@
 /** What names of pictures stand for: the same to the commands that rank and to those that train. */
-import {
-  copyFile,
-  link,
-  mkdir,
-  mkdtemp,
-  readFile,
-  rename,
-  rm,
-  symlink,
-  writeFile,
-} from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { copyFile, link, mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { execFileSync } from 'node:child_process';
-import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import { type ExecutionContext } from 'ava';
 import { expandImages } from '../lib/cli/image-arguments.js';
 import { PictureFinder } from '../lib/data/picture-files.js';
 import { resolveSources } from '../lib/data/sources.js';
@@ -21,17 +10,13 @@ import { imageExtensions } from '../lib/image-extensions.js';
 import { LtrpError } from '../lib/index.js';
 import { isOutput, markOf, markPng, sourceId } from '../lib/output-mark.js';
 import sharp from 'sharp';
+import { test } from './support/folder.js';
 import { picture, resolveSource } from './support/pictures.js';
 
-const test = anyTest as TestFn<{ folder: string }>;
 const home = process.cwd();
 
-test.beforeEach(async (t) => {
-  t.context = { folder: await mkdtemp(join(tmpdir(), 'ltrp-files-')) };
-});
-test.afterEach.always(async (t) => {
+test.afterEach.always(() => {
   process.chdir(home);
-  await rm(t.context.folder, { recursive: true, force: true });
 });
 
 async function files(folder: string, ...names: string[]): Promise<void> {

@@ -4,10 +4,9 @@ import test from 'ava';
 import { PatchRanker, rankFiles, readImages, selectPatches } from '../lib/index.js';
 import type { RankResult } from '../lib/cli/rank.js';
 import { jsonLines, ltrp } from './support/command.js';
-import { hasEmbedded, repository } from './support/paths.js';
+import { repository } from './support/paths.js';
 
 const photo = join(repository, 'demo', 'photos', 'cat.jpg');
-const run = hasEmbedded ? test : test.skip;
 
 /** How many are smaller, and half of how many others are equal: the mean of the ranks that equal values share. */
 const rank = (values: ArrayLike<number>, value: number): number => {
@@ -36,7 +35,7 @@ const top = (scores: ArrayLike<number>, keep: number): number[] =>
     .slice(0, keep)
     .sort((a, b) => a - b);
 
-run('rank, selectPatches, rankFiles and the command order patches by the same sum', async (t) => {
+test('rank, selectPatches, rankFiles and the command order patches by the same sum', async (t) => {
   const ranker = await PatchRanker.load('tiny');
   t.teardown(() => {
     ranker.dispose();
@@ -69,7 +68,7 @@ run('rank, selectPatches, rankFiles and the command order patches by the same su
   }
 });
 
-run('a ranker of another copy of the package is asked in the same words', async (t) => {
+test('a ranker of another copy of the package is asked in the same words', async (t) => {
   const ranker = await PatchRanker.load('tiny');
   t.teardown(() => {
     ranker.dispose();
@@ -86,7 +85,7 @@ run('a ranker of another copy of the package is asked in the same words', async 
   t.deepEqual(results[0], results[1]);
 });
 
-run('patches that did not go in stay out', async (t) => {
+test('patches that did not go in stay out', async (t) => {
   const ranker = await PatchRanker.load('tiny');
   t.teardown(() => {
     ranker.dispose();

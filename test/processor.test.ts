@@ -1,32 +1,15 @@
 /** What `ltrp doctor` says of the processor, and that levels and limits from the environment are kept to. */
-import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import test from 'ava';
 import type { DoctorReport } from '../lib/cli/doctor.js';
 import { processorLine } from '../lib/cli/processor.js';
 import type { CpuLevel } from '../lib/native/binding.js';
-import { repository, temporaryFolder } from './support/paths.js';
+import { ltrp } from './support/command.js';
+import { temporaryFolder } from './support/paths.js';
 import { picture } from './support/pictures.js';
 
-const main = join(repository, 'dist', 'cli', 'main.js');
-
-interface Run {
-  status: number;
-  stdout: string;
-  stderr: string;
-}
-
-async function ltrp(args: readonly string[], env: Record<string, string> = {}): Promise<Run> {
-  return new Promise((resolve) => {
-    const options = { env: { ...process.env, ...env } };
-    execFile(process.execPath, [main, ...args], options, (error, stdout, stderr) => {
-      resolve({ status: error === null ? 0 : Number(error.code), stdout, stderr });
-    });
-  });
-}
-
 async function doctor(env: Record<string, string> = {}): Promise<DoctorReport> {
-  return JSON.parse((await ltrp(['doctor', '--json'], env)).stdout) as DoctorReport;
+  return JSON.parse((await ltrp(['doctor', '--json'], { env })).stdout) as DoctorReport;
 }
 
 test('one line says what the processor gives and what a better one would', (t) => {
@@ -87,8 +70,8 @@ test('no limit of a library, and no level, makes ranking throw or offers another
     { ONEDNN_MAX_CPU_ISA: 'AVX2' },
     { LTRP_CPU_LEVEL: 'plain' },
   ] as Record<string, string>[]) {
-    const limited = await ltrp(['rank', file, '--json', '--precision', 'int8'], env);
-    t.is(limited.status, 0, limited.stderr);
+    const limited = await ltrp(['rank', file, '--json', '--precision', 'int8'], { env });
+    t.is(limited.code, 0, limited.stderr);
     if (!('LTRP_CPU_LEVEL' in env)) {
       t.deepEqual((await doctor(env)).info?.precisions, here.info?.precisions);
     }

@@ -4,8 +4,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { pruneOnnx } from '../lib/index.js';
 import { modelType } from '../lib/onnx/schema.js';
-import { isWithin } from './support/compare.js';
-import { openOnnx, type Feeds, type Outputs } from './support/onnx.js';
+import { openOnnx, runOnnx, sameOutputs } from './support/onnx.js';
 import { temporaryFolder } from './support/paths.js';
 import {
   encode,
@@ -24,15 +23,6 @@ const pixels = {
 const keep = { data: Int32Array.of(7, 3, 19, 0, 11, 4, 5, 6, 18, 2), shape: [2, 5] };
 const every = { data: Int32Array.from({ length: 40 }, (_, i) => i % 20), shape: [2, 20] };
 
-async function run(files: string[], feeds: Feeds): Promise<Outputs> {
-  const model = await openOnnx(files);
-  try {
-    return await model.runAll(feeds);
-  } finally {
-    await model.release();
-  }
-}
-
 /** Expects the model of `bytes`, which is `smallVit()` in another form, to be cut right. */
 async function cutsRight(t: ExecutionContext, bytes: Uint8Array): Promise<string> {
   const folder = await temporaryFolder(t);
@@ -43,13 +33,10 @@ async function cutsRight(t: ExecutionContext, bytes: Uint8Array): Promise<string
   await pruneOnnx(model, cut);
   await writeFile(hand, encode(smallVit({ byHand: true })));
   for (const [actual, expected] of [
-    [await run([cut], { pixels, keep: every }), await run([model], { pixels })],
-    [await run([cut], { pixels, keep }), await run([hand], { pixels, keep })],
+    [await runOnnx(cut, { pixels, keep: every }), await runOnnx(model, { pixels })],
+    [await runOnnx(cut, { pixels, keep }), await runOnnx(hand, { pixels, keep })],
   ] as const) {
-    for (const [name, { data, shape }] of Object.entries(expected)) {
-      t.deepEqual(actual[name]?.shape, shape, name);
-      isWithin(t, actual[name]?.data as Float32Array, data, { absolute: 1e-5 }, name);
-    }
+    sameOutputs(t, actual, expected, 'the model');
   }
   return cut;
 }

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { LtrpError, pruneOnnx } from '../lib/index.js';
 import { isWithin } from './support/compare.js';
-import { openOnnx, type Feeds, type Outputs } from './support/onnx.js';
+import { openOnnx, type Feeds, type Outputs, runOnnx } from './support/onnx.js';
 import { temporaryFolder } from './support/paths.js';
 import {
   encode,
@@ -137,14 +137,7 @@ for (const [what, insert] of Object.entries(inserts)) {
   test(`${what}, behind every tensor along every axis: refused, or right`, async (t) => {
     const folder = await temporaryFolder(t);
     const file = (name: string): string => join(folder, `${name}.onnx`);
-    const run = async (name: string, given: Feeds): Promise<Outputs> => {
-      const model = await openOnnx([file(name)]);
-      try {
-        return await model.runAll(given);
-      } finally {
-        await model.release();
-      }
-    };
+    const run = (name: string, given: Feeds): Promise<Outputs> => runOnnx(file(name), given);
     const near = (actual: Outputs, expected: Outputs, where: string): void => {
       for (const [name, { data, shape }] of Object.entries(expected)) {
         t.deepEqual(actual[name]?.shape, shape, `${where}, ${name}`);

@@ -7,7 +7,7 @@ import { writeTogether } from '../lib/onnx/partial-file.js';
 import { modelType } from '../lib/onnx/schema.js';
 import { ltrp } from './support/command.js';
 import { isWithin } from './support/compare.js';
-import { openOnnx, type Feeds, type Outputs } from './support/onnx.js';
+import { openOnnx, type Feeds, type Outputs, runOnnx, sameOutputs } from './support/onnx.js';
 import { temporaryFolder } from './support/paths.js';
 import {
   encode,
@@ -49,27 +49,10 @@ async function pruned(
   return { model, cut };
 }
 
-async function run(path: string, feeds: Feeds): Promise<Outputs> {
-  const model = await openOnnx([path]);
-  try {
-    return await model.runAll(feeds);
-  } finally {
-    await model.release();
-  }
-}
-
-function same(t: ExecutionContext, actual: Outputs, expected: Outputs, what: string): void {
-  t.deepEqual(Object.keys(actual), Object.keys(expected), what);
-  for (const [name, { data, shape }] of Object.entries(expected)) {
-    t.deepEqual(actual[name]?.shape, shape, `${what}: ${name}`);
-    isWithin(t, actual[name]?.data as Float32Array, data, { absolute: 1e-5 }, `${what}: ${name}`);
-  }
-}
-
 async function byHand(t: ExecutionContext, graph: GraphObject, feeds: Feeds): Promise<Outputs> {
   const path = join(await temporaryFolder(t), 'hand.onnx');
   await writeFile(path, encode(graph));
-  return run(path, feeds);
+  return runOnnx(path, feeds);
 }
 
 /** Patches of each image in an order of their own. */
@@ -85,39 +68,44 @@ for (const [name, options] of variants) {
   test(`${name}: all patches give the same, some what the graph cut by hand gives`, async (t) => {
     const { model, cut } = await pruned(t, smallVit(options));
     const given = { pixels: pixels(2) };
-    same(t, await run(cut, { ...given, keep: everyId(2) }), await run(model, given), 'all');
+    sameOutputs(
+      t,
+      await runOnnx(cut, { ...given, keep: everyId(2) }),
+      await runOnnx(model, given),
+      'all',
+    );
     const expected = await byHand(t, smallVit({ ...options, byHand: true }), {
       ...given,
       keep: chosen,
     });
     t.deepEqual(expected.tokens?.shape, [2, 7, 8]);
-    same(t, await run(cut, { ...given, keep: chosen }), expected, 'some');
+    sameOutputs(t, await runOnnx(cut, { ...given, keep: chosen }), expected, 'some');
     // A wrong patch is seen.
-    const other = await run(cut, { ...given, keep: ids([7, 3, 19, 0, 12], [4, 5, 6, 18, 2]) });
+    const other = await runOnnx(cut, { ...given, keep: ids([7, 3, 19, 0, 12], [4, 5, 6, 18, 2]) });
     t.true(largestDifference(other.first, expected.first) > 1e-3);
   });
 }
 
 test('a relative bias is cut on both of its axes', async (t) => {
   const { model, cut } = await pruned(t, smallVit({ bias: true }));
-  same(
+  sameOutputs(
     t,
-    await run(cut, { pixels: pixels(2), keep: everyId(2) }),
-    await run(model, { pixels: pixels(2) }),
+    await runOnnx(cut, { pixels: pixels(2), keep: everyId(2) }),
+    await runOnnx(model, { pixels: pixels(2) }),
     'all',
   );
   for (const row of [[7, 3, 19, 0, 11], [12], [...Array(20).keys()].reverse()]) {
     const feeds = { pixels: pixels(1), keep: ids(row) };
-    same(
+    sameOutputs(
       t,
-      await run(cut, feeds),
+      await runOnnx(cut, feeds),
       await byHand(t, smallVit({ bias: true, byHand: true }), feeds),
       row.join(),
     );
   }
   // Each image has its own rows of the table.
-  const both = await run(cut, { pixels: pixels(2), keep: chosen });
-  const single = await run(cut, { pixels: pixels(1), keep: ids([7, 3, 19, 0, 11]) });
+  const both = await runOnnx(cut, { pixels: pixels(2), keep: chosen });
+  const single = await runOnnx(cut, { pixels: pixels(1), keep: ids([7, 3, 19, 0, 11]) });
   isWithin(
     t,
     both.first?.data.slice(0, 8) as Float32Array,
@@ -140,14 +128,14 @@ test('ids outside the grid and rows that do not fit the images are errors of the
   const given = { pixels: pixels(2) };
   for (const wrong of [-1, 20, 21, -20, 2 ** 31 - 1]) {
     const error = await t.throwsAsync(
-      run(cut, { ...given, keep: ids([0, wrong], [1, 2]) }),
+      runOnnx(cut, { ...given, keep: ids([0, wrong], [1, 2]) }),
       undefined,
       String(wrong),
     );
     t.regex(error.message, /an_id_outside_the_grid_fails_here/);
   }
   for (const rows of [ids([0, 1]), ids([0, 1], [2, 3], [4, 5]), ids([0], [1], [2], [3])]) {
-    const error = await t.throwsAsync(run(cut, { ...given, keep: rows }));
+    const error = await t.throwsAsync(runOnnx(cut, { ...given, keep: rows }));
     // The runtime says which operator; native ones say its name, too.
     t.regex(error.message, /reshape/i);
   }
@@ -155,7 +143,7 @@ test('ids outside the grid and rows that do not fit the images are errors of the
 
 test('an id that comes twice is computed twice', async (t) => {
   const { cut } = await pruned(t, smallVit());
-  const { tokens } = await run(cut, { pixels: pixels(1), keep: ids([4, 4]) });
+  const { tokens } = await runOnnx(cut, { pixels: pixels(1), keep: ids([4, 4]) });
   t.deepEqual(tokens?.data.slice(8, 16), tokens?.data.slice(16, 24));
 });
 
@@ -172,14 +160,19 @@ test('a Split with the counts of tokens', async (t) => {
   ]);
   whole.initializer.push({ name: 'int1_1_20_1', dims: [3], data_type: 7, int64_data: [1, 20, 1] });
   const { model, cut } = await pruned(t, whole);
-  same(
+  sameOutputs(
     t,
-    await run(cut, { pixels: pixels(2), keep: everyId(2) }),
-    await run(model, { pixels: pixels(2) }),
+    await runOnnx(cut, { pixels: pixels(2), keep: everyId(2) }),
+    await runOnnx(model, { pixels: pixels(2) }),
     'all',
   );
   const feeds = { pixels: pixels(2), keep: chosen };
-  same(t, await run(cut, feeds), await byHand(t, smallVit({ byHand: true }), feeds), 'some');
+  sameOutputs(
+    t,
+    await runOnnx(cut, feeds),
+    await byHand(t, smallVit({ byHand: true }), feeds),
+    'some',
+  );
 });
 
 test('a local function with an attribute, and an If whose branches hold counts', async (t) => {
@@ -241,14 +234,19 @@ test('a local function with an attribute, and an If whose branches hold counts',
     ]);
     whole.initializer.push({ name: 'int1_0x', dims: [1], data_type: 7, int64_data: [0] });
     const { model, cut } = await pruned(t, whole);
-    same(
+    sameOutputs(
       t,
-      await run(cut, { pixels: pixels(2), keep: everyId(2) }),
-      await run(model, { pixels: pixels(2) }),
+      await runOnnx(cut, { pixels: pixels(2), keep: everyId(2) }),
+      await runOnnx(model, { pixels: pixels(2) }),
       'all',
     );
     const feeds = { pixels: pixels(2), keep: chosen };
-    same(t, await run(cut, feeds), await byHand(t, smallVit({ byHand: true }), feeds), source);
+    sameOutputs(
+      t,
+      await runOnnx(cut, feeds),
+      await byHand(t, smallVit({ byHand: true }), feeds),
+      source,
+    );
   }
 });
 
@@ -285,14 +283,19 @@ async function cutsRight(
   const { cutAt } = await pruneOnnx(model, cut);
   t.is(cutAt, 'placed');
   const given = { pixels: pixels(images) };
-  same(t, await run(cut, { ...given, keep: everyId(images) }), await run(model, given), 'all');
+  sameOutputs(
+    t,
+    await runOnnx(cut, { ...given, keep: everyId(images) }),
+    await runOnnx(model, given),
+    'all',
+  );
   await writeFile(hand, encode(change(smallVit({ ...options, byHand: true }), true), opset));
   const rows = [
     [7, 3, 19, 0, 11],
     [4, 5, 6, 18, 2],
   ].slice(0, images);
   const feeds = { ...given, keep: ids(...rows) };
-  same(t, await run(cut, feeds), await run(hand, feeds), 'some');
+  sameOutputs(t, await runOnnx(cut, feeds), await runOnnx(hand, feeds), 'some');
 }
 
 test('attention in the branches of an If mixes patches', async (t) => {
@@ -612,7 +615,7 @@ for (const [name, change, message] of refusals) {
     const model = join(folder, 'model.onnx');
     await writeFile(model, encode(graph));
     // It is a good model otherwise.
-    await run(model, { pixels: pixels(1) });
+    await runOnnx(model, { pixels: pixels(1) });
     const error = await t.throwsAsync(pruneOnnx(model, join(folder, 'cut.onnx')), {
       instanceOf: LtrpError,
     });
@@ -651,7 +654,12 @@ test('weights outside the model are copied, not read, under a name that follows 
   t.deepEqual(await readFile(files[1] as string), data);
   const model = await openOnnx(files);
   const feeds = { pixels: pixels(2), keep: chosen };
-  same(t, await model.runAll(feeds), await byHand(t, smallVit({ byHand: true }), feeds), 'some');
+  sameOutputs(
+    t,
+    await model.runAll(feeds),
+    await byHand(t, smallVit({ byHand: true }), feeds),
+    'some',
+  );
   await t.throwsAsync(pruneOnnx(join(folder, 'model.onnx'), join(folder, 'out', 'cut.onnx')), {
     code: 'ERR_LTRP_FILE_EXISTS',
   });
@@ -731,7 +739,7 @@ test('the command says what it did, and refuses with the name of the node', asyn
     done.stdout,
     "model.onnx: 20 patches, 2 other tokens stay; 'kept' [images, K] takes the ids to keep; written to cut.onnx\n",
   );
-  await run(join(folder, 'cut.onnx'), { pixels: pixels(1), kept: ids([3]) });
+  await runOnnx(join(folder, 'cut.onnx'), { pixels: pixels(1), kept: ids([3]) });
   const again = await ltrp(['prune', 'model.onnx', '--out', 'cut.onnx'], { cwd: folder });
   t.is(again.code, 1);
   t.regex(again.stderr, /replace it with --force/);

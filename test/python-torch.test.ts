@@ -1,11 +1,11 @@
 /** Where python3 keeps torch: its answer is remembered, and asked for again whenever it could be another one. */
 import { execFile } from 'node:child_process';
-import { chmod, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
-import os from 'node:os';
+import { chmod, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import test from 'ava';
 import { askPython3 } from '../lib/libtorch/python-torch.js';
+import { temporaryFolder } from './support/paths.js';
 
 const run = promisify(execFile);
 
@@ -22,8 +22,7 @@ async function makePackage(folder: string): Promise<string> {
 }
 
 test("python3's answer is remembered until something changes that it rests on", async (t) => {
-  const folder = await mkdtemp(path.join(os.tmpdir(), 'ltrp-python-'));
-  t.teardown(() => rm(folder, { recursive: true, force: true }));
+  const folder = await temporaryFolder(t);
   const python = await run('python3', ['-c', 'import sys; print(sys.executable)']).catch(
     () => null,
   );
@@ -146,8 +145,7 @@ test("python3's answer is remembered until something changes that it rests on", 
 });
 
 test('a python3 that gives no answer: what it did instead is said, within a time', async (t) => {
-  const folder = await mkdtemp(path.join(os.tmpdir(), 'ltrp-python-'));
-  t.teardown(() => rm(folder, { recursive: true, force: true }));
+  const folder = await temporaryFolder(t);
   const python3 = path.join(folder, 'python3');
   const env = { HOME: folder, PATH: folder };
   const path3 = `${python3} `;

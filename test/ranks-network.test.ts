@@ -3,7 +3,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import anyTest, { type ExecutionContext } from 'ava';
 import { makeNetworks } from '../bench/networks.js';
-import { built, ltrp, type Outcome } from './support/command.js';
+import { built, ltrp, outcomeOf, type Outcome } from './support/command.js';
 import { photosFor, readLog, small, steps, until } from './support/runs.js';
 
 const networks = makeNetworks(4);
@@ -27,15 +27,7 @@ function startRanks(
         ...{ MASTER_ADDR: networks.address(0), MASTER_PORT: '29500' },
       },
     });
-    let [stdout, stderr] = ['', ''];
-    child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
-    child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
-    const outcome = new Promise<Outcome>((resolve) => {
-      child.once('close', (code) => {
-        resolve({ code, stdout, stderr });
-      });
-    });
-    return { child, outcome };
+    return { child, outcome: outcomeOf(child) };
   });
 }
 

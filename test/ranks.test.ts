@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { firstHost, rankPlace, slurmHint } from '../lib/training/rank-place.js';
-import { built, ltrp, startLtrp, type Outcome } from './support/command.js';
+import { built, ltrp, outcomeOf, startLtrp, type Outcome } from './support/command.js';
 import { smallMae } from './support/models.js';
 import { repository } from './support/paths.js';
 import {
@@ -360,44 +360,22 @@ const hasTorchrun = spawnSync(torchrun, ['--help']).status === 0;
     const { folder, data, out } = await photosFor(t, 5);
     const args = ['pretrain', '--data', data, '--out', out, ...small.slice(2), ...run];
     const command = ['--standalone', '--nproc-per-node', '2', '--max-restarts', '1', '--no-python'];
-    const child = spawn(
-      torchrun,
-      [
-        ...command,
-        process.execPath,
-        built,
-        ...args,
-        '--resume',
-        '--steps',
-        '400',
-        '--checkpoint-every',
-        '50',
-      ],
-      { cwd: repository },
-    );
-    let stderr = '';
-    child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+    const more = ['--resume', '--steps', '400', '--checkpoint-every', '50'];
+    const program = [...command, process.execPath, built, ...args, ...more];
+    const child = spawn(torchrun, program, { cwd: repository });
+    const outcome = outcomeOf(child);
     await until(() => steps(out).length > 60 && checkpoints(out).length > 0);
     const workers = spawnSync('pgrep', ['-P', String(child.pid)])
       .stdout.toString()
       .trim()
       .split('\n');
     process.kill(Number(workers.at(-1)), 'SIGKILL');
-    const code = await new Promise((resolve) => child.once('close', resolve));
+    const { code, stderr } = await outcome;
     t.is(code, 0, stderr);
     t.deepEqual([...new Set(steps(out))].length, 400);
     const whole = join(folder, 'whole');
-    const reference = await ltrp([
-      'pretrain',
-      '--data',
-      data,
-      '--out',
-      whole,
-      ...small.slice(2),
-      ...run,
-      '--steps',
-      '400',
-    ]);
+    const own = ['pretrain', '--data', data, '--out', whole, ...small.slice(2), ...run];
+    const reference = await ltrp([...own, '--steps', '400']);
     t.is(reference.code, 0);
     t.deepEqual(steps(out), steps(whole));
   },

@@ -6,7 +6,8 @@ import test, { type ExecutionContext } from 'ava';
 import sharp from 'sharp';
 import { convertCheckpoint } from '../lib/index.js';
 import { writeClipFolder } from './support/clip-folder.js';
-import { blocks, readDocument, runBlock, workplace, type Outcome } from './support/documents.js';
+import type { Outcome } from './support/command.js';
+import { blocks, readDocument, runBlock, workplace } from './support/documents.js';
 import { repository } from './support/paths.js';
 
 type Check = (t: ExecutionContext, outcome: Outcome, folder: string) => void | Promise<void>;

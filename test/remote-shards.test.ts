@@ -1,16 +1,15 @@
 /** Shards on web servers and in S3-compatible stores that stall, cut, refuse and change. */
 import { createHash, createHmac } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Dataset } from '../lib/data/dataset.js';
 import { remoteShards } from '../lib/shards/locations.js';
 import { remoteSource } from '../lib/shards/remote.js';
 import { jsonLines, ltrp } from './support/command.js';
-import { temporaryFolder } from './support/paths.js';
+import { listen } from './support/listen.js';
+import { temporaryFolder, sharedFolder } from './support/paths.js';
 import { writePictures } from './support/runs.js';
 import { tarBytes, writeParquet } from './support/shards.js';
 
@@ -89,12 +88,7 @@ async function serve(t: ExecutionContext, bucket = ''): Promise<Store> {
         request.headers.range === 'bytes=0-0' ? undefined : store.faults.shift(),
       );
   });
-  await new Promise<void>((ready) => server.listen(0, '127.0.0.1', ready));
-  t.teardown(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  store.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  store.url = await listen(t, server);
   store.open = () =>
     new Promise((resolve, reject) => {
       server.getConnections((error, count) => {
@@ -121,13 +115,8 @@ function list(response: ServerResponse, { files }: Store, url: URL): void {
   );
 }
 
-let cache: string;
 const userCache = process.env['XDG_CACHE_HOME'] ?? '';
-test.before(async () => {
-  cache = await mkdtemp(join(tmpdir(), 'ltrp-remote-'));
-  process.env['XDG_CACHE_HOME'] = cache;
-});
-test.after.always(() => rm(cache, { recursive: true, force: true }));
+process.env['XDG_CACHE_HOME'] = sharedFolder();
 
 const fast = { stallTimeout: 300, attempts: 3 };
 const noise = (length: number): Buffer =>

@@ -6,7 +6,7 @@ import test, { type ExecutionContext } from 'ava';
 import type { Page } from 'playwright-core';
 import { reportPage, type Report } from '../lib/cli/report/page.js';
 import { pageImage, reconstructionPicture } from '../lib/cli/report/pictures.js';
-import { inBrowser, theBrowser, title } from './support/browser.js';
+import { inBrowser, newPage, title } from './support/browser.js';
 import { temporaryFolder } from './support/paths.js';
 import { picturePixels } from './support/pictures.js';
 
@@ -54,22 +54,9 @@ async function openReport(
   const folder = await temporaryFolder(t);
   const file = join(folder, 'index.html');
   await writeFile(file, reportPage(report));
-  const page = await (
-    await theBrowser()
-  ).newPage({
+  const page = await newPage(t, pathToFileURL(file).href, {
     viewport: { width: options.width ?? 1200, height: 900 },
     colorScheme: options.colorScheme ?? 'light',
-  });
-  t.teardown(() => page.close());
-  page.on('pageerror', (error) => {
-    t.fail(`the page's script failed: ${error.message}`);
-  });
-  page.on('console', (message) => {
-    if (message.type() === 'error') t.fail(`the browser complains: ${message.text()}`);
-  });
-  page.on('request', (request) => {
-    const url = request.url();
-    if (!url.startsWith('data:') && url !== pathToFileURL(file).href) t.fail(`it asks for ${url}`);
   });
   await page.goto(pathToFileURL(file).href);
   return page;

@@ -1,16 +1,15 @@
 /** Training runs that meet trouble: what is kept stays good, what is said can be done, and a run has one owner. */
 import { open, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { Trainer } from '../lib/index.js';
 import { lockRun } from '../lib/training/run-lock.js';
-import { ltrp } from './support/command.js';
+import { built, ltrp, run } from './support/command.js';
 import { smallMae } from './support/models.js';
-import { repository, temporaryFolder } from './support/paths.js';
+import { temporaryFolder } from './support/paths.js';
 import {
   checkpoint,
   checkpoints,
@@ -43,15 +42,8 @@ for (const [name, ...more] of [
       t.timeout(120_000);
       const { data, out } = await photosFor(t);
       const length = name === 'a short run' ? 4 : 30;
-      const { code, stderr } = await pretrain(
-        data,
-        out,
-        '--warmup',
-        '0',
-        '--steps',
-        String(length),
-        ...more,
-      );
+      const asked = ['--warmup', '0', '--steps', String(length), ...more];
+      const { code, stderr } = await pretrain(data, out, ...asked);
       t.is(code, 1, stderr);
       t.regex(stderr, /has diverged.*\[ERR_LTRP_DIVERGED\]\n$/);
       t.regex(stderr, /step \d+ is not applied: the (loss|norm of the gradient) is (NaN|Infinity)/);
@@ -387,10 +379,8 @@ test.serial('a model that does not fit its type is no loss: the advice writes it
 test.serial('the messages of a build without its reader: a closed standard error', async (t) => {
   t.timeout(60_000);
   const { data, out } = await photosFor(t);
-  const main = join(repository, 'dist', 'cli', 'main.js');
   const args = ['pretrain', '--data', data, '--out', out, ...small, '--steps', '20'];
-  const child = spawn('bash', ['-c', 'exec "$@" 2>&-', 'bash', process.execPath, main, ...args]);
-  await once(child, 'close');
-  t.is(child.exitCode, 0);
+  const closed = ['-c', 'exec "$@" 2>&-', 'bash', process.execPath, built, ...args];
+  t.is((await run('bash', closed)).code, 0);
   t.deepEqual(steps(out), range(1, 20));
 });

@@ -1,5 +1,4 @@
 /** `ltrp serve`: every route against the library's own calls, everything that is refused, and how it ends. */
-import { spawn } from 'node:child_process';
 import dns from 'node:dns';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
@@ -24,7 +23,8 @@ import { Service, type ServiceOptions } from '../lib/serve/service.js';
 import type { Models } from '../lib/serve/work.js';
 import { readWholePicture } from '../lib/whole-picture.js';
 import { fetcherOf } from '../lib/serve/fetch-picture.js';
-import { built, startLtrp } from './support/command.js';
+import { ltrp, startLtrp } from './support/command.js';
+import { listen } from './support/listen.js';
 import { repository } from './support/paths.js';
 import { zeroPng } from './support/picture-files.js';
 import { picture } from './support/pictures.js';
@@ -658,12 +658,7 @@ test('addresses are fetched from the origins that are allowed, and without redir
     else if (request.url === '/away') response.writeHead(302, { location: '/photo.jpg' }).end();
     else response.writeHead(404).end();
   });
-  await new Promise<void>((resolve) => cdn.listen(0, '127.0.0.1', resolve));
-  t.teardown(() => {
-    cdn.close();
-    cdn.closeAllConnections();
-  });
-  const origin = `http://127.0.0.1:${(cdn.address() as { port: number }).port}`;
+  const origin = await listen(t, cdn);
   const fetchPicture = fetcherOf([`${origin}/`], limits.bytes);
   const { url } = await start(t, { ranker }, {}, { fetchPicture });
   const ask = (address: unknown): Promise<Answer> =>
@@ -823,17 +818,8 @@ test.serial('of a name with several addresses it listens on one, and stops at on
 test.serial(
   'SIGTERM with requests in flight: all are answered, and the exit code is 0',
   async (t) => {
-    const args = [
-      'serve',
-      '--port',
-      '0',
-      '--log-level',
-      'warn',
-      '--stop-seconds',
-      '600',
-      '--max-seconds',
-      '600',
-    ];
+    const longer = ['--stop-seconds', '600', '--max-seconds', '600'];
+    const args = ['serve', '--port', '0', '--log-level', 'warn', ...longer];
     const { child, outcome } = startLtrp(args);
     let said = '';
     child.stderr!.on('data', (chunk: Buffer) => (said += chunk.toString()));
@@ -897,17 +883,8 @@ test.serial('without its packages it says how to get them', async (t) => {
     };`;
   const hooks = `data:text/javascript,${encodeURIComponent(loader)}`;
   const register = `import { register } from 'node:module'; register(${JSON.stringify(hooks)});`;
-  const child = spawn(process.execPath, [
-    '--import',
-    `data:text/javascript,${encodeURIComponent(register)}`,
-    built,
-    'serve',
-    '--port',
-    '0',
-  ]);
-  let said = '';
-  child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
-  const code = await new Promise((resolve) => child.once('close', resolve));
+  const nodeArguments = ['--import', `data:text/javascript,${encodeURIComponent(register)}`];
+  const { code, stderr: said } = await ltrp(['serve', '--port', '0'], { nodeArguments });
   t.is(code, 1, said);
   t.regex(said, /ltrp serve needs packages .*fastify is missing.*npm install fastify@5/);
   t.regex(said, /ERR_LTRP_UNSUPPORTED/);

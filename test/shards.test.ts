@@ -1,7 +1,6 @@
 /** Pictures in tar and Parquet files: which there are, in which order, what damage costs. */
 import { execFileSync } from 'node:child_process';
-import { mkdir, mkdtemp, readFile, readdir, rm, utimes, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readFile, readdir, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { Dataset } from '../lib/data/dataset.js';
@@ -9,27 +8,19 @@ import { PictureDecoder } from '../lib/data/decoder.js';
 import { memberOf } from '../lib/shards/member.js';
 import { openShard } from '../lib/shards/shard.js';
 import { jsonLines, ltrp } from './support/command.js';
-import { temporaryFolder } from './support/paths.js';
+import { temporaryFolder, sharedFolder } from './support/paths.js';
 import { pretrain, writePictures } from './support/runs.js';
 import { tarBytes, withDuckDB, writeParquet, writeTar, type TarEntry } from './support/shards.js';
-
-let folder: string;
-let photos: string;
-let png: Buffer[];
 
 /** Where LibTorch is, too: the command needs it. */
 const userCache = process.env['XDG_CACHE_HOME'] ?? '';
 
-test.before(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'ltrp-shards-'));
-  process.env['XDG_CACHE_HOME'] = join(folder, 'cache');
-  photos = await writePictures(join(folder, 'photos'), 12);
-  png = await Promise.all(
-    Array.from({ length: 12 }, (_, i) => readFile(join(photos, `${i + 1}.png`))),
-  );
-});
-
-test.after.always(() => rm(folder, { recursive: true, force: true }));
+const folder = sharedFolder();
+process.env['XDG_CACHE_HOME'] = join(folder, 'cache');
+const photos = await writePictures(join(folder, 'photos'), 12);
+const png = await Promise.all(
+  Array.from({ length: 12 }, (_, i) => readFile(join(photos, `${i + 1}.png`))),
+);
 
 const picturesOf = (count: number, key = (i: number) => `${i}`): TarEntry[] =>
   Array.from({ length: count }, (_, i) => [`${key(i)}.png`, png[i]!]);

@@ -1,27 +1,17 @@
 /** sharp is loaded by the first call that decodes, and its absence takes nothing else away. */
-import { execFile } from 'node:child_process';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { promisify } from 'node:util';
 import test from 'ava';
 import { inTurn } from '../lib/native/in-turn.js';
+import { run, type Outcome } from './support/command.js';
 import { repository, temporaryFolder } from './support/paths.js';
 import { picture } from './support/pictures.js';
 import { packageWithoutSharpsBinary } from './support/without-sharp.js';
 
 const env = { ...process.env, LTRP_BINARIES: join(repository, 'build', 'Release') };
 
-interface Output {
-  code: number;
-  stdout: string;
-  stderr: string;
-}
-
-const node = (cwd: string, ...args: string[]): Promise<Output> =>
-  promisify(execFile)(process.execPath, args, { cwd, env }).then(
-    (output) => ({ code: 0, ...output }),
-    (error: unknown) => error as Output,
-  );
+const node = (cwd: string, ...args: string[]): Promise<Outcome> =>
+  run(process.execPath, args, { cwd, env });
 
 test("without sharp's binary the package loads, and what decodes says what to do", async (t) => {
   const folder = await temporaryFolder(t);

@@ -162,17 +162,8 @@ test.serial('a picture is squeezed within LTRP_DECODE_MEMORY', async (t) => {
 test('the command writes the file, and refuses what it must', async (t) => {
   const folder = await temporaryFolder(t);
   const out = join(folder, 'small.webp');
-  const first = await ltrp([
-    'squeeze',
-    photo,
-    '--out',
-    out,
-    '--keep',
-    '30%',
-    '--quality',
-    '40',
-    '--json',
-  ]);
+  const asked = ['--keep', '30%', '--quality', '40', '--json'];
+  const first = await ltrp(['squeeze', photo, '--out', out, ...asked]);
   t.is(first.code, 0, first.stderr);
   const line = JSON.parse(first.stdout) as Record<string, unknown>;
   t.like(line, { image: photo, file: out, format: 'webp', squeezed: true, keepRatio: 0.3 });
@@ -187,14 +178,8 @@ test('the command writes the file, and refuses what it must', async (t) => {
   const copied = join(folder, 'copied.jpg');
   t.is((await ltrp(['squeeze', small, '--out', copied, '--quality', '100'])).code, 0);
   t.deepEqual(await readFile(copied), await readFile(small));
-  const none = await ltrp([
-    'squeeze',
-    small,
-    '--out',
-    join(folder, 'none.webp'),
-    '--quality',
-    '100',
-  ]);
+  const best = ['--out', join(folder, 'none.webp'), '--quality', '100'];
+  const none = await ltrp(['squeeze', small, ...best]);
   t.is(none.code, 1);
   t.regex(none.stderr, /would not be smaller/);
 });

@@ -384,15 +384,8 @@ test('a trainer takes stored maps from its caller', async (t) => {
   const mean: [number, number, number] = [0.5, 0.5, 0.5];
   const options = {
     ...{ kind: 'ranker' as const, model: { ...ranker, mean, std: mean } },
-    ...{
-      ...oneStep,
-      seed: 1,
-      flip: true,
-      maskRatio: 0.75,
-      targets: 'maps' as const,
-      teacher: null,
-    },
-    ...{ cropScale: [0.5, 1] as [number, number], loss: 'rankNet' as const, lossK: null },
+    ...{ ...oneStep, flip: true, targets: 'maps' as const, teacher: null },
+    ...{ loss: 'rankNet' as const, lossK: null },
     ...{ drop: 'decoder' as const, metric: 'l1' as const, input: 'full' as const },
     ...{ start: 'random' as const, memoryBudget: 2 ** 28 },
   };

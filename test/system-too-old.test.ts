@@ -1,12 +1,11 @@
 /** A system whose libstdc++ is older than the binaries: the error says so, and what is needed. */
-import { execFile } from 'node:child_process';
 import { copyFile, readFile, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { promisify } from 'node:util';
 import test from 'ava';
 import { loadFailure } from '../lib/native/load-failure.js';
 import { bootstrapFile, coreFiles } from '../lib/native/paths.js';
-import { repository, temporaryFolder } from './support/paths.js';
+import { ltrp } from './support/command.js';
+import { temporaryFolder } from './support/paths.js';
 
 /** ELF's hash of a symbol version's name (System V ABI, generic part). */
 function elfHash(name: string): number {
@@ -49,17 +48,9 @@ onLinux('a core that needs a libstdc++ of the future is refused by its name', as
   await writeFile(join(folder, basename(core.path)), bytes);
   await copyFile(bootstrap, join(folder, 'ltrp.node'));
 
-  const error = await promisify(execFile)(
-    process.execPath,
-    [join(repository, 'dist/cli/main.js'), 'doctor', '--json'],
-    { env: { ...process.env, LTRP_BINARIES: folder } },
-  ).then(
-    () => t.fail('it was loaded'),
-    (thrown: unknown) => thrown as { stdout: string },
-  );
-  const report = JSON.parse(error.stdout) as {
-    error: { code: string; message: string };
-  };
+  const { code, stdout } = await ltrp(['doctor', '--json'], { env: { LTRP_BINARIES: folder } });
+  t.is(code, 1);
+  const report = JSON.parse(stdout) as { error: { code: string; message: string } };
   t.is(report.error.code, 'ERR_LTRP_SYSTEM_TOO_OLD');
   t.regex(report.error.message, /libstdc\+\+\.so\.6 is older than what needs it/);
   t.regex(report.error.message, /need glibc 2\.28 and a libstdc\+\+ with GLIBCXX_3\.4\.25/);

@@ -2,15 +2,13 @@
  * Training through the command: pre-training reduces its loss, the ranker learns its teacher's order, and a run that was
  * killed and resumed has the curve of one that was not.
  */
-import { once } from 'node:events';
-import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import sharp from 'sharp';
-import { built, ltrp, startLtrp as start } from './support/command.js';
+import { built, ltrp, run, startLtrp as start } from './support/command.js';
+import { sharedFolder } from './support/paths.js';
 import { readLog, until } from './support/runs.js';
 
 /** What must be the same bit for bit; times may differ. */
@@ -57,13 +55,10 @@ async function generate(path: string, seed: number): Promise<void> {
     .toFile(path);
 }
 
-let root: string;
-let photos: string;
-let heldOut: string;
+const root = sharedFolder();
+const [photos, heldOut] = [join(root, 'photos'), join(root, 'held-out')];
 
 test.before(async () => {
-  root = await mkdtemp(join(tmpdir(), 'ltrp-training-'));
-  [photos, heldOut] = [join(root, 'photos'), join(root, 'held-out')];
   await mkdir(photos);
   await mkdir(heldOut);
   for (let i = 0; i < 64; i++) await generate(join(photos, `${i}.png`), i);
@@ -71,8 +66,6 @@ test.before(async () => {
   // One unreadable picture of 65: skipped with its name.
   await writeFile(join(photos, 'broken.jpg'), 'no picture');
 });
-
-test.after.always(() => rm(root, { recursive: true, force: true }));
 
 // One thread: the operators are too small to share, and waiting for each other is slow on a busy machine.
 const geometry = ['--threads', '1', '--dim', '48', '--depth', '3', '--heads', '3'];
@@ -211,17 +204,8 @@ test.serial(
     await refused(/--data/, 'pretrain', '--out', join(root, 'nothing'));
     await refused(
       /cannot be read, more than the allowed share/,
-      ...[
-        'pretrain',
-        '--data',
-        photos,
-        '--out',
-        join(root, 'strict'),
-        '--steps',
-        '20',
-        '--max-unreadable',
-        '0',
-      ],
+      ...['pretrain', '--data', photos, '--out', join(root, 'strict'), '--steps', '20'],
+      ...['--max-unreadable', '0'],
       ...geometry,
     );
     t.deepEqual(readFileSync(join(out, 'log.jsonl')), before);
@@ -246,10 +230,8 @@ test.serial(
     // A limit on the size of files stands in for a full disk: writes fail half-way through the checkpoint.
     const limited = `ulimit -f ${Math.floor(before.length / 2 / 1024)}; exec "$@"`;
     const resume = [built, 'pretrain', '--out', out, '--resume', '--threads', '1'];
-    const child = spawn('bash', ['-c', limited, 'bash', process.execPath, ...resume]);
-    let stderr = '';
-    child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
-    const [exit, signal] = (await once(child, 'close')) as [number | null, string | null];
+    const program = [limited, 'bash', process.execPath, ...resume];
+    const { code: exit, signal, stderr } = await run('bash', ['-c', ...program]);
     t.is(exit ?? signal, 1, stderr);
     t.regex(stderr, /checkpoint-000000020\.safetensors was not written/);
     t.true(stderr.includes(checkpoint), stderr);

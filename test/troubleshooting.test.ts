@@ -4,10 +4,8 @@
  */
 import { cp, mkdir, readFile, readdir, rename, symlink, writeFile } from 'node:fs/promises';
 import { createServer, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { spawn } from 'node:child_process';
 import test, { type ExecutionContext } from 'ava';
 import {
   convertCheckpoint,
@@ -25,6 +23,8 @@ import { installLibtorch } from '../lib/libtorch/install.js';
 import { releaseFor, type LibtorchRelease } from '../lib/libtorch/releases.js';
 import { decideLibtorch } from '../lib/libtorch/find.js';
 import { loadBootstrap, loadCore, loadedCore } from '../lib/native/loader.js';
+import { built, run as runProgram } from './support/command.js';
+import { listen } from './support/listen.js';
 import { readDocument } from './support/documents.js';
 import { repository, temporaryFolder } from './support/paths.js';
 import { heicOf, smallWebp, tiff } from './support/picture-files.js';
@@ -50,16 +50,13 @@ async function command(
   { folder }: Place,
   args: readonly string[],
   env: Record<string, string> = {},
-  main = join(repository, 'dist', 'cli', 'main.js'),
+  main = built,
 ): Promise<never> {
-  const child = spawn(process.execPath, [main, ...args], {
+  const { stderr: text } = await runProgram(process.execPath, [main, ...args], {
     cwd: folder,
     env: { ...process.env, LTRP_BINARIES: '', ...env },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
-  let text = '';
-  child.stderr.on('data', (chunk: Buffer) => (text += chunk.toString()));
-  await new Promise((resolve) => child.once('close', resolve));
   // The last message: launch says first who ended.
   const match = /^ltrp: ((?:(?!\nltrp: )[^])*) \[(ERR_LTRP_\w+)\]$/m.exec(text.trim());
   throw new LtrpError((match?.[2] ?? 'none') as LtrpErrorCode, match?.[1] ?? text);
@@ -119,10 +116,7 @@ async function downloadFrom(
   const server = createServer((_request, response) => {
     answer(response);
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  t.teardown(() => server.close());
-  const { port } = server.address() as AddressInfo;
-  return download(`http://127.0.0.1:${port}/libtorch.zip`, join(folder, 'libtorch.zip'));
+  return download(`${await listen(t, server)}/libtorch.zip`, join(folder, 'libtorch.zip'));
 }
 
 /** Decodes the bytes as a picture of a stream that is called photo.jpg. */
@@ -431,8 +425,7 @@ const provocations: Record<string, Provoke[]> = {
   ],
   ERR_LTRP_RANK_LOST: [
     (place) => {
-      const main = join(repository, 'dist', 'cli', 'main.js');
-      const script = `[ "$RANK" = 0 ] || exit 3; exec "${process.execPath}" "${main}" pretrain --data photos --out run`;
+      const script = `[ "$RANK" = 0 ] || exit 3; exec "${process.execPath}" "${built}" pretrain --data photos --out run`;
       return command(place, ['launch', '-n', '2', 'sh', '-c', script]);
     },
   ],

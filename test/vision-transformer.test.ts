@@ -1,7 +1,6 @@
 /** The classifier on all and on kept patches, and what chooses them, through the public API. */
 import { copyFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import test from 'ava';
 import {
   convertCheckpoint,
   MaskedAutoencoder,
@@ -13,13 +12,11 @@ import {
   type SelectorOptions,
 } from '../lib/index.js';
 import { isWithin } from './support/compare.js';
+import { withGolden } from './support/golden.js';
 import { golden, hasGolden, temporaryFolder } from './support/paths.js';
 import { Tensors } from './support/safetensors.js';
 
 const downstream = join(golden, 'downstream');
-const run = hasGolden ? test : test.skip;
-const title = (what: string): string =>
-  `${what}${hasGolden ? '' : ' (no golden data beside the repository)'}`;
 const expected = hasGolden
   ? new Tensors(join(downstream, 'classifier.safetensors'))
   : (undefined as never);
@@ -31,7 +28,7 @@ for (const [file, prefix, pooling] of [
   ['mae-finetuned.pth', 'mae', 'mean'],
   ['ltrp-classifier.pth', 'ltrp', 'cls'],
 ] as const) {
-  run(title(`${file}: logits on all patches and on kept ones`), async (t) => {
+  withGolden(`${file}: logits on all patches and on kept ones`, async (t) => {
     await using vit = await VisionTransformer.load(join(downstream, file), { device: 'cpu' });
     t.like(vit.config, { classes: 10, pooling, imageSize: 224, patchSize: 16 });
     t.is(vit.config.encoder.heads, 3);
@@ -51,7 +48,7 @@ for (const [file, prefix, pooling] of [
   });
 }
 
-run(title('the order of kept patches and the rest of the batch change no bit'), async (t) => {
+withGolden('the order of kept patches and the rest of the batch change no bit', async (t) => {
   await using vit = await VisionTransformer.load(join(downstream, 'mae-finetuned.pth'), {
     device: 'cpu',
   });
@@ -76,7 +73,7 @@ run(title('the order of kept patches and the rest of the batch change no bit'), 
   );
 });
 
-run(title('the best classes, embeddings, and a share of the patches'), async (t) => {
+withGolden('the best classes, embeddings, and a share of the patches', async (t) => {
   await using vit = await VisionTransformer.load(join(downstream, 'ltrp-classifier.pth'), {
     device: 'cpu',
   });
@@ -101,7 +98,7 @@ run(title('the best classes, embeddings, and a share of the patches'), async (t)
   t.notDeepEqual(lively.logits, spread.logits);
 });
 
-run(title('what cannot be kept is refused'), async (t) => {
+withGolden('what cannot be kept is refused', async (t) => {
   await using vit = await VisionTransformer.load(join(downstream, 'mae-finetuned.pth'), {
     device: 'cpu',
   });
@@ -133,7 +130,7 @@ run(title('what cannot be kept is refused'), async (t) => {
   t.is((await vit.classify(images, { keep: Int32Array.of(7, 7) })).logits.length, 20);
 });
 
-run(title('an autoencoder embeds and does not classify'), async (t) => {
+withGolden('an autoencoder embeds and does not classify', async (t) => {
   const path = join(golden, 'full', 'mae-official.pth');
   await using vit = await VisionTransformer.load(path, { device: 'cpu' });
   t.is(vit.config.classes, 0);
@@ -147,7 +144,7 @@ run(title('an autoencoder embeds and does not classify'), async (t) => {
   });
 });
 
-run(title('converted, it is the same classifier; ONNX is refused'), async (t) => {
+withGolden('converted, it is the same classifier; ONNX is refused', async (t) => {
   const folder = await temporaryFolder(t);
   const output = join(folder, 'classifier.safetensors');
   const { naming } = await convertCheckpoint(join(downstream, 'ltrp-classifier.pth'), output, {
@@ -172,7 +169,7 @@ run(title('converted, it is the same classifier; ONNX is refused'), async (t) =>
   await (await VisionTransformer.load(join(folder, 'lone.pth')))[Symbol.asyncDispose]();
 });
 
-run(title('selectors have the scores of the goldens, from floats and from bytes'), async (t) => {
+withGolden('selectors have the scores of the goldens, from floats and from bytes', async (t) => {
   const maps = new Tensors(join(downstream, 'selectors.safetensors'));
   const images = await readAll();
   for (const name of ['variance', 'gradient', 'contrast'] as const) {
@@ -189,7 +186,7 @@ run(title('selectors have the scores of the goldens, from floats and from bytes'
   });
 });
 
-run(title('selectors that ask a model have the scores of the goldens'), async (t) => {
+withGolden('selectors that ask a model have the scores of the goldens', async (t) => {
   const maps = new Tensors(join(downstream, 'selectors.safetensors'));
   const images = await readAll();
   const device = 'cpu';
@@ -234,8 +231,8 @@ run(title('selectors that ask a model have the scores of the goldens'), async (t
   );
 });
 
-run(
-  title('the ranker and the teacher are selectors, and what they cannot be asked is refused'),
+withGolden(
+  'the ranker and the teacher are selectors, and what they cannot be asked is refused',
   async (t) => {
     const images = await readImages(paths.slice(0, 2), { size: 64, fit: 'stretch' });
     await using ranker = await PatchRanker.load('tiny');

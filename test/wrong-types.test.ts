@@ -63,10 +63,6 @@ const run = {
   },
   ...oneStep,
   steps: 1_000_000,
-  seed: 1,
-  cropScale: [0.5, 1],
-  flip: false,
-  maskRatio: 0.75,
 } as const;
 
 test.before(async () => {
@@ -84,7 +80,6 @@ test.before(async () => {
   vit = await VisionTransformer.load(classifier);
   trainer = await Trainer.create({
     ...run,
-    cropScale: [0.5, 1],
     model: { ...run.model, mean: [0, 0, 0], std: [1, 1, 1] },
   });
 });

@@ -8,7 +8,7 @@ import type {
   ToleranceCurve,
   TrainingRow,
 } from '../results.js';
-import { digits, fixed, percent, rateSpread, table, times, tiny } from './tables.js';
+import { digits, fixed, percent, quartiles, table, times, tiny } from './tables.js';
 
 export function tolerance(curves: readonly ToleranceCurve[]): string {
   if (curves.length === 0) return '';
@@ -18,7 +18,7 @@ export function tolerance(curves: readonly ToleranceCurve[]): string {
       curve.points
         .filter((point) => point.tolerance === tolerance && point.label === label)
         .flatMap((point) => [
-          tolerance === 0 ? `${milliseconds(point.msPerImage)} ms/image` : times(point.speedUp),
+          tolerance === 0 ? `${quartiles(point.msPerImage)} ms/image` : times(point.speedUp),
           `${fixed(point.kendallTau, 3)} (${fixed(point.lowestTau, 3)})`,
           tiny(point.error),
         ]);
@@ -52,19 +52,13 @@ function verdict({ points }: ToleranceCurve): string {
         `${tiny(best.tolerance)}.`;
 }
 
-function milliseconds(spread: ToleranceCurve['points'][number]['msPerImage']): string {
-  if (spread === null) return '–';
-  const { median, low, high, count } = spread;
-  return count < 2 ? digits(median) : `${digits(median)} (${digits(low)} to ${digits(high)})`;
-}
-
 export function metrics(rows: readonly MetricRow[]): string {
   if (rows.length === 0) return '';
   const body = rows.map((row) => [
     row.model,
     row.label,
     row.metric,
-    milliseconds(row.msPerImage),
+    quartiles(row.msPerImage),
     times(row.againstL1),
   ]);
   return `## Metrics
@@ -84,7 +78,7 @@ export function memory(rows: readonly MemoryRow[]): string {
     row.model,
     row.label,
     String(row.images),
-    milliseconds(row.msPerImage),
+    quartiles(row.msPerImage),
     mega(row.weights),
     mega(row.loadPeak),
     mega(row.peak),
@@ -115,7 +109,7 @@ export function training(rows: readonly TrainingRow[]): string {
   const body = rows.map((row) => [
     row.title,
     row.label,
-    rateSpread(row.imagesPerSecond),
+    quartiles(row.imagesPerSecond),
     percent(row.peakShare),
     row.memory === null ? '–' : digits(row.memory / 1e6),
   ]);

@@ -3,7 +3,7 @@ import { vitBaseFlops } from '../flops.js';
 import type { Comparison, Curve, Results, Row } from '../results.js';
 import { memory, metrics, profile, tolerance, training } from './engine.js';
 import { counting, procedure } from './prose.js';
-import { digits, fixed, percent, ratePerSecond, rateSpread, table, times, tiny } from './tables.js';
+import { digits, fixed, percent, ratePerSecond, quartiles, table, times, tiny } from './tables.js';
 
 export function markdown(results: Results): string {
   const parts = [
@@ -150,8 +150,8 @@ function files({ files: rows }: Results): string {
   const body = rows.map((row) => [
     row.label,
     row.model,
-    rateSpread(row.imagesPerSecond),
-    rateSpread(row.decodeImagesPerSecond),
+    quartiles(row.imagesPerSecond),
+    quartiles(row.decodeImagesPerSecond),
     fixed(row.eventLoopWorst, 1),
   ]);
   const [first] = rows;

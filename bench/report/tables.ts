@@ -35,14 +35,13 @@ export function fixed(value: number | null, places: number): string {
 export function ratePerSecond(msPerImage: Spread | null): string {
   if (msPerImage === null) return '–';
   const { median, low, high, count } = msPerImage;
-  const rate = digits(1000 / median);
-  return count < 2 ? rate : `${rate} (${digits(1000 / high)} to ${digits(1000 / low)})`;
+  return quartiles({ median: 1000 / median, low: 1000 / high, high: 1000 / low, count });
 }
 
-/** A rate with its quartiles. */
-export function rateSpread(rate: Spread | null): string {
-  if (rate === null) return '–';
-  const { median, low, high, count } = rate;
+/** A median with its quartiles. */
+export function quartiles(spread: Spread | null): string {
+  if (spread === null) return '–';
+  const { median, low, high, count } = spread;
   return count < 2 ? digits(median) : `${digits(median)} (${digits(low)} to ${digits(high)})`;
 }
 

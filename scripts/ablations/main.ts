@@ -5,7 +5,7 @@
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
-import { UsageError } from '../evaluate/options.js';
+import { UsageError } from '../../bench/command-line.js';
 import { aboutMaps, measureMaps } from './maps.js';
 import { help, readOptions } from './options.js';
 import { expectedSeconds, Pace } from './pace.js';

@@ -1,7 +1,8 @@
 /** What is asked of `npm run ablations`. */
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { choice, UsageError } from '../evaluate/options.js';
+import { UsageError } from '../../bench/command-line.js';
+import { choice } from '../evaluate/command.js';
 import { evaluateCache } from '../evaluate/teacher-maps.js';
 import { rows, type Row } from './rows.js';
 

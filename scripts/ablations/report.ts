@@ -1,7 +1,8 @@
 /** results.json and results.md of the rows that were found. */
 import { mean } from '../../bench/statistics.js';
 import { spearmanBrown } from '../evaluate/agreement.js';
-import { digits, shares, signedInterval, table as lines } from '../evaluate/markdown.js';
+import { table as lines } from '../../bench/report/tables.js';
+import { digits, shares, signedInterval } from '../evaluate/markdown.js';
 import { keeps } from '../evaluate/recall.js';
 import { Table, type Difference, type Figure } from '../evaluate/table.js';
 import { batchSize, targetRounds } from './rankers.js';

@@ -69,17 +69,8 @@ export async function compile(
   const args = ['-cubin', '-O3', '-DNDEBUG', '-std=c++20', '-lineinfo'];
   args.push('-I', path.join(root, 'native'), `-arch=sm_${String(architecture)}`);
   // --keep leaves the PTX behind, which is where launch bounds are written down.
-  args.push(
-    '-Xptxas',
-    '-v',
-    '--resource-usage',
-    '--keep',
-    '--keep-dir',
-    place,
-    '-o',
-    cubin,
-    source,
-  );
+  args.push('-Xptxas', '-v', '--resource-usage', '--keep', '--keep-dir', place);
+  args.push('-o', cubin, source);
   const { stderr } = await run(nvcc, args, { maxBuffer: 2 ** 28 });
   const ptx = await readFile(path.join(place, `${stem}.ptx`), 'utf8');
   const bounds = launchBounds(ptx);

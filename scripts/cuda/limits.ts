@@ -1,4 +1,5 @@
 /** Limits of a multiprocessor, and whether a kernel keeps its own promises. */
+import { alignedRows } from '../../lib/cli/numbers.js';
 import type { CompiledFile, KernelResources } from './compile.js';
 
 /** Of one multiprocessor (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"). */
@@ -80,17 +81,6 @@ export function resourceProblems(compiled: CompiledFile): string[] {
 
 /** A table for people. */
 export function resourceTable(files: readonly CompiledFile[]): string {
-  const header = [
-    'kernel',
-    'sm',
-    'threads',
-    'blocks',
-    'regs',
-    'smem',
-    'local',
-    'spill',
-    'occupancy',
-  ];
   const rows = files.flatMap((compiled) =>
     compiled.kernels.map((kernel) => [
       `${compiled.file}: ${shorten(kernel.name, 60)}`,
@@ -104,16 +94,8 @@ export function resourceTable(files: readonly CompiledFile[]): string {
       `${String(Math.round(100 * occupancy(kernel, compiled.architecture)))}%`,
     ]),
   );
-  const widths = header.map((name, i) =>
-    Math.max(name.length, ...rows.map((row) => (row[i] ?? '').length)),
-  );
-  return [header, ...rows]
-    .map((row) =>
-      row
-        .map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0)))
-        .join('  '),
-    )
-    .join('\n');
+  const header = 'kernel sm threads blocks regs smem local spill occupancy'.split(' ');
+  return alignedRows([header, ...rows]);
 }
 
 function shorten(text: string, length: number): string {

@@ -1,9 +1,13 @@
 /** The table of `npm run evaluate -- --classify`. */
 import type { SelectorName } from '../../lib/index.js';
+import { table } from '../../bench/report/tables.js';
+import type { Provenance } from './command.js';
 import type { Difference, Figure } from './table.js';
 
+export type ModelName = 'none' | 'mae' | 'ranker' | 'classifier';
+
 /** The model that a selector is asked with here. */
-export const allModels: Readonly<Record<SelectorName, 'none' | 'mae' | 'ranker' | 'classifier'>> = {
+export const allModels: Readonly<Record<SelectorName, ModelName>> = {
   centre: 'none',
   'cls-attention': 'classifier',
   contrast: 'none',
@@ -40,10 +44,7 @@ export interface Spent {
   selectors: Record<string, number>;
 }
 
-export interface ClassifyResults {
-  command: string;
-  date: string;
-  processor: string;
+export interface ClassifyResults extends Provenance {
   part: string;
   pictures: string[];
   /** How the classifier was trained; null where it was given. */
@@ -83,7 +84,6 @@ export function classifyMarkdown(results: ClassifyResults): string {
     }),
     (spent.selectors[row] ?? NaN).toFixed(1),
   ]);
-  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
   const header = ['selector', 'labels', ...keeps.map(percent), 'ms a picture'];
   return (
     [
@@ -99,7 +99,7 @@ export function classifyMarkdown(results: ClassifyResults): string {
         : []),
       `Percent of ${results.pictures.length} pictures by share of the patches that is kept. In brackets: more than \`ranker\`, with the 95% interval ` +
         'of a paired bootstrap over pictures. "Labels": whether the selector was trained with labels.',
-      [line(header), line(header.map(() => '---')), ...lines.map(line)].join('\n'),
+      table(header, lines),
       `The classifier takes ${keeps.map((keep) => `${(spent.classifier[String(keep)] ?? NaN).toFixed(1)} ms at ${percent(keep)}`).join(', ')} a picture, in batches of 16.`,
     ].join('\n\n') + '\n'
   );

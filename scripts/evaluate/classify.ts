@@ -2,10 +2,8 @@
  * `npm run evaluate -- --classify --photographs FOLDER`: one classifier, trained on patches chosen at random, sees what each selector
  * keeps. Trains it first where none is given.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { cpus } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { parse, program, UsageError } from '../../bench/command-line.js';
 import {
   MaskedAutoencoder,
   PatchRanker,
@@ -24,9 +22,9 @@ import {
   type ClassifyResults,
   type Spent,
 } from './classify-table.js';
+import { choice, integer, provenance, sample, say, writeResults } from './command.js';
 import { curvePage } from './curve-page.js';
-import { UsageError } from './options.js';
-import { parts, photographsOf, sample, type Part } from './parts.js';
+import { photographsOf } from './parts.js';
 import { readPicture } from './pictures.js';
 import { descending } from './recall.js';
 import { Table } from './table.js';
@@ -55,48 +53,17 @@ of 10 to 100% that is drawn for each step. Writes classify.json, classify.md and
   --out <folder>       default: evaluate/classify in the user's cache
 `;
 
-interface Options {
-  photographs: string;
-  classifier: string | undefined;
-  fineTuned: boolean;
-  epochs: number;
-  seed: number;
-  size: number;
-  ranker: string;
-  mae: string;
-  selectors: SelectorName[];
-  keeps: number[];
-  pictures: number;
-  part: Part;
-  out: string;
-}
-
 /** One classifier for all selectors. */
 const randomShares = ['--keep', '50%', '--keep-random', '10%,100%', '--selector', 'random'];
 
 const ownKey = (name: SelectorName, keep: number): string =>
   keep === 1 ? 'all' : `${name} ${keep}`;
 
-const args = process.argv.slice(2);
-if (args.includes('--help')) {
-  process.stdout.write(help);
-} else {
-  try {
-    await main(readOptions(args));
-  } catch (error) {
-    if (!(error instanceof UsageError) && (error as Error).name !== 'LtrpError') throw error;
-    process.stderr.write(`evaluate: ${(error as Error).message}\n`);
-    process.exitCode = error instanceof UsageError ? 2 : 1;
-  }
-}
-
-async function main(options: Options): Promise<void> {
+await program('evaluate', help, async (args) => {
+  const options = readOptions(args);
   const { photographs, seed } = options;
-  const paths = sample(
-    photographsOf(photographs, 'imagenette/val', options.part),
-    options.pictures,
-    'classify',
-  );
+  const all = photographsOf(photographs, 'imagenette/val', options.part);
+  const paths = sample(all, options.pictures, 'classify');
   if (paths.length === 0) throw new UsageError(`${photographs} has no imagenette/val`);
   const { folder: source, command: training } =
     options.classifier === undefined
@@ -154,16 +121,12 @@ async function main(options: Options): Promise<void> {
         }
       }
     }
-    process.stderr.write(
-      `evaluate: ${Math.min(first + batchSize, paths.length)} of ${paths.length} pictures\n`,
-    );
+    say(`${Math.min(first + batchSize, paths.length)} of ${paths.length} pictures`);
   }
   for (const name of options.selectors)
     spent.selectors[name] = (spent.selectors[name] ?? NaN) / (calls[name] ?? NaN);
   const results: ClassifyResults = {
-    command: `npm run evaluate -- ${args.join(' ')}`,
-    date: new Date().toISOString().slice(0, 10),
-    processor: `${cpus()[0]?.model ?? 'unknown processor'}, ${cpus().length} cores`,
+    ...provenance(args),
     part: options.part,
     pictures: paths.map((path) => basename(path)),
     training,
@@ -174,13 +137,12 @@ async function main(options: Options): Promise<void> {
     figures: table.figures(),
     differences: table.differences(['ranker']),
   };
-  mkdirSync(options.out, { recursive: true });
-  const text = classifyMarkdown(results);
-  writeFileSync(join(options.out, 'classify.json'), `${JSON.stringify(results, null, 2)}\n`);
-  writeFileSync(join(options.out, 'classify.md'), text);
-  writeFileSync(join(options.out, 'classify.html'), curvePage(results));
-  process.stdout.write(text);
-}
+  writeResults(options.out, 'classify', results, classifyMarkdown(results), {
+    'classify.html': curvePage(results),
+  });
+});
+
+type Options = ReturnType<typeof readOptions>;
 
 function add(sums: Record<string, number>, key: string, value: number): void {
   sums[key] = (sums[key] ?? 0) + value;
@@ -232,73 +194,43 @@ async function batchOf(paths: readonly string[], size: number, patch: number): P
   const pictures = await Promise.all(
     paths.map((path) => readPicture(path, { size, patch, fit: 'stretch' })),
   );
-  const data = new Uint8Array(paths.length * size * size * 3);
-  for (const [i, { pixels }] of pictures.entries()) data.set(pixels, i * size * size * 3);
+  const data = Buffer.concat(pictures.map(({ pixels }) => pixels));
   return { data, shape: [paths.length, size, size, 3] };
 }
 
-function readOptions(given: readonly string[]): Options {
-  const { values } = parse(given);
-  if (values.photographs === undefined) throw new UsageError('--photographs needs a folder');
-  const number = (name: string, text: string, least: number): number => {
-    const value = Number(text);
-    if (!Number.isInteger(value) || value < least)
-      throw new UsageError(`--${name} must be an integer from ${least}, not ${text}`);
-    return value;
-  };
-  const part = parts.find((each) => each === (values.part ?? 'test'));
-  if (part === undefined || part === 'training')
-    throw new UsageError(`--part must be test or validation, not ${values.part ?? ''}`);
-  const own = values['fine-tuned'] ?? false;
+function readOptions(args: readonly string[]) {
+  const values = parse(args, {
+    classify: { type: 'boolean' },
+    photographs: { type: 'string' },
+    classifier: { type: 'string' },
+    'fine-tuned': { type: 'boolean', default: false },
+    epochs: { type: 'string', default: '30' },
+    seed: { type: 'string', default: '0' },
+    'image-size': { type: 'string', default: '224' },
+    ranker: { type: 'string', default: 'tiny' },
+    mae: { type: 'string', default: 'tiny' },
+    selectors: { type: 'string' },
+    keep: { type: 'string' },
+    pictures: { type: 'string' },
+    part: { type: 'string', default: 'test' },
+    out: { type: 'string', default: join(evaluateCache(), 'classify') },
+  });
+  const { photographs, classifier, 'fine-tuned': fineTuned, ranker, mae, pictures, out } = values;
+  if (photographs === undefined) throw new UsageError('--photographs needs a folder');
   const names =
     values.selectors?.split(',') ??
-    (own ? ['ranker', 'random', 'variance', 'cls-attention'] : [...selectorNames]);
-  const unknown = names.find((name) => !(selectorNames as readonly string[]).includes(name));
-  if (unknown !== undefined)
-    throw new UsageError(`--selectors has ${unknown}; there are ${selectorNames.join(', ')}`);
-  const shares = values.keep ?? (own ? '25%,50%,100%' : '10%,25%,50%,75%,100%');
+    (fineTuned ? ['ranker', 'random', 'variance', 'cls-attention'] : selectorNames);
+  const shares = values.keep ?? (fineTuned ? '25%,50%,100%' : '10%,25%,50%,75%,100%');
   const keeps = shares.split(',').map(shareOf);
   if (!keeps.every((keep) => keep > 0 && keep <= 1))
     throw new UsageError(`--keep must be shares such as 25%,50%; not ${shares}`);
   return {
-    photographs: values.photographs,
-    classifier: values.classifier,
-    fineTuned: own,
-    epochs: number('epochs', values.epochs ?? '30', 1),
-    seed: number('seed', values.seed ?? '0', 0),
-    size: number('image-size', values['image-size'] ?? '224', 16),
-    ranker: values.ranker ?? 'tiny',
-    mae: values.mae ?? 'tiny',
-    selectors: names as SelectorName[],
-    keeps,
-    pictures: values.pictures === undefined ? Infinity : number('pictures', values.pictures, 1),
-    part,
-    out: values.out ?? join(evaluateCache(), 'classify'),
+    ...{ photographs, classifier, fineTuned, ranker, mae, keeps, out },
+    epochs: integer('epochs', values.epochs, 1),
+    seed: integer('seed', values.seed, 0),
+    size: integer('image-size', values['image-size'], 16),
+    selectors: names.map((name) => choice('selectors', name, selectorNames)),
+    pictures: pictures === undefined ? Infinity : integer('pictures', pictures, 1),
+    part: choice('part', values.part, ['test', 'validation'] as const),
   };
-}
-
-function parse(given: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...given],
-      options: {
-        classify: { type: 'boolean' },
-        photographs: { type: 'string' },
-        classifier: { type: 'string' },
-        'fine-tuned': { type: 'boolean' },
-        epochs: { type: 'string' },
-        seed: { type: 'string' },
-        'image-size': { type: 'string' },
-        ranker: { type: 'string' },
-        mae: { type: 'string' },
-        selectors: { type: 'string' },
-        keep: { type: 'string' },
-        pictures: { type: 'string' },
-        part: { type: 'string' },
-        out: { type: 'string' },
-      },
-    });
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
 }

@@ -26,10 +26,7 @@ export function heuristics({ pixels, size, patch }: Picture): Heuristics {
   const lightness = over((i) => grey[i] as number);
   const squares = over((i) => (grey[i] as number) ** 2);
   return {
-    centre: perPatch(
-      grid,
-      (row, column) => -Math.hypot(row - (grid - 1) / 2, column - (grid - 1) / 2),
-    ),
+    centre: nearCentre(grid),
     gradient: over((i, x, y) => {
       const here = grey[i] as number;
       const right = x + 1 < size ? (grey[i + 1] as number) : here;
@@ -102,13 +99,18 @@ export function colourContrast(pixels: Uint8Array, size: number, patch: number):
   });
 }
 
+export function nearCentre(grid: number): Float64Array {
+  const middle = (grid - 1) / 2;
+  return perPatch(grid, (row, column) => -Math.hypot(row - middle, column - middle));
+}
+
 function perPatch(grid: number, score: (row: number, column: number) => number): Float64Array {
   return Float64Array.from({ length: grid * grid }, (_, i) =>
     score(Math.floor(i / grid), i % grid),
   );
 }
 
-function meanOverPatches(
+export function meanOverPatches(
   size: number,
   patch: number,
   value: (i: number, x: number, y: number) => number,

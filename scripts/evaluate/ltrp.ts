@@ -1,7 +1,7 @@
 /** The command line, from its sources. */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { UsageError } from './options.js';
+import { UsageError } from '../../bench/command-line.js';
 
 /** Runs `ltrp` with these arguments; what it says goes to the terminal. */
 export function ltrp(args: readonly string[]): void {

@@ -1,4 +1,5 @@
 /** The tables of results.md, which also go to standard output. */
+import { table } from '../../bench/report/tables.js';
 import type { Interval } from './bootstrap.js';
 import { keeps } from './recall.js';
 import type { Results } from './results.js';
@@ -213,9 +214,4 @@ export function selectionMarkdown(results: Results): string {
   }
   parts.push(`*: the 95% interval of the difference from ${selectors[0] ?? ''} excludes 0.`);
   return `${parts.join('\n\n')}\n`;
-}
-
-export function table(header: readonly string[], lines: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
-  return [line(header), line(header.map(() => '---')), ...lines.map(line)].join('\n');
 }

@@ -1,10 +1,11 @@
 /** What is asked of `npm run evaluate -- --photographs`. */
 import { join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { parse, UsageError } from '../../bench/command-line.js';
 import { drops, metrics, precisions } from '../../lib/types.js';
-import { parts, type Part } from './parts.js';
-import { evaluateCache, type TeacherSettings } from './teacher-maps.js';
+import { choice } from './command.js';
+import { parts } from './parts.js';
+import { evaluateCache } from './teacher-maps.js';
 
 export const help = `npm run evaluate -- --photographs FOLDER [options]
 
@@ -33,110 +34,63 @@ Teachers' maps and the judge's answers are kept in the user's cache, so a second
 Without --photographs: composite scenes, see npm run evaluate -- --help.
 `;
 
-export interface Options {
-  photographs: string;
-  part: Part;
-  rankers: readonly string[];
-  teachers: readonly string[];
-  rounds: readonly number[];
-  judgeRounds: readonly number[];
-  teacherSettings: TeacherSettings;
-  judge: 'v1' | 'v2' | 'none';
-  /** Of each of the judge's sets. */
-  pictures: number;
-  /** Of coco. */
-  objectPictures: number;
-  selection: boolean;
-  out: string;
-  list: boolean;
-}
+export type Options = ReturnType<typeof readOptions>;
 
 /** Of this project. */
 const repository = fileURLToPath(new URL('../../', import.meta.url));
 
-export class UsageError extends Error {}
-
-export function readOptions(args: readonly string[]): Options {
-  const { values } = parse(args);
-  const quick = values.quick ?? false;
-  const part = choice('part', values.part ?? 'test', parts);
-  const list = values.list ?? false;
-  if (values.photographs === undefined) throw new UsageError('--photographs needs a folder');
+export function readOptions(args: readonly string[]) {
+  const values = parse(args, {
+    photographs: { type: 'string' },
+    part: { type: 'string', default: 'test' },
+    ranker: { type: 'string', multiple: true, default: ['tiny'] },
+    teacher: { type: 'string', multiple: true, default: ['tiny'] },
+    rounds: { type: 'string' },
+    'judge-rounds': { type: 'string' },
+    'mask-ratio': { type: 'string', default: '0.75' },
+    metric: { type: 'string', default: 'l1' },
+    surprise: { type: 'boolean', default: false },
+    drop: { type: 'string', default: 'decoder' },
+    precision: { type: 'string', default: 'int8' },
+    judge: { type: 'string' },
+    pictures: { type: 'string' },
+    selection: { type: 'boolean', default: false },
+    quick: { type: 'boolean', default: false },
+    out: { type: 'string' },
+    list: { type: 'boolean', default: false },
+  });
+  const { photographs, ranker: rankers, teacher, quick, selection, list } = values;
+  const part = choice('part', values.part, parts);
+  if (photographs === undefined) throw new UsageError('--photographs needs a folder');
   if (part === 'training' && !list) {
     throw new UsageError(
       '--part training is trained on: nothing is measured there, only listed (--list)',
     );
   }
-  const teachers = values.teacher ?? ['tiny'];
-  const rounds = roundList('rounds', values.rounds ?? (quick ? '2' : '2,16,64'));
-  const folder = values.selection === true ? `${part}-selection` : part;
-  const out = resolve(values.out ?? join(evaluateCache(), folder));
+  const out = resolve(values.out ?? join(evaluateCache(), selection ? `${part}-selection` : part));
   if (!relative(repository, out).startsWith('..')) {
     throw new UsageError(
       `--out must not be in the repository: the page has photographs that must not be committed; ${out} is`,
     );
   }
   return {
-    photographs: values.photographs,
-    part,
-    rankers: values.ranker ?? ['tiny'],
-    teachers: values.selection === true || teachers.includes('none') ? [] : teachers, // selection does not look at them
-    rounds,
+    ...{ photographs, part, rankers, selection, out, list },
+    teachers: selection || teacher.includes('none') ? [] : teacher, // selection does not look at them
+    rounds: roundList('rounds', values.rounds ?? (quick ? '2' : '2,16,64')),
     judgeRounds: roundList('judge-rounds', values['judge-rounds'] ?? (quick ? '2' : '2,16')),
     teacherSettings: {
-      maskRatio: positive('mask-ratio', values['mask-ratio'] ?? '0.75'),
-      metric: choice('metric', values.metric ?? 'l1', metrics),
-      surprise: values.surprise ?? false,
-      drop: choice('drop', values.drop ?? 'decoder', drops),
-      precision: choice('precision', values.precision ?? 'int8', precisions),
+      maskRatio: positive('mask-ratio', values['mask-ratio']),
+      metric: choice('metric', values.metric, metrics),
+      surprise: values.surprise,
+      drop: choice('drop', values.drop, drops),
+      precision: choice('precision', values.precision, precisions),
     },
     judge: choice('judge', values.judge ?? (quick ? 'v1' : 'v2'), ['v1', 'v2', 'none'] as const),
+    /** Of each of the judge's sets. */
     pictures: positive('pictures', values.pictures ?? (quick ? '24' : '150')),
+    /** Of coco. */
     objectPictures: quick ? 24 : Infinity,
-    selection: values.selection ?? false,
-    out,
-    list,
   };
-}
-
-function parse(args: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...args],
-      options: {
-        photographs: { type: 'string' },
-        part: { type: 'string' },
-        ranker: { type: 'string', multiple: true },
-        teacher: { type: 'string', multiple: true },
-        rounds: { type: 'string' },
-        'judge-rounds': { type: 'string' },
-        'mask-ratio': { type: 'string' },
-        metric: { type: 'string' },
-        surprise: { type: 'boolean' },
-        drop: { type: 'string' },
-        precision: { type: 'string' },
-        judge: { type: 'string' },
-        pictures: { type: 'string' },
-        selection: { type: 'boolean' },
-        quick: { type: 'boolean' },
-        out: { type: 'string' },
-        list: { type: 'boolean' },
-      },
-    });
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
-}
-
-export function choice<Word extends string>(
-  name: string,
-  value: string,
-  words: readonly Word[],
-): Word {
-  const word = words.find((each) => each === value);
-  if (word === undefined)
-    throw new UsageError(`--${name} must be one of ${words.join(', ')}, not ${value}`);
-  return word;
 }
 
 function positive(name: string, text: string): number {

@@ -49,12 +49,3 @@ export function photographsOf(root: string, folder: SetFolder, part: Part): stri
 export function allPhotographsOf(root: string, part: Part): string[] {
   return sets.flatMap(({ folder }) => photographsOf(root, folder, part));
 }
-
-/** At most so many, spread over classes: folders are of one class each, hashes of names are not. */
-export function sample(paths: readonly string[], count: number, word = 'sample'): string[] {
-  const place = (path: string): string =>
-    createHash('sha256')
-      .update(`${word} ${basename(path)}`)
-      .digest('hex');
-  return [...paths].sort((a, b) => (place(a) < place(b) ? -1 : 1)).slice(0, count);
-}

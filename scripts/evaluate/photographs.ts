@@ -1,18 +1,19 @@
 /** `npm run evaluate -- --photographs FOLDER`: rankers, teachers and plain arithmetic on real photographs. */
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
-import { cpus } from 'node:os';
+import { existsSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
+import { program, UsageError } from '../../bench/command-line.js';
 import { PatchRanker } from '../../lib/index.js';
 import { resolveModel } from '../../lib/models.js';
+import { provenance, sample, say, writeResults } from './command.js';
 import { hasRuntime, Judge, judges } from './judge.js';
 import { allSelectors, usualSelectors } from './kept.js';
 import { modelName, withCentre, type NamedRanker, type NamedTeacher } from './maps.js';
 import { markdown, selectionMarkdown } from './markdown.js';
 import { readInstances } from './masks.js';
 import { measureJudge, measureObjects, type MeasuredSet, type Plan } from './measure.js';
-import { help, readOptions, UsageError, type Options } from './options.js';
+import { help, readOptions, type Options } from './options.js';
 import { disagreementPage } from './page.js';
-import { allPhotographsOf, partOf, photographsOf, sample } from './parts.js';
+import { allPhotographsOf, partOf, photographsOf } from './parts.js';
 import { reliabilityOf, type Results } from './results.js';
 import { CachedTeacher, shortDigest } from './teacher-maps.js';
 
@@ -25,20 +26,8 @@ const judgeSets = [
   { name: 'in1k', folder: 'in1k', fit: 'crop' },
 ] as const;
 
-const args = process.argv.slice(2);
-if (args.includes('--help')) {
-  process.stdout.write(help);
-} else {
-  try {
-    await main(readOptions(args));
-  } catch (error) {
-    if (!(error instanceof UsageError) && (error as Error).name !== 'LtrpError') throw error;
-    say((error as Error).message);
-    process.exitCode = error instanceof UsageError ? 2 : 1;
-  }
-}
-
-async function main(options: Options): Promise<void> {
+await program('evaluate', help, async (args) => {
+  const options = readOptions(args);
   const { photographs, part } = options;
   if (!existsSync(photographs)) throw new UsageError(`there is no folder ${photographs}`);
   if (options.list) {
@@ -72,9 +61,7 @@ async function main(options: Options): Promise<void> {
   );
   const figures = sets.flatMap(({ table }) => table.figures());
   const results: Results = {
-    command: `npm run evaluate -- ${args.join(' ')}`,
-    date: new Date().toISOString().slice(0, 10),
-    processor: `${cpus()[0]?.model ?? 'unknown processor'}, ${cpus().length} cores`,
+    ...provenance(args),
     part,
     size,
     patch,
@@ -97,7 +84,7 @@ async function main(options: Options): Promise<void> {
   };
   await write(results, objects.pictures, references, options);
   for (const { ranker } of rankers) ranker.dispose();
-}
+});
 
 type SharedPlan = Omit<Plan, 'onProgress' | 'teachers'>;
 
@@ -119,7 +106,7 @@ async function measuredByJudge(
     const sets: MeasuredSet[] = [];
     for (const { name, folder, fit } of judgeSets) {
       const all = photographsOf(options.photographs, folder, options.part);
-      const paths = sample(all, options.pictures);
+      const paths = sample(all, options.pictures, 'sample');
       if (paths.length === 0) continue;
       const own = { ...plan, teachers, onProgress: progress(name) };
       sets.push(await measureJudge(name, { paths, fit }, judge, own));
@@ -154,21 +141,15 @@ async function write(
   references: readonly string[],
   { selection, out, part }: Options,
 ): Promise<void> {
-  mkdirSync(out, { recursive: true });
   const text = selection ? selectionMarkdown(results) : markdown(results, references);
-  writeFileSync(join(out, 'results.json'), `${JSON.stringify(results, null, 2)}\n`);
-  writeFileSync(join(out, 'results.md'), text);
   const [ranker] = references;
-  if (!selection && ranker !== undefined && pictures.length > 0) {
-    const page = await disagreementPage(pictures, ranker, `Real photographs, ${part} part`);
-    writeFileSync(join(out, 'page.html'), page);
-  }
-  process.stdout.write(text);
+  const hasPage = !selection && ranker !== undefined && pictures.length > 0;
+  writeResults(out, 'results', results, text, {
+    ...(hasPage && {
+      'page.html': await disagreementPage(pictures, ranker, `Real photographs, ${part} part`),
+    }),
+  });
   say(`results.json, results.md and the page are in ${out}`);
-}
-
-function say(text: string): void {
-  process.stderr.write(`evaluate: ${text}\n`);
 }
 
 /** Rows that everything is compared with. */

@@ -1,13 +1,11 @@
 /** What a run found: results.json. */
 import { mean } from '../../bench/statistics.js';
 import { spearmanBrown, type HalvesAgreement } from './agreement.js';
+import type { Provenance } from './command.js';
 import type { MeasuredSet } from './measure.js';
 import type { Difference, Figure } from './table.js';
 
-export interface Results {
-  command: string;
-  date: string;
-  processor: string;
+export interface Results extends Provenance {
   part: string;
   size: number;
   patch: number;

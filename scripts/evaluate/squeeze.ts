@@ -4,19 +4,16 @@
  */
 import { readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { parse, program, UsageError } from '../../bench/command-line.js';
+import { table } from '../../bench/report/tables.js';
 import { PatchRanker, rankFiles } from '../../lib/index.js';
 import { decodePicture } from '../../lib/images.js';
 import { decodeToSoften, encodePicture, soften } from '../../lib/pictures/soften.js';
-import {
-  squeezeFills,
-  squeezeFormats,
-  type SqueezeFill,
-  type SqueezeFormat,
-} from '../../lib/types.js';
+import { squeezeFills, squeezeFormats } from '../../lib/types.js';
 import { loadSharp } from '../../lib/sharp.js';
+import { choice, integer, say } from './command.js';
 import { hasRuntime, Judge } from './judge.js';
-import { parts, photographsOf, type Part } from './parts.js';
+import { parts, photographsOf } from './parts.js';
 import { pictureOf } from './pictures.js';
 import { bytesAt, curveOf, type Point } from './squeeze-curve.js';
 
@@ -35,18 +32,6 @@ agrees as often with its answer on the source.
 const qualities = [95, 85, 75, 65, 55, 45, 35, 25, 15, 10, 5];
 const levels = [0.95, 0.9, 0.85, 0.8, 0.7];
 
-const { values } = parseArgs({
-  options: {
-    squeeze: { type: 'string' },
-    format: { type: 'string', default: 'jpeg' },
-    fill: { type: 'string', default: 'flat' },
-    keep: { type: 'string', default: '0.75,0.5,0.25' },
-    part: { type: 'string', default: 'test' },
-    pictures: { type: 'string', default: '100' },
-    help: { type: 'boolean' },
-  },
-});
-
 /** One way to store a picture: a share of the patches (1: plain), a quality. */
 interface Arm {
   keep: number;
@@ -55,43 +40,47 @@ interface Arm {
   agreed: number;
 }
 
-if (values.help === true) process.stdout.write(help);
-else process.exitCode = await main();
-
-async function main(): Promise<number> {
-  const folder = values.squeeze ?? '';
-  const shares = values.keep.split(',').map(Number);
-  const model = join(folder, 'judge', 'mobilenet_v2_1.0_224.onnx');
-  const known =
-    (squeezeFormats as readonly string[]).includes(values.format) &&
-    (squeezeFills as readonly string[]).includes(values.fill) &&
-    (parts as readonly string[]).includes(values.part) &&
-    shares.every((share) => share > 0 && share < 1);
-  if (!known || !hasRuntime()) {
-    process.stderr.write(known ? 'evaluate: the judge needs onnxruntime-node\n' : help);
-    return 2;
-  }
-  const paths = photographsOf(folder, 'in1k', values.part as Part).slice(
-    0,
-    Number(values.pictures),
-  );
-  if (paths.length === 0) {
-    process.stderr.write(`evaluate: ${folder} has no in1k with pictures of this part\n`);
-    return 1;
-  }
-  const judge = await Judge.open(model);
-  const ranker = await PatchRanker.load('tiny');
+await program('evaluate', help, async (args) => {
+  const options = readOptions(args);
+  const { folder, shares } = options;
+  if (!hasRuntime()) throw new UsageError('the judge needs onnxruntime-node');
+  const paths = photographsOf(folder, 'in1k', options.part).slice(0, options.pictures);
+  if (paths.length === 0) throw new UsageError(`${folder} has no in1k with pictures of this part`);
+  const judge = await Judge.open(join(folder, 'judge', 'mobilenet_v2_1.0_224.onnx'));
+  await using ranker = await PatchRanker.load('tiny');
   const arms: Arm[] = [1, ...shares].flatMap((keep) =>
     qualities.map((quality) => ({ keep, quality, bytes: 0, agreed: 0 })),
   );
   let source = 0;
   for (const [done, path] of paths.entries()) {
-    source += await measure(path, arms, judge, ranker);
-    if (done % 10 === 9) process.stderr.write(`evaluate: ${done + 1} of ${paths.length}\n`);
+    source += await measure(path, arms, judge, ranker, options);
+    if (done % 10 === 9) say(`${done + 1} of ${paths.length}`);
   }
-  ranker.dispose();
-  process.stdout.write(tables(arms, shares, paths.length, source));
-  return 0;
+  process.stdout.write(tables(arms, options, paths.length, source));
+});
+
+type Options = ReturnType<typeof readOptions>;
+
+function readOptions(args: readonly string[]) {
+  const values = parse(args, {
+    squeeze: { type: 'string' },
+    format: { type: 'string', default: 'jpeg' },
+    fill: { type: 'string', default: 'flat' },
+    keep: { type: 'string', default: '0.75,0.5,0.25' },
+    part: { type: 'string', default: 'test' },
+    pictures: { type: 'string', default: '100' },
+  });
+  const shares = values.keep.split(',').map(Number);
+  if (!shares.every((share) => share > 0 && share < 1))
+    throw new UsageError(`--keep must be shares such as 0.75,0.5; not ${values.keep}`);
+  return {
+    shares,
+    folder: values.squeeze ?? '',
+    format: choice('format', values.format, squeezeFormats),
+    fill: choice('fill', values.fill, squeezeFills),
+    part: choice('part', values.part, parts),
+    pictures: integer('pictures', values.pictures, 1),
+  };
 }
 
 /** Adds one picture to all arms; bytes of its source. */
@@ -100,6 +89,7 @@ async function measure(
   arms: Arm[],
   judge: Judge,
   ranker: PatchRanker,
+  { format, fill }: Options,
 ): Promise<number> {
   const sharp = await loadSharp();
   const bytes = await readFile(path);
@@ -110,7 +100,6 @@ async function measure(
   };
   const wanted = await answer(bytes);
   const picture = await decodeToSoften(bytes, basename(path));
-  const fill = values.fill as SqueezeFill;
   for (const keep of new Set(arms.map((arm) => arm.keep))) {
     let pixels = picture;
     if (keep < 1) {
@@ -120,7 +109,7 @@ async function measure(
       }
     }
     for (const arm of arms.filter((each) => each.keep === keep)) {
-      const file = await encodePicture(sharp, pixels, values.format as SqueezeFormat, arm.quality);
+      const file = await encodePicture(sharp, pixels, format, arm.quality);
       arm.bytes += file.length;
       if ((await answer(file)) === wanted) arm.agreed++;
     }
@@ -130,7 +119,7 @@ async function measure(
 
 function tables(
   arms: readonly Arm[],
-  shares: readonly number[],
+  { shares, format, fill }: Options,
   count: number,
   source: number,
 ): string {
@@ -139,34 +128,28 @@ function tables(
     arms
       .filter(({ keep }) => keeps.includes(keep))
       .map(({ bytes, agreed }) => ({ bytes: bytes / count, agreement: agreed / count }));
-  const name = (keep: number): string => (keep === 1 ? 'plain' : `keep ${keep * 100}%`);
   const all = [1, ...shares];
-  const lines = [
-    `${count} photographs, ${values.format}, ${values.fill}: kB a picture / agreement with the judge's answer on the source (source files: ${kilobytes(source)} kB)`,
-    '',
-    `| quality | ${all.map(name).join(' | ')} |`,
-    `| --: |${' --: |'.repeat(all.length)}`,
-    ...qualities.map(
-      (quality) =>
-        `| ${quality} | ${all
-          .map((keep) => arms.find((arm) => arm.keep === keep && arm.quality === quality))
-          .map(
-            (arm) =>
-              `${kilobytes(arm?.bytes ?? NaN)} / ${(((arm?.agreed ?? NaN) / count) * 100).toFixed(0)}%`,
-          )
-          .join(' | ')} |`,
-    ),
-    '',
-    '| agreement | plain, kB | best squeeze, kB | saved |',
-    '| --: | --: | --: | --: |',
-  ];
+  const cell = (keep: number, quality: number): string => {
+    const arm = arms.find((each) => each.keep === keep && each.quality === quality);
+    if (arm === undefined) return '';
+    return `${kilobytes(arm.bytes)} / ${((arm.agreed / count) * 100).toFixed(0)}%`;
+  };
   const [plain, squeezed] = [curveOf(points([1])), curveOf(points(shares))];
-  for (const level of levels) {
-    const [a, b] = [bytesAt(plain, level), bytesAt(squeezed, level)];
-    const text = (bytes: number | null): string =>
-      bytes === null ? 'never' : (bytes / 1000).toFixed(1);
-    const saved = a === null || b === null ? '' : `${((1 - b / a) * 100).toFixed(0)}%`;
-    lines.push(`| ${level * 100}% | ${text(a)} | ${text(b)} | ${saved} |`);
-  }
-  return `${lines.join('\n')}\n`;
+  const text = (bytes: number | null): string =>
+    bytes === null ? 'never' : (bytes / 1000).toFixed(1);
+  return `${[
+    `${count} photographs, ${format}, ${fill}: kB a picture / agreement with the judge's answer on the source (source files: ${kilobytes(source)} kB)`,
+    table(
+      ['quality', ...all.map((keep) => (keep === 1 ? 'plain' : `keep ${keep * 100}%`))],
+      qualities.map((quality) => [String(quality), ...all.map((keep) => cell(keep, quality))]),
+    ),
+    table(
+      ['agreement', 'plain, kB', 'best squeeze, kB', 'saved'],
+      levels.map((level) => {
+        const [a, b] = [bytesAt(plain, level), bytesAt(squeezed, level)];
+        const saved = a === null || b === null ? '' : `${((1 - b / a) * 100).toFixed(0)}%`;
+        return [`${level * 100}%`, text(a), text(b), saved];
+      }),
+    ),
+  ].join('\n\n')}\n`;
 }

@@ -1,14 +1,13 @@
 /** The table of `npm run evaluate -- --unlabelled`. */
+import { table } from '../../bench/report/tables.js';
 import type { Interval } from './bootstrap.js';
+import type { Provenance } from './command.js';
 import type { Difference, Figure } from './table.js';
 
 /** Objects whose category the classifier has seen labels of, and the others. */
 export const measures = ['labelled', 'hidden'] as const;
 
-export interface UnlabelledResults {
-  command: string;
-  date: string;
-  processor: string;
+export interface UnlabelledResults extends Provenance {
   /** How the classifier was trained; null where it was given. */
   training: string | null;
   /** Its mean average precision on the test scenes; null where the names of its logits are not known. */
@@ -58,7 +57,6 @@ export function unlabelledMarkdown(results: UnlabelledResults): string {
     ...measures.map((measure) => points(value(row, measure)) + than(row, measure)),
     gap(row),
   ]);
-  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
   const header = ['selector', 'labels', 'labelled', 'hidden', 'hidden − labelled'];
   return `${[
     `# Objects that nobody labelled`,
@@ -73,6 +71,6 @@ export function unlabelledMarkdown(results: UnlabelledResults): string {
       `${results.scenes} composite test scenes (${results.size} px, ${results.patch} px patches). The classifier has seen labels of all ` +
       `categories but ${hidden.join(', ')}. In brackets: more than \`ranker\`, with the 95% interval of a paired bootstrap over scenes. ` +
       'Composite scenes are a proxy: objects ignore their background.',
-    [line(header), line(header.map(() => '---')), ...lines.map(line)].join('\n'),
+    table(header, lines),
   ].join('\n\n')}\n`;
 }

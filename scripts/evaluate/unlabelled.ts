@@ -4,8 +4,6 @@
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { cpus } from 'node:os';
-import { parseArgs } from 'node:util';
 import sharp from 'sharp';
 import {
   MaskedAutoencoder,
@@ -15,10 +13,13 @@ import {
   VisionTransformer,
   type SelectorName,
 } from '../../lib/index.js';
-import { makeScenes, readScenes, type Scene } from '../photos/scenes.mjs';
+import { selectorNames } from '../../lib/selectors.js';
 import { shareOf } from '../../lib/share.js';
+import { parse, program, UsageError } from '../../bench/command-line.js';
+import { makeScenes, readScenes, type Scene } from '../photos/scenes.mjs';
+import { allModels, type ModelName } from './classify-table.js';
+import { integer, provenance, say, writeResults } from './command.js';
 import { pixelsPerPatch } from './masks.js';
-import { UsageError } from './options.js';
 import { descending, instanceRecall } from './recall.js';
 import { Table } from './table.js';
 import { evaluateCache } from './teacher-maps.js';
@@ -46,45 +47,20 @@ unlabelled.json and unlabelled.md.
   --out <folder>       default: evaluate/unlabelled in the user's cache
 `;
 
-/** What is measured: a row's name, the selector and the model that it asks. */
-const rows: readonly [string, SelectorName, 'none' | 'mae' | 'ranker' | 'classifier'][] = [
-  ['random', 'random', 'none'],
-  ['centre', 'centre', 'none'],
-  ['grid', 'grid', 'none'],
-  ['variance', 'variance', 'none'],
-  ['gradient', 'gradient', 'none'],
-  ['contrast', 'contrast', 'none'],
-  ['dpc-knn', 'dpc-knn', 'none'],
-  ['k-means', 'k-means', 'none'],
-  ['ranker', 'ranker', 'ranker'],
-  ['ranker-diverse', 'ranker-diverse', 'ranker'],
-  ['mae-attention', 'mae-attention', 'mae'],
-  ['rollout, autoencoder', 'rollout', 'mae'],
-  ['tome, autoencoder', 'tome', 'mae'],
-  ['teacher', 'teacher', 'mae'],
-  ['cls-attention', 'cls-attention', 'classifier'],
-  ['evit', 'evit', 'classifier'],
-  ['grad-cam', 'grad-cam', 'classifier'],
-  ['rollout, classifier', 'rollout', 'classifier'],
-  ['tome, classifier', 'tome', 'classifier'],
-];
-
-const args = process.argv.slice(2);
-if (args.includes('--help')) {
-  process.stdout.write(help);
-} else {
-  try {
-    await main(readOptions(args));
-  } catch (error) {
-    if (!(error instanceof UsageError) && (error as Error).name !== 'LtrpError') throw error;
-    process.stderr.write(`evaluate: ${(error as Error).message}\n`);
-    process.exitCode = error instanceof UsageError ? 2 : 1;
-  }
-}
+/** What is measured: a row's name, the selector and the model that it asks. Some can ask two. */
+const rows = selectorNames.flatMap((name): (readonly [string, SelectorName, ModelName])[] =>
+  name === 'rollout' || name === 'tome'
+    ? [
+        [`${name}, autoencoder`, name, 'mae'],
+        [`${name}, classifier`, name, 'classifier'],
+      ]
+    : [[name, name, allModels[name]]],
+);
 
 type Options = ReturnType<typeof readOptions>;
 
-async function main(options: Options): Promise<void> {
+await program('evaluate', help, async (args) => {
+  const options = readOptions(args);
   const { size, seed, keep, hidden } = options;
   const scenes = readScenes(
     await makeScenes({ split: 'test', size, count: options.scenes }),
@@ -108,10 +84,8 @@ async function main(options: Options): Promise<void> {
   const batch = 16;
   for (let first = 0; first < scenes.length; first += batch) {
     const some = scenes.slice(first, first + batch);
-    const data = new Uint8Array(some.length * size * size * 3);
-    for (const [i, { image }] of some.entries()) {
-      data.set(await sharp(image).removeAlpha().raw().toBuffer(), i * size * size * 3);
-    }
+    const pixels = some.map(({ image }) => sharp(image).removeAlpha().raw().toBuffer());
+    const data = Buffer.concat(await Promise.all(pixels));
     const objects = await Promise.all(some.map((scene) => objectsOf(scene, size, patch)));
     const images = { data, shape: [some.length, size, size, 3] as const };
     logits.push(...(await classifier.classify(images)).logits);
@@ -134,12 +108,10 @@ async function main(options: Options): Promise<void> {
         }
       }
     }
-    process.stderr.write(`evaluate: ${first + some.length} of ${scenes.length} scenes\n`);
+    say(`${first + some.length} of ${scenes.length} scenes`);
   }
   const results: UnlabelledResults = {
-    command: `npm run evaluate -- ${args.join(' ')}`,
-    date: new Date().toISOString().slice(0, 10),
-    processor: `${cpus()[0]?.model ?? 'unknown processor'}, ${cpus().length} cores`,
+    ...provenance(args),
     training: training.command,
     precision: await precisionOf(logits, scenes, classes),
     scenes: scenes.length,
@@ -159,12 +131,8 @@ async function main(options: Options): Promise<void> {
       }),
     ),
   };
-  mkdirSync(options.out, { recursive: true });
-  const text = unlabelledMarkdown(results);
-  writeFileSync(join(options.out, 'unlabelled.json'), `${JSON.stringify(results, null, 2)}\n`);
-  writeFileSync(join(options.out, 'unlabelled.md'), text);
-  process.stdout.write(text);
-}
+  writeResults(options.out, 'unlabelled', results, unlabelledMarkdown(results));
+});
 
 /** Names of the logits; none where a file alone was given. */
 function classesOf(run: string): string[] {
@@ -240,54 +208,33 @@ async function trained(options: Options): Promise<{ folder: string; command: str
   );
 }
 
-function readOptions(given: readonly string[]) {
-  const { values } = parse(given);
-  const number = (name: string, text: string | undefined, usual: number): number => {
-    const value = Number(text ?? usual);
-    if (!Number.isInteger(value) || value < 0)
-      throw new UsageError(`--${name} must be an integer, not ${String(text)}`);
-    return value;
-  };
-  const keep = shareOf(values.keep ?? '25%');
+function readOptions(args: readonly string[]) {
+  const values = parse(args, {
+    unlabelled: { type: 'boolean' },
+    hidden: { type: 'string', default: 'fish,mammal,vehicle' },
+    classifier: { type: 'string' },
+    train: { type: 'string', default: '4000' },
+    epochs: { type: 'string', default: '10' },
+    seed: { type: 'string', default: '0' },
+    'image-size': { type: 'string', default: '224' },
+    scenes: { type: 'string', default: '600' },
+    keep: { type: 'string', default: '25%' },
+    ranker: { type: 'string', default: 'tiny' },
+    mae: { type: 'string', default: 'tiny' },
+    teacher: { type: 'boolean', default: false },
+    out: { type: 'string', default: join(evaluateCache(), 'unlabelled') },
+  });
+  const { classifier, ranker, mae, teacher, out } = values;
+  const keep = shareOf(values.keep);
   if (!(keep > 0 && keep <= 1))
-    throw new UsageError(`--keep must be a share such as 25%; not ${values.keep ?? ''}`);
+    throw new UsageError(`--keep must be a share such as 25%; not ${values.keep}`);
   return {
-    hidden: (values.hidden ?? 'fish,mammal,vehicle').split(','),
-    classifier: values.classifier,
-    train: number('train', values.train, 4000),
-    epochs: number('epochs', values.epochs, 10),
-    seed: number('seed', values.seed, 0),
-    size: number('image-size', values['image-size'], 224),
-    scenes: number('scenes', values.scenes, 600),
-    keep,
-    ranker: values.ranker ?? 'tiny',
-    mae: values.mae ?? 'tiny',
-    teacher: values.teacher ?? false,
-    out: values.out ?? join(evaluateCache(), 'unlabelled'),
+    ...{ classifier, keep, ranker, mae, teacher, out },
+    hidden: values.hidden.split(','),
+    train: integer('train', values.train, 0),
+    epochs: integer('epochs', values.epochs, 0),
+    seed: integer('seed', values.seed, 0),
+    size: integer('image-size', values['image-size'], 0),
+    scenes: integer('scenes', values.scenes, 0),
   };
-}
-
-function parse(given: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...given],
-      options: {
-        unlabelled: { type: 'boolean' },
-        hidden: { type: 'string' },
-        classifier: { type: 'string' },
-        train: { type: 'string' },
-        epochs: { type: 'string' },
-        seed: { type: 'string' },
-        'image-size': { type: 'string' },
-        scenes: { type: 'string' },
-        keep: { type: 'string' },
-        ranker: { type: 'string' },
-        mae: { type: 'string' },
-        teacher: { type: 'boolean' },
-        out: { type: 'string' },
-      },
-    });
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
 }

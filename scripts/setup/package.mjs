@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { writeCudaPackage } from '../package/cuda.mjs';
 import { buildCudaPackage, parseBuildOptions } from './cuda.mjs';
-import { root, run, runPackage, say, step } from './say.mjs';
+import { root, runNpm, runPackage, say, step } from './say.mjs';
 import { buildTypeScript } from './typescript.mjs';
 
 const output = path.join(root, 'build', 'packages');
@@ -53,19 +53,8 @@ async function pack(folder) {
   const { name, version } = JSON.parse(readFileSync(path.join(folder, 'package.json'), 'utf8'));
   const file = path.join(output, `${name}-${version}.tgz`);
   rmSync(file, { force: true });
-  const args = [
-    'pack',
-    folder,
-    '--pack-destination',
-    output,
-    '--ignore-scripts',
-    '--loglevel=error',
-  ];
-  const cli = process.env.npm_execpath;
   await step(`Packing ${name} ${version}`, () =>
-    cli?.endsWith('npm-cli.js')
-      ? run(process.execPath, [cli, ...args], { quiet: true })
-      : run('npm', args, { quiet: true }),
+    runNpm(['pack', folder, '--pack-destination', output, '--ignore-scripts']),
   );
   if (!existsSync(file)) throw new Error(`npm pack did not write ${file}.`);
   return file;

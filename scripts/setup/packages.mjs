@@ -1,7 +1,7 @@
 /** npm packages: installed when missing or older than the lockfile. */
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import { root, run, SetupError, step } from './say.mjs';
+import { root, runNpm, SetupError, step } from './say.mjs';
 
 export async function ensurePackages() {
   const [major, minor] = process.versions.node.split('.').map(Number);
@@ -27,13 +27,7 @@ export async function ensureBenchPackages() {
   );
 }
 
-export async function install(more) {
-  // npm's own copy of npm-cli.js is used when npm started us, so that no other npm on the PATH interferes.
-  const cli = process.env.npm_execpath;
-  const args = ['ci', '--no-audit', '--no-fund', '--loglevel=error', ...more];
-  if (cli?.endsWith('npm-cli.js')) await run(process.execPath, [cli, ...args], { quiet: true });
-  else await run('npm', args, { quiet: true });
-}
+export const install = (more) => runNpm(['ci', '--no-audit', '--no-fund', ...more]);
 
 /**
  * npm writes what it installed to node_modules/.package-lock.json. Comparing the entries tells a changed lockfile from

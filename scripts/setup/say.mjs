@@ -17,10 +17,6 @@ export function say(text) {
   process.stderr.write(`ltrp: ${text}\n`);
 }
 
-export function fail(text) {
-  process.stderr.write(`ltrp: ${text}\n`);
-}
-
 /** Says what is being done and how long it took. */
 export async function step(text, work) {
   say(`${text} ...`);
@@ -69,4 +65,13 @@ export function run(command, args, { check = true, quiet = false, env = {}, onOu
 /** A program out of node_modules, run by this Node. */
 export function runPackage(bin, args, options) {
   return run(process.execPath, [path.join(root, 'node_modules', bin), ...args], options);
+}
+
+/** npm: the one that started us, if one did, so that no other npm on the PATH interferes. */
+export function runNpm(args) {
+  const cli = process.env.npm_execpath;
+  const words = [...args, '--loglevel=error'];
+  return cli?.endsWith('npm-cli.js')
+    ? run(process.execPath, [cli, ...words], { quiet: true })
+    : run('npm', words, { quiet: true });
 }

@@ -2,26 +2,14 @@
  * Exit, throw, signals, workers, forks and clusters while the core computes, two at a time: as often as LTRP_ENDINGS says.
  * `npm run release:check` says 50; here each stage of an ending is met a few times.
  */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import test from 'ava';
 import { makeTeacher } from '../support/lifecycle-models.js';
 import { companies, endings, take, titleOf, type Expected } from '../support/lifecycle.js';
+import { sharedFolder } from '../support/paths.js';
 
 const ends = Number(process.env['LTRP_ENDINGS'] ?? 9);
 
-let folder = '';
-let teacher = '';
-
-test.before(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'ltrp-endings-'));
-  teacher = await makeTeacher(folder);
-});
-
-test.after.always(async () => {
-  await rm(folder, { recursive: true, force: true });
-});
+const teacher = await makeTeacher(sharedFolder());
 
 /** All problems of `times` turns, two at a time, and how many ended in which stage. */
 async function repeat(

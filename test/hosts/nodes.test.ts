@@ -1,12 +1,10 @@
 /** Node 20 and 22 from their first supported releases on, 24 and the newest: a user's program, CommonJS, the command, part of our own tests, and how processes end. */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { nodeBinary, nodeReleases, output, packageOf, userFolder } from '../support/hosts.js';
 import { makeTeacher } from '../support/lifecycle-models.js';
 import { companies, endings, take, withoutWarnings } from '../support/lifecycle.js';
-import { repository } from '../support/paths.js';
+import { repository, sharedFolder } from '../support/paths.js';
 
 const photo = join(repository, 'demo', 'photos', 'tiger.jpg');
 
@@ -20,17 +18,7 @@ const everywhere = [
   'cluster',
 ];
 
-let folder = '';
-let teacher = '';
-
-test.before(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'ltrp-nodes-'));
-  teacher = await makeTeacher(folder);
-});
-
-test.after.always(async () => {
-  await rm(folder, { recursive: true, force: true });
-});
+const teacher = await makeTeacher(sharedFolder());
 
 for (const release of nodeReleases) {
   const node = nodeBinary(release);

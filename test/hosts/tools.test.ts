@@ -1,18 +1,11 @@
 /** Around Node: a bundler, TypeScript's module resolutions, Bun. */
 import { existsSync } from 'node:fs';
-import { copyFile, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { copyFile, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import {
-  bunBinary,
-  hostModules,
-  output,
-  packageOf,
-  userFolder,
-  type Output,
-} from '../support/hosts.js';
-import { repository } from '../support/paths.js';
+import type { Outcome } from '../support/command.js';
+import { bunBinary, hostModules, output, packageOf, userFolder } from '../support/hosts.js';
+import { repository, temporaryFolder } from '../support/paths.js';
 
 const photo = join(repository, 'demo', 'photos', 'tiger.jpg');
 const esbuild = join(hostModules, 'esbuild', 'bin', 'esbuild');
@@ -66,8 +59,7 @@ withEsbuild(
         t.regex((await output(process.execPath, [file], user)).stdout, / 224$/);
       }
       // Elsewhere, with sharp alone.
-      const alone = await mkdtemp(join(tmpdir(), 'ltrp-alone-'));
-      t.teardown(() => rm(alone, { recursive: true, force: true }));
+      const alone = await temporaryFolder(t);
       await mkdir(join(alone, 'node_modules'));
       const modules = join(packageOf(user), '..');
       await symlink(join(modules, 'sharp'), join(alone, 'node_modules', 'sharp'));
@@ -130,7 +122,7 @@ test('TypeScript, plain es2022: @types/node is all that the types need, and they
     join(user, 'plain.mts'),
     "import { PatchRanker } from 'ltrp';\nawait using r = await PatchRanker.load('tiny');\n",
   );
-  const compile = async (more: Record<string, unknown>): Promise<Output> => {
+  const compile = async (more: Record<string, unknown>): Promise<Outcome> => {
     const own = { module: 'nodenext', target: 'es2022', lib: ['es2022'], strict: true };
     const compilerOptions = { ...own, noEmit: true, ...more };
     const config = { compilerOptions, files: ['plain.mts'] };

@@ -8,6 +8,7 @@ import { chmod, cp, mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promi
 import { basename, dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import {
+  bareBin,
   cpuLibtorch,
   makeProject,
   npm,
@@ -188,11 +189,7 @@ test.serial('a path with spaces, quotes and letters beyond ASCII, also for LibTo
 
 test.serial('no compiler: a PATH with nothing but Node and a shell', async (t) => {
   const folder = await makeProject('no-compiler');
-  const bin = join(folder, 'bin');
-  await mkdir(bin);
-  await symlink(process.execPath, join(bin, 'node'));
-  await symlink('/bin/sh', join(bin, 'sh'));
-  const env = { PATH: bin };
+  const env = { PATH: await bareBin(folder) };
   succeeded(
     t,
     await npm(['install', '--prefer-offline', '--foreground-scripts', tarball], {
@@ -285,11 +282,7 @@ test.serial(
     const install = ['install', '--prefer-offline', '--ignore-scripts', tarball];
     succeeded(t, await npm(install, { cwd: folder }));
     await rm(join(folder, 'node_modules/ltrp/prebuilds'), { recursive: true });
-    const bin = join(folder, 'bin');
-    await mkdir(bin);
-    await symlink(process.execPath, join(bin, 'node'));
-    await symlink('/bin/sh', join(bin, 'sh'));
-    const env = { PATH: bin };
+    const env = { PATH: await bareBin(folder) };
     const rebuild = ['rebuild', 'ltrp', '--foreground-scripts'];
     const outcome = await npm(rebuild, { cwd: folder, env });
     succeeded(t, outcome);

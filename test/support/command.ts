@@ -1,14 +1,35 @@
-/** The `ltrp` command as a child process. */
-import { spawn, type ChildProcess } from 'node:child_process';
+/** Child processes, the `ltrp` command above all. */
+import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { repository } from './paths.js';
 
 export interface Outcome {
   code: number | null;
+  signal: NodeJS.Signals | null;
   stdout: string;
   stderr: string;
 }
+
+/** What a child writes to its pipes, and how it ends. */
+export function outcomeOf(child: ChildProcess): Promise<Outcome> {
+  let [stdout, stderr] = ['', ''];
+  child.stdout?.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
+  child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (code, signal) => {
+      resolve({ code, signal, stdout, stderr });
+    });
+  });
+}
+
+/** Runs a program to its end, whatever that is. */
+export const run = (
+  program: string,
+  args: readonly string[],
+  options: SpawnOptions = {},
+): Promise<Outcome> => outcomeOf(spawn(program, args, options));
 
 /** The command that was built. */
 export const built = join(repository, 'dist', 'cli', 'main.js');
@@ -24,16 +45,7 @@ export function startLtrp(
     cwd,
     env: { ...process.env, ...env },
   });
-  let [stdout, stderr] = ['', ''];
-  child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
-  child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
-  const outcome = new Promise<Outcome>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', (code) => {
-      resolve({ code, stdout, stderr });
-    });
-  });
-  return { child, outcome };
+  return { child, outcome: outcomeOf(child) };
 }
 
 export const ltrp = (

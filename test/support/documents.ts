@@ -1,8 +1,8 @@
 /** The code of a document, and programs run as their readers run them. */
-import { spawn } from 'node:child_process';
 import { chmod, cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { delimiter, join, posix } from 'node:path';
 import type { ExecutionContext } from 'ava';
+import { built, run, type Outcome } from './command.js';
 import { repository } from './paths.js';
 
 /** A fenced block of code. */
@@ -63,12 +63,6 @@ export function deadLinks(
     .map((link) => `${name} -> ${link}`);
 }
 
-export interface Outcome {
-  code: number | null;
-  stdout: string;
-  stderr: string;
-}
-
 /**
  * A folder in which `import 'ltrp'` finds this package and the shell finds `ltrp`, with photographs in `photos/` and one
  * called photo.jpg. Removed after the test.
@@ -86,8 +80,7 @@ export async function workplace(t: ExecutionContext): Promise<string> {
   await cp(join(repository, 'demo', 'photos'), join(folder, 'photos'), { recursive: true });
   await cp(join(folder, 'photos', 'tiger.jpg'), join(folder, 'photo.jpg'));
   const command = join(folder, 'bin', 'ltrp');
-  const main = join(repository, 'dist', 'cli', 'main.js');
-  await writeFile(command, `#!/bin/sh\nexec "${process.execPath}" "${main}" "$@"\n`);
+  await writeFile(command, `#!/bin/sh\nexec "${process.execPath}" "${built}" "$@"\n`);
   await chmod(command, 0o755);
   return folder;
 }
@@ -97,16 +90,8 @@ export async function runBlock(folder: string, { language, code }: Block): Promi
   const isScript = language === 'sh';
   const file = join(folder, isScript ? 'recipe.sh' : 'recipe.mjs');
   await writeFile(file, isScript ? `set -e\n${code}` : code);
-  const child = spawn(isScript ? 'sh' : process.execPath, [file], {
+  return run(isScript ? 'sh' : process.execPath, [file], {
     cwd: folder,
     env: { ...process.env, PATH: `${join(folder, 'bin')}${delimiter}${process.env['PATH'] ?? ''}` },
   });
-  const outcome: Outcome = { code: null, stdout: '', stderr: '' };
-  child.stdout.on('data', (chunk: Buffer) => (outcome.stdout += chunk.toString()));
-  child.stderr.on('data', (chunk: Buffer) => (outcome.stderr += chunk.toString()));
-  outcome.code = await new Promise((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', resolve);
-  });
-  return outcome;
 }

@@ -1,11 +1,11 @@
 /** Programs that `npm run test:hosts` has fetched, and a folder of a user's that has the package in its node_modules. */
-import { execFile } from 'node:child_process';
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { cacheFolder } from '../../lib/libtorch/folders.js';
+import { run, type Outcome } from './command.js';
 import { npm, suiteFolder, tarball } from './install.js';
 import { repository } from './paths.js';
 
@@ -64,24 +64,13 @@ export async function userFolder(t: ExecutionContext): Promise<string> {
 export const packageOf = (project: string): string =>
   path.join(path.dirname(project), 'node_modules', 'ltrp');
 
-export interface Output {
-  code: number | string | null;
-  signal: string | null;
-  stdout: string;
-  stderr: string;
-}
-
 /** Runs a program to its end; killed with SIGKILL after two minutes. */
-export function output(command: string, args: readonly string[], cwd: string): Promise<Output> {
-  return new Promise((resolve) => {
-    execFile(
-      command,
-      args,
-      { cwd, timeout: 120_000, killSignal: 'SIGKILL' },
-      (error, stdout, stderr) => {
-        const code = error === null ? 0 : (error.code ?? null);
-        resolve({ code, signal: error?.signal ?? null, stdout: stdout.trim(), stderr });
-      },
-    );
-  });
+export async function output(
+  command: string,
+  args: readonly string[],
+  cwd: string,
+): Promise<Outcome> {
+  const limits = { timeout: 120_000, killSignal: 'SIGKILL' } as const;
+  const outcome = await run(command, args, { cwd, ...limits });
+  return { ...outcome, stdout: outcome.stdout.trim() };
 }

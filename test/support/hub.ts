@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { ExecutionContext } from 'ava';
-import { listen } from './made-libtorch.js';
+import { listen } from './listen.js';
 
 export const commit = 'a'.repeat(40);
 export const newer = 'b'.repeat(40);

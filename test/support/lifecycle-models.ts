@@ -14,6 +14,10 @@ export const oneStep = {
   beta2: 0.95,
   clipGradientNorm: null,
   precision: 'float32',
+  seed: 1,
+  cropScale: [0.5, 1] as [number, number],
+  flip: false,
+  maskRatio: 0.75,
 } as const;
 
 /** Writes `teacher.safetensors` into `folder` and returns its path. 64 px, patch 8: 64 patches. */
@@ -32,10 +36,6 @@ export async function makeTeacher(folder: string): Promise<string> {
       std: [0.229, 0.224, 0.225],
     },
     ...oneStep,
-    seed: 1,
-    cropScale: [0.5, 1],
-    flip: false,
-    maskRatio: 0.75,
   });
   const path = join(folder, 'teacher.safetensors');
   await trainer.exportModel(path, 'float32');

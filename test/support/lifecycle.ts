@@ -4,6 +4,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import ts from 'typescript';
+import { outcomeOf, type Outcome } from './command.js';
 import { repository } from './paths.js';
 
 let program: string | undefined;
@@ -36,13 +37,6 @@ export const withoutWarnings = (stderr: string): string =>
     '',
   );
 
-export interface Ending {
-  code: number | null;
-  signal: NodeJS.Signals | null;
-  stdout: string;
-  stderr: string;
-}
-
 /** When a scenario is sent a signal: so many milliseconds after it has said a word. */
 interface Moment {
   word: string;
@@ -70,7 +64,7 @@ export interface Expected {
 /** What happened in one turn, and one sentence about what should not have. */
 export interface Turn {
   problem: string | null;
-  ending: Ending;
+  ending: Outcome;
   /** Which of the expected stages it ended in. */
   stage: string | undefined;
 }
@@ -92,27 +86,22 @@ export async function take(
     timeout: 120_000,
     killSignal: 'SIGKILL',
   });
-  let [stdout, stderr] = ['', ''];
+  let said = '';
   let timer: NodeJS.Timeout | undefined;
   child.stdout.on('data', (chunk: Buffer) => {
-    stdout += chunk.toString();
-    if (kill === undefined || !stdout.includes(moment.word)) return;
+    said += chunk.toString();
+    if (kill === undefined || !said.includes(moment.word)) return;
     timer ??= setTimeout(() => child.kill(kill), moment.milliseconds);
   });
-  child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
-  const ending = await new Promise<Ending>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', (code, signal) => {
-      clearTimeout(timer);
-      resolve({ code, signal, stdout: stdout.trim().replaceAll('\n', ' '), stderr });
-    });
-  });
+  const outcome = await outcomeOf(child);
+  clearTimeout(timer);
+  const ending = { ...outcome, stdout: outcome.stdout.trim().replaceAll('\n', ' ') };
   const stage = ending.stdout.split(' ').findLast((word) => word in stages);
   return { problem: deviation(expected, ending), ending, stage };
 }
 
 /** One sentence about what was different, or null. */
-function deviation(expected: Expected, ending: Ending): string | null {
+function deviation(expected: Expected, ending: Outcome): string | null {
   const { code = null, signal = null, stdout = '', stderr } = expected;
   const right =
     ending.code === code &&

@@ -1,15 +1,13 @@
 /** Made-up LibTorchs in folders and archives, and a server that serves them: enough for what looks at and fetches one. */
-import { execFile } from 'node:child_process';
-import { mkdir, writeFile } from 'node:fs/promises';
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { readFileSync } from 'node:fs';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
 import path from 'node:path';
-import { promisify } from 'node:util';
 import type { ExecutionContext } from 'ava';
 import { libraryName } from '../../lib/libtorch/inspect.js';
 import type { LibtorchRelease } from '../../lib/libtorch/releases.js';
-
-const run = promisify(execFile);
+import { listen } from './listen.js';
+import { zipBytes } from './zip.js';
 
 /** The first bytes of a shared library for this processor. */
 function elfHeader(machine = process.arch === 'arm64' ? 183 : 62): Buffer {
@@ -77,36 +75,22 @@ export async function serve(
   return { url: `${await listen(t, server)}/f.zip`, ranges };
 }
 
-export async function listen(t: ExecutionContext, server: Server): Promise<string> {
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  t.teardown(() => {
-    server.close();
-    server.closeAllConnections();
+/** A zip file of a made-up LibTorch; returns its path. */
+export async function makeArchive(folder: string, name: string, version: string): Promise<string> {
+  const source = path.join(folder, 'source', 'libtorch');
+  await makeLibtorch(source, { version });
+  const names = await readdir(source, { recursive: true, withFileTypes: true });
+  const files = names.filter((entry) => entry.isFile());
+  const entries = files.map(({ parentPath, name: file }) => {
+    const place = path.join(parentPath, file);
+    return {
+      name: path.join('libtorch', path.relative(source, place)),
+      content: readFileSync(place),
+    };
   });
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-}
-
-/** A zip file of a made-up LibTorch, written by Python. */
-export async function makeArchive(
-  folder: string,
-  name: string,
-  version: string,
-): Promise<string | null> {
-  const libtorch = await makeLibtorch(path.join(folder, 'source', 'libtorch'), { version });
-  const script = `
-import os, sys, zipfile
-root, out = sys.argv[1:]
-with zipfile.ZipFile(out, 'w', zipfile.ZIP_DEFLATED) as z:
-    for folder, _, names in os.walk(root):
-        for n in names:
-            p = os.path.join(folder, n)
-            z.write(p, 'libtorch/' + os.path.relpath(p, root))
-`;
   const archive = path.join(folder, name);
-  return run('python3', ['-c', script, libtorch, archive]).then(
-    () => archive,
-    () => null,
-  );
+  await writeFile(archive, zipBytes(entries));
+  return archive;
 }
 
 export const release: LibtorchRelease = {

@@ -2,7 +2,9 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
+import type { ExecutionContext } from 'ava';
 import * as ort from 'onnxruntime-web';
+import { isWithin } from './compare.js';
 
 ort.env.wasm.numThreads = 1;
 ort.env.logLevel = 'error';
@@ -68,6 +70,30 @@ export async function openOnnx(files: readonly string[]): Promise<OnnxModel> {
     },
     release: () => alone(() => session.release()),
   };
+}
+
+/** All outputs of a model, of one call. */
+export async function runOnnx(path: string, feeds: Feeds): Promise<Outputs> {
+  const model = await openOnnx([path]);
+  try {
+    return await model.runAll(feeds);
+  } finally {
+    await model.release();
+  }
+}
+
+/** Expects the same shapes and the same values within 1e-5. */
+export function sameOutputs(
+  t: ExecutionContext,
+  actual: Outputs,
+  expected: Outputs,
+  what: string,
+): void {
+  t.deepEqual(Object.keys(actual), Object.keys(expected), what);
+  for (const [name, { data, shape }] of Object.entries(expected)) {
+    t.deepEqual(actual[name]?.shape, shape, `${what}: ${name}`);
+    isWithin(t, actual[name]?.data as Float32Array, data, { absolute: 1e-5 }, `${what}: ${name}`);
+  }
 }
 
 /** With the type that the model wants; float16 is given as float32. */

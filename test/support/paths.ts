@@ -1,5 +1,5 @@
 /** Where tests find their data: golden data beside the repository where it is, a small set of it in test/fixtures. */
-import { existsSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,14 +15,18 @@ export const golden = join(repository, '..', 'shared', 'golden');
 
 export const hasGolden = existsSync(join(golden, 'README.md'));
 
-/** Whether the embedded models are there. */
-export const hasEmbedded = ['mae', 'ranker'].every((kind) =>
-  existsSync(join(repository, 'models', `tiny-${kind}.safetensors`)),
-);
-
 /** A folder for one test, removed after it. */
 export async function temporaryFolder(t: ExecutionContext): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'ltrp-test-'));
   t.teardown(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** A folder for all tests of a file, removed at the end of their process. */
+export function sharedFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'ltrp-test-'));
+  process.once('exit', () => {
+    rmSync(folder, { recursive: true, force: true });
+  });
   return folder;
 }
