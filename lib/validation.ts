@@ -107,9 +107,7 @@ function counterpartOf(value: unknown): AbortSignal | undefined {
     return undefined;
   }
   const controller = new AbortController();
-  const abort = (): void => {
-    controller.abort(given.reason);
-  };
+  const abort = (): void => controller.abort(given.reason);
   if (given.aborted) abort();
   else given.addEventListener?.('abort', abort, { once: true });
   counterparts.set(value, controller.signal);

@@ -64,8 +64,8 @@ export async function decodeWholePicture(
     if (grid.rows > height || grid.columns > width) {
       throw new LtrpError(
         'ERR_LTRP_IMAGE_SIZE',
-        `The image ${name} is ${String(width)} x ${String(height)} pixels, too few for ${String(grid.rows)} rows ` +
-          `and ${String(grid.columns)} columns of patches; ask for fewer.`,
+        `The image ${name} is ${width} x ${height} pixels, too few for ${grid.rows} rows ` +
+          `and ${grid.columns} columns of patches; ask for fewer.`,
       );
     }
     return [grid.rows * patchSize, grid.columns * patchSize] as const;

@@ -144,7 +144,7 @@ Exit codes:
           ? 'an encoder alone, '
           : '';
       process.stdout.write(
-        `${String(conversion.tensors)} tensors of ${shortPath(input)} (${alone}names of ${namings[conversion.naming] ?? conversion.naming}) ` +
+        `${conversion.tensors} tensors of ${shortPath(input)} (${alone}names of ${namings[conversion.naming] ?? conversion.naming}) ` +
           `written to ${conversion.files.map(shortPath).join(' and ')} as ${type} (${(bytes / 2 ** 20).toFixed(1)} MiB)\n`,
       );
     });

@@ -117,7 +117,7 @@ function print(report: DoctorReport): string {
     ['Node', `${report.node}, ${report.platform}${report.libc === null ? '' : `, ${report.libc}`}`],
     [
       'Machine',
-      `${report.cpu.model}, ${String(report.cpu.logicalCores)} logical cores, ${(report.cpu.memory / 2 ** 30).toFixed(1)} GiB memory`,
+      `${report.cpu.model}, ${report.cpu.logicalCores} logical cores, ${(report.cpu.memory / 2 ** 30).toFixed(1)} GiB memory`,
     ],
     ['Bootstrap', report.bootstrap ?? 'not built'],
     [

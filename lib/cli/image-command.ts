@@ -133,9 +133,7 @@ export async function runOnImages<Result>(
     file: path,
     output: outputs[index] ?? nowhere,
     signal,
-    onProgress: (share: number) => {
-      progress.update(index, Math.min(share, 0.999));
-    },
+    onProgress: (share: number) => progress.update(index, Math.min(share, 0.999)),
   }));
   let index = 0;
   let done = 0;

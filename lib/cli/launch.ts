@@ -72,12 +72,8 @@ async function launch(
   const [file, args] = programOf(program, words);
   const children: ChildProcess[] = [];
   // Whatever ends this process: nobody is left behind.
-  process.once('exit', () => {
-    signalAll(children, 'SIGKILL');
-  });
-  stop.addEventListener('abort', () => {
-    signalAll(children, interruption()?.name ?? 'SIGTERM');
-  });
+  process.once('exit', () => signalAll(children, 'SIGKILL'));
+  stop.addEventListener('abort', () => signalAll(children, interruption()?.name ?? 'SIGTERM'));
   let failure: number | undefined;
   const outcomes = Array.from({ length: processes }, async (_, rank) => {
     const child = spawn(file, args, {
@@ -134,16 +130,16 @@ async function endOthers(
 
 function codeOf(child: ChildProcess, file: string): Promise<number> {
   return new Promise((resolve, reject) => {
-    child.once('error', (cause) => {
+    child.once('error', (cause) =>
       reject(
         new LtrpError('ERR_LTRP_FILE_NOT_FOUND', `${file} cannot be started: ${cause.message}`, {
           cause,
         }),
-      );
-    });
-    child.once('exit', (code, signal) => {
-      resolve(code ?? 128 + constants.signals[signal as NodeJS.Signals]);
-    });
+      ),
+    );
+    child.once('exit', (code, signal) =>
+      resolve(code ?? 128 + constants.signals[signal as NodeJS.Signals]),
+    );
   });
 }
 

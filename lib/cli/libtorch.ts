@@ -221,7 +221,7 @@ export function progressLine(): {
     update: (what, done, total) => {
       if (total === null) return;
       const percent = step * Math.floor((100 * done) / total / step);
-      const text = `  ${what} ${String(percent)}%`;
+      const text = `  ${what} ${percent}%`;
       if (text === shown) return;
       shown = text;
       open = isTTY;

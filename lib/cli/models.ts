@@ -41,12 +41,8 @@ Examples:
         const progress = progressLine();
         const { weights } = await fetchModel(source, {
           signal: interruptSignal(),
-          log: (line) => {
-            progress.log(printable(line));
-          },
-          onProgress: (file, done, total) => {
-            progress.update(file, done, total);
-          },
+          log: (line) => progress.log(printable(line)),
+          onProgress: (file, done, total) => progress.update(file, done, total),
         });
         progress.end();
         process.stdout.write(`${weights}\n`);

@@ -72,7 +72,7 @@ export class OutputFolder {
       const stem = outputStem(file);
       const id = sourceId(await realpath(file).catch(() => resolve(file)));
       for (let number = 1; ; number++) {
-        const name = number === 1 ? stem : `${stem}-${String(number)}`;
+        const name = number === 1 ? stem : `${stem}-${number}`;
         if (taken.has(name.toLowerCase())) continue;
         const there = await this.#there(name, id, suffixes);
         if (there === 'other') continue;
@@ -108,7 +108,7 @@ export class OutputFolder {
   async write(name: string, content: string | Uint8Array | Iterable<Uint8Array>): Promise<string> {
     const path = join(this.path, name);
     // Not the name with a suffix, which may be too long.
-    const partial = join(this.path, `.${String(process.pid)}-${String(++written)}.partial`);
+    const partial = join(this.path, `.${process.pid}-${++written}.partial`);
     try {
       await this.make();
       await refuseSpecial(path);

@@ -75,8 +75,8 @@ Exit codes:
       const [before, after] = otherTokens;
       const stay = before + after;
       process.stdout.write(
-        `${shortPath(input)}: ${patches === null ? 'patches of any grid' : `${String(patches)} patches`}` +
-          `${stay === 0 ? '' : `, ${String(stay)} other ${stay === 1 ? 'token stays' : 'tokens stay'}`}; ` +
+        `${shortPath(input)}: ${patches === null ? 'patches of any grid' : `${patches} patches`}` +
+          `${stay === 0 ? '' : `, ${stay} other ${stay === 1 ? 'token stays' : 'tokens stay'}`}; ` +
           `'${idsName}' [images, K] takes the ids to keep; written to ${files.map(shortPath).join(' and ')}\n`,
       );
     });

@@ -142,9 +142,7 @@ async function rankToStore(
             }
           }
         },
-        dispose: () => {
-          ranker.dispose();
-        },
+        dispose: () => ranker.dispose(),
       };
     },
   });
@@ -168,7 +166,7 @@ async function rank(patterns: readonly string[], settings: RankSettings): Promis
     header: ['image', 'pixels', 'patches', 'kept'],
     row: ({ image, width, height, grid, scores, kept }) => [
       ...commonCells(image, width, height, grid),
-      `${String(kept.length)} of ${String(scores.length)}`,
+      `${kept.length} of ${scores.length}`,
     ],
     load: () => withNotes(PatchRanker.load(model, loadOptions(settings))),
     run: (ranker) => (tasks, signal) => rankAll(ranker, tasks, settings, out, signal),

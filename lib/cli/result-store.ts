@@ -177,9 +177,7 @@ class Storing {
       else await this.#write(store, files, only);
     } finally {
       await this.#model?.then(
-        ({ dispose }) => {
-          dispose();
-        },
+        ({ dispose }) => dispose(),
         () => undefined,
       );
     }
@@ -264,9 +262,8 @@ class Storing {
       });
     }
     for (const part of busy) {
-      const onWait = (holder: string): void => {
+      const onWait = (holder: string): void =>
         complain(`waiting for part ${part + 1}, which ${holder} writes`);
-      };
       await this.#locked(store, files, part, { onWait });
     }
   }

@@ -218,9 +218,7 @@ async function scoreToStore(
               return toLtrpError(error);
             }
           }),
-        dispose: () => {
-          mae.dispose();
-        },
+        dispose: () => mae.dispose(),
       };
     },
   });
@@ -240,7 +238,7 @@ async function score(patterns: readonly string[], settings: ScoreSettings): Prom
       title: 'Scored patches',
       description:
         `What each patch is worth to the reconstruction of the masked autoencoder “${model}”, averaged over random ` +
-        `masks in which it was visible at least ${String(settings.rounds)} times.`,
+        `masks in which it was visible at least ${settings.rounds} times.`,
       keepRatio: 0.5,
     },
     header: ['image', 'pixels', 'patches', 'mean score', 'mean standard error'],
@@ -278,9 +276,7 @@ async function scoreOne(
     surprise,
     seed,
     signal,
-    onProgress: ({ done, total }) => {
-      onProgress(done / total);
-    },
+    onProgress: ({ done, total }) => onProgress(done / total),
   });
   const result: ScoreResult = {
     image: file,

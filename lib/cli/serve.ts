@@ -153,9 +153,7 @@ async function serve(settings: ServeSettings): Promise<number> {
   const service = await Service.create({ models, limits, logLevel, fetchPicture });
   const stopped = new Promise<void>((resolve) => {
     if (signal.aborted) resolve();
-    signal.addEventListener('abort', () => {
-      resolve();
-    });
+    signal.addEventListener('abort', () => resolve());
   });
   const url = await service.listen(host, port).catch((error: unknown) => {
     throw listenError(error, settings);

@@ -244,9 +244,7 @@ async function trainIn(run: {
     tell(`skipped: ${known?.message ?? plain}`);
   };
   // Said only once there are steps: while things are prepared, a stop is one at once.
-  const stopping = (): void => {
-    say('\nstopping after this step; Ctrl-C again ends at once');
-  };
+  const stopping = (): void => say('\nstopping after this step; Ctrl-C again ends at once');
   try {
     const heldMaps = await openHeldMaps(core, maps, settings, stop);
     held =
@@ -299,9 +297,7 @@ async function trainIn(run: {
       prefetch: settings.prefetch,
       maxUnreadable: settings.maxUnreadable,
       stop,
-      onEntry: (entry) => {
-        progress?.show(entry);
-      },
+      onEntry: (entry) => progress?.show(entry),
       onUnreadable: unreadable,
       onNotice: tell,
     });

@@ -284,13 +284,13 @@ async function list(name: string): Promise<Candidate[]> {
     const one = await candidate(path);
     exists ||= one.problem === undefined;
     found.push(
-      one.problem === undefined ? one : await missing(path, `${name}, line ${String(index + 1)}: `),
+      one.problem === undefined ? one : await missing(path, `${name}, line ${index + 1}: `),
     );
   }
   if (exists || found.length === 0) return found;
   throw new LtrpError(
     'ERR_LTRP_FILE_NOT_FOUND',
-    `${name} is taken for a list of pictures, but none of its ${String(found.length)} lines names a file; the first one is ` +
+    `${name} is taken for a list of pictures, but none of its ${found.length} lines names a file; the first one is ` +
       `${JSON.stringify(found[0]?.path.slice(0, 200))}. A list has one path a line, relative to the list's folder.`,
   );
 }

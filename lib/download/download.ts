@@ -82,9 +82,10 @@ async function transfer(url: string, part: string, options: DownloadOptions): Pr
   let timer = setTimeout(() => undefined, 0);
   const restart = (): void => {
     clearTimeout(timer);
-    timer = setTimeout(() => {
-      stalled.abort(new Error(`no data for ${String(stallTimeout / 1000)} s`));
-    }, stallTimeout);
+    timer = setTimeout(
+      () => stalled.abort(new Error(`no data for ${stallTimeout / 1000} s`)),
+      stallTimeout,
+    );
   };
   try {
     restart();
@@ -94,7 +95,7 @@ async function transfer(url: string, part: string, options: DownloadOptions): Pr
     const headers: Record<string, string> = { ...options.headers, 'accept-encoding': 'identity' };
     // Without a validator the server's file may have changed in between: start again.
     if (have > 0 && (validator !== null || options.sameContent === true)) {
-      headers['range'] = `bytes=${String(have)}-`;
+      headers['range'] = `bytes=${have}-`;
       if (options.sameContent !== true && validator !== null) headers['if-range'] = validator;
     }
     const signal = AbortSignal.any(signals);
@@ -146,7 +147,7 @@ async function transfer(url: string, part: string, options: DownloadOptions): Pr
       await handle.close();
     }
     if (total !== null && done !== total) {
-      throw new Error(`${String(done)} of ${String(total)} bytes arrived`);
+      throw new Error(`${done} of ${total} bytes arrived`);
     }
   } finally {
     clearTimeout(timer);

@@ -103,6 +103,6 @@ export async function request(
 /** A server's refusal: `answered 403 Forbidden: an HTML page that begins "…"`. */
 export async function refusalOf(response: Response): Promise<string> {
   const start = await startOf(response.body).catch(() => Buffer.alloc(0));
-  const status = `answered ${String(response.status)} ${response.statusText}`.trim();
+  const status = `answered ${response.status} ${response.statusText}`.trim();
   return start.length === 0 ? status : `${status}: ${describe(start)}`;
 }

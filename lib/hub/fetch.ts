@@ -188,9 +188,7 @@ class Fetch {
     };
     await withLock(lock, work, {
       signal,
-      onWait: (holder) => {
-        log(`Waiting for ${holder}, which fetches ${name}.`);
-      },
+      onWait: (holder) => log(`Waiting for ${holder}, which fetches ${name}.`),
     });
     return file;
   }

@@ -127,9 +127,7 @@ async function headOf(url: string, asking: Asking): Promise<Response> {
 
 async function followed(url: string, { settings, env, signal }: Asking): Promise<Response> {
   const silent = new AbortController();
-  const timer = setTimeout(() => {
-    silent.abort(new Error('no answer within 15 s'));
-  }, 15_000);
+  const timer = setTimeout(() => silent.abort(new Error('no answer within 15 s')), 15_000);
   try {
     const signals = signal === undefined ? silent.signal : AbortSignal.any([signal, silent.signal]);
     const headers = { ...headersOf(settings), 'accept-encoding': 'identity' };

@@ -114,9 +114,8 @@ async function locked<T>(
   work: (check: () => Promise<void>) => Promise<T>,
   { log, signal }: Pick<Fetching, 'log' | 'signal'>,
 ): Promise<T> {
-  const onWait = (holder: string): void => {
+  const onWait = (holder: string): void =>
     log(`Waiting for ${holder}, which is fetching LibTorch.`);
-  };
   try {
     return await withLock(`${target}.lock`, work, { onWait, signal });
   } catch (error) {
@@ -354,7 +353,7 @@ async function place(
     if (name.startsWith(prefix)) await rm(path.join(folder, name), { recursive: true });
   }
   options.log(`Unpacking to ${target}`);
-  const temporary = path.join(folder, `${prefix}-${String(process.pid)}`);
+  const temporary = path.join(folder, `${prefix}-${process.pid}`);
   try {
     const inside = isCudaVariant(variant) ? path.join(temporary, 'torch') : temporary;
     await unpackLibtorch(file, inside, {

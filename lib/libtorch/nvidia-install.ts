@@ -51,14 +51,11 @@ export async function installNvidia(
   let done = 0;
   for (const [i, item] of packages.entries()) {
     options.signal?.throwIfAborted();
-    const size = `${String(Math.ceil(item.size / 1e6))} MB`;
-    options.log(
-      `Fetching ${item.name} ${item.version} (${String(i + 1)} of ${String(packages.length)}, ${size})`,
-    );
+    const size = `${Math.ceil(item.size / 1e6)} MB`;
+    options.log(`Fetching ${item.name} ${item.version} (${i + 1} of ${packages.length}, ${size})`);
     const before = done;
-    const progress = (what: 'download' | 'unpack', arrived: number): void => {
+    const progress = (what: 'download' | 'unpack', arrived: number): void =>
       options.onProgress?.(what, before + Math.min(arrived, item.size), total);
-    };
     const wheel = await obtain(item, downloads, { ...options, onProgress: progress });
     await options.check();
     await unpackInto(wheel, target, options.signal);

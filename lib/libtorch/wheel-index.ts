@@ -32,9 +32,7 @@ export async function findWheel(
   let base: string;
   // Not AbortSignal.timeout(): once somebody listens to it, it keeps the process alive to its end.
   const silent = new AbortController();
-  const timer = setTimeout(() => {
-    silent.abort(new Error('no answer within 15 s'));
-  }, 15_000);
+  const timer = setTimeout(() => silent.abort(new Error('no answer within 15 s')), 15_000);
   try {
     const init = {
       headers: { Accept: 'application/vnd.pypi.simple.v1+json, text/html;q=0.5' },
@@ -55,7 +53,7 @@ export async function findWheel(
   const links = /^\s*\{/.test(text) ? jsonLinks(text) : htmlLinks(text);
   if (links.length === 0) throw failure(`lists no files; it is ${describe(Buffer.from(text))}`);
   const found = links.find((link) => isNamed(link.name, name));
-  if (found === undefined) throw failure(`lists ${String(links.length)} files and no ${name}`);
+  if (found === undefined) throw failure(`lists ${links.length} files and no ${name}`);
   const url = URL.canParse(found.url, base) ? new URL(found.url, base) : null;
   if (url === null || !/^https?:$/.test(url.protocol)) {
     throw failure(`gives no web address of ${name}: ${quote(found.url)}`);

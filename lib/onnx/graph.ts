@@ -140,9 +140,9 @@ export class GraphBuilder {
     const base = `${this.#scope}${operator}`;
     const count = this.#counts.get(base) ?? 0;
     this.#counts.set(base, count + 1);
-    const name = count === 0 ? base : `${base}_${String(count)}`;
+    const name = count === 0 ? base : `${base}_${count}`;
     const output = Array.from({ length: outputs }, (_, index) =>
-      outputs === 1 ? `${name}:out` : `${name}:${String(index)}`,
+      outputs === 1 ? `${name}:out` : `${name}:${index}`,
     );
     this.#graph.nodes.push({
       name,

@@ -144,13 +144,9 @@ function orAborted<Result>(
 ): Promise<Result> {
   if (signal === undefined) return work;
   return new Promise((resolve, reject) => {
-    const aborted = (): void => {
-      reject(signal.reason as Error);
-    };
+    const aborted = (): void => reject(signal.reason as Error);
     signal.addEventListener('abort', aborted, { once: true });
-    work.then(resolve, reject).finally(() => {
-      signal.removeEventListener('abort', aborted);
-    });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', aborted));
   });
 }
 

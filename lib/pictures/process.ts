@@ -123,12 +123,10 @@ export class DecodingProcess {
       this.#child = undefined;
       for (const job of this.#jobs.values()) job.failed(new ProcessError(why, message));
     };
-    child.process.once('error', ({ message }) => {
-      ended('not started', message);
-    });
-    child.process.once('close', (code, signal) => {
-      ended(ready ? 'ended' : 'not started', signal ?? `exit code ${code}`);
-    });
+    child.process.once('error', ({ message }) => ended('not started', message));
+    child.process.once('close', (code, signal) =>
+      ended(ready ? 'ended' : 'not started', signal ?? `exit code ${code}`),
+    );
     child.channel.on('error', () => undefined); // it ended; 'close' says so
     child.channel.on(
       'data',

@@ -14,7 +14,7 @@ function ask<Kind extends Task['kind']>(
   signal: AbortSignal | undefined,
 ): Promise<Answers[Kind]> {
   const { args, env } = ownProcess('measure-main', import.meta.url);
-  return new Promise((resolve, reject) => {
+  return new Promise((resolve, reject) =>
     execFile(
       process.execPath,
       [...args, JSON.stringify(task)],
@@ -30,8 +30,8 @@ function ask<Kind extends Task['kind']>(
           else reject(new LtrpError(code ?? 'ERR_LTRP_INTERNAL', message ?? ''));
         }
       },
-    );
-  });
+    ),
+  );
 }
 
 interface Reply<Kind extends Task['kind']> {

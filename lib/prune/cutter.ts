@@ -178,7 +178,7 @@ export class Cutter implements Visitor {
   #cutTable(name: string, own: readonly Axis[], join: Join, result: readonly Axis[]): string {
     const rank = result.length;
     const level = this.#level;
-    const key = `${String(this.#levels.length)} ${name} ${join.axes.join()} ${String(rank)}`;
+    const key = `${this.#levels.length} ${name} ${join.axes.join()} ${rank}`;
     const known = this.#levels.length === 1 ? this.#tables.get(key) : undefined;
     if (known !== undefined) return known;
     const axes: Axis[] = [...Array.from({ length: rank - own.length }, (): Axis => []), ...own];

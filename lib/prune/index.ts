@@ -33,7 +33,7 @@ export function cutModel(model: StoredModel, input: string): CutModel {
   if (model.opset < oldestOpset) {
     throw new LtrpError(
       'ERR_LTRP_UNSUPPORTED',
-      `${model.path} has operator set ${String(model.opset)}; export it with ${String(oldestOpset)} or newer.`,
+      `${model.path} has operator set ${model.opset}; export it with ${oldestOpset} or newer.`,
     );
   }
   const names = model.names;
@@ -121,9 +121,7 @@ function readThrough(
     after: (entry, _scope, mixes) => {
       if (mixes) mixing.add(entry);
     },
-    branch: (_node, _name, _graph, followBranch) => {
-      followBranch();
-    },
+    branch: (_node, _name, _graph, followBranch) => followBranch(),
   };
   const findings: Findings = { projections: [] };
   const { opset, outside } = model;
@@ -140,11 +138,11 @@ function knownInput(
   if (shape == null) return {};
   const axes = shape.dim.map(({ dim_value, dim_param }, index): Axis => {
     const fixed = dim_value == null ? 0 : toNumber(dim_value);
-    const named = dim_param == null || dim_param === '' ? `${name}.${String(index)}` : dim_param;
+    const named = dim_param == null || dim_param === '' ? `${name}.${index}` : dim_param;
     const unique = named.replaceAll('*', '.');
     if (fixed <= 0 && !sizes.has(unique)) sizes.set(unique, [name, index]);
     const was = fixed > 0 ? Size.of(fixed) : Size.named(unique);
-    return [{ was, is: was, id: `input:${String(index)}:${name}` }];
+    return [{ was, is: was, id: `input:${index}:${name}` }];
   });
   return { axes };
 }
@@ -220,7 +218,7 @@ function outputInfo(info: StoredValueInfo, scope: Scope, before: Scope): StoredV
 function nameOf(size: Size): string {
   const rest = size.minus(kept).number;
   if (rest === undefined) return `ltrp_${size.key.replaceAll(/\W+/g, '_')}`;
-  return rest === 0 ? keptName : `${keptName}_plus_${String(rest)}`;
+  return rest === 0 ? keptName : `${keptName}_plus_${rest}`;
 }
 
 const keptName = 'kept_patches';

@@ -36,7 +36,7 @@ export class NodeMaker {
     for (;;) {
       const number = (this.#numbers.get(base) ?? 0) + 1;
       this.#numbers.set(base, number);
-      const name = `ltrp/${base}${number === 1 ? '' : `_${String(number)}`}`;
+      const name = `ltrp/${base}${number === 1 ? '' : `_${number}`}`;
       if (this.#taken.has(name)) continue;
       this.#taken.add(name);
       return name;
@@ -203,7 +203,7 @@ export class KeptIds {
   }
 
   #index([before, after]: readonly [number, number]): string {
-    return this.#once(`index ${String(before)} ${String(after)}`, () => {
+    return this.#once(`index ${before} ${after}`, () => {
       const maker = this.#maker;
       const others = (count: number, first: string | undefined): string => {
         const places = Array.from({ length: count }, (_, index) => index);
@@ -249,7 +249,7 @@ export class KeptIds {
     const found = this.#sizes.get(name);
     if (found === undefined) throw new Refusal('it needs a size that is not known');
     const [input, axis] = found;
-    return this.#once(`axis ${input} ${String(axis)}`, () =>
+    return this.#once(`axis ${input} ${axis}`, () =>
       this.#put('Gather', [this.#put('Shape', [input]), this.#maker.integers([axis])], { axis: 0 }),
     );
   }

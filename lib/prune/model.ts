@@ -298,7 +298,7 @@ export function dataFileNames(
   return new Map(
     files.map(({ location }, index) => {
       if (suffix !== undefined)
-        return [location, `${to}${suffix}${index === 0 ? '' : `_${String(index)}`}`];
+        return [location, `${to}${suffix}${index === 0 ? '' : `_${index}`}`];
       const name = basename(location);
       const wanted = name.startsWith(from)
         ? to + name.slice(from.length)
@@ -306,7 +306,7 @@ export function dataFileNames(
           ? toStem + name.slice(fromStem.length)
           : `${to}.data`;
       let free = wanted;
-      for (let number = 1; taken.has(free); number++) free = `${wanted}.${String(number)}`;
+      for (let number = 1; taken.has(free); number++) free = `${wanted}.${number}`;
       taken.add(free);
       return [location, free];
     }),

@@ -126,12 +126,7 @@ export class Batcher<Item, Result> {
     }
     if (this.#computing < computing && this.#groups.size > 0) {
       const next = Math.min(...[...this.#groups.values()].map(dueOf));
-      this.#timer = setTimeout(
-        () => {
-          this.#start();
-        },
-        Math.max(1, next - performance.now()),
-      );
+      this.#timer = setTimeout(() => this.#start(), Math.max(1, next - performance.now()));
     }
   }
 

@@ -138,9 +138,10 @@ class Attempt {
   alive(): void {
     const { stallTimeout = 30_000 } = this.#options;
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => {
-      this.#stalled.abort(new Passing(`no data for ${stallTimeout / 1000} s`));
-    }, stallTimeout);
+    this.#timer = setTimeout(
+      () => this.#stalled.abort(new Passing(`no data for ${stallTimeout / 1000} s`)),
+      stallTimeout,
+    );
   }
 
   progressed(): void {

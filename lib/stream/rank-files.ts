@@ -198,9 +198,7 @@ export function rankFiles<Source extends PictureSource | NamedPicture>(
       ordered.ahead =
         checked.ahead ?? RankingQueue.window(batchSize, rankedPixels(ranker.config, checked));
     },
-    after: () => {
-      own?.dispose();
-    },
+    after: () => own?.dispose(),
   };
   return mapOrdered<Source, RankFilesResult<Source>>(
     source,

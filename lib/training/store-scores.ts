@@ -120,9 +120,8 @@ class Storing {
     }
     for (const shard of busy) {
       if (this.#isDone(shard)) continue;
-      const onWait = (holder: string): void => {
+      const onWait = (holder: string): void =>
         onNotice(`waiting for shard ${shard}, which ${holder} writes`);
-      };
       await this.#locked(shard, { signal, onWait });
     }
     // Shards that were written at the same time did not know of each other.
@@ -171,9 +170,8 @@ class Storing {
       pictures: JSON.stringify(stored),
       unreadable: JSON.stringify(unreadable.map(({ entry }) => [entry.root, entry.name])),
     };
-    const onProgress = ({ done, total }: { done: number; total: number }): void => {
+    const onProgress = ({ done, total }: { done: number; total: number }): void =>
       this.#run.onProgress(shard, done, total);
-    };
     const options = JSON.stringify(manifest.options);
     const path = store.shardPath(shard);
     await runJob(core, { signal, onProgress }, (job) =>

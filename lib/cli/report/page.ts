@@ -98,9 +98,9 @@ function tableHtml({ caption, header, rows }: NonNullable<Report['tables']>[numb
 
 function figureHtml(image: ReportImage): string {
   const name = escape(image.name);
-  const size = `${String(image.width)} × ${String(image.height)} pixels`;
+  const size = `${image.width} × ${image.height} pixels`;
   return `<figure>
-<div class="picture" style="aspect-ratio: ${String(image.width)} / ${String(image.height)}"><img src="${image.source}" alt="${name}"><canvas role="img" aria-label="${name}"></canvas></div>
+<div class="picture" style="aspect-ratio: ${image.width} / ${image.height}"><img src="${image.source}" alt="${name}"><canvas role="img" aria-label="${name}"></canvas></div>
 <figcaption><strong>${name}</strong><span data-count aria-live="off"></span><span data-patch>${size}</span></figcaption>
 </figure>`;
 }
@@ -125,7 +125,7 @@ function pageLinks({ number, first, previous, next }: NonNullable<Report['page']
     ...link(next, ' rel="next"', 'Next page'),
   ];
   if (links.length === 0) return '';
-  return `<nav aria-label="Pages">Page ${String(number)} ${links.join(' ')}</nav>`;
+  return `<nav aria-label="Pages">Page ${number} ${links.join(' ')}</nav>`;
 }
 
 /** An image as it stands in a page; its texts are outside the JavaScript heap, for there may be a hundred of them. */
@@ -256,7 +256,7 @@ function pageHead(report: Omit<Report, 'images'>, images: readonly PageImage[]):
 <button type="button" id="theme">Dark page</button>
 </header>
 <div class="controls">
-<div class="keep"><label for="keep">Keep</label><input id="keep" name="keep" form="controls" type="range" min="1" max="100" step="1" value="${String(percent)}"><output name="keepOutput" form="controls" for="keep">${String(percent)}%</output></div>
+<div class="keep"><label for="keep">Keep</label><input id="keep" name="keep" form="controls" type="range" min="1" max="100" step="1" value="${percent}"><output name="keepOutput" form="controls" for="keep">${percent}%</output></div>
 <form id="controls" name="controls" aria-label="What is shown">
 ${mapChoice(labels)}
 <label class="switch"><input type="checkbox" name="dim" checked>Fade dropped patches</label>

@@ -174,5 +174,4 @@ function joined(earlier: string, own: string, separator: string): string {
   return own.includes(earlier) ? own : `${earlier}${separator}${own}`;
 }
 
-const fileName = (number: number): string =>
-  number === 1 ? 'index.html' : `index-${String(number)}.html`;
+const fileName = (number: number): string => (number === 1 ? 'index.html' : `index-${number}.html`);
