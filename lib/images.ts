@@ -9,15 +9,8 @@ import { pathOrBytes, sourceName, type PictureSource } from './pictures/bytes.js
 import { decode, type DecodedPicture } from './pictures/decode.js';
 import { checkSourceSize } from './pictures/limits.js';
 import { loadSharp } from './sharp.js';
-import type { ImageBatch, PixelBatch } from './types.js';
-import {
-  checkChoice,
-  checkOptions,
-  invalid,
-  reading,
-  readList,
-  type OptionKeys,
-} from './validation.js';
+import { words, type ImageBatch, type PixelBatch } from './types.js';
+import { checkChoice, checkOptions, invalid, reading, readList } from './validation.js';
 
 /** Mean of ImageNet's pixels in [0, 1]: red, green, blue. The published models and ours were trained with them. */
 export const imageNetMean: readonly [number, number, number] = [0.485, 0.456, 0.406];
@@ -48,13 +41,7 @@ export interface ReadImagesOptions {
   signal?: AbortSignal | undefined;
 }
 
-const readKeys: OptionKeys<ReadImagesOptions> = {
-  size: true,
-  fit: true,
-  mean: true,
-  std: true,
-  signal: true,
-};
+const readKeys = words<keyof ReadImagesOptions>()('size fit mean std signal');
 
 type Size = readonly [height: number, width: number];
 

@@ -8,26 +8,26 @@ import type { CoreBinding, ModelKind, NativeModelConfig, NativeModels } from './
 import { runJob } from './native/job.js';
 import { loadCore } from './native/loader.js';
 import { packageRoot } from './native/paths.js';
-import type { JobOptions, LoadOptions, ModelConfig, TeacherLoadOptions } from './types.js';
-import { checkOptions, checkSource, type OptionKeys } from './validation.js';
+import {
+  words,
+  type JobOptions,
+  type LoadOptions,
+  type ModelConfig,
+  type TeacherLoadOptions,
+} from './types.js';
+import { checkOptions, checkSource } from './validation.js';
 
 export type { ModelKind };
 
 /** Keys of {@link LoadOptions}. */
-export const loadKeys: OptionKeys<LoadOptions> = {
-  device: true,
-  precision: true,
-  libtorch: true,
-  weights: true,
-  signal: true,
-  onProgress: true,
-};
+export const loadKeys = words<keyof LoadOptions>()(
+  'device precision libtorch weights signal onProgress',
+);
 
 /** Keys of {@link TeacherLoadOptions}. */
-export const teacherLoadKeys: OptionKeys<TeacherLoadOptions> = {
-  ...loadKeys,
-  normalizedTarget: true,
-};
+export const teacherLoadKeys = words<keyof TeacherLoadOptions>()(
+  'device precision libtorch weights signal onProgress normalizedTarget',
+);
 
 /** Names that `load` takes instead of a path. */
 export const embeddedModels: readonly string[] = ['tiny'];
@@ -108,9 +108,9 @@ export async function loadModel<Kind extends ModelKind>(
   kind: Kind,
   source: string,
   options: TeacherLoadOptions | undefined,
-  keys: OptionKeys<LoadOptions> | OptionKeys<TeacherLoadOptions> = loadKeys,
+  keys: readonly (keyof TeacherLoadOptions)[] = loadKeys,
 ): Promise<{ core: CoreBinding; native: NativeModels[Kind] }> {
-  const checked = checkOptions<TeacherLoadOptions>(options, keys as typeof teacherLoadKeys);
+  const checked = checkOptions(options, keys);
   const { device, precision, weights, normalizedTarget, libtorch, signal } = checked;
   signal?.throwIfAborted();
   const path = await locateModel(source, kind, checked);

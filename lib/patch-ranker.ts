@@ -1,17 +1,18 @@
 import { frozen, keepNative, loadModel, publicConfig } from './models.js';
 import type { CoreBinding, NativeRanker, NativeSelection } from './native/binding.js';
 import { runJob } from './native/job.js';
-import type {
-  ImageBatch,
-  JobOptions,
-  LoadOptions,
-  PixelBatch,
-  Precision,
-  Prior,
-  Ranking,
-  RankerConfig,
+import {
+  words,
+  type ImageBatch,
+  type JobOptions,
+  type LoadOptions,
+  type PixelBatch,
+  type Precision,
+  type Prior,
+  type Ranking,
+  type RankerConfig,
 } from './types.js';
-import { checkOptions, invalid, jobKeys, readImageBatch, type OptionKeys } from './validation.js';
+import { checkOptions, invalid, readImageBatch } from './validation.js';
 
 /** Options of {@link PatchRanker.rank}. */
 export interface RankOptions extends JobOptions {
@@ -27,7 +28,7 @@ export interface RankOptions extends JobOptions {
   prior?: Prior | undefined;
 }
 
-const rankKeys: OptionKeys<RankOptions> = { ...jobKeys, visible: true, prior: true };
+const rankKeys = words<keyof RankOptions>()('signal onProgress visible prior');
 
 /** A token that only this file can pass to the constructor. */
 const made = Symbol('made');

@@ -10,6 +10,7 @@ import { findRuntime } from './plan/runtime.js';
 import { usableThreads } from './plan/threads.js';
 import { pruneOnnx } from './prune-onnx.js';
 import { keepCount } from './selection.js';
+import { words } from './types.js';
 import {
   checkInteger,
   checkOptions,
@@ -18,7 +19,6 @@ import {
   checkSource,
   invalid,
   reading,
-  type OptionKeys,
 } from './validation.js';
 
 export type { PlanCost, PlanShare } from './plan/decide.js';
@@ -43,16 +43,9 @@ export interface PlanOptions {
   signal?: AbortSignal | undefined;
 }
 
-const planKeys: OptionKeys<PlanOptions> = {
-  shares: true,
-  ranker: true,
-  batchSize: true,
-  rounds: true,
-  threads: true,
-  size: true,
-  patches: true,
-  signal: true,
-};
+const planKeys = words<keyof PlanOptions>()(
+  'shares ranker batchSize rounds threads size patches signal',
+);
 
 /** What {@link planSavings} measured on this machine. */
 export interface SavingsPlan extends Decision {

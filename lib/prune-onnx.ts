@@ -5,14 +5,8 @@ import { outputTarget, refuseExisting } from './output-files.js';
 import { writeTogether } from './onnx/partial-file.js';
 import type { CutModel } from './prune/index.js';
 import { dataFileNames, StoredModel } from './prune/model.js';
-import {
-  checkBoolean,
-  checkChoice,
-  checkOptions,
-  checkPath,
-  invalid,
-  type OptionKeys,
-} from './validation.js';
+import { words } from './types.js';
+import { checkBoolean, checkChoice, checkOptions, checkPath, invalid } from './validation.js';
 
 /** Options of {@link pruneOnnx}. */
 export interface PruneOptions {
@@ -32,12 +26,7 @@ export interface PruneOptions {
 export const dataSuffixes = ['.data', '_data'] as const;
 type DataSuffix = (typeof dataSuffixes)[number];
 
-const pruneKeys: OptionKeys<PruneOptions> = {
-  idsName: true,
-  dataSuffix: true,
-  overwrite: true,
-  signal: true,
-};
+const pruneKeys = words<keyof PruneOptions>()('idsName dataSuffix overwrite signal');
 
 /** What {@link pruneOnnx} found and wrote. */
 export interface PrunedOnnx {
@@ -92,7 +81,7 @@ export async function pruneOnnx(
   // A name is stored as UTF-8, which has no halves of surrogate pairs.
   if (typeof idsName !== 'string' || idsName === '' || /\p{Surrogate}/u.test(idsName))
     throw invalid('idsName must be a name.');
-  if (!output.endsWith('.onnx')) throw invalid(`output must end in .onnx, but it is ${output}.`);
+  if (!output.endsWith('.onnx')) throw invalid(`output must end in .onnx, but it is ${cut(output)}.`);
   const [from, to] = [resolve(input), outputTarget(output)];
   signal?.throwIfAborted();
   const model = await StoredModel.read(from);

@@ -20,7 +20,7 @@ import {
 } from './native/binding.js';
 import { runJob } from './native/job.js';
 import { loadCore } from './native/loader.js';
-import type { Device, JobOptions, StoredType } from './types.js';
+import { words, type Device, type JobOptions, type StoredType } from './types.js';
 import {
   checkChoice,
   checkOptions,
@@ -31,7 +31,6 @@ import {
   readFields,
   reading,
   readShort,
-  type OptionKeys,
 } from './validation.js';
 
 // Documented where the native side is described, under the names that callers know.
@@ -90,8 +89,8 @@ export interface ResumeOptions extends TrainerOptions {
   changes?: NativeTrainingChanges | undefined;
 }
 
-const trainerKeys: OptionKeys<TrainerOptions> = { device: true, libtorch: true, signal: true };
-const resumeKeys: OptionKeys<ResumeOptions> = { ...trainerKeys, changes: true };
+const trainerKeys = words<keyof TrainerOptions>()('device libtorch signal');
+const resumeKeys = words<keyof ResumeOptions>()('device libtorch signal changes');
 
 /** A token that only this file can pass to the constructor. */
 const made = Symbol('made');
@@ -263,7 +262,7 @@ function readRun(given: AnyTrainingOptions) {
     kind: again,
     model,
     ...options
-  } = checkOptions(given as unknown as Record<string, unknown>, keys as Record<string, true>);
+  } = checkOptions(given as unknown as Record<string, unknown>, keys);
   checkChoice('options.kind', again, [kind as string]); // it was read again with the others
   for (const list of pairs)
     if (list in options) options[list] = readShort(`options.${list}`, options[list]);

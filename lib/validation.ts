@@ -7,7 +7,7 @@
 import { types } from 'node:util';
 import { described, describedError, lengthOf } from './described.js';
 import { isLtrpError, LtrpError } from './errors.js';
-import type { ImageBatch, JobOptions, PixelBatch } from './types.js';
+import { words, type ImageBatch, type JobOptions, type PixelBatch } from './types.js';
 
 export function invalid(message: string, cause?: unknown): LtrpError {
   return new LtrpError(
@@ -114,11 +114,8 @@ function counterpartOf(value: unknown): AbortSignal | undefined {
   return controller.signal;
 }
 
-/** All the keys of an options type, which the compiler compares with it. */
-export type OptionKeys<Options> = { readonly [Key in keyof Required<Options>]: true };
-
 /** Keys of {@link JobOptions}. */
-export const jobKeys: OptionKeys<JobOptions> = { signal: true, onProgress: true };
+export const jobKeys = words<keyof JobOptions>()('signal onProgress');
 
 /**
  * Copies a caller's options; `undefined` counts as empty. A key that is not in `known` is refused, because a misspelled option
@@ -126,20 +123,20 @@ export const jobKeys: OptionKeys<JobOptions> = { signal: true, onProgress: true 
  */
 export function checkOptions<T extends object>(
   value: T | undefined,
-  known: OptionKeys<T>,
+  known: readonly (keyof T & string)[],
   name = 'options',
 ): T {
   if (value === undefined) return {} as T;
   if (typeof value !== 'object' || (value as T | null) === null || types.isPromise(value)) {
     throw invalid(`${name} must be an object; got ${described(value)}.`);
   }
-  const unknown = reading(name, () => Object.keys(value)).find((key) => !Object.hasOwn(known, key));
+  const unknown = reading(name, () => Object.keys(value)).find(
+    (key) => !known.includes(key as never),
+  );
   if (unknown !== undefined) {
-    throw invalid(
-      `${name} has no ${described(unknown)}; what there is: ${Object.keys(known).join(', ')}.`,
-    );
+    throw invalid(`${name} has no ${described(unknown)}; what there is: ${known.join(', ')}.`);
   }
-  const options = readFields(value, Object.keys(known) as (keyof T & string)[]) as Partial<T>;
+  const options = readFields(value, known) as Partial<T>;
   const { signal, onProgress } = options as { signal?: unknown; onProgress?: unknown };
   if (signal !== undefined) (options as { signal?: unknown }).signal = readSignal(signal);
   if (onProgress !== undefined && typeof onProgress !== 'function') {

@@ -2,15 +2,16 @@ import { frozen, keepNative, loadModel, publicConfig } from './models.js';
 import type { CoreBinding, NativeClassifier, NativeClassifierConfig } from './native/binding.js';
 import { runJob } from './native/job.js';
 import type { SelectorName } from './selectors.js';
-import type {
-  ImageBatch,
-  JobOptions,
-  LoadOptions,
-  ModelConfig,
-  PixelBatch,
-  Precision,
+import {
+  words,
+  type ImageBatch,
+  type JobOptions,
+  type LoadOptions,
+  type ModelConfig,
+  type PixelBatch,
+  type Precision,
 } from './types.js';
-import { checkOptions, invalid, jobKeys, readImageBatch, type OptionKeys } from './validation.js';
+import { checkOptions, invalid, readImageBatch } from './validation.js';
 
 /** Geometry of a classifier. */
 export type ClassifierConfig = NativeClassifierConfig & ModelConfig;
@@ -36,14 +37,10 @@ export interface ClassifyOptions extends EmbedOptions {
   topK?: number | undefined;
 }
 
-const embedKeys: OptionKeys<EmbedOptions> = {
-  ...jobKeys,
-  keep: true,
-  keepRatio: true,
-  selector: true,
-  seed: true,
-};
-const classifyKeys: OptionKeys<ClassifyOptions> = { ...embedKeys, topK: true };
+const embedKeys = words<keyof EmbedOptions>()('signal onProgress keep keepRatio selector seed');
+const classifyKeys = words<keyof ClassifyOptions>()(
+  'signal onProgress keep keepRatio selector seed topK',
+);
 
 /** What images are taken for. */
 export interface Classification {

@@ -41,7 +41,7 @@ const fixed: Record<string, string> = {
 function reasonToStay(name: string, before: unknown): string | undefined {
   if (name === 'scores' && before !== undefined) return undefined; // a place, as that of the pictures
   if (
-    Object.hasOwn(changeKeys, name) ||
+    (changeKeys as readonly string[]).includes(name) ||
     ['epochs', 'warmup', 'decay', 'data', 'labels', 'categories', 'decodeSize'].includes(name)
   )
     return undefined;
@@ -125,7 +125,7 @@ export function resumedOptions(
   const before = changed.has('schedule') ? undefined : stored.options.decaySteps;
   const decay = changed.has('decay') ? settings.decay : before;
   Object.assign(options, decayOf({ schedule, decay }, steps));
-  for (const name of Object.keys(changeKeys)) {
+  for (const name of changeKeys) {
     if (name === 'steps' || !changed.has(name)) continue;
     options[name] = (settings as unknown as Record<string, unknown>)[name] ?? null;
   }
@@ -144,7 +144,7 @@ export function resumedOptions(
 
 /** The `options` that may differ in a checkpoint written before the last change. */
 export function changesOf(options: NativeOptions): TrainingChanges {
-  const keys = Object.keys(changeKeys).filter((key) => key in options);
+  const keys = changeKeys.filter((key) => key in options);
   return Object.fromEntries(keys.map((key) => [key, options[key as keyof NativeOptions]]));
 }
 

@@ -20,7 +20,6 @@ import {
   type StoredType,
   type TransformerConfig as NativeTransformerConfig,
 } from '../types.js';
-import type { OptionKeys } from '../validation.js';
 
 export type { Drop, LossName, Metric, NativeTransformerConfig };
 
@@ -89,12 +88,7 @@ export interface NativeClassifierConfig extends NativeModelConfig {
 }
 
 /** Every pooling. */
-export const poolings = words<NativeClassifierConfig['pooling']>({
-  cls: true,
-  mean: true,
-  'normed-mean': true,
-  queries: true,
-});
+export const poolings = words<NativeClassifierConfig['pooling']>()('cls mean normed-mean queries');
 
 /** Normalised pixels, or bytes, which models normalise with their own mean and standard deviation. */
 export type NativeImages = ImageBatch | PixelBatch;
@@ -247,7 +241,7 @@ export type ModelKind = 'classifier' | 'mae' | 'ranker';
 export type NativeFileConfig = NativeClassifierConfig | NativeMaeConfig | NativeRankerConfig;
 
 /** Every {@link ModelKind}. */
-export const modelKinds = words<ModelKind>({ classifier: true, mae: true, ranker: true });
+export const modelKinds = words<ModelKind>()('classifier mae ranker');
 
 /** A crop of a picture whose score map is known; its sides are in pixels of the decoded picture. */
 export interface NativeScoredCrop {
@@ -455,72 +449,36 @@ export interface NativeFinetuneOptions extends NativeTrainingOptions {
   selectorModel?: string | null | undefined;
 }
 
-const commonKeys: OptionKeys<NativeTrainingOptions> = {
-  batchSize: true,
-  microBatchSize: true,
-  steps: true,
-  warmupSteps: true,
-  schedule: true,
-  decaySteps: true,
-  learningRate: true,
-  weightDecay: true,
-  beta1: true,
-  beta2: true,
-  clipGradientNorm: true,
-  precision: true,
-  seed: true,
-  cropScale: true,
-  flip: true,
-};
+const commonKeys = words<keyof NativeTrainingOptions>()(
+  'batchSize microBatchSize steps warmupSteps schedule decaySteps learningRate weightDecay beta1 beta2 clipGradientNorm precision seed cropScale flip',
+);
+
+type OwnKeys<Options extends NativeTrainingOptions> = Exclude<
+  keyof Options,
+  keyof NativeTrainingOptions
+>;
 
 /** Keys of {@link NativeFinetuneOptions}. */
-export const finetuneKeys: OptionKeys<NativeFinetuneOptions> = {
+export const finetuneKeys = [
   ...commonKeys,
-  kind: true,
-  model: true,
-  labels: true,
-  gammaNegative: true,
-  gammaPositive: true,
-  margin: true,
-  unseen: true,
-  init: true,
-  minLearningRate: true,
-  layerDecay: true,
-  dropPath: true,
-  labelSmoothing: true,
-  mixup: true,
-  cutmix: true,
-  randAugment: true,
-  erase: true,
-  keepRatio: true,
-  keepRandom: true,
-  selector: true,
-  selectorModel: true,
-};
+  ...words<OwnKeys<NativeFinetuneOptions>>()(
+    'kind model labels gammaNegative gammaPositive margin unseen init minLearningRate layerDecay dropPath labelSmoothing mixup cutmix randAugment erase keepRatio keepRandom selector selectorModel',
+  ),
+];
 
 /** Keys of {@link NativePretrainOptions}. */
-export const pretrainKeys: OptionKeys<NativePretrainOptions> = {
+export const pretrainKeys = [
   ...commonKeys,
-  kind: true,
-  model: true,
-  maskRatio: true,
-  init: true,
-};
+  ...words<OwnKeys<NativePretrainOptions>>()('kind model maskRatio init'),
+];
 
 /** Keys of {@link NativeRankerTrainingOptions}. */
-export const rankerKeys: OptionKeys<NativeRankerTrainingOptions> = {
-  ...pretrainKeys,
-  targets: true,
-  teacher: true,
-  loss: true,
-  lossK: true,
-  smoothing: true,
-  drop: true,
-  metric: true,
-  input: true,
-  start: true,
-  memoryBudget: true,
-};
+export const rankerKeys = [
+  ...commonKeys,
+  ...words<OwnKeys<NativeRankerTrainingOptions>>()(
+    'kind model maskRatio init targets teacher loss lossK smoothing drop metric input start memoryBudget',
+  ),
+];
 
 /**
  * Changes of a resumed run, each as in the options of a new run; options not named stay. `steps`:
@@ -551,52 +509,19 @@ export type NativeTrainingChanges = {
 };
 
 /** Keys of {@link NativeTrainingChanges}. */
-export const changeKeys: OptionKeys<NativeTrainingChanges> = {
-  steps: true,
-  warmupSteps: true,
-  schedule: true,
-  decaySteps: true,
-  microBatchSize: true,
-  learningRate: true,
-  weightDecay: true,
-  beta1: true,
-  beta2: true,
-  clipGradientNorm: true,
-  precision: true,
-  teacher: true,
-  memoryBudget: true,
-  minLearningRate: true,
-};
+export const changeKeys = words<keyof NativeTrainingChanges>()(
+  'steps warmupSteps schedule decaySteps microBatchSize learningRate weightDecay beta1 beta2 clipGradientNorm precision teacher memoryBudget minLearningRate',
+);
 
 /** Words of options of training. */
-export const trainingPrecisions = words<NativeTrainingOptions['precision']>({
-  float32: true,
-  bfloat16: true,
-});
-export const labelKinds = words<NonNullable<NativeFinetuneOptions['labels']>>({
-  one: true,
-  many: true,
-});
-export const reductions = words<NativeRanks['reduction']>({
-  float32: true,
-  bfloat16: true,
-});
-export const schedules = words<NonNullable<NativeTrainingOptions['schedule']>>({
-  cosine: true,
-  wsd: true,
-});
-export const rankerInputs = words<NativeRankerTrainingOptions['input']>({
-  visible: true,
-  full: true,
-});
-export const rankerStarts = words<NativeRankerTrainingOptions['start']>({
-  random: true,
-  teacher: true,
-});
-export const rankerTargets = words<NonNullable<NativeRankerTrainingOptions['targets']>>({
-  teacher: true,
-  maps: true,
-});
+export const trainingPrecisions = words<NativeTrainingOptions['precision']>()('float32 bfloat16');
+export const labelKinds = words<NonNullable<NativeFinetuneOptions['labels']>>()('one many');
+export const reductions = words<NativeRanks['reduction']>()('float32 bfloat16');
+export const schedules = words<NonNullable<NativeTrainingOptions['schedule']>>()('cosine wsd');
+export const rankerInputs = words<NativeRankerTrainingOptions['input']>()('visible full');
+export const rankerStarts = words<NativeRankerTrainingOptions['start']>()('random teacher');
+export const rankerTargets =
+  words<NonNullable<NativeRankerTrainingOptions['targets']>>()('teacher maps');
 
 /** What one optimizer step was like. */
 export interface NativeStepResult {
