@@ -12,7 +12,7 @@ import { lstat, mkdir, open, readFile, rm, type FileHandle } from 'node:fs/promi
 import { hostname } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { LtrpError } from './errors.js';
+import { unwritable } from './errors.js';
 
 const heartbeat = 2_000;
 const silence = 20_000;
@@ -52,8 +52,7 @@ export async function withLock<T>(
   try {
     return await work(async () => {
       if (await isOurs()) return;
-      throw new LtrpError(
-        'ERR_LTRP_FILE_WRITE',
+      throw unwritable(
         `Another process took over ${file} while this one was stopped. Run the same command again.`,
       );
     });

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { cut } from './described.js';
-import { LtrpError } from './errors.js';
+import { notFound } from './errors.js';
 import { isHubSource, readHubSource } from './hub/source.js';
 import type { CoreBinding, ModelKind, NativeModelConfig, NativeModels } from './native/binding.js';
 import { runJob } from './native/job.js';
@@ -47,8 +47,7 @@ export function resolveModel(source: string, kind: ModelKind, name = 'source'): 
     ? join(packageRoot(), 'models', `${source}-${kind}.safetensors`)
     : resolve(source);
   if (!existsSync(path)) {
-    throw new LtrpError(
-      'ERR_LTRP_FILE_NOT_FOUND',
+    throw notFound(
       embedded
         ? `The embedded model '${source}' is missing: there is no file ${path}; install the package again.`
         : `There is no model ${cut(path)}; ${advice(source, kind)}`,

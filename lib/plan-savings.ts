@@ -2,7 +2,7 @@ import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { described } from './described.js';
-import { LtrpError } from './errors.js';
+import { notFound } from './errors.js';
 import { checkSize } from './images.js';
 import { decide, type Decision } from './plan/decide.js';
 import { measure } from './plan/measure.js';
@@ -98,7 +98,7 @@ export async function planSavings(model: string, options?: PlanOptions): Promise
   signal?.throwIfAborted();
   const path = resolve(model);
   await stat(path).catch((cause: unknown) => {
-    throw new LtrpError('ERR_LTRP_FILE_NOT_FOUND', `There is no model ${model}.`, { cause });
+    throw notFound(`There is no model ${model}.`, cause);
   });
   const runtime = findRuntime();
   const folder = await mkdtemp(join(tmpdir(), 'ltrp-plan-'));

@@ -1,6 +1,7 @@
 import { basename, dirname, join, resolve } from 'node:path';
 import { stat } from 'node:fs/promises';
-import { LtrpError } from './errors.js';
+import { cut } from './described.js';
+import { notFound } from './errors.js';
 import { outputTarget, refuseExisting } from './output-files.js';
 import { writeTogether } from './onnx/partial-file.js';
 import type { CutModel } from './prune/index.js';
@@ -81,15 +82,16 @@ export async function pruneOnnx(
   // A name is stored as UTF-8, which has no halves of surrogate pairs.
   if (typeof idsName !== 'string' || idsName === '' || /\p{Surrogate}/u.test(idsName))
     throw invalid('idsName must be a name.');
-  if (!output.endsWith('.onnx')) throw invalid(`output must end in .onnx, but it is ${cut(output)}.`);
+  if (!output.endsWith('.onnx'))
+    throw invalid(`output must end in .onnx, but it is ${cut(output)}.`);
   const [from, to] = [resolve(input), outputTarget(output)];
   signal?.throwIfAborted();
   const model = await StoredModel.read(from);
   // Only those who prune wait for the rules to load.
   const { cutModel } = await import('./prune/index.js');
-  const cut = cutModel(model, idsName);
-  const files = await write(model, cut, { from, to, idsName, dataSuffix, overwrite, signal });
-  const { patches = null, others, tensor, notes } = cut;
+  const graph = cutModel(model, idsName);
+  const files = await write(model, graph, { from, to, idsName, dataSuffix, overwrite, signal });
+  const { patches = null, others, tensor, notes } = graph;
   return { idsName, patches, otherTokens: others, cutAt: tensor, notes, files };
 }
 
@@ -141,8 +143,5 @@ async function existing(path: string, model: string): Promise<string> {
     )
   )
     return path;
-  throw new LtrpError(
-    'ERR_LTRP_FILE_NOT_FOUND',
-    `${model} keeps weights in ${path}, which is not there.`,
-  );
+  throw notFound(`${model} keeps weights in ${path}, which is not there.`);
 }

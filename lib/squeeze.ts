@@ -1,5 +1,5 @@
 import { Buffer } from 'node:buffer';
-import { LtrpError } from './errors.js';
+import { LtrpError, unsupported } from './errors.js';
 import type { PatchRanker } from './patch-ranker.js';
 import { pathOrBytes, sourceName, withBytes, type PictureSource } from './pictures/bytes.js';
 import { kindOf } from './pictures/kinds.js';
@@ -119,10 +119,9 @@ async function squeeze(
     signal?.throwIfAborted();
     const made = await encodePicture(sharp, softened, format, quality).catch((cause: unknown) => {
       const [why = ''] = (cause as Error).message.split('\n');
-      throw new LtrpError(
-        'ERR_LTRP_UNSUPPORTED',
+      throw unsupported(
         `The image ${name} cannot be stored as ${format}: ${why.replace(/\.$/, '')}.`,
-        { cause },
+        cause,
       );
     });
     signal?.throwIfAborted();

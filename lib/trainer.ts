@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { described } from './described.js';
-import { LtrpError } from './errors.js';
+import { notFound } from './errors.js';
 import { resolveModel, type ModelKind } from './models.js';
 import {
   changeKeys,
@@ -324,8 +324,7 @@ export function resolveWeights(
   if (!existsSync(join(path, 'run.json'))) return path;
   const model = join(path, 'model.safetensors');
   if (existsSync(model)) return model;
-  throw new LtrpError(
-    'ERR_LTRP_FILE_NOT_FOUND',
+  throw notFound(
     `The run in ${path} has no model.safetensors yet; name one of its checkpoints instead of the folder.`,
   );
 }

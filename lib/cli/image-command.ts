@@ -6,7 +6,7 @@ import { expandImages, printable, type ExpandedImages } from './image-arguments.
 import { interruption, isInterruption } from './interrupt.js';
 import { inOptions } from './option-names.js';
 import type { OutputName } from './output-folder.js';
-import { isToldDamage, type ShardOptions } from '../shards/shard.js';
+import { toldOnce, type ShardOptions } from '../shards/shard.js';
 import { mapOrdered, settled } from '../stream/ordered.js';
 
 /** One image of a command's run. */
@@ -148,10 +148,9 @@ export async function runOnImages<Result>(
         failed++;
         const known = files[index]?.problem;
         const error = known ?? toLtrpError(outcome.reason);
-        const line = errorLine(error);
-        const isTold = isToldDamage(error);
-        const named = line.includes(task.file) || known !== undefined || isTold === false;
-        if (isTold !== true) progress.complain(printable(named ? line : `${task.file}: ${line}`));
+        const line =
+          known === undefined ? toldOnce(task.file, error, errorLine(error)) : errorLine(known);
+        if (line !== undefined) progress.complain(printable(line));
         // The other images would fail in the same way.
         if (isFatal(error)) break;
       }

@@ -3,7 +3,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
-import { LtrpError } from '../errors.js';
+import { notFound } from '../errors.js';
 import type { CoreBinding } from '../native/binding.js';
 import { loadCore } from '../native/loader.js';
 import { threadsEach } from '../training/ranks.js';
@@ -131,11 +131,7 @@ async function endOthers(
 function codeOf(child: ChildProcess, file: string): Promise<number> {
   return new Promise((resolve, reject) => {
     child.once('error', (cause) =>
-      reject(
-        new LtrpError('ERR_LTRP_FILE_NOT_FOUND', `${file} cannot be started: ${cause.message}`, {
-          cause,
-        }),
-      ),
+      reject(notFound(`${file} cannot be started: ${cause.message}`, cause)),
     );
     child.once('exit', (code, signal) =>
       resolve(code ?? 128 + constants.signals[signal as NodeJS.Signals]),

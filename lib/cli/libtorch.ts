@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { Option, type Command } from 'commander';
-import { LtrpError } from '../errors.js';
+import { LtrpError, libtorchInvalid } from '../errors.js';
 import { inspectLibtorch } from '../libtorch/inspect.js';
 import {
   installLibtorch,
@@ -164,16 +164,12 @@ function registerUse(command: Command): void {
       const root = path.resolve(folder);
       const inspection = inspectLibtorch(root);
       if (!inspection.ok) {
-        throw new LtrpError(
-          'ERR_LTRP_LIBTORCH_INVALID',
-          `${root} is not a usable LibTorch: ${inspection.reason}.`,
-        );
+        throw libtorchInvalid(`${root} is not a usable LibTorch: ${inspection.reason}.`);
       }
       const { version, minor, variant } = inspection.libtorch;
       if (!buildable.some((item) => item.minor === minor && item.variant === variant)) {
         const works = buildable.map((item) => `${item.minor} (${item.variant})`).join(', ');
-        throw new LtrpError(
-          'ERR_LTRP_LIBTORCH_INVALID',
+        throw libtorchInvalid(
           `${root} is LibTorch ${version} (${variant}); this version of ltrp works with ${works}.`,
         );
       }
@@ -182,8 +178,7 @@ function registerUse(command: Command): void {
       const brings = `\`${coreCommand(variant)}\` brings it`;
       if (!hasCore && options.force !== true) {
         const there = cores.map((core) => `${core.minor} (${core.variant})`).join(', ');
-        throw new LtrpError(
-          'ERR_LTRP_LIBTORCH_INVALID',
+        throw libtorchInvalid(
           `${root} is LibTorch ${version} (${variant}), for which this installation has no core (it has ${there === '' ? 'none' : there}). If ${brings}, do that first; --force chooses it anyway.`,
         );
       }

@@ -6,10 +6,10 @@ import { PictureFinder } from '../data/picture-files.js';
 import { nothingFound } from '../data/sources.js';
 import { LtrpError, toLtrpError, type LtrpErrorCode } from '../errors.js';
 import { modelDigest } from '../file-digest.js';
-import { withLock } from '../folder-lock.js';
 import { locateModel, type ModelKind } from '../models.js';
 import { packageVersion } from '../native/paths.js';
-import { isToldDamage } from '../shards/shard.js';
+import { toldOnce } from '../shards/shard.js';
+import { doParts } from '../shared-parts.js';
 import { defaultParts, partPictures, unitsOf } from '../store/division.js';
 import { hasManifest, ResultStore, type ResultKind } from '../store/manifest.js';
 import type { ResultRow } from '../store/rows.js';
@@ -122,9 +122,6 @@ interface Summary {
   unreadable: number;
   lost: number;
 }
-
-/** Thrown and caught here: somebody else works on that part. */
-class Busy extends Error {}
 
 /** Between two lines about the progress. */
 const lineInterval = 10_000; // milliseconds
@@ -249,47 +246,18 @@ class Storing {
     );
   }
 
-  /** All parts that nobody has written or writes; those that somebody writes at last, if they are not there then. */
   async #missing(store: ResultStore, files: readonly string[]): Promise<void> {
     const missing = store.missing();
     complain(`${missing.length} of ${store.manifest.parts} parts are missing: ${store.path}`);
-    const busy: number[] = [];
-    for (const part of missing) {
-      const refuse = (): Error => new Busy();
-      await this.#locked(store, files, part, { refuse }).catch((error: unknown) => {
-        if (!(error instanceof Busy)) throw error;
-        busy.push(part);
-      });
-    }
-    for (const part of busy) {
-      const onWait = (holder: string): void =>
-        complain(`waiting for part ${part + 1}, which ${holder} writes`);
-      await this.#locked(store, files, part, { onWait });
-    }
-  }
-
-  async #locked(
-    store: ResultStore,
-    files: readonly string[],
-    part: number,
-    options: Parameters<typeof withLock>[2],
-  ): Promise<void> {
-    if (store.has(part)) return;
-    try {
-      await withLock(
-        store.lockPath(part),
-        async () => {
-          if (!store.has(part)) await this.#write(store, files, part);
-        },
-        { ...options, signal: this.#signal },
-      );
-    } catch (cause) {
-      if (!(cause instanceof Error && 'errno' in cause)) throw cause;
-      const { message } = cause;
-      throw new LtrpError('ERR_LTRP_FILE_WRITE', `${store.path} cannot be written to: ${message}`, {
-        cause,
-      });
-    }
+    await doParts({
+      parts: missing,
+      folder: store.path,
+      isDone: (part) => store.has(part),
+      lockPath: (part) => store.lockPath(part),
+      work: (part) => this.#write(store, files, part),
+      onWait: (part, holder) => complain(`waiting for part ${part + 1}, which ${holder} writes`),
+      signal: this.#signal,
+    });
   }
 
   async #write(store: ResultStore, files: readonly string[], part: number): Promise<void> {
@@ -337,10 +305,8 @@ class Storing {
   }
 
   #complain(image: string, error: LtrpError): void {
-    const isTold = isToldDamage(error);
-    if (isTold === true) return;
-    const line = errorLine(error);
-    complain(printable(line.includes(image) || isTold === false ? line : `${image}: ${line}`));
+    const line = toldOnce(image, error, errorLine(error));
+    if (line !== undefined) complain(printable(line));
   }
 
   #progress(line: string): void {

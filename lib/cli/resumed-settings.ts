@@ -1,7 +1,7 @@
 /** Which settings a resumed run keeps, which it may change, and why it cannot change the rest. */
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { LtrpError } from '../errors.js';
+import { conflict } from '../errors.js';
 import { resolveModel } from '../models.js';
 import { changeKeys } from '../native/binding.js';
 import { isRemote } from '../shards/locations.js';
@@ -92,8 +92,7 @@ export function resumedSettings<Settings extends TrainingSettings>(
   if (changed.has('epochs')) delete merged['steps'];
   if (conflicts.length > 0) {
     const weights = onlyLearned ? ` with the weights of this one: --init ${folder}` : '';
-    throw new LtrpError(
-      'ERR_LTRP_RUN_CONFLICT',
+    throw conflict(
       `A resumed run keeps ${conflicts.join('; ')}. Leave ${conflicts.length > 1 ? 'them' : 'it'} out, or begin a new run in another folder${weights}.`,
     );
   }

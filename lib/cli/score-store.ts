@@ -8,7 +8,7 @@ import { modelDigest } from '../file-digest.js';
 import { loadModel, locateModel } from '../models.js';
 import type { NativeStoreOptions } from '../native/binding.js';
 import { packageVersion } from '../native/paths.js';
-import { isToldDamage } from '../shards/shard.js';
+import { toldOnce } from '../shards/shard.js';
 import { storeScores } from '../training/store-scores.js';
 import type { LoadOptions } from '../types.js';
 import { invalid } from '../validation.js';
@@ -93,12 +93,8 @@ export async function storeCommand(
         complain(`shard ${shard + 1} of ${store.shards}: ${done} of ${total} maps`);
       },
       onUnreadable: (path, error) => {
-        const { message } = error;
-        const isTold = isToldDamage(error);
-        if (isTold === true) return;
-        complain(
-          `skipped: ${message.includes(path) || isTold === false ? message : `${path}: ${message}`}`,
-        );
+        const line = toldOnce(path, error);
+        if (line !== undefined) complain(`skipped: ${line}`);
       },
       onNotice: complain,
     });

@@ -2,7 +2,7 @@
 import { rm, writeFile } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { InvalidArgumentError, Option, type Command } from 'commander';
-import { LtrpError } from '../errors.js';
+import { unsupported } from '../errors.js';
 import { giveName, outputTarget, refuseExisting, writeError } from '../output-files.js';
 import { squeezePicture, type SqueezeOptions } from '../squeeze.js';
 import { shortPath } from './image-arguments.js';
@@ -91,8 +91,7 @@ async function squeeze(picture: string, settings: SqueezeSettings): Promise<void
   const options = { keepRatio, fill, quality, ranker, patches, format, signal };
   const { bytes, ...result } = await squeezePicture(picture, options);
   if (result.format !== format) {
-    throw new LtrpError(
-      'ERR_LTRP_UNSUPPORTED',
+    throw unsupported(
       `${picture} would not be smaller as ${out}: it has ${result.sourceBytes} bytes. Lower quality or keepRatio; nothing was written.`,
     );
   }

@@ -1,5 +1,5 @@
 /** Batches of decoded pictures, ready before the compute thread asks for them. */
-import { LtrpError, toLtrpError, type LtrpErrorCode } from '../errors.js';
+import { LtrpError, toLtrpError, type LtrpErrorCode, dataUnreadable } from '../errors.js';
 import type { NativePicture } from '../native/binding.js';
 import { isUnreachable } from '../shards/shard.js';
 import type { Dataset } from './dataset.js';
@@ -118,13 +118,7 @@ export class BatchStream {
         this.#refuse(index, toLtrpError(error));
       }
     }
-    throw (
-      this.#tooMany ??
-      new LtrpError(
-        'ERR_LTRP_DATA_UNREADABLE',
-        `None of the ${dataset.pictures} images can be read.`,
-      )
-    );
+    throw this.#tooMany ?? dataUnreadable(`None of the ${dataset.pictures} images can be read.`);
   }
 
   /** What was found unreadable since the last call, for other processes that share the batches. */
@@ -149,11 +143,10 @@ export class BatchStream {
     const count = this.#unreadable.size;
     if (count > maxUnreadable * dataset.pictures && this.#tooMany === undefined) {
       const named = [...this.#unreadable.keys()].slice(0, 5).join(', ');
-      this.#tooMany = new LtrpError(
-        'ERR_LTRP_DATA_UNREADABLE',
+      this.#tooMany = dataUnreadable(
         `${count} of ${dataset.pictures} images cannot be read, more than the allowed share of ${maxUnreadable}: ` +
           `${named}${count > 5 ? ', …' : ''}; repair or remove them, or allow more.`,
-        { cause: error },
+        error,
       );
     }
   }

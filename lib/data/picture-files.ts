@@ -6,7 +6,7 @@ import { lstat, mkdtemp, readFile, readdir, realpath, rm, stat, symlink } from '
 import { tmpdir } from 'node:os';
 import { basename, dirname, extname, isAbsolute, join, resolve, sep } from 'node:path';
 import { glob, isDynamicPattern } from 'tinyglobby';
-import { LtrpError } from '../errors.js';
+import { LtrpError, notFound, readError } from '../errors.js';
 import { imageExtensions, unreadExtensions } from '../image-extensions.js';
 import { isOutput } from '../output-mark.js';
 import { isRemote, isShard, remoteShards } from '../shards/locations.js';
@@ -259,13 +259,6 @@ async function missing(path: string, where = ''): Promise<Candidate> {
   return { path, real: join(folder, basename(path)), problem, isLink };
 }
 
-const readError = (path: string, cause: unknown): LtrpError =>
-  new LtrpError(
-    'ERR_LTRP_FILE_READ',
-    `${path} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}.`,
-    { cause },
-  );
-
 async function list(name: string): Promise<Candidate[]> {
   const bytes = await readFile(name).catch((cause: unknown) => {
     throw readError(name, cause);
@@ -288,8 +281,7 @@ async function list(name: string): Promise<Candidate[]> {
     );
   }
   if (exists || found.length === 0) return found;
-  throw new LtrpError(
-    'ERR_LTRP_FILE_NOT_FOUND',
+  throw notFound(
     `${name} is taken for a list of pictures, but none of its ${found.length} lines names a file; the first one is ` +
       `${JSON.stringify(found[0]?.path.slice(0, 200))}. A list has one path a line, relative to the list's folder.`,
   );

@@ -2,7 +2,7 @@
 import { open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Headers } from 'undici';
-import { LtrpError } from '../errors.js';
+import { LtrpError, downloadFailed } from '../errors.js';
 import { describe, isWriteError, reasonOf, startOf } from './failures.js';
 import type { Environment } from './environment.js';
 import { refusalOf, request } from './proxy.js';
@@ -62,10 +62,9 @@ export async function download(
       failures = size > most ? 0 : failures + 1;
       most = Math.max(most, size);
       if (failures >= attempts) {
-        throw new LtrpError(
-          'ERR_LTRP_DOWNLOAD',
+        throw downloadFailed(
           `${url} could not be downloaded (${reasonOf(error)}). What has arrived is kept: run the same command again to continue.`,
-          { cause: error },
+          error,
         );
       }
       const asked = error instanceof Later ? error.seconds * 1000 : 0;
@@ -113,12 +112,12 @@ async function transfer(url: string, part: string, options: DownloadOptions): Pr
       if (response.status >= 500 || response.status === 429) {
         throw new Later(`it ${refusal}`, retryAfter(response.headers));
       }
-      throw new LtrpError('ERR_LTRP_DOWNLOAD', `${url} ${refusal}.`);
+      throw downloadFailed(`${url} ${refusal}.`);
     }
     // A page instead of the file, as from a network that wants a password first: keep the bytes that came before.
     if (/^text\/html\b/i.test(response.headers.get('content-type') ?? '')) {
       const start = await startOf(response.body as AsyncIterable<Uint8Array>);
-      throw new LtrpError('ERR_LTRP_DOWNLOAD', `${url} is not the file but ${describe(start)}.`);
+      throw downloadFailed(`${url} is not the file but ${describe(start)}.`);
     }
     const resumed = response.status === 206;
     const packed = !/^(identity)?$/i.test(response.headers.get('content-encoding') ?? '');

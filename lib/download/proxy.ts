@@ -4,7 +4,7 @@
  */
 import { BlockList, isIP } from 'node:net';
 import type { Dispatcher, RequestInit, Response } from 'undici';
-import { LtrpError } from '../errors.js';
+import { downloadFailed } from '../errors.js';
 import { describe, startOf } from './failures.js';
 import type { Environment } from './environment.js';
 
@@ -82,7 +82,7 @@ function dispatcherFor({ Agent, Pool, ProxyAgent }: Undici, env: Environment): D
     const proxy = proxyOf(origin, env);
     if (proxy === null) return new Pool(origin, options);
     const uri = proxyUrl(proxy);
-    if (uri === null) throw new LtrpError('ERR_LTRP_DOWNLOAD', `${unusable(proxy)}.`);
+    if (uri === null) throw downloadFailed(`${unusable(proxy)}.`);
     return new ProxyAgent({ uri, proxyTunnel: false });
   };
   const dispatcher = dispatchers.get(env) ?? new Agent({ factory });

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { download } from '../download/download.js';
 import type { Environment } from '../download/environment.js';
-import { LtrpError } from '../errors.js';
+import { LtrpError, notFound, downloadFailed } from '../errors.js';
 import { withLock } from '../folder-lock.js';
 import {
   blobPath,
@@ -62,8 +62,7 @@ export async function fetchModel(
   const enough = settings.offline || (isCommit(source.revision) && there?.complete === true);
   if (there !== null && enough) return inCache(there);
   if (settings.offline) {
-    throw new LtrpError(
-      'ERR_LTRP_FILE_NOT_FOUND',
+    throw notFound(
       `HF_HUB_OFFLINE is set, and ${modelFolder(settings.cache, source.model)} has no ${weightNames[0]} of revision ${source.revision}; \`npx ltrp models fetch ${sourceText(source)}\` fetches it with HF_HUB_OFFLINE=0.`,
     );
   }
@@ -118,8 +117,7 @@ class Fetch {
       if (name.endsWith('.index.json')) await this.#bringShards(file, name);
       return await this.#done(file);
     }
-    throw new LtrpError(
-      'ERR_LTRP_FILE_NOT_FOUND',
+    throw notFound(
       `${this.#asking.settings.endpoint}/${model} has none of ${weightNames.join(', ')} in revision ${this.#revision}.`,
     );
   }
@@ -157,10 +155,7 @@ class Fetch {
     for (const shard of shards) {
       const found = await this.#ask(shard);
       if (found === null) {
-        throw new LtrpError(
-          'ERR_LTRP_FILE_NOT_FOUND',
-          `The model's ${name} names ${shard}, which is not there.`,
-        );
+        throw notFound(`The model's ${name} names ${shard}, which is not there.`);
       }
       await this.#bring(found);
     }
@@ -209,8 +204,7 @@ class Fetch {
     if (problem === null) return to;
     await rm(to, { force: true });
     if (continued) return this.#transfer(remote, to);
-    throw new LtrpError(
-      'ERR_LTRP_DOWNLOAD',
+    throw downloadFailed(
       `${remote.name} of ${this.#source.model} ${problem}. It was removed: run the same command again to fetch it anew.`,
     );
   }

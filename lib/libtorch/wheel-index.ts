@@ -2,7 +2,7 @@
  * Python package indexes read without Python: where a wheel lies and what its SHA-256 is, so that it can be downloaded with
  * progress and continued after an interruption, which `pip download` cannot.
  */
-import { LtrpError } from '../errors.js';
+import { LtrpError, downloadFailed } from '../errors.js';
 import { describe, quote, reasonOf } from '../download/failures.js';
 import type { Environment } from './folders.js';
 import { refusalOf, request } from '../download/proxy.js';
@@ -27,7 +27,7 @@ export async function findWheel(
 ): Promise<IndexedWheel> {
   const page = `${index.replace(/\/+$/, '')}/${project}/`;
   const failure = (reason: string, cause?: unknown): LtrpError =>
-    new LtrpError('ERR_LTRP_DOWNLOAD', `${page} ${reason}`, { cause });
+    downloadFailed(`${page} ${reason}`, cause);
   let text: string;
   let base: string;
   // Not AbortSignal.timeout(): once somebody listens to it, it keeps the process alive to its end.

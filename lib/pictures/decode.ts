@@ -1,7 +1,7 @@
 /** The one place that decodes pictures: what is ranked, trained on and shown are the same pixels of the same bytes. */
 import { Buffer } from 'node:buffer';
 import process from 'node:process';
-import { LtrpError } from '../errors.js';
+import { LtrpError, undecodable } from '../errors.js';
 import { loadSharp, type SharpModule } from '../sharp.js';
 import { Slots } from '../slots.js';
 import { sourceName, withBytes } from './bytes.js';
@@ -91,7 +91,7 @@ interface Picture {
 async function decodeBytes(bytes: Buffer, picture: Picture): Promise<DecodedPicture> {
   const { name, signal } = picture;
   if (bytes.byteLength === 0) {
-    throw new LtrpError('ERR_LTRP_IMAGE_DECODE', `The image ${name} is empty (0 bytes).`);
+    throw undecodable(`The image ${name} is empty (0 bytes).`);
   }
   const kind = kindOf(bytes);
   const { format } = kind;
@@ -154,8 +154,7 @@ function orAborted<Result>(
 function accepted({ width, height, depth, space }: Header, { name, scaling }: Picture): Scaling {
   const samples = unusual[depth];
   if (samples !== undefined && !space.startsWith('lab')) {
-    throw new LtrpError(
-      'ERR_LTRP_IMAGE_DECODE',
+    throw undecodable(
       `The image ${name} has samples of an unknown range (${samples}); save it with 8 or 16 bits a sample.`,
     );
   }

@@ -1,5 +1,5 @@
 /** Follows the patches through a graph, node by node in its order. */
-import { LtrpError } from '../errors.js';
+import { LtrpError, unsupported } from '../errors.js';
 import type { StoredGraph, StoredNode, StoredTensor } from '../onnx/stored.js';
 import { changes, plain, sizeWas, tokensOf, type Axis } from './axes.js';
 import {
@@ -105,10 +105,7 @@ export function follow(
 }
 
 export function refusal(node: StoredNode, reason: string): LtrpError {
-  return new LtrpError(
-    'ERR_LTRP_UNSUPPORTED',
-    `The model cannot be cut at ${called(node)}: ${reason}.`,
-  );
+  return unsupported(`The model cannot be cut at ${called(node)}: ${reason}.`);
 }
 
 function nodeOutputs(

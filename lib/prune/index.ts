@@ -1,5 +1,5 @@
 /** Cuts a graph: finds its patches, takes the kept ones, and makes what follows fit. */
-import { LtrpError } from '../errors.js';
+import { unsupported } from '../errors.js';
 import { copyOf, toNumber, type StoredTensor, type StoredValueInfo } from '../onnx/stored.js';
 import { others, sizeIs, sizeWas, tokensOf, type Axis } from './axes.js';
 import type { Findings } from './call.js';
@@ -31,15 +31,13 @@ export interface CutModel {
 /** Changes `model` so that it takes the input `input`. */
 export function cutModel(model: StoredModel, input: string): CutModel {
   if (model.opset < oldestOpset) {
-    throw new LtrpError(
-      'ERR_LTRP_UNSUPPORTED',
+    throw unsupported(
       `${model.path} has operator set ${model.opset}; export it with ${oldestOpset} or newer.`,
     );
   }
   const names = model.names;
   if (names.has(input)) {
-    throw new LtrpError(
-      'ERR_LTRP_UNSUPPORTED',
+    throw unsupported(
       `${model.path} has a tensor '${input}' already; choose another name for the ids.`,
     );
   }
@@ -189,8 +187,7 @@ function alive(
 function outputInfo(info: StoredValueInfo, scope: Scope, before: Scope): StoredValueInfo {
   const known = scope.get(info.name);
   if (known?.lost === true) {
-    throw new LtrpError(
-      'ERR_LTRP_UNSUPPORTED',
+    throw unsupported(
       `The model cannot be cut: the shape of its output '${info.name}' is not known.`,
     );
   }

@@ -2,7 +2,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join, normalize } from 'node:path';
-import { LtrpError } from '../errors.js';
+import { LtrpError, messageOf } from '../errors.js';
 import { encodeMessage, fieldHeader } from '../onnx/schema.js';
 import {
   copyOf,
@@ -108,7 +108,7 @@ export class StoredModel {
       return new StoredModel(path, bytes);
     } catch (cause) {
       if (cause instanceof LtrpError) throw cause;
-      const why = cause instanceof Error ? cause.message : String(cause);
+      const why = messageOf(cause);
       throw new LtrpError('ERR_LTRP_CHECKPOINT_FORMAT', `${path} is no ONNX model: ${why}.`, {
         cause,
       });

@@ -5,7 +5,7 @@ import { retryAfter } from '../download/download.js';
 import type { Environment } from '../download/environment.js';
 import { reasonOf } from '../download/failures.js';
 import { refusalOf, request } from '../download/proxy.js';
-import { LtrpError } from '../errors.js';
+import { LtrpError, downloadFailed } from '../errors.js';
 import { changedError, type ByteSource } from './byte-source.js';
 import { signed } from './s3.js';
 
@@ -47,7 +47,7 @@ export async function remoteSource(url: string, options: RemoteOptions = {}): Pr
       const empty = /^bytes \*\/0$/.test(response.headers.get('content-range') ?? '');
       if (response.status === 416 && empty) return { size: 0, validator: validatorOf(response) };
       if (response.status === 200) {
-        throw new LtrpError('ERR_LTRP_DOWNLOAD', `${name}: the server sends no pieces of files.`);
+        throw downloadFailed(`${name}: the server sends no pieces of files.`);
       }
       return { size: totalOf(response), validator: validatorOf(response) };
     }),
@@ -99,7 +99,7 @@ async function readPiece(
       }
       if (response.status !== 206 || Number(range) !== from || response.body === null) {
         await response.body?.cancel();
-        throw new LtrpError('ERR_LTRP_DOWNLOAD', `${name}: the server sends another piece.`);
+        throw downloadFailed(`${name}: the server sends another piece.`);
       }
       for await (const chunk of response.body as AsyncIterable<Uint8Array>) {
         attempt.alive();
@@ -179,7 +179,7 @@ class Attempt {
       if (response.status >= 500 || [408, 425, 429].includes(response.status)) {
         throw new Passing(`it ${refusal}`, retryAfter(response.headers));
       }
-      throw new LtrpError('ERR_LTRP_DOWNLOAD', `${publicName(url)} ${refusal}.`);
+      throw downloadFailed(`${publicName(url)} ${refusal}.`);
     } finally {
       clearTimeout(this.#timer);
     }
@@ -203,9 +203,7 @@ export async function persistently<Result>(
       if (error instanceof LtrpError) throw error;
       failures = attempt.hasProgressed ? 1 : failures + 1;
       if (failures >= attempts) {
-        throw new LtrpError('ERR_LTRP_DOWNLOAD', `${name} cannot be read: ${reason(error)}.`, {
-          cause: error,
-        });
+        throw downloadFailed(`${name} cannot be read: ${reason(error)}.`, error);
       }
       // Many readers that were refused together must not come back together.
       const backoff = 250 * 2 ** failures * (0.5 + Math.random() / 2);

@@ -1,7 +1,7 @@
 /** Files with many pictures. A picture in one has a path: that of the file, a slash, and its name or row in it. */
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { LtrpError } from '../errors.js';
+import { LtrpError, undecodable, messageOf } from '../errors.js';
 import { localSource, type ByteSource } from './byte-source.js';
 import { damageLine, groupDamage } from './damage.js';
 import { cachedIndex, type ShardIndex } from './index-file.js';
@@ -146,7 +146,7 @@ export class Shard {
         const picture = pictures[row - group.firstRow];
         // A copy: a view would keep all of the group in memory.
         if (picture != null) return Buffer.from(picture);
-        throw new LtrpError('ERR_LTRP_IMAGE_DECODE', `${this.name}/${key} is null.`);
+        throw undecodable(`${this.name}/${key} is null.`);
       },
     };
   }
@@ -163,10 +163,10 @@ export class Shard {
         throw cause;
       }
       // The same words for each picture of the group, so that they can be said once.
-      const what = groupDamage(group, cause instanceof Error ? cause.message : String(cause));
+      const what = groupDamage(group, messageOf(cause));
       const line = `${damageLine(this.name, { what, records: group.rows })}.`;
       if (!told.has(line)) told.set(line, false);
-      throw new LtrpError('ERR_LTRP_IMAGE_DECODE', line, { cause });
+      throw undecodable(line, cause);
     }
   }
 }
@@ -175,13 +175,18 @@ export class Shard {
 const told = new Map<string, boolean>();
 
 /**
- * Whether an error concerns a whole row group, which all of its pictures report: false when it is asked about for the first time
- * and so is to be said, then true. Undefined for other errors.
+ * What to say of a picture at `path` that cannot be read: `line`, behind the path where that does not name it. An error that concerns a
+ * whole row group, which all of its pictures report, is said once: then undefined.
  */
-export function isToldDamage({ message }: Error): boolean | undefined {
-  const before = told.get(message);
-  if (before === false) told.set(message, true);
-  return before;
+export function toldOnce(
+  path: string,
+  { message }: Error,
+  line: string = message,
+): string | undefined {
+  const isTold = told.get(message);
+  if (isTold === true) return undefined;
+  if (isTold === false) told.set(message, true);
+  return isTold === false || line.includes(path) ? line : `${path}: ${line}`;
 }
 
 function refuseLarge(name: string, { firstRow, rows, bytes }: RowGroup, limit: number): void {

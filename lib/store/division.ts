@@ -1,7 +1,7 @@
 /** How a data set is divided into parts without counting its pictures: by the bytes of its shards. */
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { LtrpError } from '../errors.js';
+import { conflict, readError } from '../errors.js';
 import { isRemote, isShard } from '../shards/locations.js';
 import { publicName, remoteSource } from '../shards/remote.js';
 import { openShard, type Shard, type ShardOptions } from '../shards/shard.js';
@@ -61,8 +61,7 @@ async function shardOf(location: string, signal: AbortSignal): Promise<Unit> {
     return { name: publicName(location), size, version };
   }
   const info = await stat(resolve(location)).catch((cause: unknown) => {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new LtrpError('ERR_LTRP_FILE_READ', `${location} cannot be read: ${why}.`, { cause });
+    throw readError(location, cause);
   });
   return { name: location, size: info.size };
 }
@@ -105,8 +104,7 @@ export async function partPictures(
         shard.size !== unit.size ||
         (unit.version !== undefined && shard.version !== unit.version)
       ) {
-        throw new LtrpError(
-          'ERR_LTRP_RUN_CONFLICT',
+        throw conflict(
           `${shard.name} is not the file that it was when the store was begun (${unit.size} bytes then, ${shard.size} now). ` +
             'Put it back, or begin another store.',
         );

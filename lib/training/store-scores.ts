@@ -3,10 +3,10 @@ import { existsSync } from 'node:fs';
 import { PictureDecoder } from '../data/decoder.js';
 import type { ScoreStore, StoredPicture } from '../data/score-store.js';
 import type { Source } from '../data/sources.js';
-import { LtrpError, toLtrpError, type LtrpErrorCode } from '../errors.js';
-import { withLock } from '../folder-lock.js';
+import { LtrpError, toLtrpError, type LtrpErrorCode, dataUnreadable } from '../errors.js';
 import type { CoreBinding, NativeMae, NativePicture } from '../native/binding.js';
 import { runJob } from '../native/job.js';
+import { doParts } from '../shared-parts.js';
 import { loadSharp } from '../sharp.js';
 
 export interface StoreRun {
@@ -58,9 +58,6 @@ const lasting: readonly LtrpErrorCode[] = [
   'ERR_LTRP_IMAGE_SIZE',
 ];
 
-/** Thrown and caught here: somebody else works on that shard. */
-class Busy extends Error {}
-
 /**
  * Writes all shards that are not there. A killed process leaves whole shards and nothing else that counts; which process writes a
  * shard, and when, does not change its bytes, as long as all run on one kind of processor and device.
@@ -105,25 +102,15 @@ class Storing {
 
   async all(): Promise<StoreResult> {
     const { store, signal, onNotice } = this.#run;
-    const busy: number[] = [];
-    for (const shard of this.#missing) {
-      if (this.#isDone(shard)) continue; // by another process, meanwhile
-      // Who holds it takes seconds to find out, and meanwhile there is other work.
-      if (existsSync(store.lockPath(shard))) busy.push(shard);
-      else {
-        const refuse = (): Error => new Busy();
-        await this.#locked(shard, { signal, refuse }).catch((error: unknown) => {
-          if (!(error instanceof Busy)) throw error;
-          busy.push(shard);
-        });
-      }
-    }
-    for (const shard of busy) {
-      if (this.#isDone(shard)) continue;
-      const onWait = (holder: string): void =>
-        onNotice(`waiting for shard ${shard}, which ${holder} writes`);
-      await this.#locked(shard, { signal, onWait });
-    }
+    await doParts({
+      parts: this.#missing,
+      folder: store.path,
+      isDone: (shard) => this.#isDone(shard),
+      lockPath: (shard) => store.lockPath(shard),
+      work: (shard) => this.#write(shard),
+      onWait: (shard, holder) => onNotice(`waiting for shard ${shard}, which ${holder} writes`),
+      signal,
+    });
     // Shards that were written at the same time did not know of each other.
     if (this.#refused !== undefined) await this.#checkUnreadable(this.#refused);
     return this.#result;
@@ -131,25 +118,6 @@ class Storing {
 
   #isDone(shard: number): boolean {
     return existsSync(this.#run.store.shardPath(shard));
-  }
-
-  async #locked(shard: number, options: Parameters<typeof withLock>[2]): Promise<void> {
-    try {
-      await withLock(
-        this.#run.store.lockPath(shard),
-        async () => {
-          if (!this.#isDone(shard)) await this.#write(shard);
-        },
-        options,
-      );
-    } catch (cause) {
-      if (!(cause instanceof Error && 'errno' in cause)) throw cause;
-      const { message } = cause;
-      const { path } = this.#run.store;
-      throw new LtrpError('ERR_LTRP_FILE_WRITE', `${path} cannot be written to: ${message}`, {
-        cause,
-      });
-    }
   }
 
   async #write(shard: number): Promise<void> {
@@ -250,11 +218,10 @@ class Storing {
     }
     const total = this.#entries.length;
     if (count <= maxUnreadable * total) return;
-    throw new LtrpError(
-      'ERR_LTRP_DATA_UNREADABLE',
+    throw dataUnreadable(
       `${count} of ${total} images cannot be read, more than the allowed share of ${maxUnreadable}, ` +
         `among them ${entry.path}; repair or remove them, or allow more.`,
-      { cause: error },
+      error,
     );
   }
 }

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { LtrpError } from '../../errors.js';
+import { LtrpError, readError } from '../../errors.js';
 import type { OutputFolder } from '../output-folder.js';
 import {
   pageChunks,
@@ -151,9 +151,8 @@ export class ReportPages {
   async #read(number: number): Promise<EarlierPage | undefined> {
     const path = this.#path(number);
     const html = await readFile(path, 'utf8').catch((cause: unknown) => {
-      const { code, message } = cause as NodeJS.ErrnoException;
-      if (code === 'ENOENT') return undefined;
-      throw new LtrpError('ERR_LTRP_FILE_READ', `${path} cannot be read: ${message}.`, { cause });
+      if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      throw readError(path, cause);
     });
     if (html === undefined) return undefined;
     const page = parsePage(html);
