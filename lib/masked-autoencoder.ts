@@ -1,4 +1,12 @@
-import { frozen, keepNative, loadModel, publicConfig, teacherLoadKeys } from './models.js';
+import {
+  checkMade,
+  frozen,
+  keepNative,
+  loadModel,
+  made,
+  publicConfig,
+  teacherLoadKeys,
+} from './models.js';
 import type { CoreBinding, NativeMae } from './native/binding.js';
 import { runJob } from './native/job.js';
 import {
@@ -30,9 +38,6 @@ const scoreKeys = words<keyof ScoreOptions>()(
   'signal onProgress maskRatio seed noise visible drop metric memoryBudget tolerance',
 );
 
-/** A token that only this file can pass to the constructor. */
-const made = Symbol('made');
-
 /**
  * A masked autoencoder (He et al., CVPR 2022): the teacher, whose reconstruction tells what a patch is worth.
  *
@@ -62,8 +67,7 @@ export class MaskedAutoencoder {
   readonly #native: NativeMae;
 
   private constructor(key: typeof made, core: CoreBinding, native: NativeMae) {
-    if ((key as unknown) !== made)
-      throw invalid('MaskedAutoencoder has no public constructor; use MaskedAutoencoder.load.');
+    checkMade(key, 'MaskedAutoencoder');
     this.#core = core;
     this.#native = native;
     keepNative(this, native);

@@ -15,14 +15,12 @@ import {
   type ModelConfig,
   type TeacherLoadOptions,
 } from './types.js';
-import { checkOptions, checkSource } from './validation.js';
+import { checkOptions, checkSource, invalid } from './validation.js';
 
 export type { ModelKind };
 
 /** Keys of {@link LoadOptions}. */
-export const loadKeys = words<keyof LoadOptions>()(
-  'device precision libtorch weights signal onProgress',
-);
+const loadKeys = words<keyof LoadOptions>()('device precision libtorch weights signal onProgress');
 
 /** Keys of {@link TeacherLoadOptions}. */
 export const teacherLoadKeys = words<keyof TeacherLoadOptions>()(
@@ -117,6 +115,13 @@ export async function loadModel<Kind extends ModelKind>(
   const known = { device, precision, weights, normalizedTarget };
   const native = await runJob(core, { signal }, (job) => core.loadModel(job, kind, path, known));
   return { core, native };
+}
+
+/** What only this package can give to the constructors of its classes. */
+export const made = Symbol('made');
+
+export function checkMade(key: unknown, name: string, use = `${name}.load`): void {
+  if (key !== made) throw invalid(`${name} has no public constructor; use ${use}.`);
 }
 
 /** The native objects behind models of this copy of the package. */

@@ -1,4 +1,4 @@
-import { frozen, keepNative, loadModel, publicConfig } from './models.js';
+import { checkMade, frozen, keepNative, loadModel, made, publicConfig } from './models.js';
 import type { CoreBinding, NativeRanker, NativeSelection } from './native/binding.js';
 import { runJob } from './native/job.js';
 import {
@@ -12,7 +12,7 @@ import {
   type Ranking,
   type RankerConfig,
 } from './types.js';
-import { checkOptions, invalid, readImageBatch } from './validation.js';
+import { checkOptions, readImageBatch } from './validation.js';
 
 /** Options of {@link PatchRanker.rank}. */
 export interface RankOptions extends JobOptions {
@@ -29,9 +29,6 @@ export interface RankOptions extends JobOptions {
 }
 
 const rankKeys = words<keyof RankOptions>()('signal onProgress visible prior');
-
-/** A token that only this file can pass to the constructor. */
-const made = Symbol('made');
 
 /**
  * {@link PatchRanker.rank} and `selectPatches` in one call of the core, which gets the bytes once. `undefined` if it is not a
@@ -81,8 +78,7 @@ export class PatchRanker {
   }
 
   private constructor(key: typeof made, core: CoreBinding, native: NativeRanker) {
-    if ((key as unknown) !== made)
-      throw invalid('PatchRanker has no public constructor; use PatchRanker.load.');
+    checkMade(key, 'PatchRanker');
     this.#core = core;
     this.#native = native;
     keepNative(this, native);

@@ -10,6 +10,8 @@ export interface SharedParts {
   folder: string;
   isDone: (part: number) => boolean;
   lockPath: (part: number) => string;
+  /** Leave what has a lock for last: whose it is takes seconds to find out. Default: find out at once. */
+  passOverLocked?: boolean;
   work: (part: number) => Promise<void>;
   /** Told before a part is waited for, which somebody else works on. */
   onWait: (part: number, holder: string) => void;
@@ -44,8 +46,7 @@ export async function doParts(shared: SharedParts): Promise<void> {
   const busy: number[] = [];
   for (const part of parts) {
     if (isDone(part)) continue; // by another process, meanwhile
-    // Who holds it takes seconds to find out, and meanwhile there is other work.
-    if (existsSync(lockPath(part))) busy.push(part);
+    if (shared.passOverLocked === true && existsSync(lockPath(part))) busy.push(part);
     else {
       await locked(part, { refuse: () => new Busy() }).catch((error: unknown) => {
         if (!(error instanceof Busy)) throw error;

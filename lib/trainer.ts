@@ -2,17 +2,21 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { described } from './described.js';
 import { notFound } from './errors.js';
-import { resolveModel, type ModelKind } from './models.js';
+import { checkMade, made, resolveModel, type ModelKind } from './models.js';
 import {
   changeKeys,
   finetuneKeys,
   pretrainKeys,
   rankerKeys,
   type CoreBinding,
+  type NativeClassifierConfig,
+  type NativeEvaluation,
   type NativeFileConfig,
   type NativeFinetuneOptions,
+  type NativeMaeConfig,
   type NativePicture,
   type NativePretrainOptions,
+  type NativeRankerConfig,
   type NativeRankerTrainingOptions,
   type NativeStepResult,
   type NativeTrainer,
@@ -35,6 +39,7 @@ import {
 
 // Documented where the native side is described, under the names that callers know.
 export type {
+  NativeEvaluation as Evaluation,
   NativeFinetuneOptions as FinetuneOptions,
   NativePicture as TrainingPicture,
   NativePretrainOptions as PretrainOptions,
@@ -44,33 +49,9 @@ export type {
   NativeTrainingChanges as TrainingChanges,
 } from './native/binding.js';
 
-/** Held-out figures; null where they do not apply to the kind of training. */
-export interface Evaluation {
-  /** Mean squared error on the masked patches, in the target's space. Pre-training. */
-  reconstructionError: number | null;
-  /** The training loss on the held-out pictures. */
-  loss: number | null;
-  /** Mean Kendall tau-b of the ranker (all patches as input) and the teacher's scores at the visible patches. */
-  kendallTau: number | null;
-  /** The same pair's normalised discounted cumulative gain. */
-  ndcg: number | null;
-  /** Share of the pictures whose class has the largest logit. Fine-tuning with one label. */
-  accuracy: number | null;
-  /** Mean of `averagePrecision` over the categories that a picture has; NaN where there is none. Fine-tuning with many labels. */
-  meanAveragePrecision: number | null;
-  /** The same over the categories that are not `unseen`; null without such. */
-  seenAveragePrecision: number | null;
-  /** The same over those that are. */
-  unseenAveragePrecision: number | null;
-  /** Average precision over all held-out pictures by category, as `meanAveragePrecision` defines it; NaN for one that no picture has. */
-  averagePrecision: number[] | null;
-}
-
 /** A run of any kind. */
 export type AnyTrainingOptions =
   NativeFinetuneOptions | NativePretrainOptions | NativeRankerTrainingOptions;
-
-export type { StoredType } from './types.js';
 
 /** Options of {@link Trainer.create} and {@link Trainer.resume}. */
 export interface TrainerOptions extends Pick<JobOptions, 'signal'> {
@@ -91,9 +72,6 @@ export interface ResumeOptions extends TrainerOptions {
 
 const trainerKeys = words<keyof TrainerOptions>()('device libtorch signal');
 const resumeKeys = words<keyof ResumeOptions>()('device libtorch signal changes');
-
-/** A token that only this file can pass to the constructor. */
-const made = Symbol('made');
 
 /**
  * Trains a masked autoencoder (`kind: 'pretrain'`), a ranker (`kind: 'ranker'`) or a classifier (`kind: 'finetune'`), one
@@ -120,8 +98,7 @@ export class Trainer {
   readonly #options: AnyTrainingOptions;
 
   private constructor(key: typeof made, core: CoreBinding, native: NativeTrainer) {
-    if ((key as unknown) !== made)
-      throw invalid('Trainer has no public constructor; use Trainer.create or Trainer.resume.');
+    checkMade(key, 'Trainer', 'Trainer.create or Trainer.resume');
     this.#core = core;
     this.#native = native;
     const { model } = native;
@@ -205,7 +182,10 @@ export class Trainer {
   }
 
   /** Figures on held-out pictures: centre crops, masks fixed by (seed, index of the picture). Changes nothing. */
-  async evaluate(pictures: readonly NativePicture[], options?: JobOptions): Promise<Evaluation> {
+  async evaluate(
+    pictures: readonly NativePicture[],
+    options?: JobOptions,
+  ): Promise<NativeEvaluation> {
     const checked = checkOptions(options, jobKeys);
     const given = readPictures(pictures);
     return runJob(this.#core, checked, (job) => this.#native.evaluate(job, given));
@@ -329,22 +309,9 @@ export function resolveWeights(
   );
 }
 
-const modelFields = [
-  'imageHeight',
-  'imageWidth',
-  'patchSize',
-  'encoder',
-  'decoder',
-  'layerNormEps',
-  'mean',
-  'std',
-  'normalizedTarget',
-  'head',
-  'classes',
-  'pooling',
-  'queries',
-  'queryDim',
-] as const;
+const modelFields = words<keyof (NativeClassifierConfig & NativeMaeConfig & NativeRankerConfig)>()(
+  'imageHeight imageWidth patchSize encoder decoder layerNormEps mean std normalizedTarget head classes pooling queries queryDim',
+);
 
 const stackFields = ['dim', 'depth', 'heads', 'mlpDim'] as const;
 

@@ -10,11 +10,7 @@ import { isLtrpError, LtrpError } from './errors.js';
 import { words, type ImageBatch, type JobOptions, type PixelBatch } from './types.js';
 
 export function invalid(message: string, cause?: unknown): LtrpError {
-  return new LtrpError(
-    'ERR_LTRP_INVALID_ARGUMENT',
-    message,
-    cause === undefined ? undefined : { cause },
-  );
+  return new LtrpError('ERR_LTRP_INVALID_ARGUMENT', message, { cause });
 }
 
 /** Runs code that may be the caller's. If it throws, the argument `name` is refused. */

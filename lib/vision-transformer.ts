@@ -1,4 +1,4 @@
-import { frozen, keepNative, loadModel, publicConfig } from './models.js';
+import { checkMade, frozen, keepNative, loadModel, made, publicConfig } from './models.js';
 import type { CoreBinding, NativeClassifier, NativeClassifierConfig } from './native/binding.js';
 import { runJob } from './native/job.js';
 import type { SelectorName } from './selectors.js';
@@ -11,7 +11,7 @@ import {
   type PixelBatch,
   type Precision,
 } from './types.js';
-import { checkOptions, invalid, readImageBatch } from './validation.js';
+import { checkOptions, readImageBatch } from './validation.js';
 
 /** Geometry of a classifier. */
 export type ClassifierConfig = NativeClassifierConfig & ModelConfig;
@@ -60,9 +60,6 @@ export interface Embedding {
   shape: readonly [images: number, width: number];
 }
 
-/** What only this file can give to the constructor. */
-const made = Symbol('made');
-
 /**
  * A vision transformer that classifies images from all of their patches or only from those that are kept: these are
  * gathered after the positions are added and before the first block (section 4 of arXiv 2404.00680), so that its cost falls
@@ -92,8 +89,7 @@ export class VisionTransformer {
   readonly #native: NativeClassifier;
 
   private constructor(key: typeof made, core: CoreBinding, native: NativeClassifier) {
-    if ((key as unknown) !== made)
-      throw invalid('VisionTransformer has no public constructor; use VisionTransformer.load.');
+    checkMade(key, 'VisionTransformer');
     this.#core = core;
     this.#native = native;
     keepNative(this, native);

@@ -2,6 +2,7 @@
 import { LtrpError, toLtrpError } from './errors.js';
 import { decodePicture } from './images.js';
 import { sourceName } from './pictures/bytes.js';
+import type { PictureSize } from './pictures/types.js';
 import { chooseGrid, type PatchGrid } from './patch-grid.js';
 import type { ModelConfig, PixelBatch } from './types.js';
 
@@ -12,21 +13,12 @@ export interface GridWish {
   patches?: number | undefined;
 }
 
-export interface DecodedWholePicture {
+export interface DecodedWholePicture extends PictureSize {
   /** RGB bytes, row by row. */
   pixels: Uint8Array;
   /** Of `pixels`: the grid times the patch size. */
   size: readonly [height: number, width: number];
   grid: PatchGrid;
-  /** Pixels of the file, after the EXIF rotation. */
-  width: number;
-  height: number;
-}
-
-/** Pixels of a file, after the EXIF rotation. */
-export interface PictureSize {
-  width: number;
-  height: number;
 }
 
 export interface WholePictureOptions {

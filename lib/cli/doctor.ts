@@ -144,16 +144,10 @@ function print(report: DoctorReport): string {
       ['Libraries', `MKL ${info.mkl ? 'yes' : 'no'}, oneDNN ${info.onednn ? 'yes' : 'no'}`],
       ['Devices', `${info.devices.join(', ')}; 'auto' means ${info.autoDevice}`],
       ['GPU', acceleratorLine(info)],
-      ...(info.recordingProblem === null
-        ? []
-        : [
-            ['Recording', `not on ${info.autoDevice}: ${info.recordingProblem}`] as [
-              string,
-              string,
-            ],
-          ]),
-      ['Threads', String(info.threads)],
     );
+    if (info.recordingProblem !== null)
+      rows.push(['Recording', `not on ${info.autoDevice}: ${info.recordingProblem}`]);
+    rows.push(['Threads', String(info.threads)]);
   }
   const width = Math.max(...rows.map(([name]) => name.length)) + 2;
   const lines = rows.map(([name, value]) => name.padEnd(width) + value);

@@ -3,7 +3,7 @@ import { SingleBar } from 'cli-progress';
 import { toLtrpError, type LtrpError } from '../errors.js';
 import { exitCodes } from './exit-codes.js';
 import { expandImages, printable, type ExpandedImages } from './image-arguments.js';
-import { interruption, isInterruption } from './interrupt.js';
+import { interruption, interruptionBy } from './interrupt.js';
 import { inOptions } from './option-names.js';
 import type { OutputName } from './output-folder.js';
 import { toldOnce, type ShardOptions } from '../shards/shard.js';
@@ -157,7 +157,7 @@ export async function runOnImages<Result>(
       progress.finished(index++);
     }
   } catch (error) {
-    if (!isInterruption(error)) throw error;
+    if (interruptionBy(error) === undefined) throw error;
   } finally {
     progress.stop();
   }

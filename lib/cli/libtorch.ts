@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { Option, type Command } from 'commander';
+import type { Command } from 'commander';
 import { LtrpError, libtorchInvalid } from '../errors.js';
 import { inspectLibtorch } from '../libtorch/inspect.js';
 import {
@@ -17,6 +17,8 @@ import { coreCommand, coreFiles } from '../native/paths.js';
 import { candidateLine } from './doctor.js';
 import { exitCodes } from './exit-codes.js';
 import { interruptSignal } from './interrupt.js';
+import { invalid } from '../validation.js';
+import { option } from './options.js';
 
 export function register(program: Command): void {
   const command = program
@@ -64,13 +66,13 @@ function registerInstall(command: Command): void {
       'the build for NVIDIA GPUs, with the NVIDIA libraries it needs (2.8 GB; 4.3 GB on disk)',
     )
     .addOption(
-      new Option(
+      option(
         '--build-only',
         "with --cuda: leave out NVIDIA's libraries, which a build does not need",
       ),
     )
     .addOption(
-      new Option(
+      option(
         '--from <source>',
         "'pip', 'archive', or a local wheel or LibTorch archive (default: the package indexes, then the archive)",
       ),
@@ -87,7 +89,7 @@ continues where it was. The CPU build and the GPU build lie side by side; \`ltrp
     )
     .action(async (options: InstallCommandOptions) => {
       if (options.buildOnly === true && options.cuda !== true) {
-        throw new LtrpError('ERR_LTRP_INVALID_ARGUMENT', '--build-only goes with --cuda.');
+        throw invalid('--build-only goes with --cuda.');
       }
       const { cuda, ...given } = options;
       const result = await fetchLibtorch({ ...given, device: cuda === true ? 'cuda' : 'cpu' });
@@ -159,7 +161,7 @@ function registerUse(command: Command): void {
         return;
       }
       if (folder === '') {
-        throw new LtrpError('ERR_LTRP_INVALID_ARGUMENT', "use takes a folder or 'auto'; got ''.");
+        throw invalid("use takes a folder or 'auto'; got ''.");
       }
       const root = path.resolve(folder);
       const inspection = inspectLibtorch(root);

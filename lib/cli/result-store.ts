@@ -1,7 +1,7 @@
 /** `ltrp rank --store` and `ltrp score --parts`: results of many pictures in parts, by as many processes as one likes. */
 import { createHash } from 'node:crypto';
 import { resolve } from 'node:path';
-import { InvalidArgumentError, Option, type Command } from 'commander';
+import { InvalidArgumentError, type Command } from 'commander';
 import { PictureFinder } from '../data/picture-files.js';
 import { nothingFound } from '../data/sources.js';
 import { LtrpError, toLtrpError, type LtrpErrorCode } from '../errors.js';
@@ -11,16 +11,16 @@ import { packageVersion } from '../native/paths.js';
 import { toldOnce } from '../shards/shard.js';
 import { doParts } from '../shared-parts.js';
 import { defaultParts, partPictures, unitsOf } from '../store/division.js';
-import { hasManifest, ResultStore, type ResultKind } from '../store/manifest.js';
+import { ResultStore, type ResultKind } from '../store/manifest.js';
 import type { ResultRow } from '../store/rows.js';
 import { invalid } from '../validation.js';
 import { exitCodes } from './exit-codes.js';
 import { printable } from './image-arguments.js';
 import { complain, errorLine } from './image-command.js';
-import { interruption, interruptSignal, isInterruption } from './interrupt.js';
-import { parseInteger, type ImageSettings } from './options.js';
+import { interruptionBy, interruptSignal } from './interrupt.js';
+import { addOptions, option, parseInteger, type ImageSettings } from './options.js';
 import { shardsOf } from './results.js';
-import { duration } from './training-progress.js';
+import { duration, everyTenSeconds } from './training-progress.js';
 
 /** Values of {@link addPartOptions}. */
 export interface PartSettings {
@@ -37,19 +37,16 @@ interface PartNumber {
 const mostParts = 1_000_000;
 
 export function addPartOptions(command: Command): void {
-  command
-    .addOption(
-      new Option(
-        '--part <n/N>',
-        'with --store: only the n-th of N parts; by default an array index of Slurm or Kubernetes decides, else all that are missing are written',
-      ).argParser(parsePart),
-    )
-    .addOption(
-      new Option(
-        '--parts <count>',
-        'with --store: parts of the results (default: those of the store, or one for each GB of shards)',
-      ).argParser(parseInteger(1, mostParts)),
-    );
+  addOptions(command, [
+    option(
+      '--part <n/N>',
+      'with --store: only the n-th of N parts; by default an array index of Slurm or Kubernetes decides, else all that are missing are written',
+    ).argParser(parsePart),
+    option(
+      '--parts <count>',
+      'with --store: parts of the results (default: those of the store, or one for each GB of shards)',
+    ).argParser(parseInteger(1, mostParts)),
+  ]);
 }
 
 function parsePart(text: string): PartNumber {
@@ -60,8 +57,6 @@ function parsePart(text: string): PartNumber {
   }
   return { number, of };
 }
-
-export const hasResults = (folder: string): boolean => hasManifest(resolve(folder));
 
 /** Array indexes that say which part a process is to do, from 0. */
 const indexVariables = ['JOB_COMPLETION_INDEX', 'SLURM_ARRAY_TASK_ID'] as const;
@@ -123,9 +118,6 @@ interface Summary {
   lost: number;
 }
 
-/** Between two lines about the progress. */
-const lineInterval = 10_000; // milliseconds
-
 /** Returns the exit code: 2 for what another attempt would not mend. */
 export async function storeResults(
   names: readonly string[],
@@ -135,8 +127,8 @@ export async function storeResults(
   try {
     return await new Storing(settings, run).all(names);
   } catch (error) {
-    const stopped = interruption();
-    if (stopped !== undefined && isInterruption(error)) {
+    const stopped = interruptionBy(error);
+    if (stopped !== undefined) {
       complain(
         `${stopped.word}; finished parts stay, and the same command goes on with the others.`,
       );
@@ -155,7 +147,7 @@ class Storing {
   readonly #summary: Summary = { parts: 0, images: 0, unreadable: 0, lost: 0 };
   readonly #damage = new Set<string>();
   #model: ReturnType<ResultRun['load']> | undefined;
-  #shown = performance.now();
+  readonly #isDue = everyTenSeconds();
 
   constructor(settings: ImageSettings & PartSettings & { store: string }, run: ResultRun) {
     [this.#settings, this.#run] = [settings, run];
@@ -289,7 +281,8 @@ class Storing {
         } else {
           await file.add({ ...result, image, problem: null });
         }
-        this.#progress(`part ${part + 1} of ${parts}: ${done} of ${pictures.files.length} images`);
+        if (this.#isDue())
+          complain(`part ${part + 1} of ${parts}: ${done} of ${pictures.files.length} images`);
       }
       signal.throwIfAborted();
       if (!(await file.commit())) {
@@ -307,12 +300,6 @@ class Storing {
   #complain(image: string, error: LtrpError): void {
     const line = toldOnce(image, error, errorLine(error));
     if (line !== undefined) complain(printable(line));
-  }
-
-  #progress(line: string): void {
-    if (performance.now() - this.#shown < lineInterval) return;
-    this.#shown = performance.now();
-    complain(line);
   }
 }
 

@@ -12,18 +12,13 @@ import { decayOf, freeOptions, stepsOf, type TrainingSettings } from './training
 const shape = 'the weights have that shape';
 const learned = 'it says what is learned';
 
-/** Settings that a run keeps, with the reason. */
+const shapes =
+  'model dim depth heads mlpDim decoderDim decoderDepth decoderHeads patchSize head pooling queries queryDim'.split(
+    ' ',
+  );
+
+/** Other settings that a run keeps, with the reason. */
 const fixed: Record<string, string> = {
-  model: shape,
-  dim: shape,
-  depth: shape,
-  heads: shape,
-  mlpDim: shape,
-  decoderDim: shape,
-  decoderDepth: shape,
-  decoderHeads: shape,
-  patchSize: shape,
-  head: shape,
   imageSize: 'the model is made for pictures of that size',
   batchSize: 'its place in the data is counted in batches of that size',
   seed: 'the order of the pictures, the crops and the masks are drawn from it',
@@ -32,9 +27,6 @@ const fixed: Record<string, string> = {
   valShare: 'it says which maps are learned from',
   rowGroupMemory: 'the order of rows of Parquet files depends on it',
   unseen: 'it says what the figures are of',
-  pooling: shape,
-  queries: shape,
-  queryDim: shape,
 };
 
 /** Why a setting stays as it is; undefined where it may change. */
@@ -45,7 +37,7 @@ function reasonToStay(name: string, before: unknown): string | undefined {
     ['epochs', 'warmup', 'decay', 'data', 'labels', 'categories', 'decodeSize'].includes(name)
   )
     return undefined;
-  return fixed[name] ?? learned;
+  return shapes.includes(name) ? shape : (fixed[name] ?? learned);
 }
 
 export interface ResumedSettings<Settings> {

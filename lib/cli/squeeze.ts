@@ -1,14 +1,14 @@
 /** `ltrp squeeze`: a picture with its lower-ranked patches smoothed away before it is encoded. */
 import { rm, writeFile } from 'node:fs/promises';
 import { extname } from 'node:path';
-import { InvalidArgumentError, Option, type Command } from 'commander';
+import { InvalidArgumentError, type Command } from 'commander';
 import { unsupported } from '../errors.js';
 import { giveName, outputTarget, refuseExisting, writeError } from '../output-files.js';
 import { squeezePicture, type SqueezeOptions } from '../squeeze.js';
 import { shortPath } from './image-arguments.js';
 import { interruptSignal } from './interrupt.js';
 import { squeezeFills, type SqueezeFormat } from '../types.js';
-import { parseInteger, parseName, parseShare } from './options.js';
+import { option, parseInteger, parseName, parseShare } from './options.js';
 
 interface SqueezeSettings {
   out: string;
@@ -50,7 +50,7 @@ shows the file. It is never larger than the source. docs/squeeze.md says what it
       parseShare('(0, 1]'),
     )
     .addOption(
-      new Option('--fill <kind>', 'what the others become (default: flat)').choices(squeezeFills),
+      option('--fill <kind>', 'what the others become (default: flat)').choices(squeezeFills),
     )
     .option('--quality <1 to 100>', "the encoder's (default: 75)", parseInteger(1, 100))
     .option('--ranker <model>', 'an embedded ranker or a path (default: tiny)', parseName)

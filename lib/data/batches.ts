@@ -43,7 +43,6 @@ export interface BatchOptions {
  * so batches depend on the files alone and a resumed run sees the same ones.
  */
 export class BatchStream {
-  readonly #options: BatchOptions;
   readonly #abort = new AbortController();
   readonly #ready: Promise<NativePicture[]>[] = [];
   readonly #unreadable = new Map<string, LtrpError>();
@@ -54,8 +53,7 @@ export class BatchStream {
   #next: number;
   #waitedSeconds = 0;
 
-  constructor(options: BatchOptions) {
-    this.#options = options;
+  constructor(private readonly options: BatchOptions) {
     this.#next = options.firstBatch;
     this.#fill();
   }
@@ -92,8 +90,8 @@ export class BatchStream {
   }
 
   #fill(): void {
-    while (this.#ready.length <= this.#options.prefetch && !this.#abort.signal.aborted) {
-      const { batchSize, part = [0, batchSize] } = this.#options;
+    while (this.#ready.length <= this.options.prefetch && !this.#abort.signal.aborted) {
+      const { batchSize, part = [0, batchSize] } = this.options;
       const first = this.#next++ * batchSize + part[0];
       const slots = Array.from({ length: part[1] }, (_, i) => this.#pictureAt(first + i));
       const batch = Promise.all(slots);
@@ -103,7 +101,7 @@ export class BatchStream {
   }
 
   async #pictureAt(position: number): Promise<NativePicture> {
-    const { dataset, decoder, seed, complete } = this.#options;
+    const { dataset, decoder, seed, complete } = this.options;
     for (let ahead = 0; ahead < 2 * dataset.size && this.#tooMany === undefined; ahead++) {
       const index = dataset.at(position + ahead, seed);
       const path = dataset.files[index] as string;
@@ -134,7 +132,7 @@ export class BatchStream {
   }
 
   #refuse(index: number, error: LtrpError, here = true): void {
-    const { dataset, maxUnreadable, onUnreadable } = this.#options;
+    const { dataset, maxUnreadable, onUnreadable } = this.options;
     const path = dataset.files[index] as string;
     if (this.#unreadable.has(path)) return;
     this.#unreadable.set(path, error);

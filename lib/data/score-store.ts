@@ -35,14 +35,13 @@ export interface ScoreManifest {
 export type StoredPicture = [root: number, name: string, digest: string];
 
 export class ScoreStore {
-  readonly path: string;
-  readonly manifest: Readonly<ScoreManifest>;
   /** What every shard has in its metadata, so that those of different stores cannot be mixed. */
   readonly identity: string;
 
-  private constructor(path: string, manifest: ScoreManifest) {
-    this.path = path;
-    this.manifest = manifest;
+  private constructor(
+    readonly path: string,
+    readonly manifest: ScoreManifest,
+  ) {
     this.identity = createHash('sha256')
       .update(JSON.stringify(compared(manifest)))
       .digest('hex');

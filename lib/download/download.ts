@@ -25,11 +25,12 @@ export interface DownloadOptions {
   readonly sameContent?: boolean | undefined;
 }
 
-/** The server wants to be asked later. */
-class Later extends Error {
+/** What another attempt may mend. */
+export class Passing extends Error {
   constructor(
     message: string,
-    readonly seconds: number,
+    /** That the server asks for. */
+    readonly seconds = 0,
   ) {
     super(message);
   }
@@ -67,7 +68,7 @@ export async function download(
           error,
         );
       }
-      const asked = error instanceof Later ? error.seconds * 1000 : 0;
+      const asked = error instanceof Passing ? error.seconds * 1000 : 0;
       const pause = Math.min(30_000, Math.max(asked, 500 * 2 ** failures));
       await sleep(pause, undefined, { signal: options.signal });
     }
@@ -110,7 +111,7 @@ async function transfer(url: string, part: string, options: DownloadOptions): Pr
     if (!response.ok || response.body === null) {
       const refusal = await refusalOf(response);
       if (response.status >= 500 || response.status === 429) {
-        throw new Later(`it ${refusal}`, retryAfter(response.headers));
+        throw new Passing(`it ${refusal}`, retryAfter(response.headers));
       }
       throw downloadFailed(`${url} ${refusal}.`);
     }

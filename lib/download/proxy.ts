@@ -100,6 +100,21 @@ export async function request(
   return undici.fetch(url, { ...init, dispatcher: dispatcherFor(undici, env) });
 }
 
+/** Runs `work` with a signal that is aborted with `signal`, or after 15 seconds. */
+export async function withinSeconds<Result>(
+  signal: AbortSignal | undefined,
+  work: (signal: AbortSignal) => Promise<Result>,
+): Promise<Result> {
+  // Not AbortSignal.timeout(): once somebody listens to it, it keeps the process alive to its end.
+  const silent = new AbortController();
+  const timer = setTimeout(() => silent.abort(new Error('no answer within 15 s')), 15_000);
+  try {
+    return await work(AbortSignal.any([silent.signal, ...(signal === undefined ? [] : [signal])]));
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** A server's refusal: `answered 403 Forbidden: an HTML page that begins "…"`. */
 export async function refusalOf(response: Response): Promise<string> {
   const start = await startOf(response.body).catch(() => Buffer.alloc(0));

@@ -82,19 +82,19 @@ const inCache = ({ weights, commit }: Cached): FetchedModel => ({
 
 /** One model being fetched. */
 class Fetch {
-  readonly #asking: Asking;
-  readonly #options: FetchOptions;
   readonly #folder: string;
   /** Pinned to a commit as soon as that is known. */
   #source: HubSource;
   readonly #revision: string;
   #fetched = false;
 
-  constructor(source: HubSource, asking: Asking, options: FetchOptions) {
+  constructor(
+    source: HubSource,
+    private readonly asking: Asking,
+    private readonly options: FetchOptions,
+  ) {
     this.#source = source;
     this.#revision = source.revision;
-    this.#asking = asking;
-    this.#options = options;
     this.#folder = modelFolder(asking.settings.cache, source.model);
   }
 
@@ -118,14 +118,14 @@ class Fetch {
       return await this.#done(file);
     }
     throw notFound(
-      `${this.#asking.settings.endpoint}/${model} has none of ${weightNames.join(', ')} in revision ${this.#revision}.`,
+      `${this.asking.settings.endpoint}/${model} has none of ${weightNames.join(', ')} in revision ${this.#revision}.`,
     );
   }
 
   /** What is in the cache, once the commit is known. */
   #cached(): Cached | null {
     return isCommit(this.#source.revision)
-      ? cached(this.#asking.settings.cache, this.#source)
+      ? cached(this.asking.settings.cache, this.#source)
       : null;
   }
 
@@ -136,7 +136,7 @@ class Fetch {
   }
 
   async #ask(name: string): Promise<RemoteFile | null> {
-    const { commit, file } = await askFor(name, this.#source, this.#asking);
+    const { commit, file } = await askFor(name, this.#source, this.asking);
     if (commit !== null) {
       this.#source = { ...this.#source, revision: commit };
       if (file === null) await noteMissing(this.#folder, commit, name);
@@ -164,13 +164,13 @@ class Fetch {
   /** A file of the model at its place in the cache. */
   async #bring(remote: RemoteFile): Promise<string> {
     const { commit, name, etag } = remote;
-    const { cache } = this.#asking.settings;
+    const { cache } = this.asking.settings;
     const file = path.join(snapshotPath(this.#folder, commit), name);
     if (isThere(file)) return file;
     const blob = blobPath(this.#folder, etag);
     // Not Python's own lock: that is a lock of the system on a file which stays.
     const lock = path.join(cache, '.locks', path.basename(this.#folder), `${etag}.ltrp.lock`);
-    const { log = () => undefined, signal } = this.#options;
+    const { log = () => undefined, signal } = this.options;
     const work = async (check: () => Promise<void>): Promise<void> => {
       if (!existsSync(blob)) {
         log(`Fetching ${name} of ${this.#source.model} (${commit.slice(0, 12)})`);
@@ -190,8 +190,8 @@ class Fetch {
 
   /** Downloads and checks. A part of an earlier run that turns out wrong is fetched again as a whole. */
   async #transfer(remote: RemoteFile, to: string): Promise<string> {
-    const { settings, env, signal } = this.#asking;
-    const { onProgress, stallTimeout } = this.#options;
+    const { settings, env, signal } = this.asking;
+    const { onProgress, stallTimeout } = this.options;
     await mkdir(path.dirname(to), { recursive: true });
     const continued = existsSync(`${to}.part`);
     await download(remote.url, to, {

@@ -4,7 +4,7 @@ import type { Response } from 'undici';
 import { retryAfter } from '../download/download.js';
 import type { Environment } from '../download/environment.js';
 import { quote, reasonOf } from '../download/failures.js';
-import { request } from '../download/proxy.js';
+import { request, withinSeconds } from '../download/proxy.js';
 import { LtrpError, downloadFailed, notFound } from '../errors.js';
 import type { HubSettings } from './settings.js';
 import { isCommit, sourceText, type HubSource } from './source.js';
@@ -124,26 +124,18 @@ async function headOf(url: string, asking: Asking): Promise<Response> {
   }
 }
 
-async function followed(url: string, { settings, env, signal }: Asking): Promise<Response> {
-  const silent = new AbortController();
-  const timer = setTimeout(() => silent.abort(new Error('no answer within 15 s')), 15_000);
-  try {
-    const signals = signal === undefined ? silent.signal : AbortSignal.any([signal, silent.signal]);
-    const headers = { ...headersOf(settings), 'accept-encoding': 'identity' };
+function followed(url: string, { settings, env, signal }: Asking): Promise<Response> {
+  const headers = { ...headersOf(settings), 'accept-encoding': 'identity' };
+  return withinSeconds(signal, async (limited) => {
+    const init = { method: 'HEAD', redirect: 'manual', headers, signal: limited } as const;
     let at = url;
     for (let hop = 0; ; hop++) {
-      const response = await request(
-        at,
-        { method: 'HEAD', redirect: 'manual', headers, signal: signals },
-        env,
-      );
+      const response = await request(at, init, env);
       const next = withinHub(response, at);
       if (next === null || hop === mostRedirects) return response;
       at = next;
     }
-  } finally {
-    clearTimeout(timer);
-  }
+  });
 }
 
 /**

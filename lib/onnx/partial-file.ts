@@ -63,15 +63,13 @@ function temporaryName(path: string): string {
 
 /** A file under a temporary name in the folder of the final one. */
 export class PartialFile {
-  readonly path: string;
   readonly #partial: string;
   #handle: FileHandle | undefined;
   size = 0;
   /** Whether the file has its name. */
   #finished = false;
 
-  constructor(path: string) {
-    this.path = path;
+  constructor(readonly path: string) {
     this.#partial = temporaryName(path);
   }
 

@@ -11,13 +11,13 @@ import { Budget, checkMemory, checkSourceSize, drawingSeconds } from './limits.j
 import { DecodingProcess, ProcessError } from './process.js';
 import { decodeError, notRead } from './refusals.js';
 import { readHeader, render } from './render.js';
-import type { Header, Pixels, Scaling } from './types.js';
+import type { Header, PictureSize, Pixels, Scaling } from './types.js';
 import { embeddedPixelBytes, embeddedPixels, unpacked } from './svg.js';
 
 /** A decoded picture: RGB bytes, row by row, `height * width * 3` of them. */
 export interface DecodedPicture extends Pixels {
   /** Size of the source in pixels, after its EXIF rotation. */
-  original: { height: number; width: number };
+  original: PictureSize;
 }
 
 /** Options of {@link decode}. */
@@ -26,7 +26,7 @@ export interface DecodeOptions {
   name?: string | undefined;
   signal?: AbortSignal | undefined;
   /** How large it becomes, and whether it is refused, by its own size. Default: as it is, if {@link checkSourceSize} lets it. */
-  scaling?: ((original: { height: number; width: number }, name: string) => Scaling) | undefined;
+  scaling?: ((original: PictureSize, name: string) => Scaling) | undefined;
   /** Gets the bytes of a file before they are decoded. */
   onBytes?: ((bytes: Uint8Array) => void) | undefined;
 }

@@ -35,7 +35,7 @@ export function cutModel(model: StoredModel, input: string): CutModel {
       `${model.path} has operator set ${model.opset}; export it with ${oldestOpset} or newer.`,
     );
   }
-  const names = model.names;
+  const { names, opset, outside } = model;
   if (names.has(input)) {
     throw unsupported(
       `${model.path} has a tensor '${input}' already; choose another name for the ids.`,
@@ -68,12 +68,13 @@ export function cutModel(model: StoredModel, input: string): CutModel {
     new KeptIds(maker, input, sizes),
     inputs.map(({ name }) => name),
   );
-  follow(
-    model.entries,
-    again,
-    { opset: model.opset, findings: { projections: [] }, visitor: cutter, outside: model.outside },
-    true,
-  );
+  follow(model.entries, again, {
+    opset,
+    findings: { projections: [] },
+    visitor: cutter,
+    strict: true,
+    outside,
+  });
 
   const notes = dropDraw(model, cut);
   model.outputs = model.outputs.map((info) => outputInfo(info, again, scope));
@@ -123,7 +124,7 @@ function readThrough(
   };
   const findings: Findings = { projections: [] };
   const { opset, outside } = model;
-  follow(model.entries, scope, { opset, findings, visitor, outside }, false);
+  follow(model.entries, scope, { opset, findings, visitor, strict: false, outside });
   return { scope, findings, mixing };
 }
 

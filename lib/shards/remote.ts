@@ -1,7 +1,7 @@
 /** Files on web servers and in S3-compatible stores, of which pieces are read. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Headers, Response } from 'undici';
-import { retryAfter } from '../download/download.js';
+import { Passing, retryAfter } from '../download/download.js';
 import type { Environment } from '../download/environment.js';
 import { reasonOf } from '../download/failures.js';
 import { refusalOf, request } from '../download/proxy.js';
@@ -17,17 +17,6 @@ export interface RemoteOptions {
   stallTimeout?: number | undefined;
   /** Attempts in a row without a byte that make it an error. Default 6. */
   attempts?: number | undefined;
-}
-
-/** What another attempt may mend. */
-class Passing extends Error {
-  constructor(
-    message: string,
-    /** That the server asks for. */
-    readonly seconds = 0,
-  ) {
-    super(message);
-  }
 }
 
 /** A query may hold a signature: messages and keys have the address without it. */
@@ -125,18 +114,15 @@ function totalOf({ status, headers }: Response): number {
 
 /** One request, and its clock. */
 class Attempt {
-  readonly #options: RemoteOptions;
   readonly #stalled = new AbortController();
   #timer: NodeJS.Timeout | undefined;
   hasProgressed = false;
 
-  constructor(options: RemoteOptions) {
-    this.#options = options;
-  }
+  constructor(private readonly options: RemoteOptions) {}
 
   /** Something arrived. */
   alive(): void {
-    const { stallTimeout = 30_000 } = this.#options;
+    const { stallTimeout = 30_000 } = this.options;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(
       () => this.#stalled.abort(new Passing(`no data for ${stallTimeout / 1000} s`)),
@@ -160,7 +146,7 @@ class Attempt {
     use: (response: Response) => Promise<Result>,
   ): Promise<Result> {
     // With a range, fetch itself asks for an answer that is not packed; a header of ours would be doubled after it was signed.
-    const ready = await signed(url, headers, this.#options.env);
+    const ready = await signed(url, headers, this.options.env);
     return this.#answer(ready.url, ready.headers, use);
   }
 
@@ -169,7 +155,7 @@ class Attempt {
     headers: Record<string, string>,
     use: (response: Response) => Promise<Result>,
   ): Promise<Result> {
-    const { signal, env } = this.#options;
+    const { signal, env } = this.options;
     this.alive();
     try {
       const both = [this.#stalled.signal, ...(signal === undefined ? [] : [signal])];

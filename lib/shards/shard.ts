@@ -57,16 +57,14 @@ export class Shard {
   readonly notes: readonly string[];
   /** Whether ltrp wrote it. */
   readonly isResult: boolean;
-  readonly #source: ByteSource;
-  readonly #index: ShardIndex;
-  readonly #column: string;
   #numbers: Map<string, number> | undefined;
   #opened: ReturnType<typeof openColumn> | undefined;
 
-  private constructor(source: ByteSource, index: ShardIndex, column: string) {
-    this.#source = source;
-    this.#index = index;
-    this.#column = column;
+  private constructor(
+    private readonly source: ByteSource,
+    private readonly index: ShardIndex,
+    private readonly column: string,
+  ) {
     ({ name: this.name, size: this.size, version: this.version } = source);
     this.damage = index.damage.map((damage) => ({
       line: `${damageLine(this.name, damage)}.`,
@@ -125,11 +123,11 @@ export class Shard {
     this.#numbers ??= new Map(this.keys.map((each, number) => [each, number]));
     const number = this.#numbers.get(key);
     if (number === undefined) return undefined;
-    const index = this.#index;
+    const index = this.index;
     if (index.kind === 'tar') {
       const size = index.sizes[number] as number;
       const offset = index.offsets[number] as number;
-      return { size, read: (signal) => this.#source.read(offset, size, signal) };
+      return { size, read: (signal) => this.source.read(offset, size, signal) };
     }
     const row = Number(key);
     const group = index.groups.find(({ firstRow, rows }) => row < firstRow + rows) as RowGroup;
@@ -137,7 +135,7 @@ export class Shard {
       size: Math.ceil(group.bytes / group.rows),
       read: async (signal) => {
         const pictures = await rowGroups.get(
-          `${this.name}\0${this.version}\0${this.#column}\0${group.firstRow}`,
+          `${this.name}\0${this.version}\0${this.column}\0${group.firstRow}`,
           group.bytes,
           () => this.#group(group),
           (error) => error instanceof LtrpError && error.code === 'ERR_LTRP_IMAGE_DECODE',
@@ -155,8 +153,8 @@ export class Shard {
   async #group(group: RowGroup): Promise<(Uint8Array | null)[]> {
     const { openColumn, readGroup } = await import('./parquet.js');
     try {
-      this.#opened ??= openColumn(this.#source, this.#column);
-      return await readGroup(this.#source, await this.#opened, group);
+      this.#opened ??= openColumn(this.source, this.column);
+      return await readGroup(this.source, await this.#opened, group);
     } catch (cause) {
       if (cause instanceof LtrpError) {
         this.#opened = undefined;

@@ -4,6 +4,7 @@ import { resolve } from 'node:path';
 import { conflict, readError } from '../errors.js';
 import { isRemote, isShard } from '../shards/locations.js';
 import { publicName, remoteSource } from '../shards/remote.js';
+import { Slots } from '../slots.js';
 import { openShard, type Shard, type ShardOptions } from '../shards/shard.js';
 
 /** What is divided: a shard, or loose pictures one after the other. */
@@ -43,15 +44,13 @@ export async function unitsOf(files: readonly string[], signal: AbortSignal): Pr
     else if (last?.loose) last.size++;
     else units.push({ name: file, size: 1, loose: true });
   }
-  const shards = units.filter(({ loose }) => !loose);
-  let next = 0;
-  const ask = async (): Promise<void> => {
-    for (let unit = shards[next++]; unit !== undefined; unit = shards[next++]) {
-      signal.throwIfAborted();
-      Object.assign(unit, await shardOf(unit.name, signal));
-    }
+  const slots = new Slots(asking);
+  const ask = async (unit: Unit): Promise<void> => {
+    signal.throwIfAborted();
+    Object.assign(unit, await shardOf(unit.name, signal));
   };
-  await Promise.all(Array.from({ length: Math.min(asking, shards.length) }, ask));
+  const shards = units.filter(({ loose }) => !loose);
+  await Promise.all(shards.map((unit) => slots.run(() => ask(unit))));
   return units;
 }
 

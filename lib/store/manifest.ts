@@ -33,14 +33,13 @@ const fileName = 'store.json';
 export const hasManifest = (path: string): boolean => existsSync(join(path, fileName));
 
 export class ResultStore {
-  readonly path: string;
-  readonly manifest: Readonly<ResultManifest>;
   /** What every part has in its metadata, so that those of different stores cannot be mixed. */
   readonly identity: string;
 
-  private constructor(path: string, manifest: ResultManifest) {
-    this.path = path;
-    this.manifest = manifest;
+  private constructor(
+    readonly path: string,
+    readonly manifest: ResultManifest,
+  ) {
     const { kind, model, options, parts, names, data } = manifest;
     this.identity = createHash('sha256')
       .update(JSON.stringify([kind, model, options, parts, names, data]))

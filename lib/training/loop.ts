@@ -11,7 +11,8 @@ import {
 } from '../errors.js';
 import { isUnreachable } from '../shards/shard.js';
 import { loadSharp } from '../sharp.js';
-import type { Evaluation, StoredType, Trainer, TrainingPicture } from '../trainer.js';
+import type { Evaluation, Trainer, TrainingPicture } from '../trainer.js';
+import type { StoredType } from '../types.js';
 import { Divergence, divergedError, whySkipped } from './divergence.js';
 import type { Ranks } from './ranks.js';
 import type { LogEntry, RunFolder } from './run-folder.js';
@@ -300,20 +301,17 @@ async function exportModel(trainer: Trainer, path: string, type: StoredType): Pr
 }
 
 class CheckpointTimer {
-  readonly #interval: Interval;
   #since = performance.now();
   #due = false;
 
-  constructor(interval: Interval) {
-    this.#interval = interval;
-  }
+  constructor(private readonly interval: Interval) {}
 
   /** Once it is due, it stays so until the next restart. */
   due(step: number): boolean {
     this.#due ||=
-      'steps' in this.#interval
-        ? step % this.#interval.steps === 0
-        : performance.now() - this.#since >= this.#interval.seconds * 1000;
+      'steps' in this.interval
+        ? step % this.interval.steps === 0
+        : performance.now() - this.#since >= this.interval.seconds * 1000;
     return this.#due;
   }
 

@@ -15,11 +15,7 @@ const UNFINISHED = /^\.checkpoint-\d{9,}\.safetensors\b.*\.tmp$/;
 const KEPT_CHECKPOINTS = 2;
 
 export class RunFolder {
-  readonly path: string;
-
-  constructor(path: string) {
-    this.path = path;
-  }
+  constructor(readonly path: string) {}
 
   get logPath(): string {
     return join(this.path, 'log.jsonl');

@@ -71,7 +71,6 @@ export async function storeScores(run: StoreRun): Promise<StoreResult> {
 }
 
 class Storing {
-  readonly #run: StoreRun;
   readonly #entries: readonly Entry[];
   readonly #decoder: PictureDecoder;
   readonly #result: StoreResult = { shards: 0, maps: 0, unreadable: 0 };
@@ -84,8 +83,7 @@ class Storing {
   /** Decoded while the shard before is scored. */
   #ahead: { shard: number; decoded: Promise<Decoded> } | undefined;
 
-  constructor(run: StoreRun) {
-    this.#run = run;
+  constructor(private readonly run: StoreRun) {
     this.#entries = run.sources.flatMap(({ files, names, problems }, root) =>
       files.map((path, i) => ({
         path,
@@ -101,12 +99,13 @@ class Storing {
   }
 
   async all(): Promise<StoreResult> {
-    const { store, signal, onNotice } = this.#run;
+    const { store, signal, onNotice } = this.run;
     await doParts({
       parts: this.#missing,
       folder: store.path,
       isDone: (shard) => this.#isDone(shard),
       lockPath: (shard) => store.lockPath(shard),
+      passOverLocked: true,
       work: (shard) => this.#write(shard),
       onWait: (shard, holder) => onNotice(`waiting for shard ${shard}, which ${holder} writes`),
       signal,
@@ -117,13 +116,13 @@ class Storing {
   }
 
   #isDone(shard: number): boolean {
-    return existsSync(this.#run.store.shardPath(shard));
+    return existsSync(this.run.store.shardPath(shard));
   }
 
   async #write(shard: number): Promise<void> {
-    const { core, teacher, store, signal } = this.#run;
+    const { core, teacher, store, signal } = this.run;
     const { pictures, stored, unreadable } = await this.#take(shard);
-    for (const { entry, error } of unreadable) this.#run.onUnreadable(entry.path, error);
+    for (const { entry, error } of unreadable) this.run.onUnreadable(entry.path, error);
     this.#result.unreadable += unreadable.length;
     const last = unreadable.at(-1);
     if (last !== undefined) await this.#checkUnreadable((this.#refused = last), unreadable.length);
@@ -139,7 +138,7 @@ class Storing {
       unreadable: JSON.stringify(unreadable.map(({ entry }) => [entry.root, entry.name])),
     };
     const onProgress = ({ done, total }: { done: number; total: number }): void =>
-      this.#run.onProgress(shard, done, total);
+      this.run.onProgress(shard, done, total);
     const options = JSON.stringify(manifest.options);
     const path = store.shardPath(shard);
     await runJob(core, { signal, onProgress }, (job) =>
@@ -157,7 +156,7 @@ class Storing {
 
   /** The next shard that nobody has begun, if it turns out to be this process's. */
   #decodeAhead(first: number): void {
-    const { store } = this.#run;
+    const { store } = this.run;
     const next = this.#missing.find(
       (shard) => shard >= first && !this.#isDone(shard) && !existsSync(store.lockPath(shard)),
     );
@@ -168,7 +167,7 @@ class Storing {
   }
 
   async #decode(shard: number): Promise<Decoded> {
-    const { store, signal } = this.#run;
+    const { store, signal } = this.run;
     const { shardPictures } = store.manifest;
     const first = shard * shardPictures;
     const entries = this.#entries.slice(first, first + shardPictures);
@@ -200,7 +199,7 @@ class Storing {
 
   /** Counts those of all finished shards, whoever wrote them, and of one that is not finished. */
   async #checkUnreadable({ entry, error }: Unreadable, unfinished = 0): Promise<void> {
-    const { core, store, maxUnreadable, signal } = this.#run;
+    const { core, store, maxUnreadable, signal } = this.run;
     const missing = new Set(store.missing());
     let count = unfinished;
     for (let shard = 0; shard < store.shards; shard++) {

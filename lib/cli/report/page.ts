@@ -30,9 +30,9 @@ export interface ReportImage {
   /** At least one. */
   maps: readonly ReportMap[];
   /** What the picture is known by in other calls, see `output-mark.ts`. */
-  id?: string;
+  id?: string | undefined;
   /** What its line of JSON is known by. */
-  line?: string;
+  line?: string | undefined;
 }
 
 /** What a page shows. All texts are plain text. */
@@ -158,15 +158,15 @@ function partsOf(figure: string, data: ImageData): PageImage {
 export function pageImageParts(image: ReportImage): PageImage {
   const data = {
     name: image.name,
-    ...(image.id === undefined ? {} : { id: image.id }),
-    ...(image.line === undefined ? {} : { line: image.line }),
+    id: image.id,
+    line: image.line,
     maps: image.maps.map((map) => ({
       label: map.label,
       rows: map.rows,
       columns: map.columns,
       scores: numbers(map.scores),
-      ...(map.standardErrors === undefined ? {} : { standardErrors: numbers(map.standardErrors) }),
-      ...(map.selected === undefined ? {} : { selected: Array.from(map.selected) }),
+      standardErrors: map.standardErrors && numbers(map.standardErrors),
+      selected: map.selected && Array.from(map.selected),
     })),
   };
   return partsOf(`${figureHtml(image)}\n`, data);

@@ -38,7 +38,6 @@ type EarlierPage = NonNullable<ReturnType<typeof parsePage>>;
  */
 export class ReportPages {
   readonly #frame: ReportFrame;
-  readonly #out: OutputFolder;
   readonly #merge: boolean;
   /** {@link #frame}, with what pages of other commands say. */
   #merged: ReportFrame;
@@ -50,9 +49,12 @@ export class ReportPages {
   /** Those that come again. */
   readonly #again = new Set<string>();
 
-  constructor(frame: ReportFrame, out: OutputFolder, { merge = false } = {}) {
+  constructor(
+    frame: ReportFrame,
+    private readonly out: OutputFolder,
+    { merge = false } = {},
+  ) {
     this.#frame = this.#merged = frame;
-    this.#out = out;
     this.#merge = merge;
   }
 
@@ -140,11 +142,11 @@ export class ReportPages {
     };
     const images = this.#images;
     this.#images = [];
-    await this.#out.write(fileName(number), pageChunks({ ...frame, page }, images));
+    await this.out.write(fileName(number), pageChunks({ ...frame, page }, images));
   }
 
   #path(number: number): string {
-    return join(this.#out.path, fileName(number));
+    return join(this.out.path, fileName(number));
   }
 
   /** An existing page, or undefined. */
