@@ -19,6 +19,8 @@ export default tseslint.config(
       '@typescript-eslint/consistent-type-definitions': ['error', 'interface'],
       // It asks for `!`, which no-non-null-assertion forbids; `as T` after an index that is in range says the same.
       '@typescript-eslint/non-nullable-type-assertion-style': 'off',
+      // A callback of one call needs no braces to say that it returns nothing.
+      '@typescript-eslint/no-confusing-void-expression': ['error', { ignoreArrowShorthand: true }],
       // TypeScript itself refuses unused names; a leading underscore says that one is meant.
       '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_' }],
     },

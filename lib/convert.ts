@@ -6,7 +6,7 @@ import { runJob } from './native/job.js';
 import { loadCore } from './native/loader.js';
 import type { MaePart } from './onnx/convert.js';
 import { outputTarget, refuseExisting } from './output-files.js';
-import { storedTypes, type JobOptions, type StoredType } from './types.js';
+import { words, storedTypes, type JobOptions, type StoredType } from './types.js';
 import {
   checkBoolean,
   checkChoice,
@@ -15,8 +15,6 @@ import {
   checkPresent,
   checkPath,
   invalid,
-  jobKeys,
-  type OptionKeys,
 } from './validation.js';
 
 export type { ModelKind } from './models.js';
@@ -53,18 +51,9 @@ export interface ConvertOptions extends JobOptions {
   libtorch?: string | undefined;
 }
 
-const convertKeys: OptionKeys<ConvertOptions> = {
-  ...jobKeys,
-  kind: true,
-  to: true,
-  type: true,
-  part: true,
-  externalDataAbove: true,
-  weights: true,
-  normalizedTarget: true,
-  overwrite: true,
-  libtorch: true,
-};
+const convertKeys = words<keyof ConvertOptions>()(
+  'signal onProgress kind to type part externalDataAbove weights normalizedTarget overwrite libtorch',
+);
 
 /** The model read and the files written. */
 export interface Conversion {

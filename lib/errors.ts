@@ -50,11 +50,36 @@ export class LtrpError extends Error {
 
   /** For the package itself: code, sentence, and what it was caused by. */
   constructor(code: LtrpErrorCode, message: string, options?: { cause?: unknown }) {
-    super(message, options);
+    super(message, options?.cause === undefined ? undefined : options);
     this.name = 'LtrpError';
     this.code = code;
   }
 }
+
+const ofCode =
+  (code: LtrpErrorCode) =>
+  (message: string, cause?: unknown): LtrpError =>
+    new LtrpError(code, message, { cause });
+
+// Makers of the errors that many files throw.
+export const conflict = ofCode('ERR_LTRP_RUN_CONFLICT');
+export const dataUnreadable = ofCode('ERR_LTRP_DATA_UNREADABLE');
+export const downloadFailed = ofCode('ERR_LTRP_DOWNLOAD');
+export const libtorchInvalid = ofCode('ERR_LTRP_LIBTORCH_INVALID');
+export const notFound = ofCode('ERR_LTRP_FILE_NOT_FOUND');
+export const runDamaged = ofCode('ERR_LTRP_RUN_DAMAGED');
+export const undecodable = ofCode('ERR_LTRP_IMAGE_DECODE');
+export const unreadable = ofCode('ERR_LTRP_FILE_READ');
+export const unsupported = ofCode('ERR_LTRP_UNSUPPORTED');
+export const unwritable = ofCode('ERR_LTRP_FILE_WRITE');
+
+/** The message of whatever was thrown. */
+export const messageOf = (thrown: unknown): string =>
+  thrown instanceof Error ? thrown.message : String(thrown);
+
+/** The system's message when `path` could not be read. */
+export const readError = (path: string, cause: unknown): LtrpError =>
+  unreadable(`${path} cannot be read: ${messageOf(cause)}.`, cause);
 
 /** Whether it is an {@link LtrpError} of this copy of the package. Safe with any value. */
 export function isLtrpError(error: unknown): error is LtrpError {

@@ -12,7 +12,7 @@ import { lstat, mkdir, open, readFile, rm, type FileHandle } from 'node:fs/promi
 import { hostname } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { LtrpError } from './errors.js';
+import { unwritable } from './errors.js';
 
 const heartbeat = 2_000;
 const silence = 20_000;
@@ -52,8 +52,7 @@ export async function withLock<T>(
   try {
     return await work(async () => {
       if (await isOurs()) return;
-      throw new LtrpError(
-        'ERR_LTRP_FILE_WRITE',
+      throw unwritable(
         `Another process took over ${file} while this one was stopped. Run the same command again.`,
       );
     });
@@ -165,8 +164,7 @@ function watching(file: string, limit: number): Watch {
     silent = same && found.modified === modified ? silent + step : 0;
     ({ identity, modified } = found);
     const { holder } = found;
-    const name =
-      holder === null ? 'another process' : `process ${String(holder.pid)} on ${holder.host}`;
+    const name = holder === null ? 'another process' : `process ${holder.pid} on ${holder.host}`;
     if (silent >= limit || (holder !== null && isKnownDead(holder))) return { state: 'dead', name };
     return { state: alive ? 'alive' : 'unknown', name };
   };
@@ -184,7 +182,7 @@ async function look(file: string): Promise<Found | null> {
     const stats = await lstat(file);
     const isLock = stats.isFile() && stats.size < 4096;
     const text = isLock ? await readFile(file, 'utf8').catch(() => '') : '';
-    const identity = `${String(stats.ino)} ${text}`;
+    const identity = `${stats.ino} ${text}`;
     return { identity, modified: stats.mtimeMs, holder: parseHolder(text) };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
@@ -238,7 +236,7 @@ function systemId(): string | null {
 function processState(pid: number): { isZombie: boolean; start: string } | null {
   try {
     // Behind the command's name, which may contain anything: the state is field 3, the start time field 22.
-    const text = readFileSync(`/proc/${String(pid)}/stat`, 'latin1');
+    const text = readFileSync(`/proc/${pid}/stat`, 'latin1');
     const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
     return { isZombie: /^[ZX]$/.test(fields[0] ?? ''), start: fields[19] ?? '' };
   } catch {

@@ -8,16 +8,10 @@ import { loadCore } from './native/loader.js';
 import { pathOrBytes, sourceName, type PictureSource } from './pictures/bytes.js';
 import { decode, type DecodedPicture } from './pictures/decode.js';
 import { checkSourceSize } from './pictures/limits.js';
+import type { PictureSize } from './pictures/types.js';
 import { loadSharp } from './sharp.js';
-import type { ImageBatch, PixelBatch } from './types.js';
-import {
-  checkChoice,
-  checkOptions,
-  invalid,
-  reading,
-  readList,
-  type OptionKeys,
-} from './validation.js';
+import { words, type ImageBatch, type PixelBatch } from './types.js';
+import { checkChoice, checkOptions, invalid, reading, readList } from './validation.js';
 
 /** Mean of ImageNet's pixels in [0, 1]: red, green, blue. The published models and ours were trained with them. */
 export const imageNetMean: readonly [number, number, number] = [0.485, 0.456, 0.406];
@@ -48,13 +42,7 @@ export interface ReadImagesOptions {
   signal?: AbortSignal | undefined;
 }
 
-const readKeys: OptionKeys<ReadImagesOptions> = {
-  size: true,
-  fit: true,
-  mean: true,
-  std: true,
-  signal: true,
-};
+const readKeys = words<keyof ReadImagesOptions>()('size fit mean std signal');
 
 type Size = readonly [height: number, width: number];
 
@@ -66,10 +54,7 @@ function centre(outer: number, inner: number): number {
 }
 
 /** Size to resize to before the centre crop: covers height * 256 / 224 by width * 256 / 224, aspect kept. */
-function coverSize(
-  from: { height: number; width: number },
-  to: { height: number; width: number },
-): { height: number; width: number } {
+function coverSize(from: PictureSize, to: PictureSize): PictureSize {
   const height = Math.round((to.height * 256) / 224);
   const width = Math.round((to.width * 256) / 224);
   // Integer arithmetic in this order gives torchvision's sizes: the long side is rounded down.
@@ -89,12 +74,12 @@ function coverSize(
 export async function decodePicture(
   source: string | Uint8Array,
   options: {
-    size?: Size | ((original: { height: number; width: number }) => Size) | undefined;
+    size?: Size | ((original: PictureSize) => Size) | undefined;
     fit?: Fit | undefined;
     name?: string | undefined;
     signal?: AbortSignal | undefined;
     /** Throws an error of the library for a picture that is not to be decoded, by its header. */
-    check?: ((original: { height: number; width: number }) => void) | undefined;
+    check?: ((original: PictureSize) => void) | undefined;
   } = {},
 ): Promise<DecodedPicture> {
   const { fit = 'crop', name = sourceName(source), signal } = options;

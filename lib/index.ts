@@ -85,7 +85,6 @@ export {
   type ScoredCrop,
   type ResumeOptions,
   type StepResult,
-  type StoredType,
   type TrainerOptions,
   type TrainingChanges,
   type TrainingPicture,
@@ -120,6 +119,7 @@ export type {
   TransformerConfig,
   SqueezeFill,
   SqueezeFormat,
+  StoredType,
 } from './types.js';
 
 export {

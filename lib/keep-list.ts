@@ -3,17 +3,8 @@ import { types } from 'node:util';
 import { described } from './described.js';
 import { callCore } from './native/call.js';
 import type { Box, PatchGrid } from './patch-grid.js';
-import type { CropRounding, JobOptions } from './types.js';
-import {
-  checkOptions,
-  invalid,
-  jobKeys,
-  readFields,
-  reading,
-  readList,
-  readShort,
-  type OptionKeys,
-} from './validation.js';
+import { words, type CropRounding, type JobOptions } from './types.js';
+import { checkOptions, invalid, readFields, reading, readList, readShort } from './validation.js';
 
 /**
  * The view of a centre crop. The picture's short side is resized to `shortSide` pixels and its long side by the same factor, rounded
@@ -106,25 +97,13 @@ export interface KeepList {
   grid: PatchGrid;
 }
 
-const keepKeys: OptionKeys<KeepOptions> = { ...jobKeys, keep: true, keepRatio: true };
+const keepKeys = words<keyof KeepOptions>()('signal onProgress keep keepRatio');
 
-const targetKeys: OptionKeys<KeepTarget> = {
-  shape: true,
-  patchSize: true,
-  pixelMask: true,
-  imageGridThw: true,
-  merge: true,
-  spatialShape: true,
-  tokens: true,
-  view: true,
-};
+const targetKeys = words<keyof KeepTarget>()(
+  'shape patchSize pixelMask imageGridThw merge spatialShape tokens view',
+);
 
-const cropKeys: OptionKeys<CentreCrop> = {
-  shortSide: true,
-  height: true,
-  width: true,
-  rounding: true,
-};
+const cropKeys = words<keyof CentreCrop>()('shortSide height width rounding');
 
 /** Which of a target's fields go together. */
 const needs = { patchSize: 'shape', pixelMask: 'shape', merge: 'imageGridThw' } as const;

@@ -1,6 +1,6 @@
 import { callCore } from './native/call.js';
-import type { JobOptions, LossName } from './types.js';
-import { checkOptions, jobKeys, readShort, type OptionKeys } from './validation.js';
+import { words, type JobOptions, type LossName } from './types.js';
+import { checkOptions, readShort } from './validation.js';
 
 /** Options of {@link rankingLoss}. */
 export interface RankingLossOptions extends JobOptions {
@@ -15,7 +15,7 @@ export interface RankingLossOptions extends JobOptions {
   seed?: number | undefined;
 }
 
-const lossKeys: OptionKeys<RankingLossOptions> = { ...jobKeys, k: true, noise: true, seed: true };
+const lossKeys = words<keyof RankingLossOptions>()('signal onProgress k noise seed');
 
 /** A loss and its derivative. */
 export interface LossAndGradient {

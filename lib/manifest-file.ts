@@ -1,6 +1,6 @@
 /** A JSON file that says what a folder holds. */
 import { readFile } from 'node:fs/promises';
-import { LtrpError } from './errors.js';
+import { runDamaged } from './errors.js';
 
 /**
  * Null where there is none.
@@ -22,8 +22,5 @@ export async function readManifest<Manifest>(
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
     why = (cause as Error).message.slice(0, 200);
   }
-  throw new LtrpError(
-    'ERR_LTRP_RUN_DAMAGED',
-    `${file} cannot be read: ${why}. Store the ${things} again in another folder.`,
-  );
+  throw runDamaged(`${file} cannot be read: ${why}. Store the ${things} again in another folder.`);
 }

@@ -1,52 +1,42 @@
-import { frozen, keepNative, loadModel, publicConfig, teacherLoadKeys } from './models.js';
+import {
+  checkMade,
+  frozen,
+  keepNative,
+  loadModel,
+  made,
+  publicConfig,
+  teacherLoadKeys,
+} from './models.js';
 import type { CoreBinding, NativeMae } from './native/binding.js';
 import { runJob } from './native/job.js';
-import type {
-  Encoding,
-  ImageBatch,
-  MaeConfig,
-  PatchScores,
-  PixelBatch,
-  Precision,
-  Reconstruction,
-  ReconstructOptions,
-  ScoreMap,
-  ScoreMapOptions,
-  ScoreOptions,
-  TeacherLoadOptions,
+import {
+  words,
+  type Encoding,
+  type ImageBatch,
+  type MaeConfig,
+  type PatchScores,
+  type PixelBatch,
+  type Precision,
+  type Reconstruction,
+  type ReconstructOptions,
+  type ScoreMap,
+  type ScoreMapOptions,
+  type ScoreOptions,
+  type TeacherLoadOptions,
 } from './types.js';
-import { checkOptions, invalid, jobKeys, readImageBatch, type OptionKeys } from './validation.js';
+import { checkOptions, invalid, readImageBatch } from './validation.js';
 
-const reconstructKeys: OptionKeys<ReconstructOptions> = {
-  ...jobKeys,
-  maskRatio: true,
-  seed: true,
-  noise: true,
-  visible: true,
-};
+const reconstructKeys = words<keyof ReconstructOptions>()(
+  'signal onProgress maskRatio seed noise visible',
+);
 
-const scoreMapKeys: OptionKeys<ScoreMapOptions> = {
-  ...jobKeys,
-  maskRatio: true,
-  seed: true,
-  drop: true,
-  metric: true,
-  memoryBudget: true,
-  tolerance: true,
-  rounds: true,
-  surprise: true,
-};
+const scoreMapKeys = words<keyof ScoreMapOptions>()(
+  'signal onProgress maskRatio seed drop metric memoryBudget tolerance rounds surprise',
+);
 
-const scoreKeys: OptionKeys<ScoreOptions> = {
-  ...reconstructKeys,
-  drop: true,
-  metric: true,
-  memoryBudget: true,
-  tolerance: true,
-};
-
-/** A token that only this file can pass to the constructor. */
-const made = Symbol('made');
+const scoreKeys = words<keyof ScoreOptions>()(
+  'signal onProgress maskRatio seed noise visible drop metric memoryBudget tolerance',
+);
 
 /**
  * A masked autoencoder (He et al., CVPR 2022): the teacher, whose reconstruction tells what a patch is worth.
@@ -77,8 +67,7 @@ export class MaskedAutoencoder {
   readonly #native: NativeMae;
 
   private constructor(key: typeof made, core: CoreBinding, native: NativeMae) {
-    if ((key as unknown) !== made)
-      throw invalid('MaskedAutoencoder has no public constructor; use MaskedAutoencoder.load.');
+    checkMade(key, 'MaskedAutoencoder');
     this.#core = core;
     this.#native = native;
     keepNative(this, native);

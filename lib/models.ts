@@ -2,32 +2,30 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { cut } from './described.js';
-import { LtrpError } from './errors.js';
+import { notFound } from './errors.js';
 import { isHubSource, readHubSource } from './hub/source.js';
 import type { CoreBinding, ModelKind, NativeModelConfig, NativeModels } from './native/binding.js';
 import { runJob } from './native/job.js';
 import { loadCore } from './native/loader.js';
 import { packageRoot } from './native/paths.js';
-import type { JobOptions, LoadOptions, ModelConfig, TeacherLoadOptions } from './types.js';
-import { checkOptions, checkSource, type OptionKeys } from './validation.js';
+import {
+  words,
+  type JobOptions,
+  type LoadOptions,
+  type ModelConfig,
+  type TeacherLoadOptions,
+} from './types.js';
+import { checkOptions, checkSource, invalid } from './validation.js';
 
 export type { ModelKind };
 
 /** Keys of {@link LoadOptions}. */
-export const loadKeys: OptionKeys<LoadOptions> = {
-  device: true,
-  precision: true,
-  libtorch: true,
-  weights: true,
-  signal: true,
-  onProgress: true,
-};
+const loadKeys = words<keyof LoadOptions>()('device precision libtorch weights signal onProgress');
 
 /** Keys of {@link TeacherLoadOptions}. */
-export const teacherLoadKeys: OptionKeys<TeacherLoadOptions> = {
-  ...loadKeys,
-  normalizedTarget: true,
-};
+export const teacherLoadKeys = words<keyof TeacherLoadOptions>()(
+  'device precision libtorch weights signal onProgress normalizedTarget',
+);
 
 /** Names that `load` takes instead of a path. */
 export const embeddedModels: readonly string[] = ['tiny'];
@@ -47,8 +45,7 @@ export function resolveModel(source: string, kind: ModelKind, name = 'source'): 
     ? join(packageRoot(), 'models', `${source}-${kind}.safetensors`)
     : resolve(source);
   if (!existsSync(path)) {
-    throw new LtrpError(
-      'ERR_LTRP_FILE_NOT_FOUND',
+    throw notFound(
       embedded
         ? `The embedded model '${source}' is missing: there is no file ${path}; install the package again.`
         : `There is no model ${cut(path)}; ${advice(source, kind)}`,
@@ -108,9 +105,9 @@ export async function loadModel<Kind extends ModelKind>(
   kind: Kind,
   source: string,
   options: TeacherLoadOptions | undefined,
-  keys: OptionKeys<LoadOptions> | OptionKeys<TeacherLoadOptions> = loadKeys,
+  keys: readonly (keyof TeacherLoadOptions)[] = loadKeys,
 ): Promise<{ core: CoreBinding; native: NativeModels[Kind] }> {
-  const checked = checkOptions<TeacherLoadOptions>(options, keys as typeof teacherLoadKeys);
+  const checked = checkOptions(options, keys);
   const { device, precision, weights, normalizedTarget, libtorch, signal } = checked;
   signal?.throwIfAborted();
   const path = await locateModel(source, kind, checked);
@@ -118,6 +115,13 @@ export async function loadModel<Kind extends ModelKind>(
   const known = { device, precision, weights, normalizedTarget };
   const native = await runJob(core, { signal }, (job) => core.loadModel(job, kind, path, known));
   return { core, native };
+}
+
+/** What only this package can give to the constructors of its classes. */
+export const made = Symbol('made');
+
+export function checkMade(key: unknown, name: string, use = `${name}.load`): void {
+  if (key !== made) throw invalid(`${name} has no public constructor; use ${use}.`);
 }
 
 /** The native objects behind models of this copy of the package. */

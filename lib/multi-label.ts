@@ -1,7 +1,7 @@
 import type { LossAndGradient } from './losses.js';
 import { callCore } from './native/call.js';
-import type { JobOptions } from './types.js';
-import { checkOptions, jobKeys, readShort, type OptionKeys } from './validation.js';
+import { words, type JobOptions } from './types.js';
+import { checkOptions, jobKeys, readShort } from './validation.js';
 
 /** Options of {@link asymmetricLoss}. */
 export interface AsymmetricLossOptions extends JobOptions {
@@ -13,12 +13,9 @@ export interface AsymmetricLossOptions extends JobOptions {
   margin?: number | undefined;
 }
 
-const lossKeys: OptionKeys<AsymmetricLossOptions> = {
-  ...jobKeys,
-  gammaNegative: true,
-  gammaPositive: true,
-  margin: true,
-};
+const lossKeys = words<keyof AsymmetricLossOptions>()(
+  'signal onProgress gammaNegative gammaPositive margin',
+);
 
 /**
  * The asymmetric loss of multi-label classification (Ridnik et al., ICCV 2021) and its gradient. With p = σ(logit) and

@@ -2,7 +2,7 @@
 import { lstatSync, readlinkSync, statSync } from 'node:fs';
 import { link, lstat, rename, rm } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { LtrpError } from './errors.js';
+import { LtrpError, unwritable, messageOf } from './errors.js';
 
 const mostLinks = 40;
 
@@ -22,7 +22,7 @@ export function outputTarget(path: string): string {
   const kind = there.isDirectory()
     ? 'a folder, and a file name is needed'
     : `a ${there.isFIFO() ? 'named pipe' : there.isSocket() ? 'socket' : 'device'}, and not a file that can be replaced as a whole`;
-  throw new LtrpError('ERR_LTRP_FILE_WRITE', `${path} cannot be written: it is ${kind}.`);
+  throw unwritable(`${path} cannot be written: it is ${kind}.`);
 }
 
 /**
@@ -62,8 +62,7 @@ export function refuseExisting(path: string): void {
 export async function refuseSpecial(path: string): Promise<void> {
   const info = await lstat(path).catch(() => undefined);
   if (info === undefined || info.isFile()) return;
-  throw new LtrpError(
-    'ERR_LTRP_FILE_WRITE',
+  throw unwritable(
     `${path} exists and is not a regular file; move it away, or choose another place.`,
   );
 }
@@ -71,6 +70,6 @@ export async function refuseSpecial(path: string): Promise<void> {
 /** The system's message when `path` could not be written. */
 export function writeError(path: string, cause: unknown): LtrpError {
   if (cause instanceof LtrpError) return cause;
-  const why = cause instanceof Error ? cause.message : String(cause);
-  return new LtrpError('ERR_LTRP_FILE_WRITE', `${path} cannot be written: ${why}.`, { cause });
+  const why = messageOf(cause);
+  return unwritable(`${path} cannot be written: ${why}.`, cause);
 }

@@ -1,17 +1,18 @@
-import { frozen, keepNative, loadModel, publicConfig } from './models.js';
+import { checkMade, frozen, keepNative, loadModel, made, publicConfig } from './models.js';
 import type { CoreBinding, NativeRanker, NativeSelection } from './native/binding.js';
 import { runJob } from './native/job.js';
-import type {
-  ImageBatch,
-  JobOptions,
-  LoadOptions,
-  PixelBatch,
-  Precision,
-  Prior,
-  Ranking,
-  RankerConfig,
+import {
+  words,
+  type ImageBatch,
+  type JobOptions,
+  type LoadOptions,
+  type PixelBatch,
+  type Precision,
+  type Prior,
+  type Ranking,
+  type RankerConfig,
 } from './types.js';
-import { checkOptions, invalid, jobKeys, readImageBatch, type OptionKeys } from './validation.js';
+import { checkOptions, readImageBatch } from './validation.js';
 
 /** Options of {@link PatchRanker.rank}. */
 export interface RankOptions extends JobOptions {
@@ -27,10 +28,7 @@ export interface RankOptions extends JobOptions {
   prior?: Prior | undefined;
 }
 
-const rankKeys: OptionKeys<RankOptions> = { ...jobKeys, visible: true, prior: true };
-
-/** A token that only this file can pass to the constructor. */
-const made = Symbol('made');
+const rankKeys = words<keyof RankOptions>()('signal onProgress visible prior');
 
 /**
  * {@link PatchRanker.rank} and `selectPatches` in one call of the core, which gets the bytes once. `undefined` if it is not a
@@ -80,8 +78,7 @@ export class PatchRanker {
   }
 
   private constructor(key: typeof made, core: CoreBinding, native: NativeRanker) {
-    if ((key as unknown) !== made)
-      throw invalid('PatchRanker has no public constructor; use PatchRanker.load.');
+    checkMade(key, 'PatchRanker');
     this.#core = core;
     this.#native = native;
     keepNative(this, native);

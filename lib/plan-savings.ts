@@ -2,7 +2,7 @@ import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { described } from './described.js';
-import { LtrpError } from './errors.js';
+import { notFound } from './errors.js';
 import { checkSize } from './images.js';
 import { decide, type Decision } from './plan/decide.js';
 import { measure } from './plan/measure.js';
@@ -10,6 +10,7 @@ import { findRuntime } from './plan/runtime.js';
 import { usableThreads } from './plan/threads.js';
 import { pruneOnnx } from './prune-onnx.js';
 import { keepCount } from './selection.js';
+import { words } from './types.js';
 import {
   checkInteger,
   checkOptions,
@@ -18,7 +19,6 @@ import {
   checkSource,
   invalid,
   reading,
-  type OptionKeys,
 } from './validation.js';
 
 export type { PlanCost, PlanShare } from './plan/decide.js';
@@ -43,16 +43,9 @@ export interface PlanOptions {
   signal?: AbortSignal | undefined;
 }
 
-const planKeys: OptionKeys<PlanOptions> = {
-  shares: true,
-  ranker: true,
-  batchSize: true,
-  rounds: true,
-  threads: true,
-  size: true,
-  patches: true,
-  signal: true,
-};
+const planKeys = words<keyof PlanOptions>()(
+  'shares ranker batchSize rounds threads size patches signal',
+);
 
 /** What {@link planSavings} measured on this machine. */
 export interface SavingsPlan extends Decision {
@@ -105,7 +98,7 @@ export async function planSavings(model: string, options?: PlanOptions): Promise
   signal?.throwIfAborted();
   const path = resolve(model);
   await stat(path).catch((cause: unknown) => {
-    throw new LtrpError('ERR_LTRP_FILE_NOT_FOUND', `There is no model ${model}.`, { cause });
+    throw notFound(`There is no model ${model}.`, cause);
   });
   const runtime = findRuntime();
   const folder = await mkdtemp(join(tmpdir(), 'ltrp-plan-'));

@@ -1,18 +1,13 @@
 import { basename, dirname, join, resolve } from 'node:path';
 import { stat } from 'node:fs/promises';
-import { LtrpError } from './errors.js';
+import { cut } from './described.js';
+import { notFound } from './errors.js';
 import { outputTarget, refuseExisting } from './output-files.js';
 import { writeTogether } from './onnx/partial-file.js';
 import type { CutModel } from './prune/index.js';
 import { dataFileNames, StoredModel } from './prune/model.js';
-import {
-  checkBoolean,
-  checkChoice,
-  checkOptions,
-  checkPath,
-  invalid,
-  type OptionKeys,
-} from './validation.js';
+import { words } from './types.js';
+import { checkBoolean, checkChoice, checkOptions, checkPath, invalid } from './validation.js';
 
 /** Options of {@link pruneOnnx}. */
 export interface PruneOptions {
@@ -32,12 +27,7 @@ export interface PruneOptions {
 export const dataSuffixes = ['.data', '_data'] as const;
 type DataSuffix = (typeof dataSuffixes)[number];
 
-const pruneKeys: OptionKeys<PruneOptions> = {
-  idsName: true,
-  dataSuffix: true,
-  overwrite: true,
-  signal: true,
-};
+const pruneKeys = words<keyof PruneOptions>()('idsName dataSuffix overwrite signal');
 
 /** What {@link pruneOnnx} found and wrote. */
 export interface PrunedOnnx {
@@ -92,15 +82,16 @@ export async function pruneOnnx(
   // A name is stored as UTF-8, which has no halves of surrogate pairs.
   if (typeof idsName !== 'string' || idsName === '' || /\p{Surrogate}/u.test(idsName))
     throw invalid('idsName must be a name.');
-  if (!output.endsWith('.onnx')) throw invalid(`output must end in .onnx, but it is ${output}.`);
+  if (!output.endsWith('.onnx'))
+    throw invalid(`output must end in .onnx, but it is ${cut(output)}.`);
   const [from, to] = [resolve(input), outputTarget(output)];
   signal?.throwIfAborted();
   const model = await StoredModel.read(from);
   // Only those who prune wait for the rules to load.
   const { cutModel } = await import('./prune/index.js');
-  const cut = cutModel(model, idsName);
-  const files = await write(model, cut, { from, to, idsName, dataSuffix, overwrite, signal });
-  const { patches = null, others, tensor, notes } = cut;
+  const graph = cutModel(model, idsName);
+  const files = await write(model, graph, { from, to, idsName, dataSuffix, overwrite, signal });
+  const { patches = null, others, tensor, notes } = graph;
   return { idsName, patches, otherTokens: others, cutAt: tensor, notes, files };
 }
 
@@ -152,8 +143,5 @@ async function existing(path: string, model: string): Promise<string> {
     )
   )
     return path;
-  throw new LtrpError(
-    'ERR_LTRP_FILE_NOT_FOUND',
-    `${model} keeps weights in ${path}, which is not there.`,
-  );
+  throw notFound(`${model} keeps weights in ${path}, which is not there.`);
 }

@@ -2,15 +2,8 @@ import { keepFor, readRanking, type PictureRanking } from './keep-list.js';
 import type { PatchGrid } from './patch-grid.js';
 import { blockPixels } from './pictures/soften.js';
 import { loadSharp } from './sharp.js';
-import type { JobOptions } from './types.js';
-import {
-  checkBoolean,
-  checkInteger,
-  checkOptions,
-  invalid,
-  jobKeys,
-  type OptionKeys,
-} from './validation.js';
+import { words, type JobOptions } from './types.js';
+import { checkBoolean, checkInteger, checkOptions, invalid } from './validation.js';
 
 /** Options of {@link qualityMap}. */
 export interface QualityMapOptions extends JobOptions {
@@ -36,7 +29,7 @@ export interface QualityMap {
   pixels?: Uint8Array;
 }
 
-const qualityKeys: OptionKeys<QualityMapOptions> = { ...jobKeys, block: true, pixels: true };
+const qualityKeys = words<keyof QualityMapOptions>()('signal onProgress block pixels');
 
 /** As of the patches of any encoder. */
 const mostBlocks = 2 ** 20;

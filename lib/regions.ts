@@ -1,8 +1,8 @@
 import { readRanking, type PictureRanking } from './keep-list.js';
 import { callCore } from './native/call.js';
 import type { Box } from './patch-grid.js';
-import type { JobOptions } from './types.js';
-import { checkOptions, invalid, jobKeys, type OptionKeys } from './validation.js';
+import { words, type JobOptions } from './types.js';
+import { checkOptions, invalid } from './validation.js';
 
 /** Options of {@link denseRegions}. */
 export interface RegionOptions extends JobOptions {
@@ -16,13 +16,7 @@ export interface RegionOptions extends JobOptions {
   aspect?: number | undefined;
 }
 
-const regionKeys: OptionKeys<RegionOptions> = {
-  ...jobKeys,
-  count: true,
-  keepRatio: true,
-  padding: true,
-  aspect: true,
-};
+const regionKeys = words<keyof RegionOptions>()('signal onProgress count keepRatio padding aspect');
 
 /** A part of a picture where high ranks lie together. */
 export interface Region {

@@ -2,8 +2,15 @@ import { types } from 'node:util';
 import { checkNormalization } from './images.js';
 import { callCore } from './native/call.js';
 import type { NativeImages } from './native/binding.js';
-import type { Device, ImageBatch, JobOptions, PixelBatch, Prior } from './types.js';
-import { checkOptions, invalid, jobKeys, readImageBatch, type OptionKeys } from './validation.js';
+import {
+  words,
+  type Device,
+  type ImageBatch,
+  type JobOptions,
+  type PixelBatch,
+  type Prior,
+} from './types.js';
+import { checkOptions, invalid, readImageBatch } from './validation.js';
 
 /** Options of {@link selectPatches}. Exactly one of `keep` and `keepRatio` must be given. */
 export interface SelectPatchesOptions extends JobOptions {
@@ -39,21 +46,9 @@ export interface SelectPatchesOptions extends JobOptions {
   std?: readonly number[] | undefined;
 }
 
-const selectKeys: OptionKeys<SelectPatchesOptions> = {
-  ...jobKeys,
-  keep: true,
-  keepRatio: true,
-  scoreShare: true,
-  seed: true,
-  mode: true,
-  prior: true,
-  densityNoise: true,
-  memberNoise: true,
-  device: true,
-  patchSize: true,
-  mean: true,
-  std: true,
-};
+const selectKeys = words<keyof SelectPatchesOptions>()(
+  'signal onProgress keep keepRatio scoreShare seed mode prior densityNoise memberNoise device patchSize mean std',
+);
 
 /** Patches to keep. */
 export interface Selection {

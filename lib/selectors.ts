@@ -13,14 +13,7 @@ import {
   type ModelConfig,
   type PixelBatch,
 } from './types.js';
-import {
-  checkOptions,
-  invalid,
-  jobKeys,
-  readFields,
-  readImageBatch,
-  type OptionKeys,
-} from './validation.js';
+import { checkOptions, invalid, readFields, readImageBatch } from './validation.js';
 import type { VisionTransformer } from './vision-transformer.js';
 
 /** Names of the {@link selectors}. */
@@ -44,25 +37,9 @@ export type SelectorName =
   | 'variance';
 
 /** Every {@link SelectorName}. */
-export const selectorNames = words<SelectorName>({
-  centre: true,
-  'cls-attention': true,
-  contrast: true,
-  'dpc-knn': true,
-  evit: true,
-  'grad-cam': true,
-  gradient: true,
-  grid: true,
-  'k-means': true,
-  'mae-attention': true,
-  random: true,
-  ranker: true,
-  'ranker-diverse': true,
-  rollout: true,
-  teacher: true,
-  tome: true,
-  variance: true,
-});
+export const selectorNames = words<SelectorName>()(
+  'centre cls-attention contrast dpc-knn evit grad-cam gradient grid k-means mae-attention random ranker ranker-diverse rollout teacher tome variance',
+);
 
 /** Options of {@link Selector.score}. */
 export interface SelectorOptions extends JobOptions {
@@ -94,13 +71,7 @@ export interface SelectorOptions extends JobOptions {
   seed?: number | undefined;
 }
 
-const selectorKeys: OptionKeys<SelectorOptions> = {
-  ...jobKeys,
-  model: true,
-  keep: true,
-  classes: true,
-  seed: true,
-};
+const selectorKeys = words<keyof SelectorOptions>()('signal onProgress model keep classes seed');
 
 /** What a selector thinks of patches. */
 export interface SelectorScores {

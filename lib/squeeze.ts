@@ -1,20 +1,19 @@
 import { Buffer } from 'node:buffer';
-import { LtrpError } from './errors.js';
+import { LtrpError, unsupported } from './errors.js';
 import type { PatchRanker } from './patch-ranker.js';
 import { pathOrBytes, sourceName, withBytes, type PictureSource } from './pictures/bytes.js';
 import { kindOf } from './pictures/kinds.js';
 import { decodeToSoften, encodePicture, soften } from './pictures/soften.js';
 import { loadSharp } from './sharp.js';
 import { rankFiles } from './stream/rank-files.js';
-import { squeezeFills, squeezeFormats, type SqueezeFill, type SqueezeFormat } from './types.js';
 import {
-  checkChoice,
-  checkInteger,
-  checkOptions,
-  checkShare,
-  reading,
-  type OptionKeys,
-} from './validation.js';
+  words,
+  squeezeFills,
+  squeezeFormats,
+  type SqueezeFill,
+  type SqueezeFormat,
+} from './types.js';
+import { checkChoice, checkInteger, checkOptions, checkShare, reading } from './validation.js';
 
 /** Options of {@link squeezePicture}. */
 export interface SqueezeOptions {
@@ -34,15 +33,9 @@ export interface SqueezeOptions {
   signal?: AbortSignal | undefined;
 }
 
-const squeezeKeys: OptionKeys<SqueezeOptions> = {
-  keepRatio: true,
-  fill: true,
-  format: true,
-  quality: true,
-  ranker: true,
-  patches: true,
-  signal: true,
-};
+const squeezeKeys = words<keyof SqueezeOptions>()(
+  'keepRatio fill format quality ranker patches signal',
+);
 
 /** What {@link squeezePicture} made. */
 export interface SqueezedPicture {
@@ -126,10 +119,9 @@ async function squeeze(
     signal?.throwIfAborted();
     const made = await encodePicture(sharp, softened, format, quality).catch((cause: unknown) => {
       const [why = ''] = (cause as Error).message.split('\n');
-      throw new LtrpError(
-        'ERR_LTRP_UNSUPPORTED',
+      throw unsupported(
         `The image ${name} cannot be stored as ${format}: ${why.replace(/\.$/, '')}.`,
-        { cause },
+        cause,
       );
     });
     signal?.throwIfAborted();

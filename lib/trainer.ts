@@ -1,18 +1,22 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { described } from './described.js';
-import { LtrpError } from './errors.js';
-import { resolveModel, type ModelKind } from './models.js';
+import { notFound } from './errors.js';
+import { checkMade, made, resolveModel, type ModelKind } from './models.js';
 import {
   changeKeys,
   finetuneKeys,
   pretrainKeys,
   rankerKeys,
   type CoreBinding,
+  type NativeClassifierConfig,
+  type NativeEvaluation,
   type NativeFileConfig,
   type NativeFinetuneOptions,
+  type NativeMaeConfig,
   type NativePicture,
   type NativePretrainOptions,
+  type NativeRankerConfig,
   type NativeRankerTrainingOptions,
   type NativeStepResult,
   type NativeTrainer,
@@ -20,7 +24,7 @@ import {
 } from './native/binding.js';
 import { runJob } from './native/job.js';
 import { loadCore } from './native/loader.js';
-import type { Device, JobOptions, StoredType } from './types.js';
+import { words, type Device, type JobOptions, type StoredType } from './types.js';
 import {
   checkChoice,
   checkOptions,
@@ -31,11 +35,11 @@ import {
   readFields,
   reading,
   readShort,
-  type OptionKeys,
 } from './validation.js';
 
 // Documented where the native side is described, under the names that callers know.
 export type {
+  NativeEvaluation as Evaluation,
   NativeFinetuneOptions as FinetuneOptions,
   NativePicture as TrainingPicture,
   NativePretrainOptions as PretrainOptions,
@@ -45,33 +49,9 @@ export type {
   NativeTrainingChanges as TrainingChanges,
 } from './native/binding.js';
 
-/** Held-out figures; null where they do not apply to the kind of training. */
-export interface Evaluation {
-  /** Mean squared error on the masked patches, in the target's space. Pre-training. */
-  reconstructionError: number | null;
-  /** The training loss on the held-out pictures. */
-  loss: number | null;
-  /** Mean Kendall tau-b of the ranker (all patches as input) and the teacher's scores at the visible patches. */
-  kendallTau: number | null;
-  /** The same pair's normalised discounted cumulative gain. */
-  ndcg: number | null;
-  /** Share of the pictures whose class has the largest logit. Fine-tuning with one label. */
-  accuracy: number | null;
-  /** Mean of `averagePrecision` over the categories that a picture has; NaN where there is none. Fine-tuning with many labels. */
-  meanAveragePrecision: number | null;
-  /** The same over the categories that are not `unseen`; null without such. */
-  seenAveragePrecision: number | null;
-  /** The same over those that are. */
-  unseenAveragePrecision: number | null;
-  /** Average precision over all held-out pictures by category, as `meanAveragePrecision` defines it; NaN for one that no picture has. */
-  averagePrecision: number[] | null;
-}
-
 /** A run of any kind. */
 export type AnyTrainingOptions =
   NativeFinetuneOptions | NativePretrainOptions | NativeRankerTrainingOptions;
-
-export type { StoredType } from './types.js';
 
 /** Options of {@link Trainer.create} and {@link Trainer.resume}. */
 export interface TrainerOptions extends Pick<JobOptions, 'signal'> {
@@ -90,11 +70,8 @@ export interface ResumeOptions extends TrainerOptions {
   changes?: NativeTrainingChanges | undefined;
 }
 
-const trainerKeys: OptionKeys<TrainerOptions> = { device: true, libtorch: true, signal: true };
-const resumeKeys: OptionKeys<ResumeOptions> = { ...trainerKeys, changes: true };
-
-/** A token that only this file can pass to the constructor. */
-const made = Symbol('made');
+const trainerKeys = words<keyof TrainerOptions>()('device libtorch signal');
+const resumeKeys = words<keyof ResumeOptions>()('device libtorch signal changes');
 
 /**
  * Trains a masked autoencoder (`kind: 'pretrain'`), a ranker (`kind: 'ranker'`) or a classifier (`kind: 'finetune'`), one
@@ -121,8 +98,7 @@ export class Trainer {
   readonly #options: AnyTrainingOptions;
 
   private constructor(key: typeof made, core: CoreBinding, native: NativeTrainer) {
-    if ((key as unknown) !== made)
-      throw invalid('Trainer has no public constructor; use Trainer.create or Trainer.resume.');
+    checkMade(key, 'Trainer', 'Trainer.create or Trainer.resume');
     this.#core = core;
     this.#native = native;
     const { model } = native;
@@ -206,7 +182,10 @@ export class Trainer {
   }
 
   /** Figures on held-out pictures: centre crops, masks fixed by (seed, index of the picture). Changes nothing. */
-  async evaluate(pictures: readonly NativePicture[], options?: JobOptions): Promise<Evaluation> {
+  async evaluate(
+    pictures: readonly NativePicture[],
+    options?: JobOptions,
+  ): Promise<NativeEvaluation> {
     const checked = checkOptions(options, jobKeys);
     const given = readPictures(pictures);
     return runJob(this.#core, checked, (job) => this.#native.evaluate(job, given));
@@ -263,7 +242,7 @@ function readRun(given: AnyTrainingOptions) {
     kind: again,
     model,
     ...options
-  } = checkOptions(given as unknown as Record<string, unknown>, keys as Record<string, true>);
+  } = checkOptions(given as unknown as Record<string, unknown>, keys);
   checkChoice('options.kind', again, [kind as string]); // it was read again with the others
   for (const list of pairs)
     if (list in options) options[list] = readShort(`options.${list}`, options[list]);
@@ -325,28 +304,14 @@ export function resolveWeights(
   if (!existsSync(join(path, 'run.json'))) return path;
   const model = join(path, 'model.safetensors');
   if (existsSync(model)) return model;
-  throw new LtrpError(
-    'ERR_LTRP_FILE_NOT_FOUND',
+  throw notFound(
     `The run in ${path} has no model.safetensors yet; name one of its checkpoints instead of the folder.`,
   );
 }
 
-const modelFields = [
-  'imageHeight',
-  'imageWidth',
-  'patchSize',
-  'encoder',
-  'decoder',
-  'layerNormEps',
-  'mean',
-  'std',
-  'normalizedTarget',
-  'head',
-  'classes',
-  'pooling',
-  'queries',
-  'queryDim',
-] as const;
+const modelFields = words<keyof (NativeClassifierConfig & NativeMaeConfig & NativeRankerConfig)>()(
+  'imageHeight imageWidth patchSize encoder decoder layerNormEps mean std normalizedTarget head classes pooling queries queryDim',
+);
 
 const stackFields = ['dim', 'depth', 'heads', 'mlpDim'] as const;
 

@@ -14,22 +14,26 @@ export type Precision = 'float32' | 'float16' | 'bfloat16' | 'fp8' | 'int8';
 /** What is known of a patch before it is looked at: `'centre'`, that photographers put subjects in the middle. */
 export type Prior = 'none' | 'centre';
 
-/** All words of a union: the compiler compares them with it, test/names.test.ts with those of the core. */
-export function words<Word extends string>(all: Record<Word, true>): readonly Word[] {
-  return Object.keys(all) as Word[];
-}
+type WordsOf<Text extends string> = Text extends `${infer First} ${infer Rest}`
+  ? First | WordsOf<Rest>
+  : Text;
+
+/**
+ * All words of a union, or keys of a type, in a text with a space between them: the compiler compares them with it,
+ * test/names.test.ts with those of the core.
+ */
+export const words =
+  <Word extends string>() =>
+  <Text extends string>(
+    text: [Word, WordsOf<Text>] extends [WordsOf<Text>, Word] ? Text : Word,
+  ): readonly Word[] =>
+    text.split(' ') as Word[];
 
 /** Every {@link Precision}. */
-export const precisions = words<Precision>({
-  float32: true,
-  float16: true,
-  bfloat16: true,
-  fp8: true,
-  int8: true,
-});
+export const precisions = words<Precision>()('float32 float16 bfloat16 fp8 int8');
 
 /** Every {@link Prior}. */
-export const priors = words<Prior>({ none: true, centre: true });
+export const priors = words<Prior>()('none centre');
 
 /** Options of every load. */
 export interface LoadOptions {
@@ -108,31 +112,19 @@ export interface JobOptions {
 export type Drop = 'decoder' | 'encoder' | 'both';
 
 /** Every {@link Drop}. */
-export const drops = words<Drop>({ decoder: true, encoder: true, both: true });
+export const drops = words<Drop>()('decoder encoder both');
 
 /** How two reconstructions are compared. `reach` (not the paper's) is a geometric mean: it asks how many patches move rather than how far the few that move most. `psnr` and `ssim` are rescaled: by scorePatches over the whole batch, on which they depend; by scoreMap within one image's round. Where all values are equal the scores are 0. */
 export type Metric = 'l1' | 'l2' | 'psnr' | 'ssim' | 'reach';
 
 /** Every {@link Metric}. */
-export const metrics = words<Metric>({
-  l1: true,
-  l2: true,
-  psnr: true,
-  ssim: true,
-  reach: true,
-});
+export const metrics = words<Metric>()('l1 l2 psnr ssim reach');
 
 /** Names of the learning-to-rank losses. */
 export type LossName = 'pointWise' | 'listNet' | 'listMle' | 'rankNet' | 'focusedRank';
 
 /** Every {@link LossName}. */
-export const lossNames = words<LossName>({
-  pointWise: true,
-  listNet: true,
-  listMle: true,
-  rankNet: true,
-  focusedRank: true,
-});
+export const lossNames = words<LossName>()('pointWise listNet listMle rankNet focusedRank');
 
 /**
  * Which patches stay visible: `visible` wins over `noise`, which wins over `seed`.
@@ -238,19 +230,19 @@ export interface RankerConfig extends ModelConfig {
 }
 
 /** Every head of a ranker. */
-export const heads = words<RankerConfig['head']>({ cls: true, token: true });
+export const heads = words<RankerConfig['head']>()('cls token');
 
 /** Where a centre crop of an odd difference begins. */
 export type CropRounding = 'floor' | 'even';
 
 /** Every {@link CropRounding}. */
-export const cropRoundings = words<CropRounding>({ floor: true, even: true });
+export const cropRoundings = words<CropRounding>()('floor even');
 
 /** How weights are stored. */
 export type StoredType = 'float32' | 'float16' | 'bfloat16';
 
 /** Every {@link StoredType}. */
-export const storedTypes = words<StoredType>({ float32: true, float16: true, bfloat16: true });
+export const storedTypes = words<StoredType>()('float32 float16 bfloat16');
 
 /** Scores of the visible patches. */
 export interface PatchScores {
@@ -304,10 +296,10 @@ export interface Ranking {
 export type SqueezeFormat = 'jpeg' | 'webp' | 'avif';
 
 /** Every {@link SqueezeFormat}. */
-export const squeezeFormats = words<SqueezeFormat>({ jpeg: true, webp: true, avif: true });
+export const squeezeFormats = words<SqueezeFormat>()('jpeg webp avif');
 
 /** What the dropped patches of a squeezed picture become. */
 export type SqueezeFill = 'flat' | 'blur';
 
 /** Every {@link SqueezeFill}. */
-export const squeezeFills = words<SqueezeFill>({ flat: true, blur: true });
+export const squeezeFills = words<SqueezeFill>()('flat blur');

@@ -7,14 +7,10 @@
 import { types } from 'node:util';
 import { described, describedError, lengthOf } from './described.js';
 import { isLtrpError, LtrpError } from './errors.js';
-import type { ImageBatch, JobOptions, PixelBatch } from './types.js';
+import { words, type ImageBatch, type JobOptions, type PixelBatch } from './types.js';
 
 export function invalid(message: string, cause?: unknown): LtrpError {
-  return new LtrpError(
-    'ERR_LTRP_INVALID_ARGUMENT',
-    message,
-    cause === undefined ? undefined : { cause },
-  );
+  return new LtrpError('ERR_LTRP_INVALID_ARGUMENT', message, { cause });
 }
 
 /** Runs code that may be the caller's. If it throws, the argument `name` is refused. */
@@ -107,20 +103,15 @@ function counterpartOf(value: unknown): AbortSignal | undefined {
     return undefined;
   }
   const controller = new AbortController();
-  const abort = (): void => {
-    controller.abort(given.reason);
-  };
+  const abort = (): void => controller.abort(given.reason);
   if (given.aborted) abort();
   else given.addEventListener?.('abort', abort, { once: true });
   counterparts.set(value, controller.signal);
   return controller.signal;
 }
 
-/** All the keys of an options type, which the compiler compares with it. */
-export type OptionKeys<Options> = { readonly [Key in keyof Required<Options>]: true };
-
 /** Keys of {@link JobOptions}. */
-export const jobKeys: OptionKeys<JobOptions> = { signal: true, onProgress: true };
+export const jobKeys = words<keyof JobOptions>()('signal onProgress');
 
 /**
  * Copies a caller's options; `undefined` counts as empty. A key that is not in `known` is refused, because a misspelled option
@@ -128,20 +119,20 @@ export const jobKeys: OptionKeys<JobOptions> = { signal: true, onProgress: true 
  */
 export function checkOptions<T extends object>(
   value: T | undefined,
-  known: OptionKeys<T>,
+  known: readonly (keyof T & string)[],
   name = 'options',
 ): T {
   if (value === undefined) return {} as T;
   if (typeof value !== 'object' || (value as T | null) === null || types.isPromise(value)) {
     throw invalid(`${name} must be an object; got ${described(value)}.`);
   }
-  const unknown = reading(name, () => Object.keys(value)).find((key) => !Object.hasOwn(known, key));
+  const unknown = reading(name, () => Object.keys(value)).find(
+    (key) => !known.includes(key as never),
+  );
   if (unknown !== undefined) {
-    throw invalid(
-      `${name} has no ${described(unknown)}; what there is: ${Object.keys(known).join(', ')}.`,
-    );
+    throw invalid(`${name} has no ${described(unknown)}; what there is: ${known.join(', ')}.`);
   }
-  const options = readFields(value, Object.keys(known) as (keyof T & string)[]) as Partial<T>;
+  const options = readFields(value, known) as Partial<T>;
   const { signal, onProgress } = options as { signal?: unknown; onProgress?: unknown };
   if (signal !== undefined) (options as { signal?: unknown }).signal = readSignal(signal);
   if (onProgress !== undefined && typeof onProgress !== 'function') {

@@ -1,16 +1,17 @@
-import { frozen, keepNative, loadModel, publicConfig } from './models.js';
+import { checkMade, frozen, keepNative, loadModel, made, publicConfig } from './models.js';
 import type { CoreBinding, NativeClassifier, NativeClassifierConfig } from './native/binding.js';
 import { runJob } from './native/job.js';
 import type { SelectorName } from './selectors.js';
-import type {
-  ImageBatch,
-  JobOptions,
-  LoadOptions,
-  ModelConfig,
-  PixelBatch,
-  Precision,
+import {
+  words,
+  type ImageBatch,
+  type JobOptions,
+  type LoadOptions,
+  type ModelConfig,
+  type PixelBatch,
+  type Precision,
 } from './types.js';
-import { checkOptions, invalid, jobKeys, readImageBatch, type OptionKeys } from './validation.js';
+import { checkOptions, readImageBatch } from './validation.js';
 
 /** Geometry of a classifier. */
 export type ClassifierConfig = NativeClassifierConfig & ModelConfig;
@@ -36,14 +37,10 @@ export interface ClassifyOptions extends EmbedOptions {
   topK?: number | undefined;
 }
 
-const embedKeys: OptionKeys<EmbedOptions> = {
-  ...jobKeys,
-  keep: true,
-  keepRatio: true,
-  selector: true,
-  seed: true,
-};
-const classifyKeys: OptionKeys<ClassifyOptions> = { ...embedKeys, topK: true };
+const embedKeys = words<keyof EmbedOptions>()('signal onProgress keep keepRatio selector seed');
+const classifyKeys = words<keyof ClassifyOptions>()(
+  'signal onProgress keep keepRatio selector seed topK',
+);
 
 /** What images are taken for. */
 export interface Classification {
@@ -62,9 +59,6 @@ export interface Embedding {
   /** Of the tensor above. */
   shape: readonly [images: number, width: number];
 }
-
-/** What only this file can give to the constructor. */
-const made = Symbol('made');
 
 /**
  * A vision transformer that classifies images from all of their patches or only from those that are kept: these are
@@ -95,8 +89,7 @@ export class VisionTransformer {
   readonly #native: NativeClassifier;
 
   private constructor(key: typeof made, core: CoreBinding, native: NativeClassifier) {
-    if ((key as unknown) !== made)
-      throw invalid('VisionTransformer has no public constructor; use VisionTransformer.load.');
+    checkMade(key, 'VisionTransformer');
     this.#core = core;
     this.#native = native;
     keepNative(this, native);

@@ -2,6 +2,7 @@
 import { LtrpError, toLtrpError } from './errors.js';
 import { decodePicture } from './images.js';
 import { sourceName } from './pictures/bytes.js';
+import type { PictureSize } from './pictures/types.js';
 import { chooseGrid, type PatchGrid } from './patch-grid.js';
 import type { ModelConfig, PixelBatch } from './types.js';
 
@@ -12,21 +13,12 @@ export interface GridWish {
   patches?: number | undefined;
 }
 
-export interface DecodedWholePicture {
+export interface DecodedWholePicture extends PictureSize {
   /** RGB bytes, row by row. */
   pixels: Uint8Array;
   /** Of `pixels`: the grid times the patch size. */
   size: readonly [height: number, width: number];
   grid: PatchGrid;
-  /** Pixels of the file, after the EXIF rotation. */
-  width: number;
-  height: number;
-}
-
-/** Pixels of a file, after the EXIF rotation. */
-export interface PictureSize {
-  width: number;
-  height: number;
 }
 
 export interface WholePictureOptions {
@@ -64,8 +56,8 @@ export async function decodeWholePicture(
     if (grid.rows > height || grid.columns > width) {
       throw new LtrpError(
         'ERR_LTRP_IMAGE_SIZE',
-        `The image ${name} is ${String(width)} x ${String(height)} pixels, too few for ${String(grid.rows)} rows ` +
-          `and ${String(grid.columns)} columns of patches; ask for fewer.`,
+        `The image ${name} is ${width} x ${height} pixels, too few for ${grid.rows} rows ` +
+          `and ${grid.columns} columns of patches; ask for fewer.`,
       );
     }
     return [grid.rows * patchSize, grid.columns * patchSize] as const;

@@ -466,15 +466,15 @@ function sections(markdown: string): Section[] {
 
 /** Codes in string literals of the TypeScript and C++ sources. */
 async function knownCodes(): Promise<string[]> {
-  const union = join('lib', 'errors.ts');
+  // Only what is thrown counts.
+  const union = /export type LtrpErrorCode =[^;]*;/;
   const codes = new Set<string>();
   for (const folder of ['lib', 'native/core', 'native/binding', 'native/bootstrap']) {
     for (const name of await readdir(join(repository, folder), { recursive: true })) {
       if (!/\.(ts|cpp|h)$/.test(name)) continue;
-      // Not those of the union itself: only what is thrown counts. Its own ERR_LTRP_INTERNAL is thrown by the core too.
-      if (join(folder, name) === union) continue;
       const text = await readFile(join(repository, folder, name), 'utf8');
-      for (const [, code] of text.matchAll(/['"](ERR_LTRP_[A-Z_]*[A-Z])['"]/g)) codes.add(code!);
+      for (const [, code] of text.replace(union, '').matchAll(/['"](ERR_LTRP_[A-Z_]*[A-Z])['"]/g))
+        codes.add(code!);
     }
   }
   return [...codes].sort();

@@ -1,6 +1,6 @@
 /** `ltrp convert`: any checkpoint into this project's safetensors layout or into an ONNX model. */
 import { stat } from 'node:fs/promises';
-import { Option, type Command } from 'commander';
+import type { Command } from 'commander';
 import { convertCheckpoint, type ConversionFormat, type MaePart } from '../convert.js';
 import { LtrpError } from '../errors.js';
 import { modelKinds, type ModelKind } from '../native/binding.js';
@@ -8,7 +8,7 @@ import { shortPath } from './image-arguments.js';
 import { interruptSignal } from './interrupt.js';
 import { inConvertOptions, sayNotes } from './notes.js';
 import { storedTypes, type StoredType } from '../types.js';
-import { libtorchOption } from './options.js';
+import { addOptions, option, libtorchOption } from './options.js';
 
 interface ConvertSettings {
   kind: ModelKind;
@@ -34,7 +34,7 @@ const namings: Record<string, string> = {
 };
 
 export function register(program: Command): void {
-  program
+  const command = program
     .command('convert')
     .summary('convert a checkpoint to safetensors or to an ONNX model')
     .description(
@@ -46,45 +46,40 @@ of timm, also wrapped by DDP, torch.compile, Lightning, DeepSpeed or FSDP. A mis
 error that names it. Nothing in a file is executed.`,
     )
     .argument('<input>', "checkpoint, a shard or index of one, a folder or 'tiny' (embedded)")
-    .argument('<output>', 'the .safetensors or .onnx file to write')
-    .addOption(
-      new Option('--kind <kind>', 'kind of model: masked autoencoder, ranker or classifier')
-        .choices(modelKinds)
-        .makeOptionMandatory(),
-    )
-    .addOption(
-      new Option('--to <format>', "what to write (default: by the output's extension)").choices([
-        'safetensors',
-        'onnx',
-      ]),
-    )
-    .addOption(
-      new Option('--type <type>', 'how weights are stored in safetensors')
-        .choices(storedTypes)
-        .default('float32'),
-    )
-    .addOption(
-      new Option(
-        '--part <part>',
-        'part of an autoencoder to write as ONNX (default: reconstruct)',
-      ).choices(['reconstruct', 'encoder', 'decoder']),
-    )
-    .option(
+    .argument('<output>', 'the .safetensors or .onnx file to write');
+  addOptions(command, [
+    option('--kind <kind>', 'kind of model: masked autoencoder, ranker or classifier')
+      .choices(modelKinds)
+      .makeOptionMandatory(),
+    option('--to <format>', "what to write (default: by the output's extension)").choices([
+      'safetensors',
+      'onnx',
+    ]),
+    option('--type <type>', 'how weights are stored in safetensors')
+      .choices(storedTypes)
+      .default('float32'),
+    option(
+      '--part <part>',
+      'part of an autoencoder to write as ONNX (default: reconstruct)',
+    ).choices(['reconstruct', 'encoder', 'decoder']),
+    option(
       '--external-data',
       'ONNX: weights in OUTPUT.data beside the model (default: only above 1 GiB)',
-    )
-    .option(
+    ),
+    option(
       '--weights <name>',
       "of several models in a file, take the one below this key or prefix, such as 'model_ema'",
-    )
-    .option(
+    ),
+    option(
       '--normalized-target',
       'the autoencoder predicts pixels normalised per patch (norm_pix_loss), even if the file differs',
-    )
-    .option('--no-normalized-target', 'it predicts plain pixels, even if the file differs')
-    .option('--force', 'replace existing files')
-    .option('--json', 'print the result as JSON on standard output')
-    .addOption(libtorchOption())
+    ),
+    option('--no-normalized-target', 'it predicts plain pixels, even if the file differs'),
+    option('--force', 'replace existing files'),
+    option('--json', 'print the result as JSON on standard output'),
+    libtorchOption(),
+  ]);
+  command
     .addHelpText(
       'after',
       `
@@ -144,7 +139,7 @@ Exit codes:
           ? 'an encoder alone, '
           : '';
       process.stdout.write(
-        `${String(conversion.tensors)} tensors of ${shortPath(input)} (${alone}names of ${namings[conversion.naming] ?? conversion.naming}) ` +
+        `${conversion.tensors} tensors of ${shortPath(input)} (${alone}names of ${namings[conversion.naming] ?? conversion.naming}) ` +
           `written to ${conversion.files.map(shortPath).join(' and ')} as ${type} (${(bytes / 2 ** 20).toFixed(1)} MiB)\n`,
       );
     });

@@ -117,7 +117,7 @@ function print(report: DoctorReport): string {
     ['Node', `${report.node}, ${report.platform}${report.libc === null ? '' : `, ${report.libc}`}`],
     [
       'Machine',
-      `${report.cpu.model}, ${String(report.cpu.logicalCores)} logical cores, ${(report.cpu.memory / 2 ** 30).toFixed(1)} GiB memory`,
+      `${report.cpu.model}, ${report.cpu.logicalCores} logical cores, ${(report.cpu.memory / 2 ** 30).toFixed(1)} GiB memory`,
     ],
     ['Bootstrap', report.bootstrap ?? 'not built'],
     [
@@ -144,16 +144,10 @@ function print(report: DoctorReport): string {
       ['Libraries', `MKL ${info.mkl ? 'yes' : 'no'}, oneDNN ${info.onednn ? 'yes' : 'no'}`],
       ['Devices', `${info.devices.join(', ')}; 'auto' means ${info.autoDevice}`],
       ['GPU', acceleratorLine(info)],
-      ...(info.recordingProblem === null
-        ? []
-        : [
-            ['Recording', `not on ${info.autoDevice}: ${info.recordingProblem}`] as [
-              string,
-              string,
-            ],
-          ]),
-      ['Threads', String(info.threads)],
     );
+    if (info.recordingProblem !== null)
+      rows.push(['Recording', `not on ${info.autoDevice}: ${info.recordingProblem}`]);
+    rows.push(['Threads', String(info.threads)]);
   }
   const width = Math.max(...rows.map(([name]) => name.length)) + 2;
   const lines = rows.map(([name, value]) => name.padEnd(width) + value);

@@ -1,9 +1,7 @@
 /** `ltrp finetune`: trains a classifier that receives the patches a selector keeps. */
 import { resolve } from 'node:path';
-import { Option, type Command } from 'commander';
+import type { Command } from 'commander';
 import { toLtrpError } from '../errors.js';
-import { imageNetMean, imageNetStd } from '../images.js';
-import { embeddedModels } from '../models.js';
 import {
   poolings,
   type CoreBinding,
@@ -15,13 +13,20 @@ import { resolveWeights, type FinetuneOptions } from '../trainer.js';
 import { maePresets } from '../training/presets.js';
 import { invalid } from '../validation.js';
 import { trainingExitCodesHelp } from './exit-codes.js';
-import { parseInteger, parseShare } from './options.js';
-import { checkGeometry, encoderOptions, modelConfig } from './starting-weights.js';
+import { addOptions, option, parseInteger, parseShare } from './options.js';
+import {
+  checkGeometry,
+  encoderOptions,
+  geometryOf,
+  modelConfig,
+  standardGeometry,
+} from './starting-weights.js';
 import { trainingCommand, type Beginning } from './training-command.js';
 import { unseenOf } from './training-labels.js';
 import {
   addTrainingOptions,
   parseImageSize,
+  parseModel,
   parseNonNegative,
   parseRange,
   trainingOptions,
@@ -75,103 +80,103 @@ saves; --resume continues.`,
     data: 'folders with a folder of pictures for each class, or pictures of --labels; SOURCE@0.5 gives a source half of every epoch',
   });
   const file = (text: string): string => resolve(text);
-  const options = [
-    new Option(
+  addOptions(command, [
+    option(
       '--labels <file>',
       "categories of the pictures, any number each: COCO's .json, a folder of VOC's .xml, or lines with a picture and its categories, \
 separated by tabs; the defaults are then crops of at least half of a picture and no label smoothing",
     ).argParser(file),
-    new Option('--val-labels <file>', 'the same for --val (default: --labels)').argParser(file),
-    new Option(
+    option('--val-labels <file>', 'the same for --val (default: --labels)').argParser(file),
+    option(
       '--categories <file>',
       'names of the categories to learn, one a line; others are ignored (default: all of --labels)',
     ).argParser(file),
-    new Option(
+    option(
       '--unseen <file>',
       'names of categories whose average precision is also reported separately, one a line',
     ).argParser(file),
-    new Option(
+    option(
       '--gamma-negative <power>',
       'exponent of the asymmetric loss (--labels) for absent categories',
     )
       .argParser(parseNonNegative)
       .default(4),
-    new Option('--gamma-positive <power>', 'the same for present categories')
+    option('--gamma-positive <power>', 'the same for present categories')
       .argParser(parseNonNegative)
       .default(0),
-    new Option('--margin <probability>', 'probability up to which absent categories have no loss')
+    option('--margin <probability>', 'probability up to which absent categories have no loss')
       .argParser(parseShare('[0, 1)'))
       .default(0.05),
-    new Option(
+    option(
       '--image-size <pixels>',
       'size of the crops: a number or HEIGHTxWIDTH (default: that of --init, or 224)',
     ).argParser(parseImageSize),
-    new Option('--patch-size <pixels>', 'side of a patch (default: 16)').argParser(parseInteger(1)),
-    new Option(
+    option('--patch-size <pixels>', 'side of a patch (default: 16)').argParser(parseInteger(1)),
+    option(
       '--pooling <kind>',
       "what the head reads: the CLS token, the patches' mean before or after the norm, or all tokens by ML-Decoder's queries \
 (default: cls, with --labels queries)",
     ).choices(poolings),
-    new Option(
+    option(
       '--queries <count>',
       "number of ML-Decoder's queries (default: one for each category, at most 100)",
     ).argParser(parseInteger(1)),
-    new Option(
+    option(
       '--query-dim <width>',
       "width of ML-Decoder's queries (default: the encoder's)",
     ).argParser(parseInteger(1)),
-    new Option('--min-learning-rate <rate>', 'where the half-cosine ends')
+    option(
+      '--query-dim <width>',
+      "width of ML-Decoder's queries (default: the encoder's)",
+    ).argParser(parseInteger(1)),
+    option('--min-learning-rate <rate>', 'where the half-cosine ends')
       .argParser(parseNonNegative)
       .default(1e-6),
-    new Option(
+    option(
       '--layer-decay <factor>',
       'factor of the learning rate from each block to the one before',
     )
       .argParser(parseShare('(0, 1]'))
       .default(0.75),
-    new Option(
+    option(
       '--drop-path <share>',
       "share of pictures that skip the last block's branches; it rises from 0 in the first block",
     )
       .argParser(parseShare('[0, 1)'))
       .default(0.1),
-    new Option('--label-smoothing <share>', 'share of the target that all classes share equally')
+    option('--label-smoothing <share>', 'share of the target that all classes share equally')
       .argParser(parseShare('[0, 1)'))
       .default(0.1),
-    new Option(
-      '--mixup <alpha>',
-      'mix pairs of pictures by a share from Beta(alpha, alpha); 0: off',
-    )
+    option('--mixup <alpha>', 'mix pairs of pictures by a share from Beta(alpha, alpha); 0: off')
       .argParser(parseNonNegative)
       .default(0),
-    new Option('--cutmix <alpha>', 'mix boxes of pairs of pictures; 0: off')
+    option('--cutmix <alpha>', 'mix boxes of pairs of pictures; 0: off')
       .argParser(parseNonNegative)
       .default(0),
-    new Option(
+    option(
       '--rand-augment <magnitude>',
       'strength of random changes of colour and shape, at most 10; 0: off',
     )
       .argParser(parseNonNegative)
       .default(9),
-    new Option('--erase <share>', 'share of the pictures in which a box is erased')
+    option('--erase <share>', 'share of the pictures in which a box is erased')
       .argParser(parseShare('[0, 1]'))
       .default(0.25),
-    new Option('--keep <share>', 'share of the patches that the model receives')
+    option('--keep <share>', 'share of the patches that the model receives')
       .argParser(parseShare('(0, 1]'))
       .default(1),
-    new Option(
+    option(
       '--keep-random <min,max>',
       'range from which training draws that share at each step (default: always --keep)',
     ).argParser(parseRange),
-    new Option('--selector <name>', 'how the patches are chosen (default: random)').choices(
+    option('--selector <name>', 'how the patches are chosen (default: random)').choices(
       selectorNames,
     ),
-    new Option(
+    option(
       '--selector-model <model>',
       "the selector's model: a file, or 'tiny' for the embedded ranker or masked autoencoder",
-    ).argParser((text: string) => (embeddedModels.includes(text) ? text : resolve(text))),
-  ];
-  for (const option of options) command.addOption(option);
+    ).argParser(parseModel),
+  ]);
   command.addHelpText(
     'after',
     `
@@ -236,10 +241,8 @@ async function buildOptions({
   const from = init === undefined ? null : await startingConfig(core, init, signal);
   if (from !== null) checkGeometry(settings, given, encoderOptions(from));
   const preset = maePresets[settings.model].encoder;
-  const dim = settings.dim ?? preset.dim;
+  const geometry = geometryOf(settings, preset, from, standardGeometry(settings));
   const many = settings.labels !== undefined;
-  const { imageHeight, imageWidth } = from ?? { imageHeight: 224, imageWidth: 224 };
-  const { height, width } = settings.imageSize ?? { height: imageHeight, width: imageWidth };
   // A file of an encoder alone says nothing of what a head read.
   const pooled = from?.classes ? from.pooling : undefined;
   const pooling = settings.pooling ?? pooled ?? (many ? 'queries' : 'cls');
@@ -254,21 +257,10 @@ async function buildOptions({
     ...{ gammaNegative, gammaPositive, margin },
     unseen: await unseenOf(settings, classes),
     model: {
-      imageHeight: height,
-      imageWidth: width,
-      patchSize: from?.patchSize ?? settings.patchSize ?? 16,
-      encoder: from?.encoder ?? {
-        dim,
-        depth: settings.depth ?? preset.depth,
-        heads: settings.heads ?? preset.heads,
-        mlpDim: settings.mlpDim ?? 4 * dim,
-      },
-      layerNormEps: from?.layerNormEps ?? 1e-6,
-      mean: [...(from?.mean ?? imageNetMean)],
-      std: [...(from?.std ?? imageNetStd)],
+      ...geometry,
       classes: classes.length,
       pooling,
-      ...queriesOf(settings, pooling, from?.encoder.dim ?? dim, from, classes.length),
+      ...queriesOf(settings, pooling, geometry.encoder.dim, from, classes.length),
     },
     labelSmoothing: many && !given('labelSmoothing') ? 0 : settings.labelSmoothing,
     ...{ minLearningRate, layerDecay, dropPath, mixup, cutmix, randAugment, erase },

@@ -2,7 +2,7 @@
 import { basename, extname, relative } from 'node:path';
 import { PictureFinder, type PictureFile } from '../data/picture-files.js';
 import { nothingFound } from '../data/sources.js';
-import { LtrpError, toLtrpError } from '../errors.js';
+import { LtrpError, toLtrpError, dataUnreadable } from '../errors.js';
 import type { ShardOptions } from '../shards/shard.js';
 
 const byName = new Intl.Collator('en', { numeric: true });
@@ -47,8 +47,7 @@ export async function expandImages(
       expanded.problems.push(toLtrpError(error));
     }
   }
-  for (const line of finder.losses.keys())
-    expanded.problems.push(new LtrpError('ERR_LTRP_DATA_UNREADABLE', line));
+  for (const line of finder.losses.keys()) expanded.problems.push(dataUnreadable(line));
   expanded.passedOver = [...finder.passedOver.sentences, ...finder.notes];
   return expanded;
 }

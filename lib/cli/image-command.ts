@@ -3,10 +3,10 @@ import { SingleBar } from 'cli-progress';
 import { toLtrpError, type LtrpError } from '../errors.js';
 import { exitCodes } from './exit-codes.js';
 import { expandImages, printable, type ExpandedImages } from './image-arguments.js';
-import { interruption, isInterruption } from './interrupt.js';
+import { interruption, interruptionBy } from './interrupt.js';
 import { inOptions } from './option-names.js';
 import type { OutputName } from './output-folder.js';
-import { isToldDamage, type ShardOptions } from '../shards/shard.js';
+import { toldOnce, type ShardOptions } from '../shards/shard.js';
 import { mapOrdered, settled } from '../stream/ordered.js';
 
 /** One image of a command's run. */
@@ -133,9 +133,7 @@ export async function runOnImages<Result>(
     file: path,
     output: outputs[index] ?? nowhere,
     signal,
-    onProgress: (share: number) => {
-      progress.update(index, Math.min(share, 0.999));
-    },
+    onProgress: (share: number) => progress.update(index, Math.min(share, 0.999)),
   }));
   let index = 0;
   let done = 0;
@@ -150,17 +148,16 @@ export async function runOnImages<Result>(
         failed++;
         const known = files[index]?.problem;
         const error = known ?? toLtrpError(outcome.reason);
-        const line = errorLine(error);
-        const isTold = isToldDamage(error);
-        const named = line.includes(task.file) || known !== undefined || isTold === false;
-        if (isTold !== true) progress.complain(printable(named ? line : `${task.file}: ${line}`));
+        const line =
+          known === undefined ? toldOnce(task.file, error, errorLine(error)) : errorLine(known);
+        if (line !== undefined) progress.complain(printable(line));
         // The other images would fail in the same way.
         if (isFatal(error)) break;
       }
       progress.finished(index++);
     }
   } catch (error) {
-    if (!isInterruption(error)) throw error;
+    if (interruptionBy(error) === undefined) throw error;
   } finally {
     progress.stop();
   }

@@ -39,9 +39,6 @@ export function interruption(): { name: Name; exitCode: number; word: string } |
   return received && { name: received.name, ...signals[received.name] };
 }
 
-/** Whether `error` only says that the command was interrupted. A failed write is still reported. */
-export function isInterruption(error: unknown): boolean {
-  return (
-    received !== undefined && !(error instanceof LtrpError && error.code === 'ERR_LTRP_FILE_WRITE')
-  );
-}
+/** {@link interruption}, where `error` says no more than that. A failed write is still reported. */
+export const interruptionBy = (error: unknown): ReturnType<typeof interruption> =>
+  error instanceof LtrpError && error.code === 'ERR_LTRP_FILE_WRITE' ? undefined : interruption();

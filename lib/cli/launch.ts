@@ -3,7 +3,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
-import { LtrpError } from '../errors.js';
+import { notFound } from '../errors.js';
 import type { CoreBinding } from '../native/binding.js';
 import { loadCore } from '../native/loader.js';
 import { threadsEach } from '../training/ranks.js';
@@ -72,12 +72,8 @@ async function launch(
   const [file, args] = programOf(program, words);
   const children: ChildProcess[] = [];
   // Whatever ends this process: nobody is left behind.
-  process.once('exit', () => {
-    signalAll(children, 'SIGKILL');
-  });
-  stop.addEventListener('abort', () => {
-    signalAll(children, interruption()?.name ?? 'SIGTERM');
-  });
+  process.once('exit', () => signalAll(children, 'SIGKILL'));
+  stop.addEventListener('abort', () => signalAll(children, interruption()?.name ?? 'SIGTERM'));
   let failure: number | undefined;
   const outcomes = Array.from({ length: processes }, async (_, rank) => {
     const child = spawn(file, args, {
@@ -134,16 +130,12 @@ async function endOthers(
 
 function codeOf(child: ChildProcess, file: string): Promise<number> {
   return new Promise((resolve, reject) => {
-    child.once('error', (cause) => {
-      reject(
-        new LtrpError('ERR_LTRP_FILE_NOT_FOUND', `${file} cannot be started: ${cause.message}`, {
-          cause,
-        }),
-      );
-    });
-    child.once('exit', (code, signal) => {
-      resolve(code ?? 128 + constants.signals[signal as NodeJS.Signals]);
-    });
+    child.once('error', (cause) =>
+      reject(notFound(`${file} cannot be started: ${cause.message}`, cause)),
+    );
+    child.once('exit', (code, signal) =>
+      resolve(code ?? 128 + constants.signals[signal as NodeJS.Signals]),
+    );
   });
 }
 

@@ -2,8 +2,8 @@
 import { existsSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { Option, type Command } from 'commander';
-import { LtrpError } from '../errors.js';
+import type { Command } from 'commander';
+import { LtrpError, libtorchInvalid } from '../errors.js';
 import { inspectLibtorch } from '../libtorch/inspect.js';
 import {
   installLibtorch,
@@ -17,6 +17,8 @@ import { coreCommand, coreFiles } from '../native/paths.js';
 import { candidateLine } from './doctor.js';
 import { exitCodes } from './exit-codes.js';
 import { interruptSignal } from './interrupt.js';
+import { invalid } from '../validation.js';
+import { option } from './options.js';
 
 export function register(program: Command): void {
   const command = program
@@ -64,13 +66,13 @@ function registerInstall(command: Command): void {
       'the build for NVIDIA GPUs, with the NVIDIA libraries it needs (2.8 GB; 4.3 GB on disk)',
     )
     .addOption(
-      new Option(
+      option(
         '--build-only',
         "with --cuda: leave out NVIDIA's libraries, which a build does not need",
       ),
     )
     .addOption(
-      new Option(
+      option(
         '--from <source>',
         "'pip', 'archive', or a local wheel or LibTorch archive (default: the package indexes, then the archive)",
       ),
@@ -87,7 +89,7 @@ continues where it was. The CPU build and the GPU build coexist; \`ltrp doctor\`
     )
     .action(async (options: InstallCommandOptions) => {
       if (options.buildOnly === true && options.cuda !== true) {
-        throw new LtrpError('ERR_LTRP_INVALID_ARGUMENT', '--build-only needs --cuda.');
+        throw invalid('--build-only needs --cuda.');
       }
       const { cuda, ...given } = options;
       const result = await fetchLibtorch({ ...given, device: cuda === true ? 'cuda' : 'cpu' });
@@ -159,21 +161,17 @@ function registerUse(command: Command): void {
         return;
       }
       if (folder === '') {
-        throw new LtrpError('ERR_LTRP_INVALID_ARGUMENT', "use takes a folder or 'auto'; got ''.");
+        throw invalid("use takes a folder or 'auto'; got ''.");
       }
       const root = path.resolve(folder);
       const inspection = inspectLibtorch(root);
       if (!inspection.ok) {
-        throw new LtrpError(
-          'ERR_LTRP_LIBTORCH_INVALID',
-          `${root} is not a usable LibTorch: ${inspection.reason}.`,
-        );
+        throw libtorchInvalid(`${root} is not a usable LibTorch: ${inspection.reason}.`);
       }
       const { version, minor, variant } = inspection.libtorch;
       if (!buildable.some((item) => item.minor === minor && item.variant === variant)) {
         const works = buildable.map((item) => `${item.minor} (${item.variant})`).join(', ');
-        throw new LtrpError(
-          'ERR_LTRP_LIBTORCH_INVALID',
+        throw libtorchInvalid(
           `${root} is LibTorch ${version} (${variant}); this version of ltrp works with ${works}.`,
         );
       }
@@ -182,8 +180,7 @@ function registerUse(command: Command): void {
       const brings = `\`${coreCommand(variant)}\` brings it`;
       if (!hasCore && options.force !== true) {
         const there = cores.map((core) => `${core.minor} (${core.variant})`).join(', ');
-        throw new LtrpError(
-          'ERR_LTRP_LIBTORCH_INVALID',
+        throw libtorchInvalid(
           `${root} is LibTorch ${version} (${variant}), for which this installation has no core (it has ${there === '' ? 'none' : there}). If ${brings}, do that first; --force chooses it anyway.`,
         );
       }
@@ -221,7 +218,7 @@ export function progressLine(): {
     update: (what, done, total) => {
       if (total === null) return;
       const percent = step * Math.floor((100 * done) / total / step);
-      const text = `  ${what} ${String(percent)}%`;
+      const text = `  ${what} ${percent}%`;
       if (text === shown) return;
       shown = text;
       open = isTTY;

@@ -9,21 +9,19 @@ export const lineId = (line: string): string =>
   createHash('sha256').update(line).digest('hex').slice(0, 16);
 
 export class LinesFile {
-  readonly #folder: OutputFolder;
-  readonly #path: string;
   #file: FileHandle | undefined;
   #length = 0;
   /** Bytes of earlier calls. */
   #earlier = 0;
 
-  constructor(folder: OutputFolder, path: string) {
-    this.#folder = folder;
-    this.#path = path;
-  }
+  constructor(
+    private readonly folder: OutputFolder,
+    private readonly path: string,
+  ) {}
 
   /** @throws {LtrpError} `ERR_LTRP_FILE_WRITE` when there is something of the name that can hold no lines. */
   async check(): Promise<void> {
-    await refuseSpecial(this.#path);
+    await refuseSpecial(this.path);
   }
 
   /** @throws {LtrpError} `ERR_LTRP_FILE_WRITE`; the lines before are then as they were. */
@@ -36,7 +34,7 @@ export class LinesFile {
     } catch (cause) {
       // Half a line where the disk is full.
       await this.#file?.truncate(this.#length).catch(() => undefined);
-      throw writeError(this.#path, cause);
+      throw writeError(this.path, cause);
     }
   }
 
@@ -52,7 +50,7 @@ export class LinesFile {
    */
   async drop(isSuperseded: (line: string) => boolean): Promise<void> {
     if (this.#file === undefined || this.#earlier === 0) return;
-    const partial = `${this.#path}.partial`;
+    const partial = `${this.path}.partial`;
     try {
       await rm(partial, { force: true });
       const target = await open(partial, 'wx');
@@ -67,16 +65,16 @@ export class LinesFile {
       } finally {
         await target.close();
       }
-      await rename(partial, this.#path);
+      await rename(partial, this.path);
     } catch (cause) {
       await rm(partial, { force: true }).catch(() => undefined);
-      throw writeError(this.#path, cause);
+      throw writeError(this.path, cause);
     }
   }
 
   /** With their line feeds; only those separate lines, whatever else is in a name. */
   async *#lines(): AsyncGenerator<Buffer, void, undefined> {
-    const file = await open(this.#path);
+    const file = await open(this.path);
     let rest = Buffer.alloc(0);
     for await (const chunk of file.createReadStream()) {
       rest = Buffer.concat([rest, chunk as Buffer]);
@@ -89,9 +87,9 @@ export class LinesFile {
   }
 
   async #open(): Promise<FileHandle> {
-    await this.#folder.make();
-    await refuseSpecial(this.#path);
-    const file = await open(this.#path, 'a+'); // after a half-written line was cut off, the next one belongs at the end
+    await this.folder.make();
+    await refuseSpecial(this.path);
+    const file = await open(this.path, 'a+'); // after a half-written line was cut off, the next one belongs at the end
     const { size } = await file.stat();
     const whole = await wholeLines(file, size);
     const rest = Buffer.alloc(size - whole);

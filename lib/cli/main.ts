@@ -4,7 +4,7 @@ import { CommanderError } from 'commander';
 import { LtrpError } from '../errors.js';
 import { exitCodes } from './exit-codes.js';
 import { complain, errorLine } from './image-command.js';
-import { interruption, isInterruption } from './interrupt.js';
+import { interruption, interruptionBy } from './interrupt.js';
 import { broughtLibtorch } from './offer.js';
 import { buildProgram, fileAsOption } from './program.js';
 import { ReaderLeft, watchStandardStreams } from './standard-output.js';
@@ -42,7 +42,7 @@ function exitCodeOf(error: unknown): number {
   }
   const stopped = interruption();
   if (error instanceof ReaderLeft) return stopped?.exitCode ?? exitCodes.ok;
-  if (stopped !== undefined && isInterruption(error)) {
+  if (stopped !== undefined && interruptionBy(error) !== undefined) {
     complain(`${stopped.word}.`);
     return stopped.exitCode;
   }

@@ -1,5 +1,4 @@
 /** `ltrp models fetch | list | remove`: models of the Hugging Face hub in a cache in the layout of Python's. */
-import { LtrpError } from '../errors.js';
 import { hubCache } from '../hub/settings.js';
 import { isHubSource, readHubSource, type HubSource } from '../hub/source.js';
 import type { Command } from 'commander';
@@ -8,6 +7,7 @@ import { interruptSignal } from './interrupt.js';
 import { progressLine } from './libtorch.js';
 import { alignedRows } from './numbers.js';
 import { parseName } from './options.js';
+import { invalid } from '../validation.js';
 
 export function register(program: Command): void {
   const command = program
@@ -41,12 +41,8 @@ Examples:
         const progress = progressLine();
         const { weights } = await fetchModel(source, {
           signal: interruptSignal(),
-          log: (line) => {
-            progress.log(printable(line));
-          },
-          onProgress: (file, done, total) => {
-            progress.update(file, done, total);
-          },
+          log: (line) => progress.log(printable(line)),
+          onProgress: (file, done, total) => progress.update(file, done, total),
         });
         progress.end();
         process.stdout.write(`${weights}\n`);
@@ -106,8 +102,5 @@ const collect = (text: string, before: string[] | undefined): string[] => [
 
 function sourceOf(text: string): HubSource {
   if (isHubSource(text)) return readHubSource(text);
-  throw new LtrpError(
-    'ERR_LTRP_INVALID_ARGUMENT',
-    `${text} must begin with hf:, such as hf:facebook/vit-mae-base.`,
-  );
+  throw invalid(`${text} must begin with hf:, such as hf:facebook/vit-mae-base.`);
 }

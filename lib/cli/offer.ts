@@ -58,11 +58,7 @@ async function accepted(text: string): Promise<boolean> {
   if (!process.stdin.isTTY || !process.stderr.isTTY) return false;
   // The terminal edits the line and turns Ctrl-C into a signal by itself.
   const lines = createInterface({ input: process.stdin, output: process.stderr, terminal: false });
-  const closed = new Promise<string>((resolve) => {
-    lines.once('close', () => {
-      resolve('no');
-    });
-  });
+  const closed = new Promise<string>((resolve) => lines.once('close', () => resolve('no')));
   try {
     const answer = await Promise.race([
       lines.question(text, { signal: interruptSignal() }),

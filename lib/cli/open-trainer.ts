@@ -1,5 +1,5 @@
 /** The trainer of a run that goes on. */
-import { LtrpError, toLtrpError } from '../errors.js';
+import { LtrpError, toLtrpError, runDamaged } from '../errors.js';
 import { Trainer } from '../trainer.js';
 import { lastGoodStep } from '../training/divergence.js';
 import type { RunFolder } from '../training/run-folder.js';
@@ -45,11 +45,10 @@ export async function openTrainer(
     }
   }
   if (failure !== undefined) {
-    throw new LtrpError(
-      'ERR_LTRP_RUN_DAMAGED',
+    throw runDamaged(
       `No checkpoint in ${folder.path} can be used: ${failure.message} Remove them to begin this run again from its first step, or ` +
         'begin a new one in another folder.',
-      { cause: failure },
+      failure,
     );
   }
   if (checkpoints.length > 0)

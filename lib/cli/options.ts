@@ -7,6 +7,12 @@ import type { GridWish } from '../whole-picture.js';
 import { exitCodesHelp } from './exit-codes.js';
 import { imagesHelp } from './image-arguments.js';
 
+export const option = (flags: string, text?: string): Option => new Option(flags, text);
+
+export function addOptions(command: Command, options: readonly Option[]): void {
+  for (const each of options) command.addOption(each);
+}
+
 export function parseInteger(minimum: number, maximum = Number.MAX_SAFE_INTEGER) {
   return (text: string): number => {
     const value = /^\d+$/.test(text) ? Number(text) : NaN;
@@ -49,25 +55,16 @@ export function parseGrid(text: string): { rows: number; columns: number } {
   return { rows, columns };
 }
 
-const gridOption = (): Option =>
-  new Option(
-    '--grid <rowsxcolumns>',
-    'cut every image into this many rows and columns of patches',
-  ).argParser(parseGrid);
-
-const patchesOption = (): Option =>
-  new Option(
-    '--patches <count>',
-    'cut every image into about this many patches (default: as many as the model was made for)',
-  )
-    .argParser(parseInteger(2, 65536))
-    .conflicts('grid');
+export const maskRatioOption = (share: number): Option =>
+  option('--mask-ratio <share>', 'share of the patches to hide')
+    .argParser(parseShare('(0, 1)'))
+    .default(share);
 
 export const seedOption = (): Option =>
-  new Option('--seed <integer>', 'seed of all random draws').argParser(parseInteger(0)).default(0);
+  option('--seed <integer>', 'seed of all random draws').argParser(parseInteger(0)).default(0);
 
 const precisionOption = (): Option =>
-  new Option(
+  option(
     '--precision <type>',
     'precision of matrix products; below float32 is faster and slightly less exact (docs/benchmarks.md)',
   )
@@ -84,10 +81,10 @@ export function parseBytes(text: string): number {
 
 /** How Parquet files of pictures are read. */
 export const shardOptions = (): Option[] => [
-  new Option('--image-column <name>', 'column of Parquet files that has the pictures')
+  option('--image-column <name>', 'column of Parquet files that has the pictures')
     .argParser(parseName)
     .default('image'),
-  new Option(
+  option(
     '--row-group-memory <size>',
     'memory for row groups of Parquet files; a larger row group is refused',
   )
@@ -96,15 +93,12 @@ export const shardOptions = (): Option[] => [
 ];
 
 export const deviceOption = (): Option =>
-  new Option('--device <device>', "'auto', 'cpu' or 'cuda'").argParser(parseName).default('auto');
+  option('--device <device>', "'auto', 'cpu' or 'cuda'").argParser(parseName).default('auto');
 
 export const libtorchOption = (): Option =>
-  new Option('--libtorch <folder>', 'the LibTorch to use (default: see ltrp doctor)').argParser(
+  option('--libtorch <folder>', 'the LibTorch to use (default: see ltrp doctor)').argParser(
     parseName,
   );
-
-const modelOption = (files: string): Option =>
-  new Option('--model <model>', `'tiny' (embedded), ${files}`).argParser(parseName).default('tiny');
 
 /** The pictures that a command works on; see {@link imagesHelp}. */
 const imagesArgument = (): Argument =>
@@ -140,23 +134,33 @@ export function addImageOptions(
     help: string;
   },
 ): void {
-  command
-    .addArgument(imagesArgument())
-    .addOption(modelOption(text.model))
-    .addOption(new Option('--out <folder>', text.out).argParser(parseName).default(text.defaultOut))
-    .option('--json', 'print one JSON object per image on standard output, and nothing else')
-    .addOption(gridOption())
-    .addOption(patchesOption())
-    .addOption(seedOption());
-  for (const option of shardOptions()) command.addOption(option);
-  if (text.precision) command.addOption(precisionOption());
-  command
-    .addOption(deviceOption())
-    .addOption(libtorchOption())
-    .addHelpText(
-      'after',
-      `${text.help}
+  command.addArgument(imagesArgument());
+  addOptions(command, [
+    option('--model <model>', `'tiny' (embedded), ${text.model}`)
+      .argParser(parseName)
+      .default('tiny'),
+    option('--out <folder>', text.out).argParser(parseName).default(text.defaultOut),
+    option('--json', 'print one JSON object per image on standard output, and nothing else'),
+    option(
+      '--grid <rowsxcolumns>',
+      'cut every image into this many rows and columns of patches',
+    ).argParser(parseGrid),
+    option(
+      '--patches <count>',
+      'cut every image into about this many patches (default: as many as the model was made for)',
+    )
+      .argParser(parseInteger(2, 65536))
+      .conflicts('grid'),
+    seedOption(),
+    ...shardOptions(),
+    ...(text.precision ? [precisionOption()] : []),
+    deviceOption(),
+    libtorchOption(),
+  ]);
+  command.addHelpText(
+    'after',
+    `${text.help}
 ${imagesHelp}
 ${exitCodesHelp}`,
-    );
+  );
 }

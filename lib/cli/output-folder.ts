@@ -1,7 +1,7 @@
 /** The --out folder: who may write to it, what its files are called, and how they are written. */
 import { lstat, mkdir, realpath, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { LtrpError } from '../errors.js';
+import { unwritable } from '../errors.js';
 import { withLock } from '../folder-lock.js';
 import { refuseSpecial, writeError } from '../output-files.js';
 import { markOf, sourceId } from '../output-mark.js';
@@ -72,7 +72,7 @@ export class OutputFolder {
       const stem = outputStem(file);
       const id = sourceId(await realpath(file).catch(() => resolve(file)));
       for (let number = 1; ; number++) {
-        const name = number === 1 ? stem : `${stem}-${String(number)}`;
+        const name = number === 1 ? stem : `${stem}-${number}`;
         if (taken.has(name.toLowerCase())) continue;
         const there = await this.#there(name, id, suffixes);
         if (there === 'other') continue;
@@ -108,7 +108,7 @@ export class OutputFolder {
   async write(name: string, content: string | Uint8Array | Iterable<Uint8Array>): Promise<string> {
     const path = join(this.path, name);
     // Not the name with a suffix, which may be too long.
-    const partial = join(this.path, `.${String(process.pid)}-${String(++written)}.partial`);
+    const partial = join(this.path, `.${process.pid}-${++written}.partial`);
     try {
       await this.make();
       await refuseSpecial(path);
@@ -135,7 +135,7 @@ export class OutputFolder {
     const info = await stat(this.path).catch(() => undefined);
     if (info !== undefined && !info.isDirectory()) {
       const what = info.isFile() ? 'a file' : 'no folder';
-      throw new LtrpError('ERR_LTRP_FILE_WRITE', `${this.path} is ${what}; choose another --out.`);
+      throw unwritable(`${this.path} is ${what}; choose another --out.`);
     }
     return makeFolders(this.path).catch((cause: unknown) => {
       throw writeError(this.path, cause);

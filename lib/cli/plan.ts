@@ -75,9 +75,7 @@ Exit codes:
   130, 143  interrupted with Ctrl-C, ended by SIGTERM`,
     )
     .action(async (model: string, { json, ...settings }: PlanSettings) => {
-      const { shares, ranker, batchSize, rounds, threads, size, patches } = settings;
-      const given = { shares, ranker, batchSize, rounds, threads, size, patches };
-      const plan = await planSavings(model, { ...given, signal: interruptSignal() });
+      const plan = await planSavings(model, { ...settings, signal: interruptSignal() });
       process.stdout.write(
         json === true ? `${JSON.stringify({ model, ...plan })}\n` : table(shortPath(model), plan),
       );

@@ -1,12 +1,17 @@
 /** `ltrp pretrain`: trains a masked autoencoder, the teacher. */
 import { resolve } from 'node:path';
-import { Option, type Command } from 'commander';
+import type { Command } from 'commander';
 import { resolveWeights, type PretrainOptions } from '../trainer.js';
 import { maePresets } from '../training/presets.js';
-import { imageNetMean, imageNetStd } from '../images.js';
 import { trainingExitCodesHelp } from './exit-codes.js';
-import { parseInteger } from './options.js';
-import { checkGeometry, encoderOptions, modelConfig } from './starting-weights.js';
+import { addOptions, option, parseInteger } from './options.js';
+import {
+  checkGeometry,
+  encoderOptions,
+  geometryOf,
+  modelConfig,
+  standardGeometry,
+} from './starting-weights.js';
 import { trainingCommand, type Beginning } from './training-command.js';
 import {
   addTrainingOptions,
@@ -37,23 +42,24 @@ continues on the same curve. You may then change the length, learning rate, clip
     );
   addTrainingOptions(command, { learningRate: 1e-3, weightDecay: 0.05, maskRatio: 0.75 });
   const integer = parseInteger(1);
-  const options = [
-    new Option('--decoder-dim <width>', 'width of the decoder').argParser(integer),
-    new Option('--decoder-depth <blocks>', 'blocks of the decoder').argParser(integer),
-    new Option('--decoder-heads <count>', 'attention heads of the decoder').argParser(integer),
-    new Option(
+  addOptions(command, [
+    option('--decoder-dim <width>', 'width of the decoder').argParser(integer),
+    option('--decoder-depth <blocks>', 'blocks of the decoder').argParser(integer),
+    option('--decoder-heads <count>', 'attention heads of the decoder').argParser(integer),
+    option(
       '--image-size <pixels>',
       'size of the crops: a number or HEIGHTxWIDTH (default: 224)',
     ).argParser(parseImageSize),
-    new Option('--patch-size <pixels>', 'side of a patch (default: 16)').argParser(integer),
-    new Option(
+    option('--patch-size <pixels>', 'side of a patch (default: 16)').argParser(integer),
+    option(
       '--target <space>',
       'what to predict: pixels, or pixels normalised in every patch (default: raw)',
     ).choices(['raw', 'normalized']),
     // Under the name that `ltrp train` has for where weights begin.
-    new Option('--start <model>').argParser((text: string) => resolve(text)).hideHelp(),
-  ];
-  for (const option of options) command.addOption(option);
+    option('--start <model>')
+      .argParser((text: string) => resolve(text))
+      .hideHelp(),
+  ]);
   command.addHelpText(
     'after',
     `
@@ -78,20 +84,6 @@ async function buildOptions({
   const init = resolveWeights(settings.init ?? settings.start, 'mae');
   const from = init === undefined ? null : await modelConfig(core, init, 'mae', signal);
   const preset = maePresets[settings.model];
-  const dim = settings.dim ?? preset.encoder.dim;
-  const decoderDim = settings.decoderDim ?? preset.decoder.dim;
-  const encoder = {
-    dim,
-    depth: settings.depth ?? preset.encoder.depth,
-    heads: settings.heads ?? preset.encoder.heads,
-    mlpDim: settings.mlpDim ?? 4 * dim,
-  };
-  const decoder = {
-    dim: decoderDim,
-    depth: settings.decoderDepth ?? preset.decoder.depth,
-    heads: settings.decoderHeads ?? preset.decoder.heads,
-    mlpDim: 4 * decoderDim,
-  };
   if (from !== null) {
     checkGeometry(settings, given, {
       ...encoderOptions(from),
@@ -105,25 +97,24 @@ async function buildOptions({
       process.stderr.write(`${init} is an encoder alone; the decoder begins at random.\n`);
     }
   }
-  const { imageHeight, imageWidth } = from ?? { imageHeight: 224, imageWidth: 224 };
-  const { height, width } = settings.imageSize ?? { height: imageHeight, width: imageWidth };
+  const dim = settings.decoderDim ?? preset.decoder.dim;
+  const decoder = {
+    dim,
+    depth: settings.decoderDepth ?? preset.decoder.depth,
+    heads: settings.decoderHeads ?? preset.decoder.heads,
+    mlpDim: 4 * dim,
+  };
   return {
     kind: 'pretrain',
     ...trainingOptions(settings, pictures),
     maskRatio: settings.maskRatio,
     model: {
-      imageHeight: height,
-      imageWidth: width,
-      patchSize: from?.patchSize ?? settings.patchSize ?? 16,
-      encoder: from?.encoder ?? encoder,
+      ...geometryOf(settings, preset.encoder, from, standardGeometry(settings)),
       decoder: from?.decoder ?? decoder,
-      layerNormEps: from?.layerNormEps ?? 1e-6,
       normalizedTarget:
         settings.target === undefined
           ? (from?.normalizedTarget ?? false)
           : settings.target === 'normalized',
-      mean: [...(from?.mean ?? imageNetMean)],
-      std: [...(from?.std ?? imageNetStd)],
     },
     init,
   };

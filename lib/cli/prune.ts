@@ -1,9 +1,10 @@
 /** `ltrp prune`: a vision transformer in ONNX that computes with some of its patches. */
-import { InvalidArgumentError, Option, type Command } from 'commander';
+import { InvalidArgumentError, type Command } from 'commander';
 import { dataSuffixes, pruneOnnx } from '../prune-onnx.js';
 import { shortPath } from './image-arguments.js';
 import { interruptSignal } from './interrupt.js';
 import { sayNotes } from './notes.js';
+import { option } from './options.js';
 
 interface PruneSettings {
   out: string;
@@ -33,10 +34,9 @@ that needs all of its patches is refused with the name of the node.`,
     )
     .option('--ids-name <name>', "the new input's name (default: keep)")
     .addOption(
-      new Option(
-        '--data-suffix <suffix>',
-        'ending of files with weights (default: as before)',
-      ).choices(dataSuffixes),
+      option('--data-suffix <suffix>', 'ending of files with weights (default: as before)').choices(
+        dataSuffixes,
+      ),
     )
     .option('--force', 'replace existing files')
     .option('--json', 'print the outcome as JSON on standard output')
@@ -75,8 +75,8 @@ Exit codes:
       const [before, after] = otherTokens;
       const stay = before + after;
       process.stdout.write(
-        `${shortPath(input)}: ${patches === null ? 'patches of any grid' : `${String(patches)} patches`}` +
-          `${stay === 0 ? '' : `, ${String(stay)} other ${stay === 1 ? 'token stays' : 'tokens stay'}`}; ` +
+        `${shortPath(input)}: ${patches === null ? 'patches of any grid' : `${patches} patches`}` +
+          `${stay === 0 ? '' : `, ${stay} other ${stay === 1 ? 'token stays' : 'tokens stay'}`}; ` +
           `'${idsName}' [images, K] takes the ids to keep; written to ${files.map(shortPath).join(' and ')}\n`,
       );
     });

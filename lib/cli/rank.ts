@@ -1,10 +1,17 @@
 /** `ltrp rank`: which patches of pictures matter. */
-import { Option, type Command } from 'commander';
+import type { Command } from 'commander';
 import { PatchRanker } from '../patch-ranker.js';
 import type { ImageTask } from './image-command.js';
 import { withNotes } from './notes.js';
 import { jsonNumbers } from '../json-numbers.js';
-import { addImageOptions, parseName, parseShare, type ImageSettings } from './options.js';
+import {
+  addOptions,
+  option,
+  addImageOptions,
+  parseName,
+  parseShare,
+  type ImageSettings,
+} from './options.js';
 import { addPartOptions, storeResults, type PartSettings } from './result-store.js';
 import { outputSuffixes } from '../output-mark.js';
 import type { OutputFolder } from './output-folder.js';
@@ -19,10 +26,10 @@ import {
   showResults,
   type Shown,
 } from './results.js';
-import { mapOrdered } from '../stream/ordered.js';
+import { mapOrdered, settled } from '../stream/ordered.js';
 import { priors, type Prior } from '../types.js';
 import { invalid } from '../validation.js';
-import { rankFiles, type RankedFile, type RankFilesResult } from '../stream/rank-files.js';
+import { rankFiles, type RankFilesResult } from '../stream/rank-files.js';
 
 interface RankSettings extends ImageSettings, PartSettings {
   keep: number;
@@ -59,46 +66,39 @@ export function register(program: Command): void {
 The whole picture is covered. It is cut into about as many patches as the model was made for, in the grid that distorts \
 them least. A ranker with a CLS head has one grid: the picture is stretched to it, and --grid and --patches are refused. \
 Boxes are in pixels of the original, after its EXIF rotation.`,
+    );
+  addOptions(command, [
+    option('--keep <share>', 'share of the patches to keep, for example 0.5 or 50%')
+      .argParser(parseShare('(0, 1]'))
+      .default(0.5),
+    option(
+      '--score-share <share>',
+      'share of the kept patches chosen by score alone; the rest adds diversity',
     )
-    .addOption(
-      new Option('--keep <share>', 'share of the patches to keep, for example 0.5 or 50%')
-        .argParser(parseShare('(0, 1]'))
-        .default(0.5),
+      .argParser(parseShare('[0, 1]'))
+      .default(1),
+    option(
+      '--prior <prior>',
+      "'centre' adds the rank by nearness to the picture's centre to the ranking",
     )
-    .addOption(
-      new Option(
-        '--score-share <share>',
-        'share of the kept patches chosen by score alone; the rest adds diversity',
-      )
-        .argParser(parseShare('[0, 1]'))
-        .default(1),
+      .choices(priors)
+      .default('none'),
+    option(
+      '--store <folder>',
+      'write Parquet files in parts, for many pictures and processes, instead of showing results',
     )
-    .addOption(
-      new Option(
-        '--prior <prior>',
-        "'centre' adds the rank by nearness to the picture's centre to the ranking",
-      )
-        .choices(priors)
-        .default('none'),
-    )
-    .addOption(
-      new Option(
-        '--store <folder>',
-        'write Parquet files in parts, for many pictures and processes, instead of showing results',
-      )
-        .argParser(parseName)
-        .conflicts(['out']),
-    )
-    .action(async (patterns: string[], settings: RankSettings) => {
-      const { store, part, parts } = settings;
-      if (store !== undefined)
-        process.exitCode = await rankToStore(patterns, { ...settings, store });
-      else if (part !== undefined || parts !== undefined) {
-        throw invalid(
-          `${part === undefined ? 'parts' : 'part'} is for results that are kept with --store.`,
-        );
-      } else process.exitCode = await rank(patterns, settings);
-    });
+      .argParser(parseName)
+      .conflicts(['out']),
+  ]);
+  command.action(async (patterns: string[], settings: RankSettings) => {
+    const { store, part, parts } = settings;
+    if (store !== undefined) process.exitCode = await rankToStore(patterns, { ...settings, store });
+    else if (part !== undefined || parts !== undefined) {
+      throw invalid(
+        `${part === undefined ? 'parts' : 'part'} is for results that are kept with --store.`,
+      );
+    } else process.exitCode = await rank(patterns, settings);
+  });
   addPartOptions(command);
   addImageOptions(command, {
     model: 'or a .safetensors or .pth file',
@@ -142,9 +142,7 @@ async function rankToStore(
             }
           }
         },
-        dispose: () => {
-          ranker.dispose();
-        },
+        dispose: () => ranker.dispose(),
       };
     },
   });
@@ -168,14 +166,12 @@ async function rank(patterns: readonly string[], settings: RankSettings): Promis
     header: ['image', 'pixels', 'patches', 'kept'],
     row: ({ image, width, height, grid, scores, kept }) => [
       ...commonCells(image, width, height, grid),
-      `${String(kept.length)} of ${String(scores.length)}`,
+      `${kept.length} of ${scores.length}`,
     ],
     load: () => withNotes(PatchRanker.load(model, loadOptions(settings))),
     run: (ranker) => (tasks, signal) => rankAll(ranker, tasks, settings, out, signal),
   });
 }
-
-type Ranked = RankedFile<NamedTask>;
 
 /** A task as {@link rankFiles} takes it. */
 interface NamedTask {
@@ -198,29 +194,20 @@ function rankAll(
     tasks.map((task): NamedTask => ({ picture: task.file, task })),
     { ranker, grid, patches, keepRatio, scoreShare, prior, seed, signal },
   );
-  return mapOrdered(ranked, { ahead: drawnAhead, signal }, (result) =>
-    outcomeOf(result, settings, out),
+  return mapOrdered(
+    ranked,
+    { ahead: drawnAhead, signal },
+    settled((result) => write(result, settings, out)),
   );
 }
 
-async function outcomeOf(
-  result: RankFilesResult<NamedTask>,
-  settings: RankSettings,
-  out: OutputFolder | undefined,
-): Promise<PromiseSettledResult<Shown<RankResult>>> {
-  if (!result.ok) return { status: 'rejected', reason: result.error };
-  try {
-    return { status: 'fulfilled', value: await write(result, settings, out) };
-  } catch (reason) {
-    return { status: 'rejected', reason };
-  }
-}
-
 async function write(
-  { source: from, width, height, grid, logits, kept: indices }: Ranked,
+  ranked: RankFilesResult<NamedTask>,
   settings: RankSettings,
   out: OutputFolder | undefined,
 ): Promise<Shown<RankResult>> {
+  if (!ranked.ok) throw ranked.error;
+  const { source: from, width, height, grid, logits, kept: indices } = ranked;
   const { file } = from.task;
   const result: RankResult = {
     image: file,

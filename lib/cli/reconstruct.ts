@@ -1,11 +1,11 @@
 /** `ltrp reconstruct`: what the masked autoencoder makes of hidden patches. */
-import { Option, type Command } from 'commander';
+import type { Command } from 'commander';
 import { normalizePixels } from '../images.js';
 import { MaskedAutoencoder } from '../masked-autoencoder.js';
 import { shortPath } from './image-arguments.js';
 import { eachImage, type ImageTask } from './image-command.js';
 import { withNotes } from './notes.js';
-import { addImageOptions, parseShare, type ImageSettings } from './options.js';
+import { maskRatioOption, addImageOptions, type ImageSettings } from './options.js';
 import { markPng, outputSuffixes } from '../output-mark.js';
 import { OutputFolder } from './output-folder.js';
 import type { PatchGrid } from '../patch-grid.js';
@@ -43,15 +43,11 @@ export function register(program: Command): void {
     .description(
       `Hides most patches of pictures and lets a masked autoencoder fill them in. NAME-reconstruction.png shows three panels: \
 what the model saw, its reconstruction (visible patches unchanged), the original.`,
-    )
-    .addOption(
-      new Option('--mask-ratio <share>', 'share of the patches to hide')
-        .argParser(parseShare('(0, 1)'))
-        .default(0.75),
-    )
-    .action(async (patterns: string[], settings: ReconstructSettings) => {
-      process.exitCode = await reconstruct(patterns, settings);
-    });
+    );
+  command.addOption(maskRatioOption(0.75));
+  command.action(async (patterns: string[], settings: ReconstructSettings) => {
+    process.exitCode = await reconstruct(patterns, settings);
+  });
   addImageOptions(command, {
     model: 'a .safetensors or .pth file, or a Hugging Face folder',
     out: 'where the pictures go',

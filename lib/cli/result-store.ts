@@ -1,26 +1,26 @@
 /** `ltrp rank --store` and `ltrp score --parts`: results of many pictures in parts, by as many processes as one likes. */
 import { createHash } from 'node:crypto';
 import { resolve } from 'node:path';
-import { InvalidArgumentError, Option, type Command } from 'commander';
+import { InvalidArgumentError, type Command } from 'commander';
 import { PictureFinder } from '../data/picture-files.js';
 import { nothingFound } from '../data/sources.js';
 import { LtrpError, toLtrpError, type LtrpErrorCode } from '../errors.js';
 import { modelDigest } from '../file-digest.js';
-import { withLock } from '../folder-lock.js';
 import { locateModel, type ModelKind } from '../models.js';
 import { packageVersion } from '../native/paths.js';
-import { isToldDamage } from '../shards/shard.js';
+import { toldOnce } from '../shards/shard.js';
+import { doParts } from '../shared-parts.js';
 import { defaultParts, partPictures, unitsOf } from '../store/division.js';
-import { hasManifest, ResultStore, type ResultKind } from '../store/manifest.js';
+import { ResultStore, type ResultKind } from '../store/manifest.js';
 import type { ResultRow } from '../store/rows.js';
 import { invalid } from '../validation.js';
 import { exitCodes } from './exit-codes.js';
 import { printable } from './image-arguments.js';
 import { complain, errorLine } from './image-command.js';
-import { interruption, interruptSignal, isInterruption } from './interrupt.js';
-import { parseInteger, type ImageSettings } from './options.js';
+import { interruptionBy, interruptSignal } from './interrupt.js';
+import { addOptions, option, parseInteger, type ImageSettings } from './options.js';
 import { shardsOf } from './results.js';
-import { duration } from './training-progress.js';
+import { duration, everyTenSeconds } from './training-progress.js';
 
 /** Values of {@link addPartOptions}. */
 export interface PartSettings {
@@ -37,19 +37,16 @@ interface PartNumber {
 const mostParts = 1_000_000;
 
 export function addPartOptions(command: Command): void {
-  command
-    .addOption(
-      new Option(
-        '--part <n/N>',
-        'with --store: only the n-th of N parts; by default an array index of Slurm or Kubernetes decides, else all that are missing are written',
-      ).argParser(parsePart),
-    )
-    .addOption(
-      new Option(
-        '--parts <count>',
-        'with --store: parts of the results (default: those of the store, or one for each GB of shards)',
-      ).argParser(parseInteger(1, mostParts)),
-    );
+  addOptions(command, [
+    option(
+      '--part <n/N>',
+      'with --store: only the n-th of N parts; by default an array index of Slurm or Kubernetes decides, else all that are missing are written',
+    ).argParser(parsePart),
+    option(
+      '--parts <count>',
+      'with --store: parts of the results (default: those of the store, or one for each GB of shards)',
+    ).argParser(parseInteger(1, mostParts)),
+  ]);
 }
 
 function parsePart(text: string): PartNumber {
@@ -60,8 +57,6 @@ function parsePart(text: string): PartNumber {
   }
   return { number, of };
 }
-
-export const hasResults = (folder: string): boolean => hasManifest(resolve(folder));
 
 /** Array indexes that say which part a process is to do, from 0. */
 const indexVariables = ['JOB_COMPLETION_INDEX', 'SLURM_ARRAY_TASK_ID'] as const;
@@ -123,12 +118,6 @@ interface Summary {
   lost: number;
 }
 
-/** Thrown and caught here: somebody else works on that part. */
-class Busy extends Error {}
-
-/** Between two lines about the progress. */
-const lineInterval = 10_000; // milliseconds
-
 /** Returns the exit code: 2 for what another attempt would not mend. */
 export async function storeResults(
   names: readonly string[],
@@ -138,8 +127,8 @@ export async function storeResults(
   try {
     return await new Storing(settings, run).all(names);
   } catch (error) {
-    const stopped = interruption();
-    if (stopped !== undefined && isInterruption(error)) {
+    const stopped = interruptionBy(error);
+    if (stopped !== undefined) {
       complain(
         `${stopped.word}; finished parts stay, and the same command continues with the others.`,
       );
@@ -158,7 +147,7 @@ class Storing {
   readonly #summary: Summary = { parts: 0, images: 0, unreadable: 0, lost: 0 };
   readonly #damage = new Set<string>();
   #model: ReturnType<ResultRun['load']> | undefined;
-  #shown = performance.now();
+  readonly #isDue = everyTenSeconds();
 
   constructor(settings: ImageSettings & PartSettings & { store: string }, run: ResultRun) {
     [this.#settings, this.#run] = [settings, run];
@@ -177,9 +166,7 @@ class Storing {
       else await this.#write(store, files, only);
     } finally {
       await this.#model?.then(
-        ({ dispose }) => {
-          dispose();
-        },
+        ({ dispose }) => dispose(),
         () => undefined,
       );
     }
@@ -251,48 +238,18 @@ class Storing {
     );
   }
 
-  /** All parts that nobody has written or writes; those that somebody writes at last, if they are not there then. */
   async #missing(store: ResultStore, files: readonly string[]): Promise<void> {
     const missing = store.missing();
     complain(`${missing.length} of ${store.manifest.parts} parts are missing: ${store.path}`);
-    const busy: number[] = [];
-    for (const part of missing) {
-      const refuse = (): Error => new Busy();
-      await this.#locked(store, files, part, { refuse }).catch((error: unknown) => {
-        if (!(error instanceof Busy)) throw error;
-        busy.push(part);
-      });
-    }
-    for (const part of busy) {
-      const onWait = (holder: string): void => {
-        complain(`waiting for part ${part + 1}, which ${holder} writes`);
-      };
-      await this.#locked(store, files, part, { onWait });
-    }
-  }
-
-  async #locked(
-    store: ResultStore,
-    files: readonly string[],
-    part: number,
-    options: Parameters<typeof withLock>[2],
-  ): Promise<void> {
-    if (store.has(part)) return;
-    try {
-      await withLock(
-        store.lockPath(part),
-        async () => {
-          if (!store.has(part)) await this.#write(store, files, part);
-        },
-        { ...options, signal: this.#signal },
-      );
-    } catch (cause) {
-      if (!(cause instanceof Error && 'errno' in cause)) throw cause;
-      const { message } = cause;
-      throw new LtrpError('ERR_LTRP_FILE_WRITE', `${store.path} cannot be written to: ${message}`, {
-        cause,
-      });
-    }
+    await doParts({
+      parts: missing,
+      folder: store.path,
+      isDone: (part) => store.has(part),
+      lockPath: (part) => store.lockPath(part),
+      work: (part) => this.#write(store, files, part),
+      onWait: (part, holder) => complain(`waiting for part ${part + 1}, which ${holder} writes`),
+      signal: this.#signal,
+    });
   }
 
   async #write(store: ResultStore, files: readonly string[], part: number): Promise<void> {
@@ -324,7 +281,8 @@ class Storing {
         } else {
           await file.add({ ...result, image, problem: null });
         }
-        this.#progress(`part ${part + 1} of ${parts}: ${done} of ${pictures.files.length} images`);
+        if (this.#isDue())
+          complain(`part ${part + 1} of ${parts}: ${done} of ${pictures.files.length} images`);
       }
       signal.throwIfAborted();
       if (!(await file.commit())) {
@@ -340,16 +298,8 @@ class Storing {
   }
 
   #complain(image: string, error: LtrpError): void {
-    const isTold = isToldDamage(error);
-    if (isTold === true) return;
-    const line = errorLine(error);
-    complain(printable(line.includes(image) || isTold === false ? line : `${image}: ${line}`));
-  }
-
-  #progress(line: string): void {
-    if (performance.now() - this.#shown < lineInterval) return;
-    this.#shown = performance.now();
-    complain(line);
+    const line = toldOnce(image, error, errorLine(error));
+    if (line !== undefined) complain(printable(line));
   }
 }
 

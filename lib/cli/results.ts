@@ -64,9 +64,7 @@ export async function showResults<Result, Model extends { dispose: () => void }>
   if (out === undefined) return showOn(images, options, () => Promise.resolve());
   return out.hold((check) => showOn(images, options, check), {
     signal,
-    onWait: (holder) => {
-      complain(`waiting for ${holder}, which writes to ${shortPath(out.path)}`);
-    },
+    onWait: (holder) => complain(`waiting for ${holder}, which writes to ${shortPath(out.path)}`),
   });
 }
 
@@ -194,8 +192,7 @@ export function loadOptions({ device, precision, libtorch }: LoadOptions): LoadO
   return { device, precision, libtorch, signal: interruptSignal() };
 }
 
-export const gridCell = ({ rows, columns }: PatchGrid): string =>
-  `${String(rows)} x ${String(columns)}`;
+export const gridCell = ({ rows, columns }: PatchGrid): string => `${rows} x ${columns}`;
 
 /** Name, size and grid of an image, as every table has them. */
 export function commonCells(
@@ -204,5 +201,5 @@ export function commonCells(
   height: number,
   grid: PatchGrid,
 ): string[] {
-  return [shortPath(image), `${String(width)} x ${String(height)}`, gridCell(grid)];
+  return [shortPath(image), `${width} x ${height}`, gridCell(grid)];
 }

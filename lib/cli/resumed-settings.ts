@@ -1,7 +1,7 @@
 /** Which settings a resumed run keeps, which it may change, and why it cannot change the rest. */
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { LtrpError } from '../errors.js';
+import { conflict } from '../errors.js';
 import { resolveModel } from '../models.js';
 import { changeKeys } from '../native/binding.js';
 import { isRemote } from '../shards/locations.js';
@@ -12,18 +12,13 @@ import { decayOf, freeOptions, stepsOf, type TrainingSettings } from './training
 const shape = 'the weights have that shape';
 const learned = 'it says what is learned';
 
-/** Settings that a run keeps, with the reason. */
+const shapes =
+  'model dim depth heads mlpDim decoderDim decoderDepth decoderHeads patchSize head pooling queries queryDim'.split(
+    ' ',
+  );
+
+/** Other settings that a run keeps, with the reason. */
 const fixed: Record<string, string> = {
-  model: shape,
-  dim: shape,
-  depth: shape,
-  heads: shape,
-  mlpDim: shape,
-  decoderDim: shape,
-  decoderDepth: shape,
-  decoderHeads: shape,
-  patchSize: shape,
-  head: shape,
   imageSize: 'the model is made for pictures of that size',
   batchSize: 'its place in the data is counted in batches of that size',
   seed: 'the order of the pictures, the crops and the masks are drawn from it',
@@ -32,20 +27,17 @@ const fixed: Record<string, string> = {
   valShare: 'it says which maps are learned from',
   rowGroupMemory: 'the order of rows of Parquet files depends on it',
   unseen: 'it says what the figures are of',
-  pooling: shape,
-  queries: shape,
-  queryDim: shape,
 };
 
 /** Why a setting stays as it is; undefined where it may change. */
 function reasonToStay(name: string, before: unknown): string | undefined {
   if (name === 'scores' && before !== undefined) return undefined; // a place, as that of the pictures
   if (
-    Object.hasOwn(changeKeys, name) ||
+    (changeKeys as readonly string[]).includes(name) ||
     ['epochs', 'warmup', 'decay', 'data', 'labels', 'categories', 'decodeSize'].includes(name)
   )
     return undefined;
-  return fixed[name] ?? learned;
+  return shapes.includes(name) ? shape : (fixed[name] ?? learned);
 }
 
 export interface ResumedSettings<Settings> {
@@ -92,8 +84,7 @@ export function resumedSettings<Settings extends TrainingSettings>(
   if (changed.has('epochs')) delete merged['steps'];
   if (conflicts.length > 0) {
     const weights = onlyLearned ? ` with the weights of this one: --init ${folder}` : '';
-    throw new LtrpError(
-      'ERR_LTRP_RUN_CONFLICT',
+    throw conflict(
       `A resumed run keeps ${conflicts.join('; ')}. Leave ${conflicts.length > 1 ? 'them' : 'it'} out, or begin a new run in another folder${weights}.`,
     );
   }
@@ -125,7 +116,7 @@ export function resumedOptions(
   const before = changed.has('schedule') ? undefined : stored.options.decaySteps;
   const decay = changed.has('decay') ? settings.decay : before;
   Object.assign(options, decayOf({ schedule, decay }, steps));
-  for (const name of Object.keys(changeKeys)) {
+  for (const name of changeKeys) {
     if (name === 'steps' || !changed.has(name)) continue;
     options[name] = (settings as unknown as Record<string, unknown>)[name] ?? null;
   }
@@ -144,7 +135,7 @@ export function resumedOptions(
 
 /** The `options` that may differ in a checkpoint written before the last change. */
 export function changesOf(options: NativeOptions): TrainingChanges {
-  const keys = Object.keys(changeKeys).filter((key) => key in options);
+  const keys = changeKeys.filter((key) => key in options);
   return Object.fromEntries(keys.map((key) => [key, options[key as keyof NativeOptions]]));
 }
 

@@ -1,6 +1,6 @@
 /** run.json: what defines a run, and what was changed since it began. */
 import type { Command, Option } from 'commander';
-import { LtrpError } from '../errors.js';
+import { LtrpError, conflict, runDamaged } from '../errors.js';
 import type { AnyTrainingOptions } from '../trainer.js';
 import type { RunFolder } from '../training/run-folder.js';
 
@@ -56,8 +56,7 @@ export function readRunConfig(folder: RunFolder, command: Command): RunConfig {
     throw damaged(folder, 'is not the description of a run');
   }
   if (config.command !== command.name()) {
-    throw new LtrpError(
-      'ERR_LTRP_RUN_CONFLICT',
+    throw conflict(
       `The run in ${folder.path} was begun with ltrp ${config.command}; continue it with that command.`,
     );
   }
@@ -79,8 +78,7 @@ export function readRunConfig(folder: RunFolder, command: Command): RunConfig {
 }
 
 export function damaged(folder: RunFolder, what: string): LtrpError {
-  return new LtrpError(
-    'ERR_LTRP_RUN_DAMAGED',
+  return runDamaged(
     `${folder.configPath} ${what.replace(/\.$/, '')}. Repair it, or start again in another folder.`,
   );
 }

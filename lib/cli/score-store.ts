@@ -8,29 +8,21 @@ import { modelDigest } from '../file-digest.js';
 import { loadModel, locateModel } from '../models.js';
 import type { NativeStoreOptions } from '../native/binding.js';
 import { packageVersion } from '../native/paths.js';
-import { isToldDamage } from '../shards/shard.js';
+import { toldOnce } from '../shards/shard.js';
 import { storeScores } from '../training/store-scores.js';
-import type { LoadOptions } from '../types.js';
 import { invalid } from '../validation.js';
 import { complain } from './image-command.js';
-import { interruption, interruptSignal, isInterruption } from './interrupt.js';
+import { interruptionBy, interruptSignal } from './interrupt.js';
 import { sayNotes } from './notes.js';
-import { duration } from './training-progress.js';
+import type { ImageSettings } from './options.js';
+import { duration, everyTenSeconds } from './training-progress.js';
 
-export interface StoreSettings extends NativeStoreOptions {
+export interface StoreSettings
+  extends NativeStoreOptions, Omit<ImageSettings, 'out' | 'json' | 'grid' | 'patches'> {
   store: string;
   shard: number;
   maxUnreadable: number;
-  model: string;
-  device: NonNullable<LoadOptions['device']>;
-  precision?: NonNullable<LoadOptions['precision']>;
-  libtorch?: string;
-  imageColumn: string;
-  rowGroupMemory: number;
 }
-
-/** Between two lines about the progress. */
-const lineInterval = 10_000; // milliseconds
 
 /** Returns the exit code. */
 export async function storeCommand(
@@ -78,7 +70,7 @@ export async function storeCommand(
     );
     const begin = performance.now();
     const seconds = (): number => (performance.now() - begin) / 1000;
-    let shown = begin;
+    const isDue = everyTenSeconds();
     const result = await storeScores({
       core,
       teacher: native,
@@ -88,17 +80,11 @@ export async function storeCommand(
       maxUnreadable: settings.maxUnreadable,
       signal,
       onProgress: (shard, done, total) => {
-        if (performance.now() - shown < lineInterval) return;
-        shown = performance.now();
-        complain(`shard ${shard + 1} of ${store.shards}: ${done} of ${total} maps`);
+        if (isDue()) complain(`shard ${shard + 1} of ${store.shards}: ${done} of ${total} maps`);
       },
       onUnreadable: (path, error) => {
-        const { message } = error;
-        const isTold = isToldDamage(error);
-        if (isTold === true) return;
-        complain(
-          `skipped: ${message.includes(path) || isTold === false ? message : `${path}: ${message}`}`,
-        );
+        const line = toldOnce(path, error);
+        if (line !== undefined) complain(`skipped: ${line}`);
       },
       onNotice: complain,
     });
@@ -111,8 +97,8 @@ export async function storeCommand(
     );
     return 0;
   } catch (error) {
-    const stopped = interruption();
-    if (stopped === undefined || !isInterruption(error)) throw error;
+    const stopped = interruptionBy(error);
+    if (stopped === undefined) throw error;
     complain(
       `${stopped.word}; finished shards stay, and the same command continues with the others.`,
     );

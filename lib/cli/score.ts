@@ -1,18 +1,21 @@
 /** `ltrp score`: the teacher's opinion of every patch. */
-import { Option, type Command } from 'commander';
+import type { Command } from 'commander';
 import { MaskedAutoencoder } from '../masked-autoencoder.js';
-import { drops, metrics, type Drop, type Metric } from '../types.js';
+import { drops, metrics } from '../types.js';
 import { eachImage, type ImageTask } from './image-command.js';
 import { withNotes } from './notes.js';
 import { jsonNumbers } from '../json-numbers.js';
 import {
+  addOptions,
+  maskRatioOption,
+  option,
   addImageOptions,
   parseInteger,
   parseName,
   parseShare,
   type ImageSettings,
 } from './options.js';
-import { addPartOptions, hasResults, storeResults, type PartSettings } from './result-store.js';
+import { addPartOptions, storeResults, type PartSettings } from './result-store.js';
 import { outputSuffixes } from '../output-mark.js';
 import type { OutputFolder } from './output-folder.js';
 import { patchBoxes, type Box, type PatchGrid } from '../patch-grid.js';
@@ -29,16 +32,12 @@ import {
 import { readWholePicture } from '../whole-picture.js';
 import { invalid } from '../validation.js';
 import { toLtrpError } from '../errors.js';
+import { hasManifest } from '../store/manifest.js';
 import { mapOrdered } from '../stream/ordered.js';
 import { storeCommand, type StoreSettings } from './score-store.js';
 import { parseRange } from './training-options.js';
 
 interface ScoreSettings extends ImageSettings, PartSettings, Omit<StoreSettings, 'store'> {
-  rounds: number;
-  maskRatio: number;
-  drop: Drop;
-  metric: Metric;
-  surprise: boolean;
   store?: string;
 }
 
@@ -46,19 +45,16 @@ interface ScoreSettings extends ImageSettings, PartSettings, Omit<StoreSettings,
 const ofStore = ['crops', 'cropScale', 'flip', 'shard', 'maxUnreadable'] as const;
 
 /** One line of the command's JSON. */
-export interface ScoreResult {
+export interface ScoreResult extends Pick<
+  StoreSettings,
+  'rounds' | 'maskRatio' | 'drop' | 'metric' | 'surprise' | 'seed'
+> {
   image: string;
   /** Pixels of the source, after its EXIF rotation; so are the boxes. */
   width: number;
   height: number;
   model: string;
   grid: PatchGrid;
-  rounds: number;
-  maskRatio: number;
-  drop: Drop;
-  metric: Metric;
-  surprise: boolean;
-  seed: number;
   /** Mean scores in raster order, larger is denser. */
   scores: (number | null)[];
   /** Of the means; null where a patch was visible in one mask only. */
@@ -77,100 +73,67 @@ without this patch? The score is a mean over random masks, with its standard err
 
 The whole picture is covered, as with ltrp rank. Scoring costs hundreds of times what ranking costs. Rankers learn from \
 such scores; for that, --store keeps those of random crops.`,
+    );
+  addOptions(command, [
+    option('--rounds <count>', 'minimum number of masks in which every patch is visible')
+      .argParser(parseInteger(1, 1_000_000))
+      .default(4),
+    maskRatioOption(0.9),
+    option('--drop <part>', 'where the patch is removed').choices(drops).default('decoder'),
+    option(
+      '--metric <metric>',
+      'how reconstructions are compared; psnr and ssim are rescaled within each image',
     )
-    .addOption(
-      new Option('--rounds <count>', 'minimum number of masks in which every patch is visible')
-        .argParser(parseInteger(1, 1_000_000))
-        .default(4),
+      .choices(metrics)
+      .default('l1'),
+    option(
+      '--surprise',
+      'multiply each score by how badly the model predicts the hidden patch; for --metric reach',
+    ).default(false),
+    option(
+      '--store <folder>',
+      'store maps of random crops, for ltrp train --scores, or with --part or --parts Parquet files of whole pictures',
     )
-    .addOption(
-      new Option('--mask-ratio <share>', 'share of the patches to hide')
-        .argParser(parseShare('(0, 1)'))
-        .default(0.9),
+      .argParser(parseName)
+      .conflicts(['out']),
+    option('--crops <count>', 'with --store: random crops of every picture')
+      .argParser(parseInteger(1, 2 ** 20))
+      .default(1),
+    option('--crop-scale <min,max>', "with --store: range of a crop's share of the picture")
+      .argParser(parseRange)
+      .default([0.2, 1], '0.2,1'),
+    option('--no-flip', 'with --store: no random mirroring'),
+    option('--shard <pictures>', 'with --store: pictures per file; a killed command loses one file')
+      .argParser(parseInteger(1, 2 ** 20))
+      .default(64),
+    option(
+      '--max-unreadable <share>',
+      'with --store: share of unreadable pictures above which the command ends; up to it they are named and skipped',
     )
-    .addOption(
-      new Option('--drop <part>', 'where the patch is removed').choices(drops).default('decoder'),
-    )
-    .addOption(
-      new Option(
-        '--metric <metric>',
-        'how reconstructions are compared; psnr and ssim are rescaled within each image',
-      )
-        .choices(metrics)
-        .default('l1'),
-    )
-    .addOption(
-      new Option(
-        '--surprise',
-        'multiply each score by how badly the model predicts the hidden patch; for --metric reach',
-      ).default(false),
-    )
-    .addOption(
-      new Option(
-        '--store <folder>',
-        'store maps of random crops, for ltrp train --scores, or with --part or --parts Parquet files of whole pictures',
-      )
-        .argParser(parseName)
-        .conflicts(['out']),
-    )
-    .addOption(
-      new Option('--crops <count>', 'with --store: random crops of every picture')
-        .argParser(parseInteger(1, 2 ** 20))
-        .default(1),
-    )
-    .addOption(
-      new Option('--crop-scale <min,max>', "with --store: range of a crop's share of the picture")
-        .argParser(parseRange)
-        .default([0.2, 1], '0.2,1'),
-    )
-    .addOption(new Option('--no-flip', 'with --store: no random mirroring'))
-    .addOption(
-      new Option(
-        '--shard <pictures>',
-        'with --store: pictures per file; a killed command loses one file',
-      )
-        .argParser(parseInteger(1, 2 ** 20))
-        .default(64),
-    )
-    .addOption(
-      new Option(
-        '--max-unreadable <share>',
-        'with --store: share of unreadable pictures above which the command ends; up to it they are named and skipped',
-      )
-        .argParser(parseShare('[0, 1]'))
-        .default(0.5),
-    )
-    .action(async (patterns: string[], settings: ScoreSettings) => {
-      const { store } = settings;
-      const unused = ofStore.find((name) => command.getOptionValueSource(name) === 'cli');
-      if (store === undefined && unused !== undefined)
-        throw invalid(
-          `${unused === 'flip' ? '--no-flip' : unused} is for scores that are kept with --store.`,
-        );
-      const given = (name: string): boolean => command.getOptionValueSource(name) === 'cli';
-      const inParts = given('part') || given('parts') || (store !== undefined && hasResults(store));
-      if (store === undefined) {
-        const other = ['part', 'parts'].find(given);
-        if (other !== undefined)
-          throw invalid(`${other} is for results that are kept with --store.`);
-        process.exitCode = await score(patterns, settings);
-      } else if (inParts) {
-        const ofCrops = ofStore.find(given);
-        if (ofCrops !== undefined) {
-          throw invalid(
-            `${ofCrops === 'flip' ? '--no-flip' : ofCrops} is for maps of crops, without --part and --parts.`,
-          );
-        }
-        process.exitCode = await scoreToStore(patterns, { ...settings, store });
-      } else {
-        const ofShown = ['json', 'grid', 'patches'].find(given);
-        if (ofShown !== undefined)
-          throw invalid(
-            `${ofShown} is not for --store without --part or --parts: it keeps maps of crops.`,
-          );
-        process.exitCode = await storeCommand(patterns, { ...settings, store });
-      }
-    });
+      .argParser(parseShare('[0, 1]'))
+      .default(0.5),
+  ]);
+  command.action(async (patterns: string[], settings: ScoreSettings) => {
+    const { store } = settings;
+    const given = (name: string): boolean => command.getOptionValueSource(name) === 'cli';
+    const refuse = (names: readonly string[], because: string): void => {
+      const found = names.find(given);
+      if (found !== undefined)
+        throw invalid(`${found === 'flip' ? '--no-flip' : found} ${because}.`);
+    };
+    if (store === undefined) {
+      refuse(ofStore, 'is for scores that are kept with --store');
+      refuse(['part', 'parts'], 'is for results that are kept with --store');
+      process.exitCode = await score(patterns, settings);
+    } else if (given('part') || given('parts') || hasManifest(store)) {
+      refuse(ofStore, 'is for maps of crops, without --part and --parts');
+      process.exitCode = await scoreToStore(patterns, { ...settings, store });
+    } else {
+      const why = 'is not for --store without --part or --parts: it keeps maps of crops';
+      refuse(['json', 'grid', 'patches'], why);
+      process.exitCode = await storeCommand(patterns, { ...settings, store });
+    }
+  });
   addPartOptions(command);
   addImageOptions(command, {
     model: 'a .safetensors or .pth file, or a Hugging Face folder',
@@ -218,9 +181,7 @@ async function scoreToStore(
               return toLtrpError(error);
             }
           }),
-        dispose: () => {
-          mae.dispose();
-        },
+        dispose: () => mae.dispose(),
       };
     },
   });
@@ -240,7 +201,7 @@ async function score(patterns: readonly string[], settings: ScoreSettings): Prom
       title: 'Scored patches',
       description:
         `What each patch is worth to the reconstruction of the masked autoencoder “${model}”, averaged over random ` +
-        `masks in which it was visible at least ${String(settings.rounds)} times.`,
+        `masks in which it was visible at least ${settings.rounds} times.`,
       keepRatio: 0.5,
     },
     header: ['image', 'pixels', 'patches', 'mean score', 'mean standard error'],
@@ -278,9 +239,7 @@ async function scoreOne(
     surprise,
     seed,
     signal,
-    onProgress: ({ done, total }) => {
-      onProgress(done / total);
-    },
+    onProgress: ({ done, total }) => onProgress(done / total),
   });
   const result: ScoreResult = {
     image: file,

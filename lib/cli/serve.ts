@@ -1,5 +1,5 @@
 /** `ltrp serve`: the models over HTTP. */
-import { Option, type Command } from 'commander';
+import type { Command } from 'commander';
 import { MaskedAutoencoder } from '../masked-autoencoder.js';
 import { PatchRanker } from '../patch-ranker.js';
 import type { Limits } from '../serve/limits.js';
@@ -14,7 +14,14 @@ import { exitCodes } from './exit-codes.js';
 import { complain } from './image-command.js';
 import { interruptSignal } from './interrupt.js';
 import { withNotes } from './notes.js';
-import { deviceOption, libtorchOption, parseInteger, parseName } from './options.js';
+import {
+  addOptions,
+  option,
+  deviceOption,
+  libtorchOption,
+  parseInteger,
+  parseName,
+} from './options.js';
 import { loadOptions } from './results.js';
 
 interface ServeSettings {
@@ -37,88 +44,66 @@ interface ServeSettings {
   logLevel: ServiceOptions['logLevel'];
 }
 
-const whole = (flags: string, text: string, standard: number, least = 1, most?: number): Option =>
-  new Option(flags, text).argParser(parseInteger(least, most)).default(standard);
-
 export function register(program: Command): void {
-  program
+  const command = program
     .command('serve')
     .summary('answer over HTTP: rank, select, crop, score, classify')
     .description(
       `Loads the models once and answers over HTTP. POST a picture to /rank, /select, /crop, /score or /classify: its bytes, a form \
 with a file, or JSON. /docs is a page to try it. Pictures that arrive together are computed together. It needs packages that \
 ltrp does not install: ${installCommand}`,
-    )
-    .addOption(
-      new Option('--host <address>', 'address to listen on; 0.0.0.0 for all')
-        .argParser(parseName)
-        .default('127.0.0.1'),
-    )
-    .addOption(whole('--port <number>', 'port; 0 for any free one', 8080, 0, 65535))
-    .addOption(model('--ranker <model>', "'tiny' (embedded), or a file or folder").default('tiny'))
-    .addOption(
-      model('--teacher <model>', "for /score: 'tiny', a file or folder, or 'none'").default('tiny'),
-    )
-    .addOption(model('--classifier <model>', 'for /classify: a file or folder (default: none)'))
-    .addOption(
-      new Option('--precision <type>', 'precision of matrix products')
-        .choices(precisions)
-        .default('float32'),
-    )
-    .addOption(deviceOption())
-    .addOption(libtorchOption())
-    .addOption(whole('--max-megabytes <count>', 'maximum size of a picture file', 20, 1, 1024))
-    .addOption(whole('--max-megapixels <count>', 'maximum pixels of a picture', 50, 1, 268))
-    .addOption(
-      whole('--max-seconds <count>', 'maximum time from a request to its answer', 30, 1, 3600),
-    )
-    .addOption(
-      whole(
-        '--max-pictures <count>',
-        'maximum pictures at a time; more are refused with 429',
-        64,
-        1,
-        65536,
-      ),
-    )
-    .addOption(
-      whole(
-        '--max-wait <milliseconds>',
-        'maximum time that a picture waits for others of its batch',
-        10,
-        0,
-        10_000,
-      ),
-    )
-    .addOption(
-      whole(
-        '--batch-size <count>',
-        'maximum pictures computed together',
-        RankingQueue.fullBatch,
-        1,
-        1024,
-      ),
-    )
-    .addOption(
-      whole(
-        '--stop-seconds <count>',
-        'time to answer accepted requests after SIGTERM',
-        25,
-        1,
-        3600,
-      ),
-    )
-    .addOption(
-      new Option(
-        '--allow-urls <origins...>',
-        'origins from which requests may have pictures fetched by URL (default: none)',
-      ),
-    )
-    .addOption(
-      new Option('--log-level <level>', 'level of the JSON lines on standard output')
-        .choices(['trace', 'debug', 'info', 'warn', 'error', 'silent'])
-        .default('info'),
-    )
+    );
+  addOptions(command, [
+    option('--host <address>', 'address to listen on; 0.0.0.0 for all')
+      .argParser(parseName)
+      .default('127.0.0.1'),
+    option('--port <number>', 'port; 0 for any free one')
+      .argParser(parseInteger(0, 65535))
+      .default(8080),
+    option('--ranker <model>', "'tiny' (embedded), or a file or folder")
+      .argParser(parseName)
+      .default('tiny'),
+    option('--teacher <model>', "for /score: 'tiny', a file or folder, or 'none'")
+      .argParser(parseName)
+      .default('tiny'),
+    option('--classifier <model>', 'for /classify: a file or folder (default: none)').argParser(
+      parseName,
+    ),
+    option('--precision <type>', 'precision of matrix products')
+      .choices(precisions)
+      .default('float32'),
+    deviceOption(),
+    libtorchOption(),
+    option('--max-megabytes <count>', 'maximum size of a picture file')
+      .argParser(parseInteger(1, 1024))
+      .default(20),
+    option('--max-megapixels <count>', 'maximum pixels of a picture')
+      .argParser(parseInteger(1, 268))
+      .default(50),
+    option('--max-seconds <count>', 'maximum time from a request to its answer')
+      .argParser(parseInteger(1, 3600))
+      .default(30),
+    option('--max-pictures <count>', 'maximum pictures at a time; more are refused with 429')
+      .argParser(parseInteger(1, 65536))
+      .default(64),
+    option('--max-wait <milliseconds>', 'maximum time that a picture waits for others of its batch')
+      .argParser(parseInteger(0, 10_000))
+      .default(10),
+    option('--batch-size <count>', 'maximum pictures computed together')
+      .argParser(parseInteger(1, 1024))
+      .default(RankingQueue.fullBatch),
+    option('--stop-seconds <count>', 'time to answer accepted requests after SIGTERM')
+      .argParser(parseInteger(1, 3600))
+      .default(25),
+    option(
+      '--allow-urls <origins...>',
+      'origins from which requests may have pictures fetched by URL (default: none)',
+    ),
+    option('--log-level <level>', 'level of the JSON lines on standard output')
+      .choices(['trace', 'debug', 'info', 'warn', 'error', 'silent'])
+      .default('info'),
+  ]);
+  command
     .addHelpText(
       'after',
       `
@@ -138,8 +123,6 @@ Exit codes:
       process.exitCode = await serve(settings);
     });
 }
-
-const model = (flags: string, text: string): Option => new Option(flags, text).argParser(parseName);
 
 async function serve(settings: ServeSettings): Promise<number> {
   const { ranker, teacher, classifier, logLevel, allowUrls, host, port } = settings;
@@ -163,9 +146,7 @@ async function serve(settings: ServeSettings): Promise<number> {
   const service = await Service.create({ models, limits, logLevel, fetchPicture });
   const stopped = new Promise<void>((resolve) => {
     if (signal.aborted) resolve();
-    signal.addEventListener('abort', () => {
-      resolve();
-    });
+    signal.addEventListener('abort', () => resolve());
   });
   const url = await service.listen(host, port).catch((error: unknown) => {
     throw listenError(error, settings);

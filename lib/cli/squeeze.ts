@@ -1,14 +1,14 @@
 /** `ltrp squeeze`: a picture with its lower-ranked patches smoothed away before it is encoded. */
 import { rm, writeFile } from 'node:fs/promises';
 import { extname } from 'node:path';
-import { InvalidArgumentError, Option, type Command } from 'commander';
-import { LtrpError } from '../errors.js';
+import { InvalidArgumentError, type Command } from 'commander';
+import { unsupported } from '../errors.js';
 import { giveName, outputTarget, refuseExisting, writeError } from '../output-files.js';
 import { squeezePicture, type SqueezeOptions } from '../squeeze.js';
 import { shortPath } from './image-arguments.js';
 import { interruptSignal } from './interrupt.js';
 import { squeezeFills, type SqueezeFormat } from '../types.js';
-import { parseInteger, parseName, parseShare } from './options.js';
+import { option, parseInteger, parseName, parseShare } from './options.js';
 
 interface SqueezeSettings {
   out: string;
@@ -50,7 +50,7 @@ show the file. It is never larger than the source. docs/squeeze.md compares it w
       parseShare('(0, 1]'),
     )
     .addOption(
-      new Option('--fill <kind>', 'what replaces the others (default: flat)').choices(squeezeFills),
+      option('--fill <kind>', 'what replaces the others (default: flat)').choices(squeezeFills),
     )
     .option('--quality <1 to 100>', 'quality of the encoder (default: 75)', parseInteger(1, 100))
     .option('--ranker <model>', 'an embedded ranker or a path (default: tiny)', parseName)
@@ -91,8 +91,7 @@ async function squeeze(picture: string, settings: SqueezeSettings): Promise<void
   const options = { keepRatio, fill, quality, ranker, patches, format, signal };
   const { bytes, ...result } = await squeezePicture(picture, options);
   if (result.format !== format) {
-    throw new LtrpError(
-      'ERR_LTRP_UNSUPPORTED',
+    throw unsupported(
       `${picture} would not be smaller as ${out}: it has ${result.sourceBytes} bytes. Lower quality or keepRatio; nothing was written.`,
     );
   }

@@ -34,9 +34,7 @@ export async function print(text: string): Promise<void> {
   waiting++;
   try {
     await new Promise<void>((resolve, reject) => {
-      const stop = (): void => {
-        resolve();
-      };
+      const stop = (): void => resolve();
       const full = !process.stdout.write(text, (error) => {
         signal.removeEventListener('abort', stop);
         if (error) reject(error);

@@ -1,10 +1,12 @@
 /** Weights that a run is given to begin with, or to learn from: what they say of the model's geometry. */
+import { imageNetMean, imageNetStd } from '../images.js';
 import type {
   CoreBinding,
   NativeClassifierConfig,
   NativeMaeConfig,
   NativeModelConfig,
   NativeRankerConfig,
+  NativeTransformerConfig,
 } from '../native/binding.js';
 import { runJob } from '../native/job.js';
 import { invalid } from '../validation.js';
@@ -25,6 +27,33 @@ export async function modelConfig<Kind extends keyof Configs>(
 ): Promise<Configs[Kind]> {
   const { config } = await runJob(core, { signal }, (job) => core.readWeights(job, path, { kind }));
   return config as Configs[Kind];
+}
+
+/** What a run without weights to begin from is made for. */
+export const standardGeometry = ({
+  patchSize = 16,
+}: Pick<TrainingSettings, 'patchSize'>): Omit<NativeModelConfig, 'encoder'> => ({
+  imageHeight: 224,
+  imageWidth: 224,
+  patchSize,
+  layerNormEps: 1e-6,
+  mean: imageNetMean,
+  std: imageNetStd,
+});
+
+/** The geometry of a new run: of the weights that it begins from, else as asked for, else `standard`. */
+export function geometryOf(
+  settings: TrainingSettings,
+  preset: NativeTransformerConfig,
+  from: NativeModelConfig | null,
+  standard: Omit<NativeModelConfig, 'encoder'>,
+): NativeModelConfig {
+  const { imageHeight, imageWidth, patchSize, layerNormEps, mean, std } = from ?? standard;
+  const { height, width } = settings.imageSize ?? { height: imageHeight, width: imageWidth };
+  const { dim = preset.dim, depth = preset.depth, heads = preset.heads } = settings;
+  const encoder = from?.encoder ?? { dim, depth, heads, mlpDim: settings.mlpDim ?? 4 * dim };
+  const image = { imageHeight: height, imageWidth: width, patchSize };
+  return { ...image, encoder, layerNormEps, mean, std };
 }
 
 /** The command's options that the geometry of given weights decides. */

@@ -1,12 +1,12 @@
 /** `ltrp store verify`: whether the results of `--store` are whole. */
 import { resolve } from 'node:path';
-import { Option, type Command } from 'commander';
+import type { Command } from 'commander';
 import { ResultStore } from '../store/manifest.js';
 import { exitCodes } from './exit-codes.js';
 import { printable, shortPath } from './image-arguments.js';
 import { complain } from './image-command.js';
 import { interruptSignal } from './interrupt.js';
-import { parseName } from './options.js';
+import { option, parseName } from './options.js';
 
 export function register(program: Command): void {
   program
@@ -18,7 +18,7 @@ export function register(program: Command): void {
     )
     .argument('<folder>', 'the folder of --store', parseName)
     .addOption(
-      new Option(
+      option(
         '--merge <file>',
         'if all parts are good, write all rows to one Parquet file',
       ).argParser(parseName),

@@ -1,19 +1,19 @@
 /** `ltrp train`: trains a ranker on a teacher's scores. */
-import { resolve } from 'node:path';
-import { Option, type Command } from 'commander';
-import { embeddedModels, resolveModel } from '../models.js';
+import type { Command } from 'commander';
+import { resolveModel } from '../models.js';
 import { rankerInputs, rankerStarts } from '../native/binding.js';
 import { resolveWeights, type RankerTrainingOptions } from '../trainer.js';
 import { rankerPresets } from '../training/presets.js';
 import { drops, heads, lossNames, metrics } from '../types.js';
 import { invalid } from '../validation.js';
 import { trainingExitCodesHelp } from './exit-codes.js';
-import { parseInteger, parseName, parseShare } from './options.js';
-import { checkGeometry, encoderOptions, modelConfig } from './starting-weights.js';
+import { addOptions, option, parseInteger, parseName, parseShare } from './options.js';
+import { checkGeometry, encoderOptions, geometryOf, modelConfig } from './starting-weights.js';
 import { trainingCommand, type Beginning } from './training-command.js';
 import {
   addTrainingOptions,
   parseImageSize,
+  parseModel,
   parseNonNegative,
   trainingOptions,
   type TrainingSettings,
@@ -44,58 +44,55 @@ checkpoints, and model.safetensors. Ctrl-C or SIGTERM finishes the step and save
 another length, learning rate or clipping.`,
     );
   addTrainingOptions(command, { learningRate: 1e-3, weightDecay: 0.06, maskRatio: 0.75 });
-  const options = [
-    new Option('--teacher <model>', "checkpoint of a masked autoencoder, or 'tiny'").argParser(
-      (text: string) => (embeddedModels.includes(text) ? text : resolve(text)),
+  addOptions(command, [
+    option('--teacher <model>', "checkpoint of a masked autoencoder, or 'tiny'").argParser(
+      parseModel,
     ),
-    new Option(
+    option(
       '--scores <folder>',
       'learn from maps of all patches, made by ltrp score --store, instead of a teacher',
     ).argParser(parseName),
-    new Option('--val-scores <folder>', 'stored maps for validation').argParser(parseName),
-    new Option(
+    option('--val-scores <folder>', 'stored maps for validation').argParser(parseName),
+    option(
       '--val-share <share>',
       'share of the pictures of --scores to hold out for validation, by a hash of their file names (default: 0.05; with --val-scores: 0)',
     ).argParser(parseShare('[0, 1]')),
-    new Option('--image-size <pixels>', "size of the crops (default: the teacher's)").argParser(
+    option('--image-size <pixels>', "size of the crops (default: the teacher's)").argParser(
       parseImageSize,
     ),
-    new Option(
+    option(
       '--head <kind>',
       "'token': a logit from every patch, for any grid; 'cls': the paper's, for one grid (default: token)",
     ).choices(heads),
-    new Option('--loss <name>', 'learning-to-rank loss').choices(lossNames).default('listMle'),
-    new Option(
+    option('--loss <name>', 'learning-to-rank loss').choices(lossNames).default('listMle'),
+    option(
       '--loss-k <items>',
       'number of items for listMle and focusedRank (default: the whole list)',
     ).argParser(parseInteger(1)),
-    new Option(
+    option(
       '--smoothing <patches>',
       "with --scores: σ of a Gaussian over each map's ranks, so that a patch counts with its neighbours (default: 0, none)",
     ).argParser(parseNonNegative),
-    new Option('--drop <where>', 'where the teacher drops the scored patch')
+    option('--drop <where>', 'where the teacher drops the scored patch')
       .choices(drops)
       .default('decoder'),
-    new Option('--metric <name>', 'how reconstructions are compared')
-      .choices(metrics)
-      .default('l1'),
-    new Option(
+    option('--metric <name>', 'how reconstructions are compared').choices(metrics).default('l1'),
+    option(
       '--input <patches>',
       'patches that the ranker sees in training: those visible to the teacher, or all',
     )
       .choices(rankerInputs)
       .default('visible'),
-    new Option(
+    option(
       '--start <weights>',
       "starting weights: random, or the first blocks of the teacher's encoder (of the same width)",
     )
       .choices(rankerStarts)
       .default('random'),
-    new Option('--memory-budget <MiB>', "memory for the teacher's activations")
+    option('--memory-budget <MiB>', "memory for the teacher's activations")
       .argParser(parseInteger(16))
       .default(512),
-  ];
-  for (const option of options) command.addOption(option);
+  ]);
   command.addHelpText(
     'after',
     `
@@ -135,27 +132,13 @@ async function buildOptions(beginning: Beginning<TrainSettings>): Promise<Ranker
   const from = init === undefined ? null : await modelConfig(core, init, 'ranker', signal);
   if (from !== null) checkGeometry(settings, given, { ...encoderOptions(from), head: from.head });
   const preset = rankerPresets[settings.model];
-  const dim = settings.dim ?? preset.dim;
-  const { imageHeight, imageWidth, patchSize, mean, std } = from ?? geometry;
-  const { height, width } = settings.imageSize ?? { height: imageHeight, width: imageWidth };
   const { maskRatio, loss, lossK = null, smoothing = 0 } = settings;
   return {
     kind: 'ranker',
     ...trainingOptions(settings, pictures),
     model: {
-      imageHeight: height,
-      imageWidth: width,
-      patchSize,
-      encoder: from?.encoder ?? {
-        dim,
-        depth: settings.depth ?? preset.depth,
-        heads: settings.heads ?? preset.heads,
-        mlpDim: settings.mlpDim ?? 4 * dim,
-      },
+      ...geometryOf(settings, preset, from, { ...geometry, layerNormEps: 1e-5 }),
       head: from?.head ?? settings.head ?? 'token',
-      layerNormEps: from?.layerNormEps ?? 1e-5,
-      mean: [...mean],
-      std: [...std],
     },
     ...{ maskRatio, ...options, loss, lossK, smoothing },
     memoryBudget: settings.memoryBudget * 1024 ** 2,

@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { Dataset } from '../data/dataset.js';
 import { withLabels, type Labels } from '../data/labels.js';
 import { openScores, type OpenedScores } from '../data/stored-scores.js';
-import { LtrpError, toLtrpError, type LtrpErrorCode } from '../errors.js';
+import { LtrpError, toLtrpError, type LtrpErrorCode, conflict } from '../errors.js';
 import { modelDigest } from '../file-digest.js';
 import { resolveModel } from '../models.js';
 import type { CoreBinding } from '../native/binding.js';
@@ -15,7 +15,7 @@ import { decodeValidation, runTraining, type LoopResult } from '../training/loop
 import { finiteOrWord, RunFolder } from '../training/run-folder.js';
 import { alone, type Ranks } from '../training/ranks.js';
 import { lockRun, type RunLock } from '../training/run-lock.js';
-import { isToldDamage, type ShardOptions } from '../shards/shard.js';
+import { toldOnce, type ShardOptions } from '../shards/shard.js';
 import { invalid } from '../validation.js';
 import { exitCodes } from './exit-codes.js';
 import { complain, errorLine } from './image-command.js';
@@ -235,18 +235,11 @@ async function trainIn(run: {
   };
   const unreadable = (path: string, error: LtrpError): void => {
     const known = dataset.problemOf(path) ?? held?.problemOf(path);
-    const isTold = isToldDamage(error);
-    if (isTold === true) return;
-    const plain =
-      error.message.includes(path) || isTold === false
-        ? error.message
-        : `${path}: ${error.message}`;
-    tell(`skipped: ${known?.message ?? plain}`);
+    const line = toldOnce(path, error);
+    if (line !== undefined) tell(`skipped: ${known?.message ?? line}`);
   };
   // Said only once there are steps: while things are prepared, a stop is one at once.
-  const stopping = (): void => {
-    say('\nstopping after this step; Ctrl-C again ends at once');
-  };
+  const stopping = (): void => say('\nstopping after this step; Ctrl-C again ends at once');
   try {
     const heldMaps = await openHeldMaps(core, maps, settings, stop);
     held =
@@ -299,9 +292,7 @@ async function trainIn(run: {
       prefetch: settings.prefetch,
       maxUnreadable: settings.maxUnreadable,
       stop,
-      onEntry: (entry) => {
-        progress?.show(entry);
-      },
+      onEntry: (entry) => progress?.show(entry),
       onUnreadable: unreadable,
       onNotice: tell,
     });
@@ -400,14 +391,12 @@ async function openHeldMaps(
 function checkData(dataset: Dataset, stored: RunConfig, source: 'data' | 'scores'): void {
   if (dataset.digest === stored.data.digest) return;
   if (source === 'scores') {
-    throw new LtrpError(
-      'ERR_LTRP_RUN_CONFLICT',
+    throw conflict(
       `The stored maps are not those of the run (${stored.data.images} then, ${dataset.size} now, or others). ` +
         'Put them back, or continue with the present ones by naming them again with --scores.',
     );
   }
-  throw new LtrpError(
-    'ERR_LTRP_RUN_CONFLICT',
+  throw conflict(
     `The images are not those of the run (${stored.data.images} then, ${dataset.size} now, or other names). ` +
       'Put them back, or continue with the present ones by naming them again with --data.',
   );
@@ -422,15 +411,13 @@ function askedModel(options: NativeOptions): string | undefined {
 }
 
 function otherClasses(folder: RunFolder): LtrpError {
-  return new LtrpError(
-    'ERR_LTRP_RUN_CONFLICT',
+  return conflict(
     `The classes are not those that the run in ${folder.path} had (its classes.txt). Put their folders back, or begin a new run.`,
   );
 }
 
 function otherLabels(folder: RunFolder): LtrpError {
-  return new LtrpError(
-    'ERR_LTRP_RUN_CONFLICT',
+  return conflict(
     `The labels are not those that the run in ${folder.path} had. Put them back, or continue with the present ones by naming the ` +
       'pictures again with --data.',
   );
@@ -438,13 +425,11 @@ function otherLabels(folder: RunFolder): LtrpError {
 
 function otherTeacher(folder: RunFolder, kind: NativeOptions['kind']): LtrpError {
   if (kind === 'finetune') {
-    return new LtrpError(
-      'ERR_LTRP_RUN_CONFLICT',
+    return conflict(
       `The selector's model is not the one that the run in ${folder.path} had. Put it back, or begin a new run in another folder.`,
     );
   }
-  return new LtrpError(
-    'ERR_LTRP_RUN_CONFLICT',
+  return conflict(
     `The teacher is not the one that the run in ${folder.path} had. Name that one with --teacher, or start a new run in another ` +
       `folder from the weights of this one: --init ${folder.path}.`,
   );

@@ -1,7 +1,7 @@
 /** Options that the training commands share, and their parsers. */
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
-import { InvalidArgumentError, Option, type Command } from 'commander';
+import { InvalidArgumentError, type Command } from 'commander';
 import { embeddedModels } from '../models.js';
 import {
   reductions,
@@ -16,8 +16,11 @@ import { shareOf } from '../share.js';
 import { storedTypes, type Device, type StoredType } from '../types.js';
 import { invalid } from '../validation.js';
 import {
+  addOptions,
+  option,
   deviceOption,
   libtorchOption,
+  maskRatioOption,
   parseBytes,
   parseInteger,
   parseName,
@@ -82,29 +85,10 @@ export interface TrainingSettings extends Omit<
 }
 
 /** Options that do not change the curve: a resumed run may have others at will. Of the rest: resumed-settings.ts. */
-export const freeOptions: readonly string[] = [
-  'out',
-  'resume',
-  'val',
-  'valScores',
-  'valLabels',
-  'valEvery',
-  'valCount',
-  'checkpointEvery',
-  'exportType',
-  'decodeThreads',
-  'prefetch',
-  'cacheMemory',
-  'maxUnreadable',
-  'threads',
-  'rankTimeout',
-  'joinTimeout',
-  'reduce',
-  'bucketSize',
-  'device',
-  'libtorch',
-  'json',
-];
+export const freeOptions: readonly string[] =
+  'out resume val valScores valLabels valEvery valCount checkpointEvery exportType decodeThreads prefetch cacheMemory maxUnreadable threads rankTimeout joinTimeout reduce bucketSize device libtorch json'.split(
+    ' ',
+  );
 
 export interface TrainingDefaults {
   learningRate: number;
@@ -118,14 +102,10 @@ export interface TrainingDefaults {
   data?: string;
 }
 
-export function addTrainingOptions(command: Command, defaults: TrainingDefaults): Command {
+export function addTrainingOptions(command: Command, defaults: TrainingDefaults): void {
   const integer = parseInteger(1);
   const { cropScale = [0.2, 1] } = defaults;
-  const option = (flags: string, text: string, parse?: (text: string) => unknown): Option => {
-    const made = new Option(flags, text);
-    return parse ? made.argParser(parse) : made;
-  };
-  const options = [
+  addOptions(command, [
     option(
       '--data <sources...>',
       defaults.data ??
@@ -135,45 +115,42 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
     option(
       '--val-every <steps>',
       'steps between validations (default: a twentieth of the run)',
-      integer,
-    ),
-    option('--val-count <images>', 'maximum number of held-out pictures to use', integer).default(
-      defaults.valCount ?? 256,
-    ),
-    option(
-      '--out <folder>',
-      'folder for the log, checkpoints and model',
-      parseName,
-    ).makeOptionMandatory(),
+    ).argParser(integer),
+    option('--val-count <images>', 'maximum number of held-out pictures to use')
+      .argParser(integer)
+      .default(defaults.valCount ?? 256),
+    option('--out <folder>', 'folder for the log, checkpoints and model')
+      .argParser(parseName)
+      .makeOptionMandatory(),
     option('--resume', 'continue the run in the --out folder from its newest checkpoint').default(
       false,
     ),
     option(
       '--init <model>',
       "starting weights, which decide the geometry: 'tiny', a model file or the folder of a run",
-      (text) => (embeddedModels.includes(text) ? text : resolve(text)),
-    ),
+    ).argParser(parseModel),
     option('--model <size>', 'size of the model').choices(presetNames).default('tiny'),
-    option('--dim <width>', 'width of the encoder (default: that of --model)', integer),
-    option('--depth <blocks>', 'blocks of the encoder', integer),
-    option('--heads <count>', 'attention heads of the encoder', integer),
-    option('--mlp-dim <width>', 'hidden width of the MLPs (default: 4 * dim)', integer),
-    option('--steps <count>', 'length of the run in optimizer steps (default: 10000)', integer),
-    option(
-      '--epochs <count>',
-      'length of the run in passes through the data',
-      parsePositive,
-    ).conflicts('steps'),
-    option('--batch-size <images>', 'images in an optimizer step', integer).default(64),
+    option('--dim <width>', 'width of the encoder (default: that of --model)').argParser(integer),
+    option('--depth <blocks>', 'blocks of the encoder').argParser(integer),
+    option('--heads <count>', 'attention heads of the encoder').argParser(integer),
+    option('--mlp-dim <width>', 'hidden width of the MLPs (default: 4 * dim)').argParser(integer),
+    option('--steps <count>', 'length of the run in optimizer steps (default: 10000)').argParser(
+      integer,
+    ),
+    option('--epochs <count>', 'length of the run in passes through the data')
+      .argParser(parsePositive)
+      .conflicts('steps'),
+    option('--batch-size <images>', 'images in an optimizer step').argParser(integer).default(64),
     option(
       '--micro-batch-size <images>',
       'images in memory at a time (default: up to 32)',
-      integer,
+    ).argParser(integer),
+    option('--learning-rate <rate>', 'peak learning rate')
+      .argParser(parsePositive)
+      .default(defaults.learningRate),
+    option('--warmup <steps>', 'linear warm-up (default: a twentieth of the run)').argParser(
+      parseInteger(0),
     ),
-    option('--learning-rate <rate>', 'peak learning rate', parsePositive).default(
-      defaults.learningRate,
-    ),
-    option('--warmup <steps>', 'linear warm-up (default: a twentieth of the run)', parseInteger(0)),
     option(
       '--schedule <name>',
       "learning rate after the warm-up: 'cosine' falls to 0, 'wsd' holds the peak until --decay",
@@ -183,20 +160,18 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
     option(
       '--decay <steps>',
       'for wsd: final steps over which the rate falls to 0; 0 holds it (default: a tenth of the run)',
-      parseInteger(0),
-    ),
-    option(
-      '--weight-decay <factor>',
-      "AdamW's, not for biases and norms",
-      parseNonNegative,
-    ).default(defaults.weightDecay),
-    option('--beta1 <factor>', "AdamW's", parseNonNegative).default(0.9),
-    option('--beta2 <factor>', "AdamW's", parseNonNegative).default(defaults.beta2 ?? 0.95),
+    ).argParser(parseInteger(0)),
+    option('--weight-decay <factor>', "AdamW's, not for biases and norms")
+      .argParser(parseNonNegative)
+      .default(defaults.weightDecay),
+    option('--beta1 <factor>', "AdamW's").argParser(parseNonNegative).default(0.9),
+    option('--beta2 <factor>', "AdamW's")
+      .argParser(parseNonNegative)
+      .default(defaults.beta2 ?? 0.95),
     option(
       '--clip-gradient-norm <limit>',
       'limit for the global norm of the gradient (default: none)',
-      parsePositive,
-    ),
+    ).argParser(parsePositive),
     option(
       '--precision <type>',
       'precision of matrix products in training, where the device supports it; scores are always float32',
@@ -204,72 +179,65 @@ export function addTrainingOptions(command: Command, defaults: TrainingDefaults)
       .choices(trainingPrecisions)
       .default('float32'),
     seedOption(),
-    option(
-      '--crop-scale <min,max>',
-      "range of a random crop's share of the picture",
-      parseRange,
-    ).default(cropScale, cropScale.join(',')),
+    option('--crop-scale <min,max>', "range of a random crop's share of the picture")
+      .argParser(parseRange)
+      .default(cropScale, cropScale.join(',')),
     option('--no-flip', 'no random mirroring'),
     ...(defaults.maskRatio === undefined ? [] : [maskRatioOption(defaults.maskRatio)]),
     option(
       '--checkpoint-every <interval>',
       'steps (500) or time (90s, 10m, 1h) between checkpoints',
-      parseInterval,
-    ).default({ seconds: 600 }, '10m'),
+    )
+      .argParser(parseInterval)
+      .default({ seconds: 600 }, '10m'),
     option('--export-type <type>', "how the finished model's weights are stored")
       .choices(storedTypes)
       .default('float16'),
     option(
       '--decode-size <pixels>',
       'shorter side of decoded pictures (default: twice the image size)',
-      integer,
-    ),
-    option('--decode-threads <count>', 'pictures to decode at a time', integer).default(
-      Math.max(1, Math.min(8, availableParallelism() - 1)),
-    ),
-    option('--prefetch <batches>', 'batches to decode ahead', integer).default(2),
-    option(
-      '--cache-memory <size>',
-      'memory for decoded pictures, for example 512MiB',
-      parseBytes,
-    ).default(2 * 1024 ** 3, '2GiB'),
+    ).argParser(integer),
+    option('--decode-threads <count>', 'pictures to decode at a time')
+      .argParser(integer)
+      .default(Math.max(1, Math.min(8, availableParallelism() - 1))),
+    option('--prefetch <batches>', 'batches to decode ahead').argParser(integer).default(2),
+    option('--cache-memory <size>', 'memory for decoded pictures, for example 512MiB')
+      .argParser(parseBytes)
+      .default(2 * 1024 ** 3, '2GiB'),
     ...shardOptions(),
     option(
       '--max-unreadable <share>',
       'share of unreadable pictures above which the run ends; up to it they are named and skipped',
-      parseShare('[0, 1]'),
-    ).default(0.5),
-    option('--threads <count>', 'threads for computing (default: all cores)', integer),
+    )
+      .argParser(parseShare('[0, 1]'))
+      .default(0.5),
+    option('--threads <count>', 'threads for computing (default: all cores)').argParser(integer),
     option(
       '--rank-timeout <seconds>',
       'several processes: if one is gone, all end within this time',
-      parsePositive,
-    ).default(60),
+    )
+      .argParser(parsePositive)
+      .default(60),
     option(
       '--join-timeout <seconds>',
       'several processes: how long they wait for each other to start',
-      parsePositive,
-    ).default(45),
+    )
+      .argParser(parsePositive)
+      .default(45),
     option('--reduce <type>', 'several processes: type of the gradients that are sent and summed')
       .choices(reductions)
       .default('float32'),
     option(
       '--bucket-size <size>',
       'several processes: size of the gradients that are sent together',
-      parseBytes,
-    ).default(4 * 1024 ** 2, '4MiB'),
+    )
+      .argParser(parseBytes)
+      .default(4 * 1024 ** 2, '4MiB'),
     deviceOption(),
     libtorchOption(),
     option('--json', 'print the result as JSON on standard output').default(false),
-  ];
-  for (const each of options) command.addOption(each);
-  return command;
+  ]);
 }
-
-const maskRatioOption = (share: number): Option =>
-  new Option('--mask-ratio <share>', 'share of the patches to hide')
-    .argParser(parseShare('(0, 1)'))
-    .default(share);
 
 /** Length of a run on so many pictures. */
 export function stepsOf(
@@ -332,6 +300,10 @@ export function decayOf(
   if (schedule !== 'wsd') return { schedule, decaySteps: 0 };
   return { schedule, decaySteps: Math.min(decay ?? Math.ceil(steps / 10), steps) };
 }
+
+/** An embedded model's name, or a path. */
+export const parseModel = (text: string): string =>
+  embeddedModels.includes(text) ? text : resolve(text);
 
 function parseNumber(text: string): number {
   return /^\d*\.?\d+(e[+-]?\d+)?$/i.test(text.trim()) ? Number(text) : NaN;

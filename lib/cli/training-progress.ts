@@ -2,7 +2,6 @@
 import { SingleBar } from 'cli-progress';
 import type { LogEntry } from '../training/run-folder.js';
 
-const LINE_INTERVAL = 10_000; // milliseconds
 const WINDOW = 50; // steps that rates and the remaining time are averaged over
 
 export class TrainingProgress {
@@ -11,7 +10,7 @@ export class TrainingProgress {
   readonly #durations: number[] = [];
   #bar: SingleBar | undefined;
   #loss: number | undefined;
-  #shown = performance.now();
+  readonly #isDue = everyTenSeconds();
 
   constructor(options: { steps: number; firstStep: number; batchSize: number }) {
     this.#steps = options.steps;
@@ -51,8 +50,7 @@ export class TrainingProgress {
       `${duration((this.#steps - entry.step) * perStep)} left`;
     if (this.#bar) {
       this.#bar.update(entry.step, { figures });
-    } else if (performance.now() - this.#shown >= LINE_INTERVAL) {
-      this.#shown = performance.now();
+    } else if (this.#isDue()) {
       process.stderr.write(`step ${entry.step}/${this.#steps}: ${figures}\n`);
     }
   }
@@ -77,6 +75,16 @@ export function onlyOneSpeaks(isThis: boolean): void {
 
 export function say(message: string): void {
   if (speaks) process.stderr.write(`${message}\n`);
+}
+
+/** What says whether ten seconds have passed since it was made, or said so last. */
+export function everyTenSeconds(): () => boolean {
+  let last = performance.now();
+  return () => {
+    const isDue = performance.now() - last >= 10_000;
+    if (isDue) last = performance.now();
+    return isDue;
+  };
 }
 
 /** Seconds as people say them. */

@@ -1,6 +1,6 @@
 /** A training command as one of several processes. */
 import { loadCore } from '../native/loader.js';
-import { LtrpError } from '../errors.js';
+import { conflict } from '../errors.js';
 import { rankPlace, slurmHint } from '../training/rank-place.js';
 import { alone, joinRanks, type Ranks } from '../training/ranks.js';
 import type { Device } from '../types.js';
@@ -91,8 +91,7 @@ export async function checkAlike(
     for (const [what, value] of Object.entries(other)) {
       if (JSON.stringify(value) === JSON.stringify(lead?.[what as keyof typeof own])) continue;
       await ranks.leave(); // all of them come to this
-      throw new LtrpError(
-        'ERR_LTRP_RUN_CONFLICT',
+      throw conflict(
         `All ranks must train the same: the ${what} not those of rank 0 on rank ${i + 1}. Start all of them with the same command and the same pictures.`,
       );
     }

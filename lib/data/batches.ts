@@ -1,5 +1,5 @@
 /** Batches of decoded pictures, ready before the compute thread asks for them. */
-import { LtrpError, toLtrpError, type LtrpErrorCode } from '../errors.js';
+import { LtrpError, toLtrpError, type LtrpErrorCode, dataUnreadable } from '../errors.js';
 import type { NativePicture } from '../native/binding.js';
 import { isUnreachable } from '../shards/shard.js';
 import type { Dataset } from './dataset.js';
@@ -43,7 +43,6 @@ export interface BatchOptions {
  * so batches depend on the files alone and a resumed run sees the same ones.
  */
 export class BatchStream {
-  readonly #options: BatchOptions;
   readonly #abort = new AbortController();
   readonly #ready: Promise<NativePicture[]>[] = [];
   readonly #unreadable = new Map<string, LtrpError>();
@@ -54,8 +53,7 @@ export class BatchStream {
   #next: number;
   #waitedSeconds = 0;
 
-  constructor(options: BatchOptions) {
-    this.#options = options;
+  constructor(private readonly options: BatchOptions) {
     this.#next = options.firstBatch;
     this.#fill();
   }
@@ -92,8 +90,8 @@ export class BatchStream {
   }
 
   #fill(): void {
-    while (this.#ready.length <= this.#options.prefetch && !this.#abort.signal.aborted) {
-      const { batchSize, part = [0, batchSize] } = this.#options;
+    while (this.#ready.length <= this.options.prefetch && !this.#abort.signal.aborted) {
+      const { batchSize, part = [0, batchSize] } = this.options;
       const first = this.#next++ * batchSize + part[0];
       const slots = Array.from({ length: part[1] }, (_, i) => this.#pictureAt(first + i));
       const batch = Promise.all(slots);
@@ -103,7 +101,7 @@ export class BatchStream {
   }
 
   async #pictureAt(position: number): Promise<NativePicture> {
-    const { dataset, decoder, seed, complete } = this.#options;
+    const { dataset, decoder, seed, complete } = this.options;
     for (let ahead = 0; ahead < 2 * dataset.size && this.#tooMany === undefined; ahead++) {
       const index = dataset.at(position + ahead, seed);
       const path = dataset.files[index] as string;
@@ -118,13 +116,7 @@ export class BatchStream {
         this.#refuse(index, toLtrpError(error));
       }
     }
-    throw (
-      this.#tooMany ??
-      new LtrpError(
-        'ERR_LTRP_DATA_UNREADABLE',
-        `None of the ${dataset.pictures} images can be read.`,
-      )
-    );
+    throw this.#tooMany ?? dataUnreadable(`None of the ${dataset.pictures} images can be read.`);
   }
 
   /** What was found unreadable since the last call, for other processes that share the batches. */
@@ -140,7 +132,7 @@ export class BatchStream {
   }
 
   #refuse(index: number, error: LtrpError, here = true): void {
-    const { dataset, maxUnreadable, onUnreadable } = this.#options;
+    const { dataset, maxUnreadable, onUnreadable } = this.options;
     const path = dataset.files[index] as string;
     if (this.#unreadable.has(path)) return;
     this.#unreadable.set(path, error);
@@ -149,11 +141,10 @@ export class BatchStream {
     const count = this.#unreadable.size;
     if (count > maxUnreadable * dataset.pictures && this.#tooMany === undefined) {
       const named = [...this.#unreadable.keys()].slice(0, 5).join(', ');
-      this.#tooMany = new LtrpError(
-        'ERR_LTRP_DATA_UNREADABLE',
+      this.#tooMany = dataUnreadable(
         `${count} of ${dataset.pictures} images cannot be read, more than the allowed share of ${maxUnreadable}: ` +
           `${named}${count > 5 ? ', …' : ''}; repair or remove them, or allow more.`,
-        { cause: error },
+        error,
       );
     }
   }

@@ -23,8 +23,6 @@ interface Part {
  */
 export class Dataset {
   readonly files: readonly string[];
-  /** Where they come from, in the order of the files. */
-  readonly sources: readonly Source[];
   /** Identifies the files and their order by their names within the sources, not by where the sources lie. */
   readonly digest: string;
   /** Files skipped when the sources were searched, as sentences. */
@@ -42,7 +40,8 @@ export class Dataset {
   readonly #orders = new Map<string, Uint32Array>();
 
   constructor(
-    sources: readonly Source[],
+    /** Where they come from, in the order of the files. */
+    readonly sources: readonly Source[],
     {
       passedOver = [],
       damage = [],
@@ -51,7 +50,6 @@ export class Dataset {
     }: Partial<Omit<ResolvedSources, 'sources'>> & Pick<ShardOptions, 'rowGroupMemory'> = {},
   ) {
     if (sources.length === 0) throw invalid('There must be at least one source of images.');
-    this.sources = sources;
     this.files = sources.flatMap((source) => source.files);
     [this.passedOver, this.damage, this.lost] = [passedOver, damage, lost];
     this.#windowBytes = rowGroupMemory / 2;
@@ -182,8 +180,7 @@ function divide(sources: readonly Source[], total: number): Part[] {
   const open = sources.filter((source) => source.share === null);
   const openFiles = open.reduce((sum, source) => sum + source.files.length, 0);
   if (claimed > 1 + 1e-9 || (open.length > 0 && claimed > 1 - 1e-9)) {
-    throw new LtrpError(
-      'ERR_LTRP_INVALID_ARGUMENT',
+    throw invalid(
       `The shares of the sources add up to ${claimed}; together they may be at most 1, and less where a source has none.`,
     );
   }

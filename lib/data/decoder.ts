@@ -28,13 +28,12 @@ export interface DecodedFile extends NativePicture {
  * is full. Nothing is evicted: when every picture is used once an epoch, keeping any subset serves best.
  */
 export class PictureDecoder {
-  readonly #options: DecoderOptions;
   readonly #cache = new Map<string, DecodedFile>();
   #cachedBytes = 0;
   readonly #slots: Slots;
 
   /** @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT`. */
-  constructor(options: DecoderOptions) {
+  constructor(private readonly options: DecoderOptions) {
     for (const [name, least] of [
       ['shortSide', 1],
       ['cacheBytes', 0],
@@ -43,7 +42,6 @@ export class PictureDecoder {
       checkPresent(name, options[name]);
       checkInteger(name, options[name], least);
     }
-    this.#options = options;
     this.#slots = new Slots(options.concurrency);
   }
 
@@ -61,9 +59,9 @@ export class PictureDecoder {
     if (cached !== undefined) return cached;
     return this.#slots.run(async () => {
       signal?.throwIfAborted();
-      const picture = this.#cache.get(path) ?? (await decodeSmall(path, this.#options, signal));
+      const picture = this.#cache.get(path) ?? (await decodeSmall(path, this.options, signal));
       const bytes = picture.pixels.byteLength;
-      if (!this.#cache.has(path) && this.#cachedBytes + bytes <= this.#options.cacheBytes) {
+      if (!this.#cache.has(path) && this.#cachedBytes + bytes <= this.options.cacheBytes) {
         this.#cache.set(path, picture);
         this.#cachedBytes += bytes;
       }

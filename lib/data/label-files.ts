@@ -1,7 +1,7 @@
 /** Files that say which categories pictures have: COCO's JSON, a folder of Pascal VOC's XML, or tab-separated text. */
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { LtrpError } from '../errors.js';
+import { notFound, readError } from '../errors.js';
 import { invalid } from '../validation.js';
 
 /** What such a file says. */
@@ -21,7 +21,7 @@ export interface LabelFile {
  */
 export async function readLabels(path: string): Promise<LabelFile> {
   const info = await stat(path).catch((cause: unknown) => {
-    throw new LtrpError('ERR_LTRP_FILE_NOT_FOUND', `There are no labels ${path}.`, { cause });
+    throw notFound(`There are no labels ${path}.`, cause);
   });
   if (info.isDirectory()) return voc(path);
   const text = await readText(path);
@@ -206,14 +206,7 @@ const linesOf = (text: string): string[] =>
     .split(/\r?\n/)
     .filter((line) => line.trim() !== '');
 
-async function readText(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (cause) {
-    throw new LtrpError(
-      'ERR_LTRP_FILE_READ',
-      `${path} cannot be read: ${(cause as Error).message}`,
-      { cause },
-    );
-  }
-}
+const readText = (path: string): Promise<string> =>
+  readFile(path, 'utf8').catch((cause: unknown) => {
+    throw readError(path, cause);
+  });

@@ -1,7 +1,7 @@
 /** Says in words what a search for pictures skipped. */
 
 const counted = (count: number, what: string): string =>
-  `${String(count)} ${what}${count === 1 ? '' : 's'}`;
+  `${count} ${what}${count === 1 ? '' : 's'}`;
 
 /** The commonest kinds first, and not more than a line of them. */
 function kindsText(kinds: ReadonlyMap<string, number>): string {
@@ -10,7 +10,7 @@ function kindsText(kinds: ReadonlyMap<string, number>): string {
   );
   const named = sorted
     .slice(0, 8)
-    .map(([kind, count]) => `${String(count)} ${kind === '' ? 'without extension' : `.${kind}`}`);
+    .map(([kind, count]) => `${count} ${kind === '' ? 'without extension' : `.${kind}`}`);
   if (sorted.length > 8) named.push('others');
   return named.join(', ');
 }

@@ -6,7 +6,7 @@ import { lstat, mkdtemp, readFile, readdir, realpath, rm, stat, symlink } from '
 import { tmpdir } from 'node:os';
 import { basename, dirname, extname, isAbsolute, join, resolve, sep } from 'node:path';
 import { glob, isDynamicPattern } from 'tinyglobby';
-import { LtrpError } from '../errors.js';
+import { LtrpError, notFound, readError } from '../errors.js';
 import { imageExtensions, unreadExtensions } from '../image-extensions.js';
 import { isOutput } from '../output-mark.js';
 import { isRemote, isShard, remoteShards } from '../shards/locations.js';
@@ -59,8 +59,6 @@ export class PictureFinder {
   /** Files skipped in folders and matches of globs so far. */
   readonly passedOver = new PassedOver();
   readonly #seen = new Set<string>();
-  readonly #compare: Compare;
-  readonly #shards: ShardOptions | 'closed';
   /** What the shards so far have lost: for each damage a line, and the number of records. */
   readonly losses = new Map<string, number>();
   /** What people should know about them, as sentences. */
@@ -70,10 +68,10 @@ export class PictureFinder {
    * @param compare - the order of files within a folder or a glob; lists keep theirs.
    * @param shards - how shards are opened; `'closed'`: they are found as files, not as the pictures in them.
    */
-  constructor(compare: Compare = byCodeUnit, shards: ShardOptions | 'closed' = {}) {
-    this.#compare = compare;
-    this.#shards = shards;
-  }
+  constructor(
+    private readonly compare: Compare = byCodeUnit,
+    private readonly shards: ShardOptions | 'closed' = {},
+  ) {}
 
   /**
    * A path that exists is taken as it is: a folder is searched recursively for {@link imageExtensions}, a `.txt` file is a
@@ -87,12 +85,12 @@ export class PictureFinder {
    */
   async find(name: string): Promise<FoundPictures> {
     const found = await this.#find(name);
-    return this.#shards === 'closed' ? { ...found, groups: [] } : this.#opened(found, this.#shards);
+    return this.shards === 'closed' ? { ...found, groups: [] } : this.#opened(found, this.shards);
   }
 
   async #find(name: string): Promise<Omit<FoundPictures, 'groups'>> {
     if (isRemote(name)) {
-      const { signal } = this.#shards === 'closed' ? {} : this.#shards;
+      const { signal } = this.shards === 'closed' ? {} : this.shards;
       const urls = await remoteShards(name, { signal });
       const candidates = urls.map((path) => ({ path, real: publicName(path) }));
       return { kind: 'remote', root: rootOf(name), ...this.#take(candidates) };
@@ -100,7 +98,7 @@ export class PictureFinder {
     const info = await stat(name).catch(() => undefined);
     if (info?.isDirectory() === true) {
       const candidates = await this.#folder(name);
-      return { kind: 'folder', root: name, ...this.#take(candidates, this.#compare) };
+      return { kind: 'folder', root: name, ...this.#take(candidates, this.compare) };
     }
     if (info !== undefined) return this.#file(name);
     const split = await splitPattern(name);
@@ -205,7 +203,7 @@ export class PictureFinder {
         repeated += listed.repeated;
       } else if (named || (await this.#wanted(path))) candidates.push(await candidate(path));
     }
-    const taken = this.#take(candidates, this.#compare);
+    const taken = this.#take(candidates, this.compare);
     return { files: [...taken.files, ...files], repeated: taken.repeated + repeated };
   }
 
@@ -259,13 +257,6 @@ async function missing(path: string, where = ''): Promise<Candidate> {
   return { path, real: join(folder, basename(path)), problem, isLink };
 }
 
-const readError = (path: string, cause: unknown): LtrpError =>
-  new LtrpError(
-    'ERR_LTRP_FILE_READ',
-    `${path} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}.`,
-    { cause },
-  );
-
 async function list(name: string): Promise<Candidate[]> {
   const bytes = await readFile(name).catch((cause: unknown) => {
     throw readError(name, cause);
@@ -284,13 +275,12 @@ async function list(name: string): Promise<Candidate[]> {
     const one = await candidate(path);
     exists ||= one.problem === undefined;
     found.push(
-      one.problem === undefined ? one : await missing(path, `${name}, line ${String(index + 1)}: `),
+      one.problem === undefined ? one : await missing(path, `${name}, line ${index + 1}: `),
     );
   }
   if (exists || found.length === 0) return found;
-  throw new LtrpError(
-    'ERR_LTRP_FILE_NOT_FOUND',
-    `${name} is taken for a list of pictures, but none of its ${String(found.length)} lines names a file; the first one is ` +
+  throw notFound(
+    `${name} is taken for a list of pictures, but none of its ${found.length} lines names a file; the first one is ` +
       `${JSON.stringify(found[0]?.path.slice(0, 200))}. A list has one path a line, relative to the list's folder.`,
   );
 }

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
-import { LtrpError } from '../errors.js';
+import { LtrpError, notFound, conflict } from '../errors.js';
 import { withLock } from '../folder-lock.js';
 import { readManifest } from '../manifest-file.js';
 import type { NativeMaeConfig, NativeStoreOptions } from '../native/binding.js';
@@ -35,14 +35,13 @@ export interface ScoreManifest {
 export type StoredPicture = [root: number, name: string, digest: string];
 
 export class ScoreStore {
-  readonly path: string;
-  readonly manifest: Readonly<ScoreManifest>;
   /** What every shard has in its metadata, so that those of different stores cannot be mixed. */
   readonly identity: string;
 
-  private constructor(path: string, manifest: ScoreManifest) {
-    this.path = path;
-    this.manifest = manifest;
+  private constructor(
+    readonly path: string,
+    readonly manifest: ScoreManifest,
+  ) {
     this.identity = createHash('sha256')
       .update(JSON.stringify(compared(manifest)))
       .digest('hex');
@@ -52,8 +51,7 @@ export class ScoreStore {
   static async open(path: string): Promise<ScoreStore> {
     const manifest = await read(path);
     if (manifest === null) {
-      throw new LtrpError(
-        'ERR_LTRP_FILE_NOT_FOUND',
+      throw notFound(
         `There are no stored scores in ${path}: it has no scores.json. ltrp score --store ${path} writes it.`,
       );
     }
@@ -151,8 +149,7 @@ function refuseOther(path: string, there: ScoreManifest, wanted: ScoreManifest):
     return [`${name} ${was} and not ${is}`];
   });
   if (differences.length === 0) return;
-  throw new LtrpError(
-    'ERR_LTRP_RUN_CONFLICT',
+  throw conflict(
     `The scores in ${path} were begun with ${differences.join('; ')}. Give the same again, or another --store.`,
   );
 }

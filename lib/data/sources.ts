@@ -1,7 +1,7 @@
 /** Where training pictures come from: folders, lists, globs, single files and shards. */
 import { stat } from 'node:fs/promises';
 import { relative, resolve } from 'node:path';
-import { LtrpError } from '../errors.js';
+import { LtrpError, notFound } from '../errors.js';
 import { imageExtensions } from '../image-extensions.js';
 import { shareOf, shareProblem } from '../share.js';
 import { isRemote } from '../shards/locations.js';
@@ -57,7 +57,7 @@ export async function resolveSources(
     if (share !== null) finders.push(finder);
     const found = await finder.find(name);
     if (found.kind === 'missing') {
-      throw new LtrpError('ERR_LTRP_FILE_NOT_FOUND', `There is no folder, list or image ${name}.`);
+      throw notFound(`There is no folder, list or image ${name}.`);
     }
     if (found.files.length === 0 && found.repeated === 0) {
       throw new LtrpError('ERR_LTRP_DATA_EMPTY', nothingFound(name, found, finder));

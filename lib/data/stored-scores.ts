@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
-import { LtrpError } from '../errors.js';
+import { LtrpError, runDamaged, notFound, dataUnreadable } from '../errors.js';
 import type { CoreBinding } from '../native/binding.js';
 import { runJob } from '../native/job.js';
 import { isRemote, joinName } from '../shards/locations.js';
@@ -62,8 +62,7 @@ export async function openScores(
   const store = await ScoreStore.open(folder);
   const missing = store.missing();
   if (missing[0] !== undefined) {
-    throw new LtrpError(
-      'ERR_LTRP_RUN_DAMAGED',
+    throw runDamaged(
       `${missing.length} of ${store.shards} shards of ${folder} are not there, ${store.shardPath(missing[0])} among them; ` +
         'repeat the ltrp score command that began it.',
     );
@@ -97,8 +96,7 @@ async function rootsOf(
   }
   const gone = manifest.roots.find((root) => !isRemote(root) && !existsSync(root));
   if (gone === undefined) return manifest.roots;
-  throw new LtrpError(
-    'ERR_LTRP_FILE_NOT_FOUND',
+  throw notFound(
     `There is no folder ${gone}, where pictures were when they were scored; name their new place with --data.`,
   );
 }
@@ -115,8 +113,7 @@ async function itemsOf(
   const pictures = JSON.parse(metadata['pictures'] ?? '[]') as StoredPicture[];
   const each = store.manifest.options.crops;
   if (metadata['store'] !== store.identity || crops.length !== 5 * each * pictures.length) {
-    throw new LtrpError(
-      'ERR_LTRP_RUN_DAMAGED',
+    throw runDamaged(
       `${path} is no shard of the scores in ${store.path}; remove it and repeat the ltrp score command that began them.`,
     );
   }
@@ -168,7 +165,7 @@ function cropsOf(items: readonly Item[]): ScoredCrops {
 
 function checkPicture({ path, digest, height, width }: Item, picture: DecodedFile): void {
   const fail = (what: string): LtrpError =>
-    new LtrpError('ERR_LTRP_DATA_UNREADABLE', `${path} ${what}; its maps are left out.`);
+    dataUnreadable(`${path} ${what}; its maps are left out.`);
   if (picture.digest !== digest) throw fail('has changed since it was scored');
   if (picture.height !== height || picture.width !== width) {
     const now = `${picture.width} x ${picture.height}`;

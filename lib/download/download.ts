@@ -2,7 +2,7 @@
 import { open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Headers } from 'undici';
-import { LtrpError } from '../errors.js';
+import { LtrpError, downloadFailed } from '../errors.js';
 import { describe, isWriteError, reasonOf, startOf } from './failures.js';
 import type { Environment } from './environment.js';
 import { refusalOf, request } from './proxy.js';
@@ -25,11 +25,12 @@ export interface DownloadOptions {
   readonly sameContent?: boolean | undefined;
 }
 
-/** The server wants to be asked later. */
-class Later extends Error {
+/** What another attempt may mend. */
+export class Passing extends Error {
   constructor(
     message: string,
-    readonly seconds: number,
+    /** That the server asks for. */
+    readonly seconds = 0,
   ) {
     super(message);
   }
@@ -62,13 +63,12 @@ export async function download(
       failures = size > most ? 0 : failures + 1;
       most = Math.max(most, size);
       if (failures >= attempts) {
-        throw new LtrpError(
-          'ERR_LTRP_DOWNLOAD',
+        throw downloadFailed(
           `${url} could not be downloaded (${reasonOf(error)}). What has arrived is kept: run the same command again to continue.`,
-          { cause: error },
+          error,
         );
       }
-      const asked = error instanceof Later ? error.seconds * 1000 : 0;
+      const asked = error instanceof Passing ? error.seconds * 1000 : 0;
       const pause = Math.min(30_000, Math.max(asked, 500 * 2 ** failures));
       await sleep(pause, undefined, { signal: options.signal });
     }
@@ -82,9 +82,10 @@ async function transfer(url: string, part: string, options: DownloadOptions): Pr
   let timer = setTimeout(() => undefined, 0);
   const restart = (): void => {
     clearTimeout(timer);
-    timer = setTimeout(() => {
-      stalled.abort(new Error(`no data for ${String(stallTimeout / 1000)} s`));
-    }, stallTimeout);
+    timer = setTimeout(
+      () => stalled.abort(new Error(`no data for ${stallTimeout / 1000} s`)),
+      stallTimeout,
+    );
   };
   try {
     restart();
@@ -94,7 +95,7 @@ async function transfer(url: string, part: string, options: DownloadOptions): Pr
     const headers: Record<string, string> = { ...options.headers, 'accept-encoding': 'identity' };
     // Without a validator the server's file may have changed in between: start again.
     if (have > 0 && (validator !== null || options.sameContent === true)) {
-      headers['range'] = `bytes=${String(have)}-`;
+      headers['range'] = `bytes=${have}-`;
       if (options.sameContent !== true && validator !== null) headers['if-range'] = validator;
     }
     const signal = AbortSignal.any(signals);
@@ -110,14 +111,14 @@ async function transfer(url: string, part: string, options: DownloadOptions): Pr
     if (!response.ok || response.body === null) {
       const refusal = await refusalOf(response);
       if (response.status >= 500 || response.status === 429) {
-        throw new Later(`it ${refusal}`, retryAfter(response.headers));
+        throw new Passing(`it ${refusal}`, retryAfter(response.headers));
       }
-      throw new LtrpError('ERR_LTRP_DOWNLOAD', `${url} ${refusal}.`);
+      throw downloadFailed(`${url} ${refusal}.`);
     }
     // A page instead of the file, as from a network that wants a password first: keep the bytes that came before.
     if (/^text\/html\b/i.test(response.headers.get('content-type') ?? '')) {
       const start = await startOf(response.body as AsyncIterable<Uint8Array>);
-      throw new LtrpError('ERR_LTRP_DOWNLOAD', `${url} is not the file but ${describe(start)}.`);
+      throw downloadFailed(`${url} is not the file but ${describe(start)}.`);
     }
     const resumed = response.status === 206;
     const packed = !/^(identity)?$/i.test(response.headers.get('content-encoding') ?? '');
@@ -146,7 +147,7 @@ async function transfer(url: string, part: string, options: DownloadOptions): Pr
       await handle.close();
     }
     if (total !== null && done !== total) {
-      throw new Error(`${String(done)} of ${String(total)} bytes arrived`);
+      throw new Error(`${done} of ${total} bytes arrived`);
     }
   } finally {
     clearTimeout(timer);

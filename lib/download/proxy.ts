@@ -4,7 +4,7 @@
  */
 import { BlockList, isIP } from 'node:net';
 import type { Dispatcher, RequestInit, Response } from 'undici';
-import { LtrpError } from '../errors.js';
+import { downloadFailed } from '../errors.js';
 import { describe, startOf } from './failures.js';
 import type { Environment } from './environment.js';
 
@@ -82,7 +82,7 @@ function dispatcherFor({ Agent, Pool, ProxyAgent }: Undici, env: Environment): D
     const proxy = proxyOf(origin, env);
     if (proxy === null) return new Pool(origin, options);
     const uri = proxyUrl(proxy);
-    if (uri === null) throw new LtrpError('ERR_LTRP_DOWNLOAD', `${unusable(proxy)}.`);
+    if (uri === null) throw downloadFailed(`${unusable(proxy)}.`);
     return new ProxyAgent({ uri, proxyTunnel: false });
   };
   const dispatcher = dispatchers.get(env) ?? new Agent({ factory });
@@ -100,9 +100,24 @@ export async function request(
   return undici.fetch(url, { ...init, dispatcher: dispatcherFor(undici, env) });
 }
 
+/** Runs `work` with a signal that is aborted with `signal`, or after 15 seconds. */
+export async function withinSeconds<Result>(
+  signal: AbortSignal | undefined,
+  work: (signal: AbortSignal) => Promise<Result>,
+): Promise<Result> {
+  // Not AbortSignal.timeout(): once somebody listens to it, it keeps the process alive to its end.
+  const silent = new AbortController();
+  const timer = setTimeout(() => silent.abort(new Error('no answer within 15 s')), 15_000);
+  try {
+    return await work(AbortSignal.any([silent.signal, ...(signal === undefined ? [] : [signal])]));
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** A server's refusal: `answered 403 Forbidden: an HTML page that begins "…"`. */
 export async function refusalOf(response: Response): Promise<string> {
   const start = await startOf(response.body).catch(() => Buffer.alloc(0));
-  const status = `answered ${String(response.status)} ${response.statusText}`.trim();
+  const status = `answered ${response.status} ${response.statusText}`.trim();
   return start.length === 0 ? status : `${status}: ${describe(start)}`;
 }

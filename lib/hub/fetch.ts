@@ -6,7 +6,7 @@ import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { download } from '../download/download.js';
 import type { Environment } from '../download/environment.js';
-import { LtrpError } from '../errors.js';
+import { LtrpError, notFound, downloadFailed } from '../errors.js';
 import { withLock } from '../folder-lock.js';
 import {
   blobPath,
@@ -62,8 +62,7 @@ export async function fetchModel(
   const enough = settings.offline || (isCommit(source.revision) && there?.complete === true);
   if (there !== null && enough) return inCache(there);
   if (settings.offline) {
-    throw new LtrpError(
-      'ERR_LTRP_FILE_NOT_FOUND',
+    throw notFound(
       `HF_HUB_OFFLINE is set, and ${modelFolder(settings.cache, source.model)} has no ${weightNames[0]} of revision ${source.revision}; \`npx ltrp models fetch ${sourceText(source)}\` fetches it with HF_HUB_OFFLINE=0.`,
     );
   }
@@ -83,19 +82,19 @@ const inCache = ({ weights, commit }: Cached): FetchedModel => ({
 
 /** One model being fetched. */
 class Fetch {
-  readonly #asking: Asking;
-  readonly #options: FetchOptions;
   readonly #folder: string;
   /** Pinned to a commit as soon as that is known. */
   #source: HubSource;
   readonly #revision: string;
   #fetched = false;
 
-  constructor(source: HubSource, asking: Asking, options: FetchOptions) {
+  constructor(
+    source: HubSource,
+    private readonly asking: Asking,
+    private readonly options: FetchOptions,
+  ) {
     this.#source = source;
     this.#revision = source.revision;
-    this.#asking = asking;
-    this.#options = options;
     this.#folder = modelFolder(asking.settings.cache, source.model);
   }
 
@@ -118,16 +117,15 @@ class Fetch {
       if (name.endsWith('.index.json')) await this.#bringShards(file, name);
       return await this.#done(file);
     }
-    throw new LtrpError(
-      'ERR_LTRP_FILE_NOT_FOUND',
-      `${this.#asking.settings.endpoint}/${model} has none of ${weightNames.join(', ')} in revision ${this.#revision}.`,
+    throw notFound(
+      `${this.asking.settings.endpoint}/${model} has none of ${weightNames.join(', ')} in revision ${this.#revision}.`,
     );
   }
 
   /** What is in the cache, once the commit is known. */
   #cached(): Cached | null {
     return isCommit(this.#source.revision)
-      ? cached(this.#asking.settings.cache, this.#source)
+      ? cached(this.asking.settings.cache, this.#source)
       : null;
   }
 
@@ -138,7 +136,7 @@ class Fetch {
   }
 
   async #ask(name: string): Promise<RemoteFile | null> {
-    const { commit, file } = await askFor(name, this.#source, this.#asking);
+    const { commit, file } = await askFor(name, this.#source, this.asking);
     if (commit !== null) {
       this.#source = { ...this.#source, revision: commit };
       if (file === null) await noteMissing(this.#folder, commit, name);
@@ -157,10 +155,7 @@ class Fetch {
     for (const shard of shards) {
       const found = await this.#ask(shard);
       if (found === null) {
-        throw new LtrpError(
-          'ERR_LTRP_FILE_NOT_FOUND',
-          `The model's ${name} names ${shard}, which is not there.`,
-        );
+        throw notFound(`The model's ${name} names ${shard}, which is not there.`);
       }
       await this.#bring(found);
     }
@@ -169,13 +164,13 @@ class Fetch {
   /** A file of the model at its place in the cache. */
   async #bring(remote: RemoteFile): Promise<string> {
     const { commit, name, etag } = remote;
-    const { cache } = this.#asking.settings;
+    const { cache } = this.asking.settings;
     const file = path.join(snapshotPath(this.#folder, commit), name);
     if (isThere(file)) return file;
     const blob = blobPath(this.#folder, etag);
     // Not Python's own lock: that is a lock of the system on a file which stays.
     const lock = path.join(cache, '.locks', path.basename(this.#folder), `${etag}.ltrp.lock`);
-    const { log = () => undefined, signal } = this.#options;
+    const { log = () => undefined, signal } = this.options;
     const work = async (check: () => Promise<void>): Promise<void> => {
       if (!existsSync(blob)) {
         log(`Fetching ${name} of ${this.#source.model} (${commit.slice(0, 12)})`);
@@ -188,17 +183,15 @@ class Fetch {
     };
     await withLock(lock, work, {
       signal,
-      onWait: (holder) => {
-        log(`Waiting for ${holder}, which fetches ${name}.`);
-      },
+      onWait: (holder) => log(`Waiting for ${holder}, which fetches ${name}.`),
     });
     return file;
   }
 
   /** Downloads and checks. A part of an earlier run that turns out wrong is fetched again as a whole. */
   async #transfer(remote: RemoteFile, to: string): Promise<string> {
-    const { settings, env, signal } = this.#asking;
-    const { onProgress, stallTimeout } = this.#options;
+    const { settings, env, signal } = this.asking;
+    const { onProgress, stallTimeout } = this.options;
     await mkdir(path.dirname(to), { recursive: true });
     const continued = existsSync(`${to}.part`);
     await download(remote.url, to, {
@@ -211,8 +204,7 @@ class Fetch {
     if (problem === null) return to;
     await rm(to, { force: true });
     if (continued) return this.#transfer(remote, to);
-    throw new LtrpError(
-      'ERR_LTRP_DOWNLOAD',
+    throw downloadFailed(
       `${remote.name} of ${this.#source.model} ${problem}. It was removed: run the same command again to fetch it again.`,
     );
   }

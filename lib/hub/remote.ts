@@ -4,8 +4,8 @@ import type { Response } from 'undici';
 import { retryAfter } from '../download/download.js';
 import type { Environment } from '../download/environment.js';
 import { quote, reasonOf } from '../download/failures.js';
-import { request } from '../download/proxy.js';
-import { LtrpError } from '../errors.js';
+import { request, withinSeconds } from '../download/proxy.js';
+import { LtrpError, downloadFailed, notFound } from '../errors.js';
 import type { HubSettings } from './settings.js';
 import { isCommit, sourceText, type HubSource } from './source.js';
 
@@ -70,14 +70,13 @@ export async function askFor(name: string, source: HubSource, asking: Asking): P
   if (status >= 400) throw refusal(response, source, settings);
   const commit = said ?? source.revision;
   if (!isCommit(commit)) {
-    throw new LtrpError(
-      'ERR_LTRP_DOWNLOAD',
+    throw downloadFailed(
       `${url} does not report its commit, as the hub does; is HF_ENDPOINT right?`,
     );
   }
   const etag = plain(headers.get('x-linked-etag') ?? headers.get('etag') ?? '');
   if (!/^[\w-]{8,128}$/.test(etag)) {
-    throw new LtrpError('ERR_LTRP_DOWNLOAD', `${url} has no usable ETag: ${quote(etag)}.`);
+    throw downloadFailed(`${url} has no usable ETag: ${quote(etag)}.`);
   }
   const moved = status >= 300;
   const size = headers.get('x-linked-size') ?? (moved ? null : headers.get('content-length'));
@@ -125,28 +124,18 @@ async function headOf(url: string, asking: Asking): Promise<Response> {
   }
 }
 
-async function followed(url: string, { settings, env, signal }: Asking): Promise<Response> {
-  const silent = new AbortController();
-  const timer = setTimeout(() => {
-    silent.abort(new Error('no answer within 15 s'));
-  }, 15_000);
-  try {
-    const signals = signal === undefined ? silent.signal : AbortSignal.any([signal, silent.signal]);
-    const headers = { ...headersOf(settings), 'accept-encoding': 'identity' };
+function followed(url: string, { settings, env, signal }: Asking): Promise<Response> {
+  const headers = { ...headersOf(settings), 'accept-encoding': 'identity' };
+  return withinSeconds(signal, async (limited) => {
+    const init = { method: 'HEAD', redirect: 'manual', headers, signal: limited } as const;
     let at = url;
     for (let hop = 0; ; hop++) {
-      const response = await request(
-        at,
-        { method: 'HEAD', redirect: 'manual', headers, signal: signals },
-        env,
-      );
+      const response = await request(at, init, env);
       const next = withinHub(response, at);
       if (next === null || hop === mostRedirects) return response;
       at = next;
     }
-  } finally {
-    clearTimeout(timer);
-  }
+  });
 }
 
 /**
@@ -171,32 +160,22 @@ function refusal(
   const says = headers.get('x-error-message');
   const because = says === null ? '' : `: ${quote(says)}`;
   if (code === 'RevisionNotFound') {
-    return new LtrpError(
-      'ERR_LTRP_FILE_NOT_FOUND',
-      `${settings.endpoint} has no revision ${source.revision} of ${source.model}.`,
-    );
+    return notFound(`${settings.endpoint} has no revision ${source.revision} of ${source.model}.`);
   }
   if (code === 'GatedRepo') {
-    return new LtrpError(
-      'ERR_LTRP_DOWNLOAD',
+    return downloadFailed(
       `${name} needs its owner's permission: ask for it on ${settings.endpoint}/${source.model}, then set HF_TOKEN to a token of your account.`,
     );
   }
   if (status === 404) {
-    return new LtrpError(
-      'ERR_LTRP_FILE_NOT_FOUND',
-      `${settings.endpoint} has no model ${source.model}.`,
-    );
+    return notFound(`${settings.endpoint} has no model ${source.model}.`);
   }
   if (status === 401 || status === 403) {
     const about =
       settings.token === undefined
         ? 'it does not exist, or needs a token: set HF_TOKEN, or run `hf auth login`'
         : 'it does not exist, or your token does not allow it';
-    return new LtrpError(
-      'ERR_LTRP_DOWNLOAD',
-      `${name} was refused (${status}): ${about}${because}.`,
-    );
+    return downloadFailed(`${name} was refused (${status}): ${about}${because}.`);
   }
-  return new LtrpError('ERR_LTRP_DOWNLOAD', `${name} was refused (${status})${because}.`);
+  return downloadFailed(`${name} was refused (${status})${because}.`);
 }

@@ -8,7 +8,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { isNonGlibcLinuxSync } from 'detect-libc';
-import { LtrpError } from '../errors.js';
+import { LtrpError, libtorchInvalid } from '../errors.js';
 import { librariesOf, missingLibraries } from './libraries.js';
 import { inspectLibtorch, type LibtorchFolder } from './inspect.js';
 import {
@@ -280,10 +280,7 @@ function invalidError(source: string, looked: readonly LibtorchCandidate[]): Ltr
     source === 'ltrp libtorch use'
       ? '`npx ltrp libtorch use auto` searches the usual places again.'
       : 'Correct it, or leave it out to search the usual places.';
-  return new LtrpError(
-    'ERR_LTRP_LIBTORCH_INVALID',
-    `${what} does not lead to a usable LibTorch: ${details}. ${remedy}`,
-  );
+  return libtorchInvalid(`${what} does not lead to a usable LibTorch: ${details}. ${remedy}`);
 }
 
 function notFoundError(candidates: readonly LibtorchCandidate[]): LtrpError {

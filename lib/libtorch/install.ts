@@ -22,7 +22,14 @@ import {
 } from 'node:fs/promises';
 import path from 'node:path';
 import { isNonGlibcLinuxSync } from 'detect-libc';
-import { LtrpError, type LtrpErrorCode, toLtrpError } from '../errors.js';
+import {
+  LtrpError,
+  type LtrpErrorCode,
+  toLtrpError,
+  unwritable,
+  notFound,
+  unreadable,
+} from '../errors.js';
 import { withLock } from '../folder-lock.js';
 import { isWriteError } from '../download/failures.js';
 import { muslError, selectionFile } from './find.js';
@@ -114,9 +121,8 @@ async function locked<T>(
   work: (check: () => Promise<void>) => Promise<T>,
   { log, signal }: Pick<Fetching, 'log' | 'signal'>,
 ): Promise<T> {
-  const onWait = (holder: string): void => {
+  const onWait = (holder: string): void =>
     log(`Waiting for ${holder}, which is fetching LibTorch.`);
-  };
   try {
     return await withLock(`${target}.lock`, work, { onWait, signal });
   } catch (error) {
@@ -128,10 +134,9 @@ async function locked<T>(
 function writeError(folder: string, error: NodeJS.ErrnoException): LtrpError {
   const where = error.path === undefined ? folder : path.dirname(error.path);
   const full = error.code === 'ENOSPC' || error.code === 'EDQUOT';
-  return new LtrpError(
-    'ERR_LTRP_FILE_WRITE',
+  return unwritable(
     `LibTorch cannot be written to ${where} (${error.code ?? ''}). ${full ? 'Make room there' : 'Make it writable'}, or set XDG_CACHE_HOME to another folder, and run the same command again: what has arrived is kept.`,
-    { cause: error },
+    error,
   );
 }
 
@@ -198,8 +203,7 @@ async function checkSpace(folder: string, bytesNeeded: number): Promise<void> {
   await mkdir(folder, { recursive: true });
   const { bavail, bsize } = await statfs(folder);
   if (bavail * bsize >= bytesNeeded) return;
-  throw new LtrpError(
-    'ERR_LTRP_FILE_WRITE',
+  throw unwritable(
     `LibTorch needs ${gigabytes(bytesNeeded)} in ${folder} and ${gigabytes(bavail * bsize)} are free. Make room there, or set XDG_CACHE_HOME to another folder.`,
   );
 }
@@ -279,13 +283,12 @@ async function ownFile(
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT') {
-      throw new LtrpError('ERR_LTRP_FILE_NOT_FOUND', `${file} does not exist.`);
+      throw notFound(`${file} does not exist.`);
     }
-    throw new LtrpError('ERR_LTRP_FILE_READ', `${file} cannot be read (${code ?? String(error)}).`);
+    throw unreadable(`${file} cannot be read (${code ?? String(error)}).`);
   }
   if ((await stat(file)).isDirectory()) {
-    throw new LtrpError(
-      'ERR_LTRP_FILE_READ',
+    throw unreadable(
       `${file} is a folder; --from takes a wheel or archive. \`npx ltrp libtorch use FOLDER\` takes a LibTorch that is unpacked.`,
     );
   }
@@ -354,7 +357,7 @@ async function place(
     if (name.startsWith(prefix)) await rm(path.join(folder, name), { recursive: true });
   }
   options.log(`Unpacking to ${target}`);
-  const temporary = path.join(folder, `${prefix}-${String(process.pid)}`);
+  const temporary = path.join(folder, `${prefix}-${process.pid}`);
   try {
     const inside = isCudaVariant(variant) ? path.join(temporary, 'torch') : temporary;
     await unpackLibtorch(file, inside, {

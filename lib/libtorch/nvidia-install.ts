@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { LtrpError, toLtrpError } from '../errors.js';
+import { LtrpError, toLtrpError, downloadFailed } from '../errors.js';
 import { isWriteError } from '../download/failures.js';
 import type { NvidiaPackage } from './nvidia-packages.js';
 import { unpackNvidia } from './unpack.js';
@@ -51,14 +51,11 @@ export async function installNvidia(
   let done = 0;
   for (const [i, item] of packages.entries()) {
     options.signal?.throwIfAborted();
-    const size = `${String(Math.ceil(item.size / 1e6))} MB`;
-    options.log(
-      `Fetching ${item.name} ${item.version} (${String(i + 1)} of ${String(packages.length)}, ${size})`,
-    );
+    const size = `${Math.ceil(item.size / 1e6)} MB`;
+    options.log(`Fetching ${item.name} ${item.version} (${i + 1} of ${packages.length}, ${size})`);
     const before = done;
-    const progress = (what: 'download' | 'unpack', arrived: number): void => {
+    const progress = (what: 'download' | 'unpack', arrived: number): void =>
       options.onProgress?.(what, before + Math.min(arrived, item.size), total);
-    };
     const wheel = await obtain(item, downloads, { ...options, onProgress: progress });
     await options.check();
     await unpackInto(wheel, target, options.signal);
@@ -84,10 +81,9 @@ async function obtain(item: NvidiaPackage, folder: string, options: Fetching): P
     if (isWriteError(error)) throw error;
     const { code, message } = toLtrpError(error);
     if (code === 'ERR_LTRP_LIBTORCH_CHECKSUM') throw error;
-    throw new LtrpError(
-      'ERR_LTRP_DOWNLOAD',
+    throw downloadFailed(
       `${item.name} ${item.version} could not be fetched (${message}). What has arrived is kept: run the same command again to continue.`,
-      { cause: error },
+      error,
     );
   }
 }

@@ -29,7 +29,7 @@ async function pip(
       code === 'ENOENT'
         ? 'is not on the PATH'
         : killed === true
-          ? `gave no answer within ${String(quick.timeout / 1000)} s`
+          ? `gave no answer within ${quick.timeout / 1000} s`
           : `-m pip ended with ${String(code ?? signal)}: ${quote(last)}`;
     throw new Error(`python3 ${problem}`, { cause });
   }

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import * as zlib from 'node:zlib';
 import yauzl, { type Entry, type ZipFile } from 'yauzl';
-import { LtrpError } from '../errors.js';
+import { LtrpError, messageOf } from '../errors.js';
 import { describe, isWriteError, startOf } from '../download/failures.js';
 
 // The parts of a LibTorch; the wheel's Python sources and test programs are not needed.
@@ -112,7 +112,7 @@ async function extract(zip: ZipFile, entry: Entry, file: string): Promise<void> 
 }
 
 async function archiveError(archive: string, error: unknown): Promise<LtrpError> {
-  const reason = (error instanceof Error ? error.message : String(error)).replace(/\.+$/, '');
+  const reason = messageOf(error).replace(/\.+$/, '');
   const start = await startOf(createReadStream(archive)).catch(() => null);
   const content = start === null ? '' : ` It is ${describe(start)}.`;
   return new LtrpError(

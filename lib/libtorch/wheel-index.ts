@@ -2,10 +2,10 @@
  * Python package indexes read without Python: where a wheel lies and what its SHA-256 is, so that it can be downloaded with
  * progress and continued after an interruption, which `pip download` cannot.
  */
-import { LtrpError } from '../errors.js';
+import { LtrpError, downloadFailed } from '../errors.js';
 import { describe, quote, reasonOf } from '../download/failures.js';
 import type { Environment } from './folders.js';
-import { refusalOf, request } from '../download/proxy.js';
+import { refusalOf, request, withinSeconds } from '../download/proxy.js';
 
 export interface IndexedWheel {
   readonly name: string;
@@ -27,35 +27,22 @@ export async function findWheel(
 ): Promise<IndexedWheel> {
   const page = `${index.replace(/\/+$/, '')}/${project}/`;
   const failure = (reason: string, cause?: unknown): LtrpError =>
-    new LtrpError('ERR_LTRP_DOWNLOAD', `${page} ${reason}`, { cause });
-  let text: string;
-  let base: string;
-  // Not AbortSignal.timeout(): once somebody listens to it, it keeps the process alive to its end.
-  const silent = new AbortController();
-  const timer = setTimeout(() => {
-    silent.abort(new Error('no answer within 15 s'));
-  }, 15_000);
-  try {
-    const init = {
-      headers: { Accept: 'application/vnd.pypi.simple.v1+json, text/html;q=0.5' },
-      signal: signal === undefined ? silent.signal : AbortSignal.any([signal, silent.signal]),
-    };
-    const response = await request(page, init, env);
+    downloadFailed(`${page} ${reason}`, cause);
+  const headers = { Accept: 'application/vnd.pypi.simple.v1+json, text/html;q=0.5' };
+  const { text, base } = await withinSeconds(signal, async (limited) => {
+    const response = await request(page, { headers, signal: limited }, env);
     if (!response.ok) throw failure(await refusalOf(response));
-    base = response.url;
-    text = await response.text();
-  } catch (error) {
+    return { text: await response.text(), base: response.url };
+  }).catch((error: unknown) => {
     signal?.throwIfAborted();
     if (error instanceof LtrpError) throw error;
     throw failure(`cannot be read: ${reasonOf(error)}`, error);
-  } finally {
-    clearTimeout(timer);
-  }
+  });
   // By what it is, not by its content-type: mirrors that are folders of files call JSON anything.
   const links = /^\s*\{/.test(text) ? jsonLinks(text) : htmlLinks(text);
   if (links.length === 0) throw failure(`lists no files; it is ${describe(Buffer.from(text))}`);
   const found = links.find((link) => isNamed(link.name, name));
-  if (found === undefined) throw failure(`lists ${String(links.length)} files and no ${name}`);
+  if (found === undefined) throw failure(`lists ${links.length} files and no ${name}`);
   const url = URL.canParse(found.url, base) ? new URL(found.url, base) : null;
   if (url === null || !/^https?:$/.test(url.protocol)) {
     throw failure(`gives no web address of ${name}: ${quote(found.url)}`);

@@ -4,7 +4,7 @@ import { createReadStream, existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { LtrpError, toLtrpError } from '../errors.js';
+import { LtrpError, toLtrpError, downloadFailed } from '../errors.js';
 import { download } from '../download/download.js';
 import { describe, isWriteError, quote, startOf } from '../download/failures.js';
 import { isOn, type Environment } from './folders.js';
@@ -102,14 +102,14 @@ export async function fetchWheel(
     signal?.throwIfAborted();
     if (isWriteError(error) || error instanceof LtrpError) throw error;
     failures.push(`pip: ${toLtrpError(error).message}`);
-    throw new LtrpError('ERR_LTRP_DOWNLOAD', failures.join('; '), { cause: error });
+    throw downloadFailed(failures.join('; '), error);
   }
 }
 
 /** Throws LtrpError ERR_LTRP_DOWNLOAD if our request would fail. */
 function checkPassable(url: string, env: Environment): void {
   const reason = URL.canParse(url) ? obstacle(url, env) : `${quote(url)} is not a web address`;
-  if (reason !== null) throw new LtrpError('ERR_LTRP_DOWNLOAD', reason);
+  if (reason !== null) throw downloadFailed(reason);
 }
 
 /** What to do about a bad file. Those that we fetched are removed. */

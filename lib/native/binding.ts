@@ -11,18 +11,28 @@
 import {
   words,
   type Drop,
+  type Encoding,
   type ImageBatch,
+  type LoadOptions,
   type LossName,
+  type MaskingOptions,
   type Metric,
+  type ModelConfig,
+  type PatchScores,
   type PixelBatch,
   type Precision,
   type Prior,
+  type Ranking,
+  type Reconstruction,
+  type ScoreMap,
+  type ScoreMapOptions,
+  type ScoreOptions,
   type StoredType,
+  type TeacherLoadOptions,
   type TransformerConfig as NativeTransformerConfig,
 } from '../types.js';
-import type { OptionKeys } from '../validation.js';
 
-export type { Drop, LossName, Metric, NativeTransformerConfig };
+export type { NativeTransformerConfig };
 
 /** `native/bootstrap`: links no LibTorch. */
 export interface BootstrapBinding {
@@ -41,22 +51,7 @@ export interface NativeJob {
 }
 
 /** Geometry that the files of all kinds of models carry. */
-export interface NativeModelConfig {
-  /** Pixels. */
-  imageHeight: number;
-  /** Pixels. */
-  imageWidth: number;
-  /** Side of a patch in pixels. */
-  patchSize: number;
-  /** Size of the encoder. */
-  encoder: NativeTransformerConfig;
-  /** What layer norms add to the variance. */
-  layerNormEps: number;
-  /** Mean of the input pixels in [0, 1], red, green, blue. */
-  mean: [number, number, number];
-  /** Standard deviation of the input pixels in [0, 1], red, green, blue. */
-  std: [number, number, number];
-}
+export type NativeModelConfig = Omit<ModelConfig, 'imageSize' | 'grid'>;
 
 /** Geometry of a masked autoencoder's file. */
 export interface NativeMaeConfig extends NativeModelConfig {
@@ -89,12 +84,7 @@ export interface NativeClassifierConfig extends NativeModelConfig {
 }
 
 /** Every pooling. */
-export const poolings = words<NativeClassifierConfig['pooling']>({
-  cls: true,
-  mean: true,
-  'normed-mean': true,
-  queries: true,
-});
+export const poolings = words<NativeClassifierConfig['pooling']>()('cls mean normed-mean queries');
 
 /** Normalised pixels, or bytes, which models normalise with their own mean and standard deviation. */
 export type NativeImages = ImageBatch | PixelBatch;
@@ -105,44 +95,13 @@ export interface NativeNormalization {
   std: readonly number[];
 }
 
-/** What matrix products are computed in. Scores take the delta form below float32. */
-export type NativePrecision = Precision;
-
-/** How visible patches are chosen: `visible` ids [n * V] win over `noise` [n * L] (smaller is visible), which wins over `seed`. */
-export interface NativeMasking {
-  maskRatio?: number | undefined; // default 0.9
-  seed?: number | undefined; // integer in [0, 2^53), default 0
-  noise?: Float32Array | undefined;
-  visible?: Int32Array | undefined;
-}
-
-export interface NativeScoreOptions extends NativeMasking {
-  drop?: Drop | undefined;
-  metric?: Metric | undefined;
-  /** Upper bound in bytes for the activations of one chunk of variants. Default 512 MiB. */
-  memoryBudget?: number | undefined;
-  /** Delta form only; see ScoreOptions. Default 0. */
-  tolerance?: number | undefined;
-}
-
 export interface NativeMae {
   readonly config: NativeMaeConfig;
   readonly notes: string[];
   /** What the processor's instructions made of the precision asked for. */
-  readonly precision: NativePrecision;
-  scorePatches(
-    job: NativeJob,
-    images: NativeImages,
-    options: NativeScoreOptions,
-  ): Promise<{ scores: Float32Array; visible: Int32Array; shape: [number, number] }>;
-  scoreMap(
-    job: NativeJob,
-    images: NativeImages,
-    options: Omit<NativeScoreOptions, 'noise' | 'visible'> & {
-      rounds?: number | undefined;
-      surprise?: boolean | undefined; // default false
-    },
-  ): Promise<{ mean: Float32Array; standardError: Float32Array; shape: [number, number, number] }>;
+  readonly precision: Precision;
+  scorePatches(job: NativeJob, images: NativeImages, options: ScoreOptions): Promise<PatchScores>;
+  scoreMap(job: NativeJob, images: NativeImages, options: ScoreMapOptions): Promise<ScoreMap>;
   /**
    * Writes a score shard to `path`, atomically: crops of the pictures, drawn by (seed, `number` of the picture), and their maps.
    * `options` is {@link NativeStoreOptions} as JSON. Progress counts crops.
@@ -156,14 +115,10 @@ export interface NativeMae {
   reconstruct(
     job: NativeJob,
     images: NativeImages,
-    options: NativeMasking,
-  ): Promise<{ patches: Float32Array; visible: Int32Array; shape: [number, number, number] }>;
+    options: MaskingOptions,
+  ): Promise<Reconstruction>;
   /** Encoder output with CLS first, [n, V + 1, D]. */
-  encode(
-    job: NativeJob,
-    images: NativeImages,
-    options: NativeMasking,
-  ): Promise<{ latent: Float32Array; visible: Int32Array; shape: [number, number, number] }>;
+  encode(job: NativeJob, images: NativeImages, options: MaskingOptions): Promise<Encoding>;
   /** Frees the weights once running jobs are done; later calls reject with ERR_LTRP_DISPOSED. Idempotent. */
   dispose(): void;
 }
@@ -185,7 +140,7 @@ export interface NativeRanker {
   readonly config: NativeRankerConfig;
   readonly notes: string[];
   /** What the processor's instructions made of the precision asked for. */
-  readonly precision: NativePrecision;
+  readonly precision: Precision;
   /**
    * Without `visible`: all L patches go in. With it ([n * V], ascending per image): only those go in (training's asymmetric input).
    * Logits [n, L]; patches that did not go in have -Infinity. With `prior`: combined scores instead of logits.
@@ -199,7 +154,7 @@ export interface NativeRanker {
       prior?: Prior | undefined; // default 'none'
       select?: NativeSelection | undefined;
     },
-  ): Promise<{ logits: Float32Array; indices?: Int32Array; shape: [number, number] }>;
+  ): Promise<Ranking & { indices?: Int32Array }>;
   dispose(): void;
 }
 
@@ -217,7 +172,7 @@ export interface NativeClassifier {
   readonly config: NativeClassifierConfig;
   readonly notes: string[];
   /** What the processor's instructions made of the precision asked for. */
-  readonly precision: NativePrecision;
+  readonly precision: Precision;
   /** Logits [n, classes]. With `topK`: `top` [n, topK], the classes of the largest, the largest first. */
   classify(
     job: NativeJob,
@@ -247,7 +202,7 @@ export type ModelKind = 'classifier' | 'mae' | 'ranker';
 export type NativeFileConfig = NativeClassifierConfig | NativeMaeConfig | NativeRankerConfig;
 
 /** Every {@link ModelKind}. */
-export const modelKinds = words<ModelKind>({ classifier: true, mae: true, ranker: true });
+export const modelKinds = words<ModelKind>()('classifier mae ranker');
 
 /** A crop of a picture whose score map is known; its sides are in pixels of the decoded picture. */
 export interface NativeScoredCrop {
@@ -455,72 +410,36 @@ export interface NativeFinetuneOptions extends NativeTrainingOptions {
   selectorModel?: string | null | undefined;
 }
 
-const commonKeys: OptionKeys<NativeTrainingOptions> = {
-  batchSize: true,
-  microBatchSize: true,
-  steps: true,
-  warmupSteps: true,
-  schedule: true,
-  decaySteps: true,
-  learningRate: true,
-  weightDecay: true,
-  beta1: true,
-  beta2: true,
-  clipGradientNorm: true,
-  precision: true,
-  seed: true,
-  cropScale: true,
-  flip: true,
-};
+const commonKeys = words<keyof NativeTrainingOptions>()(
+  'batchSize microBatchSize steps warmupSteps schedule decaySteps learningRate weightDecay beta1 beta2 clipGradientNorm precision seed cropScale flip',
+);
+
+type OwnKeys<Options extends NativeTrainingOptions> = Exclude<
+  keyof Options,
+  keyof NativeTrainingOptions
+>;
 
 /** Keys of {@link NativeFinetuneOptions}. */
-export const finetuneKeys: OptionKeys<NativeFinetuneOptions> = {
+export const finetuneKeys = [
   ...commonKeys,
-  kind: true,
-  model: true,
-  labels: true,
-  gammaNegative: true,
-  gammaPositive: true,
-  margin: true,
-  unseen: true,
-  init: true,
-  minLearningRate: true,
-  layerDecay: true,
-  dropPath: true,
-  labelSmoothing: true,
-  mixup: true,
-  cutmix: true,
-  randAugment: true,
-  erase: true,
-  keepRatio: true,
-  keepRandom: true,
-  selector: true,
-  selectorModel: true,
-};
+  ...words<OwnKeys<NativeFinetuneOptions>>()(
+    'kind model labels gammaNegative gammaPositive margin unseen init minLearningRate layerDecay dropPath labelSmoothing mixup cutmix randAugment erase keepRatio keepRandom selector selectorModel',
+  ),
+];
 
 /** Keys of {@link NativePretrainOptions}. */
-export const pretrainKeys: OptionKeys<NativePretrainOptions> = {
+export const pretrainKeys = [
   ...commonKeys,
-  kind: true,
-  model: true,
-  maskRatio: true,
-  init: true,
-};
+  ...words<OwnKeys<NativePretrainOptions>>()('kind model maskRatio init'),
+];
 
 /** Keys of {@link NativeRankerTrainingOptions}. */
-export const rankerKeys: OptionKeys<NativeRankerTrainingOptions> = {
-  ...pretrainKeys,
-  targets: true,
-  teacher: true,
-  loss: true,
-  lossK: true,
-  smoothing: true,
-  drop: true,
-  metric: true,
-  input: true,
-  start: true,
-  memoryBudget: true,
-};
+export const rankerKeys = [
+  ...commonKeys,
+  ...words<OwnKeys<NativeRankerTrainingOptions>>()(
+    'kind model maskRatio init targets teacher loss lossK smoothing drop metric input start memoryBudget',
+  ),
+];
 
 /**
  * Changes of a resumed run, each as in the options of a new run; options not named stay. `steps`:
@@ -551,52 +470,19 @@ export type NativeTrainingChanges = {
 };
 
 /** Keys of {@link NativeTrainingChanges}. */
-export const changeKeys: OptionKeys<NativeTrainingChanges> = {
-  steps: true,
-  warmupSteps: true,
-  schedule: true,
-  decaySteps: true,
-  microBatchSize: true,
-  learningRate: true,
-  weightDecay: true,
-  beta1: true,
-  beta2: true,
-  clipGradientNorm: true,
-  precision: true,
-  teacher: true,
-  memoryBudget: true,
-  minLearningRate: true,
-};
+export const changeKeys = words<keyof NativeTrainingChanges>()(
+  'steps warmupSteps schedule decaySteps microBatchSize learningRate weightDecay beta1 beta2 clipGradientNorm precision teacher memoryBudget minLearningRate',
+);
 
 /** Words of options of training. */
-export const trainingPrecisions = words<NativeTrainingOptions['precision']>({
-  float32: true,
-  bfloat16: true,
-});
-export const labelKinds = words<NonNullable<NativeFinetuneOptions['labels']>>({
-  one: true,
-  many: true,
-});
-export const reductions = words<NativeRanks['reduction']>({
-  float32: true,
-  bfloat16: true,
-});
-export const schedules = words<NonNullable<NativeTrainingOptions['schedule']>>({
-  cosine: true,
-  wsd: true,
-});
-export const rankerInputs = words<NativeRankerTrainingOptions['input']>({
-  visible: true,
-  full: true,
-});
-export const rankerStarts = words<NativeRankerTrainingOptions['start']>({
-  random: true,
-  teacher: true,
-});
-export const rankerTargets = words<NonNullable<NativeRankerTrainingOptions['targets']>>({
-  teacher: true,
-  maps: true,
-});
+export const trainingPrecisions = words<NativeTrainingOptions['precision']>()('float32 bfloat16');
+export const labelKinds = words<NonNullable<NativeFinetuneOptions['labels']>>()('one many');
+export const reductions = words<NativeRanks['reduction']>()('float32 bfloat16');
+export const schedules = words<NonNullable<NativeTrainingOptions['schedule']>>()('cosine wsd');
+export const rankerInputs = words<NativeRankerTrainingOptions['input']>()('visible full');
+export const rankerStarts = words<NativeRankerTrainingOptions['start']>()('random teacher');
+export const rankerTargets =
+  words<NonNullable<NativeRankerTrainingOptions['targets']>>()('teacher maps');
 
 /** What one optimizer step was like. */
 export interface NativeStepResult {
@@ -647,6 +533,28 @@ export interface NativeRanks {
   device?: string | undefined;
 }
 
+/** Held-out figures; null where they do not apply to the kind of training. */
+export interface NativeEvaluation {
+  /** Mean squared error on the masked patches, in the target's space. Pre-training. */
+  reconstructionError: number | null;
+  /** The training loss on the held-out pictures. */
+  loss: number | null;
+  /** Mean Kendall tau-b of the ranker (all patches as input) and the teacher's scores at the visible patches. */
+  kendallTau: number | null;
+  /** The same pair's normalised discounted cumulative gain. */
+  ndcg: number | null;
+  /** Share of the pictures whose class has the largest logit. Fine-tuning with one label. */
+  accuracy: number | null;
+  /** Mean of `averagePrecision` over the categories that a picture has; NaN where there is none. Fine-tuning with many labels. */
+  meanAveragePrecision: number | null;
+  /** The same over the categories that are not `unseen`; null without such. */
+  seenAveragePrecision: number | null;
+  /** The same over those that are. */
+  unseenAveragePrecision: number | null;
+  /** Average precision over all held-out pictures by category, as `meanAveragePrecision` defines it; NaN for one that no picture has. */
+  averagePrecision: number[] | null;
+}
+
 export interface NativeTrainer {
   readonly step: number;
   /** All options as JSON, as a checkpoint has them. */
@@ -659,20 +567,7 @@ export interface NativeTrainer {
   /** Held-out figures on centre crops with masks fixed by (seed, picture index). pretrain: reconstructionError = mean squared
    * error on masked patches in target space. ranker: tau and ndcg of logits (full image in) against the teacher's scores at the visible patches.
    * finetune: accuracy or average precisions, and the loss without smoothing, on the patches that are kept. */
-  evaluate(
-    job: NativeJob,
-    pictures: readonly NativePicture[],
-  ): Promise<{
-    reconstructionError: number | null;
-    loss: number | null;
-    kendallTau: number | null;
-    ndcg: number | null;
-    accuracy: number | null;
-    meanAveragePrecision: number | null;
-    seenAveragePrecision: number | null;
-    unseenAveragePrecision: number | null;
-    averagePrecision: number[] | null;
-  }>;
+  evaluate(job: NativeJob, pictures: readonly NativePicture[]): Promise<NativeEvaluation>;
   /** Everything needed to continue exactly: weights, optimizer state, step, options. Atomic. */
   save(job: NativeJob, path: string): Promise<void>;
   /** The model alone, in our safetensors layout. */
@@ -686,10 +581,7 @@ export interface NativeTensor {
 }
 
 /** The caller's overrides of a checkpoint. */
-export interface NativeCheckpointOptions {
-  weights?: string | undefined;
-  normalizedTarget?: boolean | undefined;
-}
+type NativeCheckpointOptions = Pick<TeacherLoadOptions, 'weights' | 'normalizedTarget'>;
 
 export interface NativeWeights {
   naming: string;
@@ -716,7 +608,7 @@ export interface CoreInfo {
   simdOfProcessor: CpuLevel; // what simd would be without LTRP_CPU_LEVEL
   emulatedPrecisions: boolean; // LTRP_EMULATE_PRECISIONS=1
   /** For each precision asked for, the one a model computes in. */
-  precisions: Record<NativePrecision, NativePrecision>;
+  precisions: Record<Precision, Precision>;
   /** The words of every enumeration that crosses the border, as the core's tables have them. */
   names: Record<string, string[]>;
   variant: string; // which core this is: 'cpu', or 'cu' and a CUDA version
@@ -734,11 +626,6 @@ export interface NativeAccelerator {
   computeCapability: string; // '9.0'
   memory: number; // bytes
   problem: string | null; // why it cannot be used
-}
-
-export interface NativeLoadOptions extends NativeCheckpointOptions {
-  device?: string | undefined; // default 'auto'
-  precision?: NativePrecision | undefined; // default 'float32'
 }
 
 export interface NativeKeepList {
@@ -769,7 +656,7 @@ export interface CoreBinding {
     job: NativeJob,
     kind: Kind,
     path: string,
-    options: NativeLoadOptions,
+    options: NativeCheckpointOptions & Pick<LoadOptions, 'device' | 'precision'>,
   ): Promise<NativeModels[Kind]>;
   /** Indices [n, keep]. `mean` and `std` are for bytes. Without `patchSize`: the one that gives a patch for every logit. */
   selectPatches(

@@ -101,9 +101,7 @@ async function load(explicit: string | undefined): Promise<LoadedCore> {
   const binding = openCore(core.path, libtorch);
   verifyMapped(bootstrap, libtorch);
   // process.exit() and an uncaught error skip Node-API cleanup hooks; without this a running job would use freed memory.
-  process.once('exit', () => {
-    binding.shutdown();
-  });
+  process.once('exit', () => binding.shutdown());
   return { binding, libtorch, corePath: core.path };
 }
 

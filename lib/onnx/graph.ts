@@ -36,14 +36,15 @@ export type Attribute = number | readonly number[] | { float: number };
 
 export class GraphBuilder {
   readonly #graph: Graph;
-  readonly #weights: Record<string, NativeTensor>;
   readonly #constants = new Map<string, Value>();
   readonly #counts = new Map<string, number>();
   #scope = '';
 
-  constructor(name: string, weights: Record<string, NativeTensor>) {
+  constructor(
+    name: string,
+    private readonly weights: Record<string, NativeTensor>,
+  ) {
     this.#graph = { name, nodes: [], inputs: [], outputs: [], initializers: [] };
-    this.#weights = weights;
   }
 
   get graph(): Graph {
@@ -79,7 +80,7 @@ export class GraphBuilder {
 
   /** A weight of the checkpoint, its values as they are stored; `dims` declares another shape of the same size. */
   weight(name: string, dims?: readonly number[]): Value {
-    const tensor = this.#weights[name];
+    const tensor = this.weights[name];
     if (tensor === undefined) throw new Error(`The checkpoint has no tensor ${name}.`);
     if (!this.#constants.has(name)) {
       this.#constants.set(name, name);
@@ -140,9 +141,9 @@ export class GraphBuilder {
     const base = `${this.#scope}${operator}`;
     const count = this.#counts.get(base) ?? 0;
     this.#counts.set(base, count + 1);
-    const name = count === 0 ? base : `${base}_${String(count)}`;
+    const name = count === 0 ? base : `${base}_${count}`;
     const output = Array.from({ length: outputs }, (_, index) =>
-      outputs === 1 ? `${name}:out` : `${name}:${String(index)}`,
+      outputs === 1 ? `${name}:out` : `${name}:${index}`,
     );
     this.#graph.nodes.push({
       name,

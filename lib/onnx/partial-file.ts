@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { constants, copyFile, open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { LtrpError } from '../errors.js';
+import { unwritable } from '../errors.js';
 import { withLock } from '../folder-lock.js';
 import { giveName } from '../output-files.js';
 
@@ -37,9 +37,7 @@ export async function writeTogether(
       for (const [name, target] of aside.reverse()) await rename(name, target);
       if (signal?.aborted === true) throw signal.reason;
       if (!(cause instanceof Error && 'errno' in cause)) throw cause;
-      throw new LtrpError('ERR_LTRP_FILE_WRITE', `${path} cannot be written: ${cause.message}.`, {
-        cause,
-      });
+      throw unwritable(`${path} cannot be written: ${cause.message}.`, cause);
     }
     for (const [name] of aside) await rm(name, { force: true });
   };
@@ -65,15 +63,13 @@ function temporaryName(path: string): string {
 
 /** A file under a temporary name in the folder of the final one. */
 export class PartialFile {
-  readonly path: string;
   readonly #partial: string;
   #handle: FileHandle | undefined;
   size = 0;
   /** Whether the file has its name. */
   #finished = false;
 
-  constructor(path: string) {
-    this.path = path;
+  constructor(readonly path: string) {
     this.#partial = temporaryName(path);
   }
 

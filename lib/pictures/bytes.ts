@@ -5,7 +5,7 @@ import { open, type FileHandle } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { types } from 'node:util';
-import { LtrpError } from '../errors.js';
+import { LtrpError, undecodable } from '../errors.js';
 import { cut, described } from '../described.js';
 import { memberOf } from '../shards/member.js';
 import { checkAttached, checkPath, invalid } from '../validation.js';
@@ -153,8 +153,6 @@ async function unlessUnreadable<Result>(
     }
     // Of "EACCES: permission denied, open '…'" the path is in the sentence already.
     const [why = message] = code === undefined ? [message] : message.split(', ');
-    throw new LtrpError('ERR_LTRP_IMAGE_DECODE', `The image ${name} cannot be read: ${why}.`, {
-      cause,
-    });
+    throw undecodable(`The image ${name} cannot be read: ${why}.`, cause);
   }
 }

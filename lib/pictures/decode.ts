@@ -1,7 +1,7 @@
 /** The one place that decodes pictures: what is ranked, trained on and shown are the same pixels of the same bytes. */
 import { Buffer } from 'node:buffer';
 import process from 'node:process';
-import { LtrpError } from '../errors.js';
+import { LtrpError, undecodable } from '../errors.js';
 import { loadSharp, type SharpModule } from '../sharp.js';
 import { Slots } from '../slots.js';
 import { sourceName, withBytes } from './bytes.js';
@@ -11,13 +11,13 @@ import { Budget, checkMemory, checkSourceSize, drawingSeconds } from './limits.j
 import { DecodingProcess, ProcessError } from './process.js';
 import { decodeError, notRead } from './refusals.js';
 import { readHeader, render } from './render.js';
-import type { Header, Pixels, Scaling } from './types.js';
+import type { Header, PictureSize, Pixels, Scaling } from './types.js';
 import { embeddedPixelBytes, embeddedPixels, unpacked } from './svg.js';
 
 /** A decoded picture: RGB bytes, row by row, `height * width * 3` of them. */
 export interface DecodedPicture extends Pixels {
   /** Size of the source in pixels, after its EXIF rotation. */
-  original: { height: number; width: number };
+  original: PictureSize;
 }
 
 /** Options of {@link decode}. */
@@ -26,7 +26,7 @@ export interface DecodeOptions {
   name?: string | undefined;
   signal?: AbortSignal | undefined;
   /** How large it becomes, and whether it is refused, by its own size. Default: as it is, if {@link checkSourceSize} lets it. */
-  scaling?: ((original: { height: number; width: number }, name: string) => Scaling) | undefined;
+  scaling?: ((original: PictureSize, name: string) => Scaling) | undefined;
   /** Gets the bytes of a file before they are decoded. */
   onBytes?: ((bytes: Uint8Array) => void) | undefined;
 }
@@ -91,7 +91,7 @@ interface Picture {
 async function decodeBytes(bytes: Buffer, picture: Picture): Promise<DecodedPicture> {
   const { name, signal } = picture;
   if (bytes.byteLength === 0) {
-    throw new LtrpError('ERR_LTRP_IMAGE_DECODE', `The image ${name} is empty (0 bytes).`);
+    throw undecodable(`The image ${name} is empty (0 bytes).`);
   }
   const kind = kindOf(bytes);
   const { format } = kind;
@@ -144,13 +144,9 @@ function orAborted<Result>(
 ): Promise<Result> {
   if (signal === undefined) return work;
   return new Promise((resolve, reject) => {
-    const aborted = (): void => {
-      reject(signal.reason as Error);
-    };
+    const aborted = (): void => reject(signal.reason as Error);
     signal.addEventListener('abort', aborted, { once: true });
-    work.then(resolve, reject).finally(() => {
-      signal.removeEventListener('abort', aborted);
-    });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', aborted));
   });
 }
 
@@ -158,8 +154,7 @@ function orAborted<Result>(
 function accepted({ width, height, depth, space }: Header, { name, scaling }: Picture): Scaling {
   const samples = unusual[depth];
   if (samples !== undefined && !space.startsWith('lab')) {
-    throw new LtrpError(
-      'ERR_LTRP_IMAGE_DECODE',
+    throw undecodable(
       `The image ${name} has samples of an unknown range (${samples}); save it with 8 or 16 bits a sample.`,
     );
   }

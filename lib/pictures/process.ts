@@ -10,7 +10,7 @@ import process from 'node:process';
 import { ownProcess } from '../own-process.js';
 import { frameReader, writeFrame } from './frames.js';
 import { decodeMemory } from './limits.js';
-import type { Header, Pixels, Scaling } from './types.js';
+import type { Header, PictureSize, Pixels, Scaling } from './types.js';
 
 /** A request to the process. */
 export type Task =
@@ -46,7 +46,7 @@ interface Job {
 interface Answer {
   id: number;
   header?: Header;
-  size?: { height: number; width: number };
+  size?: PictureSize;
   failed?: string;
 }
 
@@ -72,7 +72,7 @@ export class DecodingProcess {
   async pixels(bytes: Buffer, header: Header, scaling: Scaling, limits: Limits): Promise<Pixels> {
     const task: Task = { kind: 'pixels', header: { space: header.space }, scaling };
     const { head, body } = await this.#ask(bytes, task, limits);
-    return { pixels: body, ...(head.size as { height: number; width: number }) };
+    return { pixels: body, ...(head.size as PictureSize) };
   }
 
   async #ask(
@@ -123,12 +123,10 @@ export class DecodingProcess {
       this.#child = undefined;
       for (const job of this.#jobs.values()) job.failed(new ProcessError(why, message));
     };
-    child.process.once('error', ({ message }) => {
-      ended('not started', message);
-    });
-    child.process.once('close', (code, signal) => {
-      ended(ready ? 'ended' : 'not started', signal ?? `exit code ${code}`);
-    });
+    child.process.once('error', ({ message }) => ended('not started', message));
+    child.process.once('close', (code, signal) =>
+      ended(ready ? 'ended' : 'not started', signal ?? `exit code ${code}`),
+    );
     child.channel.on('error', () => undefined); // it ended; 'close' says so
     child.channel.on(
       'data',

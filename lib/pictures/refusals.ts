@@ -1,6 +1,6 @@
 /** Why a picture cannot be decoded, in one sentence. */
 import type { Buffer } from 'node:buffer';
-import { LtrpError } from '../errors.js';
+import { LtrpError, undecodable } from '../errors.js';
 import { isCutOff, type Kind } from './kinds.js';
 import { drawingSeconds } from './limits.js';
 import { ProcessError } from './process.js';
@@ -12,10 +12,9 @@ export function notRead(
   cause?: unknown,
 ): LtrpError {
   const what = picture ? `${kind} is not read by this build of sharp` : `it is ${kind}`;
-  return new LtrpError(
-    'ERR_LTRP_IMAGE_DECODE',
+  return undecodable(
     `The image ${name} cannot be decoded: ${what}${remedy === undefined ? '' : `; ${remedy}`}.`,
-    { cause },
+    cause,
   );
 }
 

@@ -37,60 +37,54 @@ export function decodeToSoften(
   });
 }
 
+interface Grid {
+  rows: number;
+  columns: number;
+}
+
 const ofPixels = (
   sharp: SharpModule,
   { pixels, width, height }: Pixels,
   channels: 1 | 3 = 3,
 ): Sharp => sharp(pixels, { raw: { width, height, channels } });
 
+const bytesOf = (picture: Sharp): Promise<Buffer> => picture.raw().toBuffer();
+
 /** The picture with dropped patches smoothed away. */
 export async function soften(
   sharp: SharpModule,
   picture: Pixels,
-  {
-    grid,
-    kept,
-    fill,
-  }: { grid: { rows: number; columns: number }; kept: Iterable<number>; fill: SqueezeFill },
+  { grid, kept, fill }: { grid: Grid; kept: Iterable<number>; fill: SqueezeFill },
 ): Promise<Pixels> {
   const { width, height } = picture;
   const whole = { width, height, fit: 'fill' } as const;
   const cells = { width: grid.columns, height: grid.rows, fit: 'fill' } as const;
   const side = Math.min(width / grid.columns, height / grid.rows);
+  const given = ofPixels(sharp, picture);
   const behind =
     fill === 'flat'
-      ? await ofPixels(sharp, picture)
-          .resize({ ...cells, kernel: 'cubic' })
-          .raw()
-          .toBuffer()
-          .then((pixels) =>
-            ofPixels(sharp, { pixels, ...cells })
-              .resize({ ...whole, kernel: 'cubic' })
-              .raw()
-              .toBuffer(),
-          )
-      : await ofPixels(sharp, picture)
-          .blur(Math.max(0.5, Math.min(side / 4, 500)))
-          .raw()
-          .toBuffer();
+      ? await bytesOf(
+          ofPixels(sharp, {
+            pixels: await bytesOf(given.resize({ ...cells, kernel: 'cubic' })),
+            ...cells,
+          }).resize({ ...whole, kernel: 'cubic' }),
+        )
+      : await bytesOf(given.blur(Math.max(0.5, Math.min(side / 4, 500))));
   const mask = await maskOf(sharp, { width, height }, grid, kept);
-  const layer = await ofPixels(sharp, picture)
-    .joinChannel(mask, { raw: { width, height, channels: 1 } })
-    .raw()
-    .toBuffer();
-  const pixels = await ofPixels(sharp, { pixels: behind, width, height })
+  const layer = await bytesOf(
+    ofPixels(sharp, picture).joinChannel(mask, { raw: { width, height, channels: 1 } }),
+  );
+  const softened = ofPixels(sharp, { pixels: behind, width, height })
     .composite([{ input: layer, raw: { width, height, channels: 4 } }])
-    .removeAlpha()
-    .raw()
-    .toBuffer();
-  return { pixels, width, height };
+    .removeAlpha();
+  return { pixels: await bytesOf(softened), width, height };
 }
 
 /** [height * width] 255 where a block's centre is kept, with soft edges. Along blocks, because an edge within one costs all of it. */
 async function maskOf(
   sharp: SharpModule,
   { width, height }: { width: number; height: number },
-  { rows, columns }: { rows: number; columns: number },
+  { rows, columns }: Grid,
   kept: Iterable<number>,
 ): Promise<Buffer> {
   const [across, down] = [Math.ceil(width / block), Math.ceil(height / block)];
@@ -101,13 +95,11 @@ async function maskOf(
     const patch = Math.floor((y * rows) / height) * columns + Math.floor((x * columns) / width);
     return wanted.has(patch) ? 255 : 0;
   });
-  const pixels = await enlarged(sharp, blocks, across, down, block).raw().toBuffer();
-  return ofPixels(sharp, { pixels, width: across * block, height: down * block }, 1)
+  const pixels = await bytesOf(enlarged(sharp, blocks, across, down, block));
+  const soft = ofPixels(sharp, { pixels, width: across * block, height: down * block }, 1)
     .blur(feather)
-    .extract({ left: 0, top: 0, width, height })
-    .toColourspace('b-w')
-    .raw()
-    .toBuffer();
+    .extract({ left: 0, top: 0, width, height });
+  return bytesOf(soft.toColourspace('b-w'));
 }
 
 /** A grey picture of so many blocks of this side, each of one colour. */
@@ -129,28 +121,14 @@ const enlarged = (
  */
 export async function blockPixels(
   sharp: SharpModule,
-  {
-    values,
-    grid,
-    block: side,
-    width,
-    height,
-  }: {
-    values: Float64Array;
-    grid: { rows: number; columns: number };
-    block: number;
-    width: number;
-    height: number;
-  },
+  map: { values: Float64Array; grid: Grid; block: number; width: number; height: number },
 ): Promise<Uint8Array> {
+  const { values, grid, block: side, width, height } = map;
   const [across, down] = [grid.columns, grid.rows];
   checkMemory('The quality map', across * down * side * side + width * height, 'made');
   const blocks = Uint8Array.from(values, (value) => Math.round(255 * value));
-  const pixels = await enlarged(sharp, blocks, across, down, side)
-    .extract({ left: 0, top: 0, width, height })
-    .raw()
-    .toBuffer();
-  return new Uint8Array(pixels);
+  const all = enlarged(sharp, blocks, across, down, side);
+  return new Uint8Array(await bytesOf(all.extract({ left: 0, top: 0, width, height })));
 }
 
 /** A file of the picture, without metadata. The settings are all named, so that two files differ by their pixels and quality alone. */

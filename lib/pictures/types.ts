@@ -1,11 +1,14 @@
 /** Facts and wishes about a picture. Without sharp's types, which are not part of the package's declarations. */
 import type { Buffer } from 'node:buffer';
 
-/** What sharp says of a picture before anything is decoded. */
-export interface Header {
-  /** After the EXIF rotation. */
+/** Pixels of a picture, after its EXIF rotation. */
+export interface PictureSize {
   height: number;
   width: number;
+}
+
+/** What sharp says of a picture before anything is decoded. */
+export interface Header extends PictureSize {
   /** Colour space, sample type and compression, as sharp's metadata names them. */
   space: string;
   depth: string;
@@ -28,16 +31,12 @@ export interface Scaling {
 }
 
 /** A rectangle of pixels. */
-export interface Cut {
+export interface Cut extends PictureSize {
   top: number;
   left: number;
-  height: number;
-  width: number;
 }
 
 /** RGB bytes, row by row. */
-export interface Pixels {
+export interface Pixels extends PictureSize {
   pixels: Buffer;
-  height: number;
-  width: number;
 }

@@ -1,7 +1,7 @@
 /** Measures each contender in processes of their own. */
 import { execFile } from 'node:child_process';
 import process from 'node:process';
-import { LtrpError, type LtrpErrorCode } from '../errors.js';
+import { LtrpError, type LtrpErrorCode, unsupported } from '../errors.js';
 import { ownProcess } from '../own-process.js';
 import type { Measured } from './decide.js';
 import type { Answers, Setting, Task } from './tasks.js';
@@ -14,7 +14,7 @@ function ask<Kind extends Task['kind']>(
   signal: AbortSignal | undefined,
 ): Promise<Answers[Kind]> {
   const { args, env } = ownProcess('measure-main', import.meta.url);
-  return new Promise((resolve, reject) => {
+  return new Promise((resolve, reject) =>
     execFile(
       process.execPath,
       [...args, JSON.stringify(task)],
@@ -30,8 +30,8 @@ function ask<Kind extends Task['kind']>(
           else reject(new LtrpError(code ?? 'ERR_LTRP_INTERNAL', message ?? ''));
         }
       },
-    );
-  });
+    ),
+  );
 }
 
 interface Reply<Kind extends Task['kind']> {
@@ -44,17 +44,15 @@ const firstLine = (text: string): string => text.trim().split('\n')[0] ?? '';
 
 /** What onnxruntime says of a model that it cannot load or run. */
 function runtimeFailed(message: string): LtrpError {
-  return new LtrpError(
-    'ERR_LTRP_UNSUPPORTED',
+  return unsupported(
     `onnxruntime-node does not run the model: ${firstLine(message).replace(/\.$/, '')}.`,
   );
 }
 
 function failed(error: Error | null, stderr: string): LtrpError {
-  return new LtrpError(
-    'ERR_LTRP_UNSUPPORTED',
+  return unsupported(
     `The measuring process ended without an answer: ${firstLine(stderr) || (error?.message ?? 'no reason')}`,
-    { cause: error },
+    error,
   );
 }
 

@@ -1,7 +1,7 @@
 /** onnxruntime-node, which the user has: an optional peer. Its types are not there without it, so what is used is named here. */
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { LtrpError } from '../errors.js';
+import { unsupported } from '../errors.js';
 
 /** Made and handed over, never looked into. */
 export type RuntimeTensor = object;
@@ -34,8 +34,7 @@ export function findRuntime(folder = process.cwd()): string {
       // The next place.
     }
   }
-  throw new LtrpError(
-    'ERR_LTRP_UNSUPPORTED',
+  throw unsupported(
     'onnxruntime-node runs the model to be measured, and is not installed here; `npm install onnxruntime-node` installs it.',
   );
 }

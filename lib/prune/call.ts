@@ -59,27 +59,16 @@ export interface Findings {
 }
 
 export class Call {
-  readonly node: StoredNode;
-  readonly inputs: readonly (Known | undefined)[];
-  readonly opset: number;
-  readonly findings: Findings;
-  readonly editor: Editor | undefined;
   /** Set by rules of operators whose result for one token depends on others. */
   mixes = false;
 
   constructor(
-    node: StoredNode,
-    inputs: readonly (Known | undefined)[],
-    opset: number,
-    findings: Findings,
-    editor: Editor | undefined,
-  ) {
-    this.node = node;
-    this.inputs = inputs;
-    this.opset = opset;
-    this.findings = findings;
-    this.editor = editor;
-  }
+    readonly node: StoredNode,
+    readonly inputs: readonly (Known | undefined)[],
+    readonly opset: number,
+    readonly findings: Findings,
+    readonly editor: Editor | undefined,
+  ) {}
 
   int(name: string): number | undefined;
   int(name: string, otherwise: number): number;

@@ -1,5 +1,5 @@
 /** Where a graph is cut: the last tensor through which everything of the patches goes, before they look at each other. */
-import { LtrpError } from '../errors.js';
+import { unsupported } from '../errors.js';
 import { tokensOf } from './axes.js';
 import type { Findings } from './call.js';
 import { isTokenTable, refusal, type Scope } from './flow.js';
@@ -18,8 +18,6 @@ export interface Cut {
 
 /** Their outputs tell how many tokens there are, and nothing of what is in them. */
 const counts = new Set(['Shape', 'Size']);
-
-const unsupported = (message: string): LtrpError => new LtrpError('ERR_LTRP_UNSUPPORTED', message);
 
 export function findCut(
   graph: Graph,

@@ -12,10 +12,9 @@ import {
 } from './axes.js';
 import type { Editor, NewNode } from './call.js';
 import type { Cut } from './cut.js';
-import type { Visitor } from './flow.js';
-import type { Scope } from './flow.js';
+import type { Scope, Visitor } from './flow.js';
 import { attribute, type Entry } from './graph.js';
-import { KeptIds, kept, type NodeMaker } from './kept-ids.js';
+import { KeptIds, kept, type NodeMaker, type Put } from './kept-ids.js';
 import { Refusal } from './refusal.js';
 import { Size } from './size.js';
 
@@ -28,23 +27,18 @@ interface Level {
 }
 
 export class Cutter implements Visitor {
-  readonly #maker: NodeMaker;
-  readonly #cut: Cut;
-  readonly #batch: string;
-  readonly #ids: KeptIds;
-  readonly #inputs: readonly string[];
   readonly #levels: Level[] = [{ done: [], before: [], changed: false }];
   readonly #changed = new Set<StoredNode>();
   readonly #replaced = new Set<StoredNode>();
   readonly #tables = new Map<string, string>();
 
-  constructor(maker: NodeMaker, cut: Cut, batch: string, ids: KeptIds, inputs: readonly string[]) {
-    this.#maker = maker;
-    this.#cut = cut;
-    this.#batch = batch;
-    this.#ids = ids;
-    this.#inputs = inputs;
-  }
+  constructor(
+    private readonly maker: NodeMaker,
+    private readonly cut: Cut,
+    private readonly batch: string,
+    private readonly ids: KeptIds,
+    private readonly inputs: readonly string[],
+  ) {}
 
   /** The nodes of the cut graph. */
   get entries(): Entry[] {
@@ -58,7 +52,7 @@ export class Cutter implements Visitor {
   /** Adds nodes to the graph itself, where branches see them too, or to the branch that is followed. */
   #add(nodes: readonly NewNode[], level: Level = this.#levels[0] as Level): void {
     level.changed = true;
-    level.before.push(...nodes.map((node): Entry => ({ node: this.#maker.node(node) })));
+    level.before.push(...nodes.map((node): Entry => ({ node: this.maker.node(node) })));
   }
 
   editor(entry: Entry): Editor {
@@ -67,7 +61,7 @@ export class Cutter implements Visitor {
       shape: (sizes) => this.#shape(sizes),
       cutTable: (name, axes, join, result) => this.#cutTable(name, axes, join, result),
       expand: (name, sizes) => {
-        const output = this.#maker.name('expand');
+        const output = this.maker.name('expand');
         const shape = this.#shape(sizes);
         this.#add([{ op_type: 'Expand', input: [name, shape], output: [output] }], this.#level);
         return output;
@@ -87,7 +81,7 @@ export class Cutter implements Visitor {
   after(entry: Entry, scope: Scope): void {
     const level = this.#level;
     level.done.push(...level.before.splice(0));
-    const isCut = entry.node.output.includes(this.#cut.tensor) && this.#levels.length === 1;
+    const isCut = entry.node.output.includes(this.cut.tensor) && this.#levels.length === 1;
     if (isCut) {
       this.#takeTokens(entry, scope);
       return;
@@ -99,8 +93,8 @@ export class Cutter implements Visitor {
   /** The random numbers that a model draws patches by are an input that goes; its shape is that of others. */
   #shapeOfNoise({ node }: Entry, scope: Scope): boolean {
     const [input = '', output = ''] = [node.input[0], node.output[0]];
-    const isNoise = this.#inputs.includes(input) && !this.#batch.endsWith(`:${input}`);
-    if (this.#cut.drawnBy === undefined || node.op_type !== 'Shape' || !isNoise) return false;
+    const isNoise = this.inputs.includes(input) && !this.batch.endsWith(`:${input}`);
+    if (this.cut.drawnBy === undefined || node.op_type !== 'Shape' || !isNoise) return false;
     const sizes = scope.get(output)?.values;
     if (sizes === undefined) return false;
     const shape = this.#shape(sizes.map(({ was }) => was));
@@ -129,12 +123,12 @@ export class Cutter implements Visitor {
 
   /** The node keeps its name for the tokens that are left; all of them get another one. */
   #takeTokens(entry: Entry, scope: Scope): void {
-    const { tensor, source } = this.#cut;
+    const { tensor, source } = this.cut;
     const { done, before } = this.#level;
     const [images, tokens, width] = scope.get(source)?.axes as [Axis, Axis, Axis];
     let from = source;
     if (source === tensor) {
-      from = this.#maker.name('all_tokens');
+      from = this.maker.name('all_tokens');
       const output = entry.node.output.map((name) => (name === tensor ? from : name));
       done.push({ node: copyOf(entry.node, { output }) });
     }
@@ -142,7 +136,7 @@ export class Cutter implements Visitor {
     if (factor === undefined) throw new Error('The cut has no tokens.');
     const [front, behind] = others(factor.tokens ?? []);
     this.#add(
-      this.#ids.take(
+      this.ids.take(
         from,
         tensor,
         factor.was.minus(front + behind),
@@ -164,13 +158,12 @@ export class Cutter implements Visitor {
 
   #shape(sizes: readonly (Size | number)[]): string {
     const numbers = sizes.map((size) => (typeof size === 'number' ? size : size.number));
-    if (!numbers.includes(undefined)) return this.#maker.integers(numbers as number[]);
-    const parts = sizes.map((size) => {
-      const { nodes, name } = this.#ids.size(typeof size === 'number' ? Size.of(size) : size);
-      this.#add(nodes);
-      return name;
-    });
-    const name = this.#maker.name('shape');
+    if (!numbers.includes(undefined)) return this.maker.integers(numbers as number[]);
+    const parts = sizes.map((size) =>
+      this.ids.size(typeof size === 'number' ? Size.of(size) : size),
+    );
+    this.#add(this.ids.taken());
+    const name = this.maker.name('shape');
     this.#add([{ op_type: 'Concat', input: parts, output: [name], attribute: { axis: 0 } }]);
     return name;
   }
@@ -178,31 +171,27 @@ export class Cutter implements Visitor {
   #cutTable(name: string, own: readonly Axis[], join: Join, result: readonly Axis[]): string {
     const rank = result.length;
     const level = this.#level;
-    const key = `${String(this.#levels.length)} ${name} ${join.axes.join()} ${String(rank)}`;
+    const key = `${this.#levels.length} ${name} ${join.axes.join()} ${rank}`;
     const known = this.#levels.length === 1 ? this.#tables.get(key) : undefined;
     if (known !== undefined) return known;
     const axes: Axis[] = [...Array.from({ length: rank - own.length }, (): Axis => []), ...own];
-    const images = result.findIndex((axis) => axis.length === 1 && axis[0]?.id === this.#batch);
+    const images = result.findIndex((axis) => axis.length === 1 && axis[0]?.id === this.batch);
     if (images < 0)
       throw new Refusal('it joins a table to patches whose images have no axis of their own');
-    const put = (
-      op_type: string,
-      input: string[],
-      attributes: Record<string, number | number[]> = {},
-    ): string => {
-      const output = this.#maker.name(op_type.toLowerCase());
-      this.#add([{ op_type, input, output: [output], attribute: attributes }], level);
+    const put: Put = (op_type, input, attribute = {}) => {
+      const output = this.maker.name(op_type.toLowerCase());
+      this.#add([{ op_type, input, output: [output], attribute }], level);
       return output;
     };
     let table = name;
     if (own.length < rank)
-      table = this.#maker.unsqueeze(
+      table = this.maker.unsqueeze(
         put,
         table,
         Array.from({ length: rank - own.length }, (_, index) => index),
       );
     const firstOnly = (axis: number): string =>
-      put('Slice', [table, ...[0, 1, axis].map((value) => this.#maker.integers([value]))]);
+      put('Slice', [table, ...[0, 1, axis].map((value) => this.maker.integers([value]))]);
     const onImages = axes[images] ?? [];
     if (!isUnit(onImages) && isUniform(onImages)) {
       table = firstOnly(images);
@@ -216,7 +205,7 @@ export class Cutter implements Visitor {
       }
       return !uniform;
     });
-    if (real.length > 0 && this.#cut.drawnBy !== undefined) {
+    if (real.length > 0 && this.cut.drawnBy !== undefined) {
       throw new Refusal('it joins a table to the patches that the model drew');
     }
     if (real.length > 0) table = this.#gathered(put, table, axes, result, images, real);
@@ -229,18 +218,14 @@ export class Cutter implements Visitor {
    * tokens are put side by side and become one, which a single Gather takes from.
    */
   #gathered(
-    put: (
-      op_type: string,
-      input: string[],
-      attributes?: Record<string, number | number[]>,
-    ) => string,
+    put: Put,
     name: string,
     axes: readonly Axis[],
     result: readonly Axis[],
     images: number,
     real: readonly number[],
   ): string {
-    const maker = this.#maker;
+    const maker = this.maker;
     const perImage = !isUnit(axes[images] ?? []);
     const joined = [images, ...real];
     const rest = result.map((_, at) => at).filter((at) => !joined.includes(at));
@@ -254,8 +239,8 @@ export class Cutter implements Visitor {
     const places = real.map((at, order) => {
       const factor = tokensOf(result[at] ?? []);
       if (factor === undefined || !changes([factor])) throw new Error('No tokens are joined.');
-      const { nodes, name: index } = this.#ids.index(others(factor.tokens ?? []));
-      this.#add(nodes);
+      const index = this.ids.index(others(factor.tokens ?? []));
+      this.#add(this.ids.taken());
       const between = real.flatMap((_, other) => (other === order ? [] : [other + 1]));
       return between.length === 0 ? index : maker.unsqueeze(put, index, between);
     });
@@ -265,8 +250,8 @@ export class Cutter implements Visitor {
       index = put('Add', [put('Mul', [index, stride]), places[order] as string]);
     }
     if (perImage) {
-      const { nodes, name: image } = this.#ids.imageNumbers();
-      this.#add(nodes);
+      const image = this.ids.imageNumbers();
+      this.#add(this.ids.taken());
       const stride = this.#shape([real.map(size).reduce((a, b) => a.times(b))]);
       const shape = [-1, ...real.map(() => 1)];
       index = put('Add', [

@@ -1,5 +1,5 @@
 /** Follows the patches through a graph, node by node in its order. */
-import { LtrpError } from '../errors.js';
+import { LtrpError, unsupported } from '../errors.js';
 import type { StoredGraph, StoredNode, StoredTensor } from '../onnx/stored.js';
 import { changes, plain, sizeWas, tokensOf, type Axis } from './axes.js';
 import {
@@ -20,18 +20,19 @@ import { Size } from './size.js';
 /** Values by name; a branch has its own and sees those around it. */
 export class Scope {
   readonly #known = new Map<string, Known>();
-  readonly #constants: ReadonlyMap<string, () => Constant>;
   readonly #outer: Scope | undefined;
 
-  constructor(constants: ReadonlyMap<string, () => Constant>, outer?: Scope) {
-    this.#constants = constants;
+  constructor(
+    private readonly constants: ReadonlyMap<string, () => Constant>,
+    outer?: Scope,
+  ) {
     this.#outer = outer;
   }
 
   get(name: string): Known | undefined {
     const known = this.#known.get(name);
     if (known !== undefined) return known;
-    const constant = this.#constants.get(name)?.();
+    const constant = this.constants.get(name)?.();
     if (constant === undefined) return this.#outer?.get(name);
     const made = knownConstant(constant);
     this.#known.set(name, made);
@@ -67,6 +68,8 @@ export interface Followed {
   opset: number;
   findings: Findings;
   visitor: Visitor;
+  /** What is not understood is refused, else lost. */
+  strict: boolean;
   /** Reads a small tensor that lies outside the model. */
   outside: (tensor: StoredTensor, length: number) => Uint8Array | undefined;
 }
@@ -74,27 +77,22 @@ export interface Followed {
 /**
  * Returns whether a node mixed tokens.
  *
- * @throws {LtrpError} that names the node, if `strict`; else what is not understood is lost.
+ * @throws {LtrpError} that names the node, if `strict`.
  */
-export function follow(
-  entries: readonly Entry[],
-  scope: Scope,
-  followed: Followed,
-  strict: boolean,
-): boolean {
+export function follow(entries: readonly Entry[], scope: Scope, followed: Followed): boolean {
   let mixed = false;
   for (const entry of entries) {
     const { node } = entry;
     let mixes = false;
     try {
-      const outputs = nodeOutputs(entry, scope, followed, strict, () => (mixes = true));
+      const outputs = nodeOutputs(entry, scope, followed, () => (mixes = true));
       node.output.forEach((name, index) => {
         if (name !== '') scope.set(name, outputs[index] ?? {});
       });
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       const touched = readsOf(node).some((name) => isTouched(scope.get(name) ?? {}));
-      if (strict && touched) throw refusal(node, error.message);
+      if (followed.strict && touched) throw refusal(node, error.message);
       for (const name of node.output) scope.set(name, touched ? { lost: true } : {});
       mixes = touched;
     }
@@ -105,24 +103,20 @@ export function follow(
 }
 
 export function refusal(node: StoredNode, reason: string): LtrpError {
-  return new LtrpError(
-    'ERR_LTRP_UNSUPPORTED',
-    `The model cannot be cut at ${called(node)}: ${reason}.`,
-  );
+  return unsupported(`The model cannot be cut at ${called(node)}: ${reason}.`);
 }
 
 function nodeOutputs(
   entry: Entry,
   scope: Scope,
   followed: Followed,
-  strict: boolean,
   setMixes: () => void,
 ): Known[] {
   const { node } = entry;
   if (node.op_type === 'Constant' && node.domain === '')
     return [constantNode(node, followed.outside)];
   if (node.op_type === 'If' && node.domain === '')
-    return ifOutputs(node, scope, followed, strict, setMixes);
+    return ifOutputs(node, scope, followed, setMixes);
   const captured = node.attribute.some(({ g }) => g != null) ? readsOf(node) : node.input;
   const inputs = node.input.map((name) => (name === '' ? undefined : (scope.get(name) ?? {})));
   const touched = captured.some((name) => isTouched(scope.get(name) ?? {}));
@@ -188,7 +182,6 @@ function ifOutputs(
   node: StoredNode,
   scope: Scope,
   followed: Followed,
-  strict: boolean,
   setMixes: () => void,
 ): Known[] {
   const condition = scope.get(node.input[0] ?? '');
@@ -204,7 +197,7 @@ function ifOutputs(
   const results = taken.map((name) => {
     const graph = attribute(node, name)?.g;
     if (graph == null) throw new Refusal('it lacks a branch');
-    return branchOutputs(node, name, graph, scope, followed, strict, setMixes);
+    return branchOutputs(node, name, graph, scope, followed, setMixes);
   });
   const [first, second] = results as [Known[], Known[]?];
   return first.map((known, index) => {
@@ -229,7 +222,6 @@ function branchOutputs(
   graph: StoredGraph,
   outer: Scope,
   followed: Followed,
-  strict: boolean,
   setMixes: () => void,
 ): Known[] {
   const constants = new Map(
@@ -241,7 +233,7 @@ function branchOutputs(
   const scope = new Scope(constants, outer);
   followed.visitor.branch(node, name, graph, () => {
     const inner = graph.node.map((each) => ({ node: each }));
-    if (follow(inner, scope, followed, strict)) setMixes();
+    if (follow(inner, scope, followed)) setMixes();
     return graph.node.some(({ output }) =>
       output.some((each) => scope.get(each)?.axes?.some(changes) === true),
     );

@@ -36,7 +36,7 @@ export function writeOut(entries: readonly Entry[], functions: readonly StoredFu
     }
     if (depth > deepest) throw new Error('Its functions call each other in a circle.');
     calls++;
-    const prefix = `${node.name === '' ? node.op_type : node.name}/${String(calls)}/`;
+    const prefix = `${node.name === '' ? node.op_type : node.name}/${calls}/`;
     const names = new Map<string, string>([['', '']]);
     called.input.forEach((name, index) => names.set(name, node.input[index] ?? ''));
     called.output.forEach((name, index) => {

@@ -1,5 +1,5 @@
 /** Cuts a graph: finds its patches, takes the kept ones, and makes what follows fit. */
-import { LtrpError } from '../errors.js';
+import { unsupported } from '../errors.js';
 import { copyOf, toNumber, type StoredTensor, type StoredValueInfo } from '../onnx/stored.js';
 import { others, sizeIs, sizeWas, tokensOf, type Axis } from './axes.js';
 import type { Findings } from './call.js';
@@ -31,15 +31,13 @@ export interface CutModel {
 /** Changes `model` so that it takes the input `input`. */
 export function cutModel(model: StoredModel, input: string): CutModel {
   if (model.opset < oldestOpset) {
-    throw new LtrpError(
-      'ERR_LTRP_UNSUPPORTED',
-      `${model.path} has operator set ${String(model.opset)}; export it with ${String(oldestOpset)} or newer.`,
+    throw unsupported(
+      `${model.path} has operator set ${model.opset}; export it with ${oldestOpset} or newer.`,
     );
   }
-  const names = model.names;
+  const { names, opset, outside } = model;
   if (names.has(input)) {
-    throw new LtrpError(
-      'ERR_LTRP_UNSUPPORTED',
+    throw unsupported(
       `${model.path} has a tensor '${input}' already; choose another name for the ids.`,
     );
   }
@@ -70,12 +68,13 @@ export function cutModel(model: StoredModel, input: string): CutModel {
     new KeptIds(maker, input, sizes),
     inputs.map(({ name }) => name),
   );
-  follow(
-    model.entries,
-    again,
-    { opset: model.opset, findings: { projections: [] }, visitor: cutter, outside: model.outside },
-    true,
-  );
+  follow(model.entries, again, {
+    opset,
+    findings: { projections: [] },
+    visitor: cutter,
+    strict: true,
+    outside,
+  });
 
   const notes = dropDraw(model, cut);
   model.outputs = model.outputs.map((info) => outputInfo(info, again, scope));
@@ -121,13 +120,11 @@ function readThrough(
     after: (entry, _scope, mixes) => {
       if (mixes) mixing.add(entry);
     },
-    branch: (_node, _name, _graph, followBranch) => {
-      followBranch();
-    },
+    branch: (_node, _name, _graph, followBranch) => followBranch(),
   };
   const findings: Findings = { projections: [] };
   const { opset, outside } = model;
-  follow(model.entries, scope, { opset, findings, visitor, outside }, false);
+  follow(model.entries, scope, { opset, findings, visitor, strict: false, outside });
   return { scope, findings, mixing };
 }
 
@@ -140,11 +137,11 @@ function knownInput(
   if (shape == null) return {};
   const axes = shape.dim.map(({ dim_value, dim_param }, index): Axis => {
     const fixed = dim_value == null ? 0 : toNumber(dim_value);
-    const named = dim_param == null || dim_param === '' ? `${name}.${String(index)}` : dim_param;
+    const named = dim_param == null || dim_param === '' ? `${name}.${index}` : dim_param;
     const unique = named.replaceAll('*', '.');
     if (fixed <= 0 && !sizes.has(unique)) sizes.set(unique, [name, index]);
     const was = fixed > 0 ? Size.of(fixed) : Size.named(unique);
-    return [{ was, is: was, id: `input:${String(index)}:${name}` }];
+    return [{ was, is: was, id: `input:${index}:${name}` }];
   });
   return { axes };
 }
@@ -191,8 +188,7 @@ function alive(
 function outputInfo(info: StoredValueInfo, scope: Scope, before: Scope): StoredValueInfo {
   const known = scope.get(info.name);
   if (known?.lost === true) {
-    throw new LtrpError(
-      'ERR_LTRP_UNSUPPORTED',
+    throw unsupported(
       `The model cannot be cut: the shape of its output '${info.name}' is not known.`,
     );
   }
@@ -220,7 +216,7 @@ function outputInfo(info: StoredValueInfo, scope: Scope, before: Scope): StoredV
 function nameOf(size: Size): string {
   const rest = size.minus(kept).number;
   if (rest === undefined) return `ltrp_${size.key.replaceAll(/\W+/g, '_')}`;
-  return rest === 0 ? keptName : `${keptName}_plus_${String(rest)}`;
+  return rest === 0 ? keptName : `${keptName}_plus_${rest}`;
 }
 
 const keptName = 'kept_patches';

@@ -12,7 +12,7 @@ export const kept = Size.named('ltrp/kept');
 /** Larger than any number of tokens: ONNX's Gather refuses it, and would have taken -1 for the last one. */
 const nowhere = 2 ** 40;
 
-type Put = (
+export type Put = (
   op_type: string,
   input: string[],
   attributes?: Record<string, number | number[]>,
@@ -22,23 +22,21 @@ type Put = (
 export class NodeMaker {
   /** Integer constants made so far. */
   readonly constants: StoredTensor[] = [];
-  readonly #taken: Set<string>;
-  readonly #opset: number;
   readonly #numbers = new Map<string, number>();
   readonly #integers = new Map<string, string>();
 
-  constructor(taken: Set<string>, opset: number) {
-    this.#taken = taken;
-    this.#opset = opset;
-  }
+  constructor(
+    private readonly taken: Set<string>,
+    private readonly opset: number,
+  ) {}
 
   name(base: string): string {
     for (;;) {
       const number = (this.#numbers.get(base) ?? 0) + 1;
       this.#numbers.set(base, number);
-      const name = `ltrp/${base}${number === 1 ? '' : `_${String(number)}`}`;
-      if (this.#taken.has(name)) continue;
-      this.#taken.add(name);
+      const name = `ltrp/${base}${number === 1 ? '' : `_${number}`}`;
+      if (this.taken.has(name)) continue;
+      this.taken.add(name);
       return name;
     }
   }
@@ -73,13 +71,13 @@ export class NodeMaker {
   }
 
   unsqueeze(put: Put, name: string, axes: number[]): string {
-    return this.#opset < 13
+    return this.opset < 13
       ? put('Unsqueeze', [name], { axes })
       : put('Unsqueeze', [name, this.integers(axes)]);
   }
 
   squeeze(put: Put, name: string, axes: number[]): string {
-    return this.#opset < 13
+    return this.opset < 13
       ? put('Squeeze', [name], { axes })
       : put('Squeeze', [name, this.integers(axes)]);
   }
@@ -91,11 +89,8 @@ function decoded(type: 'NodeProto' | 'TensorProto', message: object): unknown {
 }
 
 export class KeptIds {
-  readonly #maker: NodeMaker;
-  readonly #input: string;
-  readonly #sizes: ReadonlyMap<string, readonly [input: string, axis: number]>;
   readonly #made = new Map<string, string>();
-  #nodes: NewNode[] = [];
+  readonly #nodes: NewNode[] = [];
   /** int64 [images, kept], checked. */
   #ids = '';
   /** int64 [1] each. */
@@ -105,14 +100,10 @@ export class KeptIds {
 
   /** `sizes` says which input's axis each named size is. */
   constructor(
-    maker: NodeMaker,
-    input: string,
-    sizes: ReadonlyMap<string, readonly [input: string, axis: number]>,
-  ) {
-    this.#maker = maker;
-    this.#input = input;
-    this.#sizes = sizes;
-  }
+    private readonly maker: NodeMaker,
+    private readonly input: string,
+    private readonly sizes: ReadonlyMap<string, readonly [input: string, axis: number]>,
+  ) {}
 
   #put(
     op_type: string,
@@ -120,15 +111,14 @@ export class KeptIds {
     attribute: Record<string, number | number[]> = {},
     base = op_type.toLowerCase(),
   ): string {
-    const output = this.#maker.name(base);
+    const output = this.maker.name(base);
     this.#nodes.push({ op_type, input, output: [output], attribute });
     return output;
   }
 
-  #finish(): NewNode[] {
-    const nodes = this.#nodes;
-    this.#nodes = [];
-    return nodes;
+  /** The nodes that compute what was asked for since the last call. */
+  taken(): NewNode[] {
+    return this.#nodes.splice(0);
   }
 
   /**
@@ -142,11 +132,11 @@ export class KeptIds {
     around: readonly [before: number, after: number],
     width: Size,
   ): NewNode[] {
-    const maker = this.#maker;
+    const maker = this.maker;
     const shape = this.#put('Shape', [source]);
     this.#images = this.#put('Gather', [shape, maker.integers([0])], { axis: 0 }, 'images');
     const all = this.#put('Gather', [shape, maker.integers([1])], { axis: 0 }, 'all');
-    const idsShape = this.#put('Shape', [this.#input]);
+    const idsShape = this.#put('Shape', [this.input]);
     this.#kept = this.#put('Gather', [idsShape, maker.integers([1])], { axis: 0 }, 'kept');
     const { number } = patches;
     this.#allPatches =
@@ -159,13 +149,13 @@ export class KeptIds {
         : maker.integers([number - 1]);
     const rows = this.#put('Concat', [this.#images, this.#kept], { axis: 0 });
     // Fails unless there is one row of ids for each image.
-    const ids = this.#put('Reshape', [this.#input, rows], {}, 'one_row_of_ids_for_each_image');
+    const ids = this.#put('Reshape', [this.input, rows], {}, 'one_row_of_ids_for_each_image');
     const below = this.#put('Less', [ids, maker.integers([0])]);
     const beyond = this.#put('Less', [last, ids]);
     const outside = this.#put('Or', [below, beyond]);
     this.#ids = this.#put('Where', [outside, maker.integers([nowhere]), ids]);
-    const index = this.#index(around);
-    const firsts = this.#put('Mul', [this.#imageNumbers(), all]);
+    const index = this.index(around);
+    const firsts = this.#put('Mul', [this.imageNumbers(), all]);
     const places = this.#put('Add', [index, firsts]);
     const flat = this.#put('Reshape', [source, maker.integers([-1, width.number as number])]);
     // Messages of runtimes name the node.
@@ -177,24 +167,13 @@ export class KeptIds {
       output: [tokens],
       attribute: { axis: 0 },
     };
-    return [...this.#finish(), output];
-  }
-
-  /** int64 [images, kept + others]: where the tokens that are left stand among all of them. */
-  index(around: readonly [before: number, after: number]): { nodes: NewNode[]; name: string } {
-    const name = this.#index(around);
-    return { nodes: this.#finish(), name };
+    return [...this.taken(), output];
   }
 
   /** int64 [images, 1]: 0, 1, ... */
-  imageNumbers(): { nodes: NewNode[]; name: string } {
-    const name = this.#imageNumbers();
-    return { nodes: this.#finish(), name };
-  }
-
-  #imageNumbers(): string {
+  imageNumbers(): string {
     return this.#once('images', () => {
-      const maker = this.#maker;
+      const maker = this.maker;
       const scalar = maker.integers([0], []);
       const count = this.#put('Gather', [this.#images, scalar], { axis: 0 });
       const range = this.#put('Range', [scalar, count, maker.integers([1], [])]);
@@ -202,9 +181,10 @@ export class KeptIds {
     });
   }
 
-  #index([before, after]: readonly [number, number]): string {
-    return this.#once(`index ${String(before)} ${String(after)}`, () => {
-      const maker = this.#maker;
+  /** int64 [images, kept + others]: where the tokens that are left stand among all of them. */
+  index([before, after]: readonly [before: number, after: number]): string {
+    return this.#once(`index ${before} ${after}`, () => {
+      const maker = this.maker;
       const others = (count: number, first: string | undefined): string => {
         const places = Array.from({ length: count }, (_, index) => index);
         const constant = maker.integers(places, [1, count]);
@@ -225,19 +205,14 @@ export class KeptIds {
   }
 
   /** int64 [1]: a size that only a run knows. */
-  size(size: Size): { nodes: NewNode[]; name: string } {
-    const name = this.#size(size);
-    return { nodes: this.#finish(), name };
-  }
-
-  #size(size: Size): string {
+  size(size: Size): string {
     const { number } = size;
-    if (number !== undefined) return this.#maker.integers([number]);
+    if (number !== undefined) return this.maker.integers([number]);
     return this.#once(`size ${size.key}`, () => {
       const terms = size.terms.map(([coefficient, names]) => {
         const factors = names.map((name) => this.#named(name));
         if (coefficient !== 1 || factors.length === 0)
-          factors.push(this.#maker.integers([coefficient]));
+          factors.push(this.maker.integers([coefficient]));
         return factors.reduce((a, b) => this.#put('Mul', [a, b]));
       });
       return terms.reduce((a, b) => this.#put('Add', [a, b]));
@@ -246,11 +221,11 @@ export class KeptIds {
 
   #named(name: string): string {
     if (kept.is(Size.named(name))) return this.#kept;
-    const found = this.#sizes.get(name);
+    const found = this.sizes.get(name);
     if (found === undefined) throw new Refusal('it needs a size that is not known');
     const [input, axis] = found;
-    return this.#once(`axis ${input} ${String(axis)}`, () =>
-      this.#put('Gather', [this.#put('Shape', [input]), this.#maker.integers([axis])], { axis: 0 }),
+    return this.#once(`axis ${input} ${axis}`, () =>
+      this.#put('Gather', [this.#put('Shape', [input]), this.maker.integers([axis])], { axis: 0 }),
     );
   }
 

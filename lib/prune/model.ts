@@ -2,7 +2,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join, normalize } from 'node:path';
-import { LtrpError } from '../errors.js';
+import { LtrpError, messageOf, notFound, readError } from '../errors.js';
 import { encodeMessage, fieldHeader } from '../onnx/schema.js';
 import {
   copyOf,
@@ -42,7 +42,6 @@ export interface DataFile {
 }
 
 export class StoredModel {
-  readonly path: string;
   readonly opset: number;
   entries: Entry[];
   inputs: StoredValueInfo[];
@@ -54,8 +53,10 @@ export class StoredModel {
   /** Operator sets that only functions name, whose nodes are the model's own now. */
   readonly #addedSets: StoredOperatorSet[] = [];
 
-  private constructor(path: string, bytes: Uint8Array) {
-    this.path = path;
+  private constructor(
+    readonly path: string,
+    bytes: Uint8Array,
+  ) {
     this.#fields = fieldsOf(bytes);
     const graphs = this.#fields.filter(({ id }) => id === modelField('graph'));
     const [graph] = graphs;
@@ -97,18 +98,14 @@ export class StoredModel {
   /** @throws {LtrpError} `ERR_LTRP_FILE_NOT_FOUND`, `ERR_LTRP_FILE_READ`, `ERR_LTRP_CHECKPOINT_FORMAT`. */
   static async read(path: string): Promise<StoredModel> {
     const bytes = await readFile(path).catch((cause: unknown) => {
-      const { code, message } = cause as NodeJS.ErrnoException;
-      throw new LtrpError(
-        code === 'ENOENT' ? 'ERR_LTRP_FILE_NOT_FOUND' : 'ERR_LTRP_FILE_READ',
-        code === 'ENOENT' ? `There is no file ${path}.` : `${path} cannot be read: ${message}.`,
-        { cause },
-      );
+      const isMissing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
+      throw isMissing ? notFound(`There is no file ${path}.`, cause) : readError(path, cause);
     });
     try {
       return new StoredModel(path, bytes);
     } catch (cause) {
       if (cause instanceof LtrpError) throw cause;
-      const why = cause instanceof Error ? cause.message : String(cause);
+      const why = messageOf(cause);
       throw new LtrpError('ERR_LTRP_CHECKPOINT_FORMAT', `${path} is no ONNX model: ${why}.`, {
         cause,
       });
@@ -224,14 +221,8 @@ export class StoredModel {
         closeSync(file);
       }
     } catch (cause) {
-      const { code, message } = cause as NodeJS.ErrnoException;
-      throw new LtrpError(
-        code === 'ENOENT' ? 'ERR_LTRP_FILE_NOT_FOUND' : 'ERR_LTRP_FILE_READ',
-        code === 'ENOENT'
-          ? `${this.path} keeps weights in ${path}, which is not there.`
-          : `${path} cannot be read: ${message}.`,
-        { cause },
-      );
+      if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw readError(path, cause);
+      throw notFound(`${this.path} keeps weights in ${path}, which is not there.`, cause);
     }
   };
 }
@@ -298,7 +289,7 @@ export function dataFileNames(
   return new Map(
     files.map(({ location }, index) => {
       if (suffix !== undefined)
-        return [location, `${to}${suffix}${index === 0 ? '' : `_${String(index)}`}`];
+        return [location, `${to}${suffix}${index === 0 ? '' : `_${index}`}`];
       const name = basename(location);
       const wanted = name.startsWith(from)
         ? to + name.slice(from.length)
@@ -306,7 +297,7 @@ export function dataFileNames(
           ? toStem + name.slice(fromStem.length)
           : `${to}.data`;
       let free = wanted;
-      for (let number = 1; taken.has(free); number++) free = `${wanted}.${String(number)}`;
+      for (let number = 1; taken.has(free); number++) free = `${wanted}.${number}`;
       taken.add(free);
       return [location, free];
     }),

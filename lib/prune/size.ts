@@ -13,7 +13,7 @@ export class Size {
     this.key =
       kept.length === 0
         ? '0'
-        : kept.map(([names, coefficient]) => `${String(coefficient)}${names}`).join('+');
+        : kept.map(([names, coefficient]) => `${coefficient}${names}`).join('+');
   }
 
   static of(value: number): Size {

@@ -37,7 +37,6 @@ interface Waiting<Item, Result> {
  * Of several the one with the oldest item starts, so what an item waits beyond that, it waits for the computation of those before it.
  */
 export class Batcher<Item, Result> {
-  readonly #options: BatcherOptions<Item, Result>;
   /** By key, each in order of arrival here. */
   readonly #groups = new Map<string, Waiting<Item, Result>[]>();
   /** Items being prepared. */
@@ -45,9 +44,7 @@ export class Batcher<Item, Result> {
   #computing = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(options: BatcherOptions<Item, Result>) {
-    this.#options = options;
-  }
+  constructor(private readonly options: BatcherOptions<Item, Result>) {}
 
   /** Items prepared and not computed yet. */
   get waiting(): number {
@@ -74,7 +71,7 @@ export class Batcher<Item, Result> {
       throw error;
     }
     this.#coming--;
-    return this.#join(item, arrived + this.#options.maxWait, signal);
+    return this.#join(item, arrived + this.options.maxWait, signal);
   }
 
   #join(item: Item, due: number, signal: AbortSignal): Promise<Result> {
@@ -90,7 +87,7 @@ export class Batcher<Item, Result> {
           else reject(outcome.reason as Error);
         },
       };
-      const key = this.#options.key(item);
+      const key = this.options.key(item);
       const leave = (): void => {
         waiting.gone = true;
         this.#remove(key, waiting);
@@ -126,12 +123,7 @@ export class Batcher<Item, Result> {
     }
     if (this.#computing < computing && this.#groups.size > 0) {
       const next = Math.min(...[...this.#groups.values()].map(dueOf));
-      this.#timer = setTimeout(
-        () => {
-          this.#start();
-        },
-        Math.max(1, next - performance.now()),
-      );
+      this.#timer = setTimeout(() => this.#start(), Math.max(1, next - performance.now()));
     }
   }
 
@@ -151,7 +143,7 @@ export class Batcher<Item, Result> {
   }
 
   #most(group: readonly Waiting<Item, Result>[]): number {
-    return this.#options.most((group[0] as Waiting<Item, Result>).item);
+    return this.options.most((group[0] as Waiting<Item, Result>).item);
   }
 
   #take(key: string): Waiting<Item, Result>[] {
@@ -169,8 +161,8 @@ export class Batcher<Item, Result> {
       },
     };
     for (const waiting of batch) waiting.batch = whenAllLeft;
-    this.#options.onBatch?.(batch.length);
-    const outcomes = await this.#options.compute(
+    this.options.onBatch?.(batch.length);
+    const outcomes = await this.options.compute(
       batch.map(({ item }) => item),
       controller.signal,
     );

@@ -40,13 +40,10 @@ export interface Place {
  * than it keeps. It is never queued outside.
  */
 export class Admission {
-  readonly #limits: Limits;
   #pictures = 0;
   #bytes = 0;
 
-  constructor(limits: Limits) {
-    this.#limits = limits;
-  }
+  constructor(private readonly limits: Limits) {}
 
   get pictures(): number {
     return this.#pictures;
@@ -65,10 +62,10 @@ export class Admission {
     if (declared !== undefined && declared > most) {
       throw tooLarge(`The body has ${declared} bytes; at most ${most} are taken.`);
     }
-    if (this.#pictures >= this.#limits.pictures) throw this.#busy();
+    if (this.#pictures >= this.limits.pictures) throw this.#busy();
     let taken = 0;
     const add = (bytes: number): void => {
-      if (this.#bytes + bytes > largestTogether * jsonBytes(this.#limits.bytes)) throw this.#busy();
+      if (this.#bytes + bytes > largestTogether * jsonBytes(this.limits.bytes)) throw this.#busy();
       this.#bytes += bytes;
       taken += bytes;
     };

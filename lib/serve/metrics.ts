@@ -51,9 +51,7 @@ export function makeMetrics(
       requests.inc({ route, status });
       seconds.observe({ route }, time);
     },
-    batch: (items) => {
-      batches.observe(items);
-    },
+    batch: (items) => batches.observe(items),
     page: () => register.metrics(),
     contentType: register.contentType,
   };

@@ -1,5 +1,5 @@
 /** The packages that only a service needs. They are optional peers: who does not serve does not install them. */
-import { LtrpError } from '../errors.js';
+import { unsupported } from '../errors.js';
 
 /** What brings them, in versions that were tested. */
 export const installCommand =
@@ -26,10 +26,9 @@ export async function loadPackages() {
     const { code, message } = cause as NodeJS.ErrnoException;
     if (code !== 'ERR_MODULE_NOT_FOUND') throw cause;
     const [, name = 'a package'] = /'([^']+)'/.exec(message) ?? [];
-    throw new LtrpError(
-      'ERR_LTRP_UNSUPPORTED',
+    throw unsupported(
       `ltrp serve needs packages that ltrp does not install (${name} is missing); \`${installCommand}\` installs them.`,
-      { cause },
+      cause,
     );
   }
 }

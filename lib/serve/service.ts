@@ -110,9 +110,7 @@ export class Service {
     const app = this.#app;
     const { models, limits, fetchPicture } = options;
     const metrics = makeMetrics(packages.prometheus, this.#admission);
-    const work = new Work(models, limits, (items) => {
-      metrics.batch(items);
-    });
+    const work = new Work(models, limits, (items) => metrics.batch(items));
     this.#convert(limits);
     this.#hook(metrics);
     await app.register(packages.multipart, { throwFileSizeLimit: true });
@@ -172,9 +170,7 @@ export class Service {
       if (!request.raw.complete) request.raw.unpipe().resume();
       answer(reply, problem);
     });
-    app.setNotFoundHandler((request, reply) => {
-      answer(reply, notFound(request));
-    });
+    app.setNotFoundHandler((request, reply) => answer(reply, notFound(request)));
   }
 
   /** Lets a request in, or refuses it before its body is read. */

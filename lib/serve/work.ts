@@ -7,6 +7,7 @@ import { patchBoxes, type Box } from '../patch-grid.js';
 import { decode } from '../pictures/decode.js';
 import { kindOf } from '../pictures/kinds.js';
 import { notRead } from '../pictures/refusals.js';
+import type { PictureSize } from '../pictures/types.js';
 import { loadSharp } from '../sharp.js';
 import { Slots } from '../slots.js';
 import {
@@ -24,12 +25,7 @@ import { RankingQueue } from '../stream/ranking-queue.js';
 import type { Drop, Metric } from '../types.js';
 import { invalid } from '../validation.js';
 import type { VisionTransformer } from '../vision-transformer.js';
-import {
-  decodeWholePicture,
-  type DecodedWholePicture,
-  type GridWish,
-  type PictureSize,
-} from '../whole-picture.js';
+import { decodeWholePicture, type DecodedWholePicture, type GridWish } from '../whole-picture.js';
 import { Batcher } from './batcher.js';
 import type { Limits } from './limits.js';
 import { longestSides, standardKeep, type CropFormat } from './options.js';
@@ -105,15 +101,15 @@ interface Classes {
 const name = 'of the request';
 
 export class Work {
-  readonly #models: Models;
-  readonly #limits: Limits;
   readonly #decoding = new Slots(RankingQueue.decoders);
   readonly #ranking: Batcher<ToRank, RankedPatches>;
   readonly #classifying: Batcher<ToClassify, Classes>;
 
-  constructor(models: Models, limits: Limits, onBatch: (items: number) => void) {
-    this.#models = models;
-    this.#limits = limits;
+  constructor(
+    private readonly models: Models,
+    private readonly limits: Limits,
+    onBatch: (items: number) => void,
+  ) {
     const { maxWait } = limits;
     const most = ({ size: [height, width] }: SizedPicture): number =>
       batchOf(limits.batchSize, height * width);
@@ -178,7 +174,7 @@ export class Work {
 
   /** As {@link MaskedAutoencoder.scoreMap} of the whole picture. */
   async score({ bytes, options, signal }: Task<ScoreOptions>) {
-    const { teacher } = this.#models;
+    const { teacher } = this.models;
     if (teacher === undefined) throw new Error('there is no teacher');
     const { grid: wish, patches, ...scoring } = options;
     const picture = await this.#whole(bytes, teacher.config, { grid: wish, patches }, signal);
@@ -190,7 +186,7 @@ export class Work {
 
   /** As {@link VisionTransformer.classify} of the picture's centre, as classifiers are evaluated. */
   async classify({ bytes, options, arrived, signal }: Task<ClassifyOptions>) {
-    const { classifier, ranker } = this.#models;
+    const { classifier, ranker } = this.models;
     if (classifier === undefined) throw new Error('there is no classifier');
     const { config } = classifier;
     const { keepRatio } = options;
@@ -227,7 +223,7 @@ export class Work {
     { bytes, arrived, signal }: Pick<Task<unknown>, 'bytes' | 'arrived' | 'signal'>,
     options: KeepOptions,
   ): Promise<RankedPatches & Pick<DecodedWholePicture, 'width' | 'height' | 'grid'>> {
-    const { ranker } = this.#models;
+    const { ranker } = this.models;
     const { keep, keepRatio, scoreShare, seed, grid, patches } = options;
     if (ranker.config.head === 'cls' && (grid ?? patches) !== undefined) {
       throw invalid(
@@ -285,7 +281,7 @@ export class Work {
   }
 
   #checkPixels({ width, height }: PictureSize): void {
-    const { pixels } = this.#limits;
+    const { pixels } = this.limits;
     if (width * height <= pixels) return;
     throw new TooManyPixels(
       `The picture has ${width} x ${height} pixels; at most ${pixels} are taken.`,
@@ -300,7 +296,7 @@ export class Work {
   }
 
   async #classes(batch: readonly ToClassify[], signal: AbortSignal): Promise<Classes[]> {
-    const classifier = this.#models.classifier as Classifier;
+    const classifier = this.models.classifier as Classifier;
     const { kept, topK } = batch[0] as ToClassify;
     const keep =
       kept === undefined

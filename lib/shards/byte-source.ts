@@ -2,7 +2,7 @@
 import { constants } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { LtrpError } from '../errors.js';
+import { LtrpError, unreadable } from '../errors.js';
 
 export interface ByteSource {
   /** What messages call it. */
@@ -23,11 +23,10 @@ export interface ByteSource {
 }
 
 const readError = (name: string, why: string, cause?: unknown): LtrpError =>
-  new LtrpError('ERR_LTRP_FILE_READ', `${name} cannot be read: ${why}.`, { cause });
+  unreadable(`${name} cannot be read: ${why}.`, cause);
 
 export const changedError = (name: string): LtrpError =>
-  new LtrpError(
-    'ERR_LTRP_FILE_READ',
+  unreadable(
     `${name} changed while it was being read. Run the command again once it no longer changes.`,
   );
 

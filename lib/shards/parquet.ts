@@ -1,7 +1,7 @@
 /** Parquet files with a column of pictures: which rows there are, and the bytes of a row group. */
 import { parquetMetadataAsync, parquetReadObjects, type FileMetaData } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
-import { LtrpError } from '../errors.js';
+import { LtrpError, messageOf } from '../errors.js';
 import { invalid } from '../validation.js';
 import type { ByteSource } from './byte-source.js';
 import { groupDamage, type Damage } from './damage.js';
@@ -47,7 +47,7 @@ export const asyncBuffer = (source: ByteSource, signal: AbortSignal | undefined)
 function damageOf(error: unknown, signal: AbortSignal | undefined): string {
   signal?.throwIfAborted();
   if (error instanceof LtrpError) throw error;
-  return error instanceof Error ? error.message : String(error);
+  return messageOf(error);
 }
 
 /**

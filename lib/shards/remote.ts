@@ -1,11 +1,11 @@
 /** Files on web servers and in S3-compatible stores, of which pieces are read. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Headers, Response } from 'undici';
-import { retryAfter } from '../download/download.js';
+import { Passing, retryAfter } from '../download/download.js';
 import type { Environment } from '../download/environment.js';
 import { reasonOf } from '../download/failures.js';
 import { refusalOf, request } from '../download/proxy.js';
-import { LtrpError } from '../errors.js';
+import { LtrpError, downloadFailed } from '../errors.js';
 import { changedError, type ByteSource } from './byte-source.js';
 import { signed } from './s3.js';
 
@@ -17,17 +17,6 @@ export interface RemoteOptions {
   stallTimeout?: number | undefined;
   /** Attempts in a row without a byte that make it an error. Default 6. */
   attempts?: number | undefined;
-}
-
-/** What another attempt may mend. */
-class Passing extends Error {
-  constructor(
-    message: string,
-    /** That the server asks for. */
-    readonly seconds = 0,
-  ) {
-    super(message);
-  }
 }
 
 /** A query may hold a signature: messages and keys have the address without it. */
@@ -47,10 +36,7 @@ export async function remoteSource(url: string, options: RemoteOptions = {}): Pr
       const empty = /^bytes \*\/0$/.test(response.headers.get('content-range') ?? '');
       if (response.status === 416 && empty) return { size: 0, validator: validatorOf(response) };
       if (response.status === 200) {
-        throw new LtrpError(
-          'ERR_LTRP_DOWNLOAD',
-          `${name}: the server does not support range requests.`,
-        );
+        throw downloadFailed(`${name}: the server does not support range requests.`);
       }
       return { size: totalOf(response), validator: validatorOf(response) };
     }),
@@ -102,10 +88,7 @@ async function readPiece(
       }
       if (response.status !== 206 || Number(range) !== from || response.body === null) {
         await response.body?.cancel();
-        throw new LtrpError(
-          'ERR_LTRP_DOWNLOAD',
-          `${name}: the server sent another piece than the one asked for.`,
-        );
+        throw downloadFailed(`${name}: the server sent another piece than the one asked for.`);
       }
       for await (const chunk of response.body as AsyncIterable<Uint8Array>) {
         attempt.alive();
@@ -131,22 +114,20 @@ function totalOf({ status, headers }: Response): number {
 
 /** One request, and its clock. */
 class Attempt {
-  readonly #options: RemoteOptions;
   readonly #stalled = new AbortController();
   #timer: NodeJS.Timeout | undefined;
   hasProgressed = false;
 
-  constructor(options: RemoteOptions) {
-    this.#options = options;
-  }
+  constructor(private readonly options: RemoteOptions) {}
 
   /** Something arrived. */
   alive(): void {
-    const { stallTimeout = 30_000 } = this.#options;
+    const { stallTimeout = 30_000 } = this.options;
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => {
-      this.#stalled.abort(new Passing(`no data for ${stallTimeout / 1000} s`));
-    }, stallTimeout);
+    this.#timer = setTimeout(
+      () => this.#stalled.abort(new Passing(`no data for ${stallTimeout / 1000} s`)),
+      stallTimeout,
+    );
   }
 
   progressed(): void {
@@ -165,7 +146,7 @@ class Attempt {
     use: (response: Response) => Promise<Result>,
   ): Promise<Result> {
     // With a range, fetch itself asks for an answer that is not packed; a header of ours would be doubled after it was signed.
-    const ready = await signed(url, headers, this.#options.env);
+    const ready = await signed(url, headers, this.options.env);
     return this.#answer(ready.url, ready.headers, use);
   }
 
@@ -174,7 +155,7 @@ class Attempt {
     headers: Record<string, string>,
     use: (response: Response) => Promise<Result>,
   ): Promise<Result> {
-    const { signal, env } = this.#options;
+    const { signal, env } = this.options;
     this.alive();
     try {
       const both = [this.#stalled.signal, ...(signal === undefined ? [] : [signal])];
@@ -184,7 +165,7 @@ class Attempt {
       if (response.status >= 500 || [408, 425, 429].includes(response.status)) {
         throw new Passing(`it ${refusal}`, retryAfter(response.headers));
       }
-      throw new LtrpError('ERR_LTRP_DOWNLOAD', `${publicName(url)} ${refusal}.`);
+      throw downloadFailed(`${publicName(url)} ${refusal}.`);
     } finally {
       clearTimeout(this.#timer);
     }
@@ -208,9 +189,7 @@ export async function persistently<Result>(
       if (error instanceof LtrpError) throw error;
       failures = attempt.hasProgressed ? 1 : failures + 1;
       if (failures >= attempts) {
-        throw new LtrpError('ERR_LTRP_DOWNLOAD', `${name} cannot be read: ${reason(error)}.`, {
-          cause: error,
-        });
+        throw downloadFailed(`${name} cannot be read: ${reason(error)}.`, error);
       }
       // Many readers that were refused together must not come back together.
       const backoff = 250 * 2 ** failures * (0.5 + Math.random() / 2);

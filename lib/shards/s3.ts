@@ -1,7 +1,7 @@
 /** S3 and stores that speak its language: addresses, signatures, lists. Credentials come from the environment. */
 import { AwsV4Signer } from 'aws4fetch';
 import type { Environment } from '../download/environment.js';
-import { LtrpError } from '../errors.js';
+import { downloadFailed } from '../errors.js';
 import { invalid } from '../validation.js';
 
 const filled = (env: Environment, ...names: string[]): string | undefined =>
@@ -81,7 +81,7 @@ export function listQuery(url: string, next: string | undefined): { url: string;
 /** @throws {LtrpError} `ERR_LTRP_DOWNLOAD` for what is no list. */
 export function parseList(name: string, xml: string): { keys: string[]; next: string | undefined } {
   if (!xml.includes('<ListBucketResult')) {
-    throw new LtrpError('ERR_LTRP_DOWNLOAD', `${name}: the answer is not a bucket's list.`);
+    throw downloadFailed(`${name}: the answer is not a bucket's list.`);
   }
   const keys = [...xml.matchAll(/<Key>([^<]*)<\/Key>/g)].map(([, key = '']) => unescaped(key));
   const next = /<NextContinuationToken>([^<]*)</.exec(xml)?.[1];

@@ -1,7 +1,7 @@
 /** Files with many pictures. A picture in one has a path: that of the file, a slash, and its name or row in it. */
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { LtrpError } from '../errors.js';
+import { LtrpError, undecodable, messageOf } from '../errors.js';
 import { localSource, type ByteSource } from './byte-source.js';
 import { damageLine, groupDamage } from './damage.js';
 import { cachedIndex, type ShardIndex } from './index-file.js';
@@ -57,16 +57,14 @@ export class Shard {
   readonly notes: readonly string[];
   /** Whether ltrp wrote it. */
   readonly isResult: boolean;
-  readonly #source: ByteSource;
-  readonly #index: ShardIndex;
-  readonly #column: string;
   #numbers: Map<string, number> | undefined;
   #opened: ReturnType<typeof openColumn> | undefined;
 
-  private constructor(source: ByteSource, index: ShardIndex, column: string) {
-    this.#source = source;
-    this.#index = index;
-    this.#column = column;
+  private constructor(
+    private readonly source: ByteSource,
+    private readonly index: ShardIndex,
+    private readonly column: string,
+  ) {
     ({ name: this.name, size: this.size, version: this.version } = source);
     this.damage = index.damage.map((damage) => ({
       line: `${damageLine(this.name, damage)}.`,
@@ -125,11 +123,11 @@ export class Shard {
     this.#numbers ??= new Map(this.keys.map((each, number) => [each, number]));
     const number = this.#numbers.get(key);
     if (number === undefined) return undefined;
-    const index = this.#index;
+    const index = this.index;
     if (index.kind === 'tar') {
       const size = index.sizes[number] as number;
       const offset = index.offsets[number] as number;
-      return { size, read: (signal) => this.#source.read(offset, size, signal) };
+      return { size, read: (signal) => this.source.read(offset, size, signal) };
     }
     const row = Number(key);
     const group = index.groups.find(({ firstRow, rows }) => row < firstRow + rows) as RowGroup;
@@ -137,7 +135,7 @@ export class Shard {
       size: Math.ceil(group.bytes / group.rows),
       read: async (signal) => {
         const pictures = await rowGroups.get(
-          `${this.name}\0${this.version}\0${this.#column}\0${group.firstRow}`,
+          `${this.name}\0${this.version}\0${this.column}\0${group.firstRow}`,
           group.bytes,
           () => this.#group(group),
           (error) => error instanceof LtrpError && error.code === 'ERR_LTRP_IMAGE_DECODE',
@@ -146,7 +144,7 @@ export class Shard {
         const picture = pictures[row - group.firstRow];
         // A copy: a view would keep all of the group in memory.
         if (picture != null) return Buffer.from(picture);
-        throw new LtrpError('ERR_LTRP_IMAGE_DECODE', `${this.name}/${key} is null.`);
+        throw undecodable(`${this.name}/${key} is null.`);
       },
     };
   }
@@ -155,18 +153,18 @@ export class Shard {
   async #group(group: RowGroup): Promise<(Uint8Array | null)[]> {
     const { openColumn, readGroup } = await import('./parquet.js');
     try {
-      this.#opened ??= openColumn(this.#source, this.#column);
-      return await readGroup(this.#source, await this.#opened, group);
+      this.#opened ??= openColumn(this.source, this.column);
+      return await readGroup(this.source, await this.#opened, group);
     } catch (cause) {
       if (cause instanceof LtrpError) {
         this.#opened = undefined;
         throw cause;
       }
       // The same words for each picture of the group, so that they can be said once.
-      const what = groupDamage(group, cause instanceof Error ? cause.message : String(cause));
+      const what = groupDamage(group, messageOf(cause));
       const line = `${damageLine(this.name, { what, records: group.rows })}.`;
       if (!told.has(line)) told.set(line, false);
-      throw new LtrpError('ERR_LTRP_IMAGE_DECODE', line, { cause });
+      throw undecodable(line, cause);
     }
   }
 }
@@ -175,13 +173,18 @@ export class Shard {
 const told = new Map<string, boolean>();
 
 /**
- * Whether an error concerns a whole row group, which all of its pictures report: false when it is asked about for the first time
- * and so is to be said, then true. Undefined for other errors.
+ * What to say of a picture at `path` that cannot be read: `line`, behind the path where that does not name it. An error that concerns a
+ * whole row group, which all of its pictures report, is said once: then undefined.
  */
-export function isToldDamage({ message }: Error): boolean | undefined {
-  const before = told.get(message);
-  if (before === false) told.set(message, true);
-  return before;
+export function toldOnce(
+  path: string,
+  { message }: Error,
+  line: string = message,
+): string | undefined {
+  const isTold = told.get(message);
+  if (isTold === true) return undefined;
+  if (isTold === false) told.set(message, true);
+  return isTold === false || line.includes(path) ? line : `${path}: ${line}`;
 }
 
 function refuseLarge(name: string, { firstRow, rows, bytes }: RowGroup, limit: number): void {

@@ -46,8 +46,6 @@ export async function scanTar(source: ByteSource, signal?: AbortSignal): Promise
 }
 
 class Scan {
-  readonly #source: ByteSource;
-  readonly #signal: AbortSignal | undefined;
   readonly #index: TarIndex = { names: [], offsets: [], sizes: [], damage: [], notes: [] };
   readonly #seen = new Map<string, number>();
   /** Bytes read ahead, from `#start` on. */
@@ -57,13 +55,13 @@ class Scan {
   /** Of records without a picture: those with one behind a second dot. */
   readonly #dotted: string[] = [];
 
-  constructor(source: ByteSource, signal: AbortSignal | undefined) {
-    this.#source = source;
-    this.#signal = signal;
-  }
+  constructor(
+    private readonly source: ByteSource,
+    private readonly signal: AbortSignal | undefined,
+  ) {}
 
   async run(): Promise<TarIndex> {
-    const { size } = this.#source;
+    const { size } = this.source;
     let position = 0;
     let ended = false; // at the first of the zero blocks
     let path: string | undefined;
@@ -114,7 +112,7 @@ class Scan {
 
   /** Cut between two members, nothing else tells. */
   #endIsMissing(position: number): void {
-    const { size } = this.#source;
+    const { size } = this.source;
     const rest = size - position;
     // A member that is whole but for its padding is the end, too. What was resynchronised to the end has been told.
     if (this.#index.damage.at(-1)?.what.endsWith('to the end') === true) return;
@@ -129,9 +127,9 @@ class Scan {
   async #at(offset: number, length: number): Promise<Buffer> {
     const from = offset - this.#start;
     if (from < 0 || from + length > this.#bytes.length) {
-      const { chunk, size } = this.#source;
+      const { chunk, size } = this.source;
       const wanted = Math.min(size - offset, Math.max(length, chunk));
-      this.#bytes = await this.#source.read(offset, wanted, this.#signal);
+      this.#bytes = await this.source.read(offset, wanted, this.signal);
       this.#start = offset;
       return this.#bytes.subarray(0, length);
     }
@@ -141,7 +139,7 @@ class Scan {
   /** Where the next valid header is; records what was lost. */
   async #resynchronise(position: number, why: string): Promise<number> {
     this.#finish();
-    const { size } = this.#source;
+    const { size } = this.source;
     let next = position + block;
     let found = false;
     for (; next + block <= size; next += block) {

@@ -1,9 +1,10 @@
 /** How a data set is divided into parts without counting its pictures: by the bytes of its shards. */
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { LtrpError } from '../errors.js';
+import { conflict, readError } from '../errors.js';
 import { isRemote, isShard } from '../shards/locations.js';
 import { publicName, remoteSource } from '../shards/remote.js';
+import { Slots } from '../slots.js';
 import { openShard, type Shard, type ShardOptions } from '../shards/shard.js';
 
 /** What is divided: a shard, or loose pictures one after the other. */
@@ -43,15 +44,13 @@ export async function unitsOf(files: readonly string[], signal: AbortSignal): Pr
     else if (last?.loose) last.size++;
     else units.push({ name: file, size: 1, loose: true });
   }
-  const shards = units.filter(({ loose }) => !loose);
-  let next = 0;
-  const ask = async (): Promise<void> => {
-    for (let unit = shards[next++]; unit !== undefined; unit = shards[next++]) {
-      signal.throwIfAborted();
-      Object.assign(unit, await shardOf(unit.name, signal));
-    }
+  const slots = new Slots(asking);
+  const ask = async (unit: Unit): Promise<void> => {
+    signal.throwIfAborted();
+    Object.assign(unit, await shardOf(unit.name, signal));
   };
-  await Promise.all(Array.from({ length: Math.min(asking, shards.length) }, ask));
+  const shards = units.filter(({ loose }) => !loose);
+  await Promise.all(shards.map((unit) => slots.run(() => ask(unit))));
   return units;
 }
 
@@ -61,8 +60,7 @@ async function shardOf(location: string, signal: AbortSignal): Promise<Unit> {
     return { name: publicName(location), size, version };
   }
   const info = await stat(resolve(location)).catch((cause: unknown) => {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new LtrpError('ERR_LTRP_FILE_READ', `${location} cannot be read: ${why}.`, { cause });
+    throw readError(location, cause);
   });
   return { name: location, size: info.size };
 }
@@ -105,8 +103,7 @@ export async function partPictures(
         shard.size !== unit.size ||
         (unit.version !== undefined && shard.version !== unit.version)
       ) {
-        throw new LtrpError(
-          'ERR_LTRP_RUN_CONFLICT',
+        throw conflict(
           `${shard.name} has changed since the store was begun (${unit.size} bytes then, ${shard.size} now). ` +
             'Put it back, or begin another store.',
         );

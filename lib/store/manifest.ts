@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
-import { LtrpError } from '../errors.js';
+import { LtrpError, notFound, conflict } from '../errors.js';
 import { withLock } from '../folder-lock.js';
 import { readManifest } from '../manifest-file.js';
 import { writeError } from '../output-files.js';
@@ -33,14 +33,13 @@ const fileName = 'store.json';
 export const hasManifest = (path: string): boolean => existsSync(join(path, fileName));
 
 export class ResultStore {
-  readonly path: string;
-  readonly manifest: Readonly<ResultManifest>;
   /** What every part has in its metadata, so that those of different stores cannot be mixed. */
   readonly identity: string;
 
-  private constructor(path: string, manifest: ResultManifest) {
-    this.path = path;
-    this.manifest = manifest;
+  private constructor(
+    readonly path: string,
+    readonly manifest: ResultManifest,
+  ) {
     const { kind, model, options, parts, names, data } = manifest;
     this.identity = createHash('sha256')
       .update(JSON.stringify([kind, model, options, parts, names, data]))
@@ -51,8 +50,7 @@ export class ResultStore {
   static async open(path: string): Promise<ResultStore> {
     const manifest = await read(path);
     if (manifest !== null) return new ResultStore(path, manifest);
-    throw new LtrpError(
-      'ERR_LTRP_FILE_NOT_FOUND',
+    throw notFound(
       `There are no results in ${path}: it has no ${fileName}. ltrp rank --store ${path} writes it.`,
     );
   }
@@ -148,8 +146,7 @@ function refuseOther(
     differences.push(`${there.parts} parts and not ${wanted.parts}`);
   }
   if (differences.length === 0) return;
-  throw new LtrpError(
-    'ERR_LTRP_RUN_CONFLICT',
+  throw conflict(
     `The results in ${path} were begun with ${differences.join('; ')}. Give the same again, or another --store.`,
   );
 }

@@ -69,17 +69,14 @@ export function schemaOf(kind: ResultKind): SchemaElement[] {
 /** A digest of all that rows say, to tell whether a file still says it: Parquet's readers do not all check its sums. */
 export class RowsDigest {
   readonly #hash: Hash = createHash('sha256');
-  readonly #kind: ResultKind;
 
-  constructor(kind: ResultKind) {
-    this.#kind = kind;
-  }
+  constructor(private readonly kind: ResultKind) {}
 
   add(row: Readonly<Record<string, unknown>>): void {
     const { image, problem } = row;
     const fields = [image, ...grid.map((name) => row[name]), problem];
     this.#hash.update(`${JSON.stringify(fields.map((field) => field ?? null))}\n`);
-    for (const [name, type] of Object.entries(lists[this.#kind])) {
+    for (const [name, type] of Object.entries(lists[this.kind])) {
       const values = row[name] as ArrayLike<number> | null | undefined;
       if (values == null) continue;
       const array = type === 'FLOAT' ? Float32Array.from(values) : Int32Array.from(values);

@@ -6,6 +6,7 @@ import { localSource } from '../shards/byte-source.js';
 import { asyncBuffer, resultMark } from '../shards/parquet.js';
 import type { ResultStore } from './manifest.js';
 import { PartFile, type PartMark } from './part-file.js';
+import { messageOf } from '../errors.js';
 import { RowsDigest, type ResultRow } from './rows.js';
 
 export interface Verdict {
@@ -45,7 +46,7 @@ export async function verifyStore(
       verdict.unreadable += unreadable;
     } catch (error) {
       signal.throwIfAborted();
-      verdict.damaged.push({ file, why: error instanceof Error ? error.message : String(error) });
+      verdict.damaged.push({ file, why: messageOf(error) });
       continue;
     }
     if (onRow !== undefined)

@@ -68,9 +68,6 @@ interface Pulled<Result> {
 }
 
 class OrderedRun<Item, Result> {
-  readonly #source: Iterable<Item> | AsyncIterable<Item>;
-  readonly #options: OrderedOptions;
-  readonly #work: (item: Awaited<Item>, context: WorkContext) => Promise<Result>;
   readonly #abort = new AbortController();
   /** In the order of the source, from the one whose result is taken next. */
   readonly #waiting: Pulled<Result>[] = [];
@@ -84,14 +81,10 @@ class OrderedRun<Item, Result> {
   #wake: () => void = () => undefined;
 
   constructor(
-    source: Iterable<Item> | AsyncIterable<Item>,
-    options: OrderedOptions,
-    work: (item: Awaited<Item>, context: WorkContext) => Promise<Result>,
-  ) {
-    this.#source = source;
-    this.#options = options;
-    this.#work = work;
-  }
+    private readonly source: Iterable<Item> | AsyncIterable<Item>,
+    private readonly options: OrderedOptions,
+    private readonly work: (item: Awaited<Item>, context: WorkContext) => Promise<Result>,
+  ) {}
 
   /** The consumer wants no more. */
   stop(): void {
@@ -101,7 +94,7 @@ class OrderedRun<Item, Result> {
   }
 
   async *results(): AsyncGenerator<Result, void, undefined> {
-    const { signal, before, after } = this.#options;
+    const { signal, before, after } = this.options;
     if (this.#stopped) return;
     signal?.throwIfAborted();
     const aborted = (): void => {
@@ -109,7 +102,7 @@ class OrderedRun<Item, Result> {
       this.#wake();
     };
     let failed = false;
-    this.#iterator = open(this.#source);
+    this.#iterator = open(this.source);
     signal?.addEventListener('abort', aborted, { once: true });
     try {
       await this.#prepare(before);
@@ -146,7 +139,7 @@ class OrderedRun<Item, Result> {
     for (;;) {
       if (this.#stopped) return undefined;
       // Of the caller's own signal, for its reason; this one is aborted at the end too.
-      this.#options.signal?.throwIfAborted();
+      this.options.signal?.throwIfAborted();
       this.#pull();
       const first = this.#waiting[0];
       if (first?.outcome !== undefined) {
@@ -165,7 +158,7 @@ class OrderedRun<Item, Result> {
 
   /** Asks the source for the next item, if there is room for it. */
   #pull(): void {
-    const full = this.#waiting.length >= this.#options.ahead;
+    const full = this.#waiting.length >= this.options.ahead;
     if (this.#pulling || this.#ended || full || this.#abort.signal.aborted) return;
     this.#pulling = true;
     void this.#take();
@@ -200,7 +193,7 @@ class OrderedRun<Item, Result> {
   #start(item: Awaited<Item>): void {
     const context = { index: this.#index++, signal: this.#abort.signal };
     const pulled: Pulled<Result> = { outcome: undefined, done: Promise.resolve() };
-    pulled.done = settled(this.#work)(item, context).then((outcome) => {
+    pulled.done = settled(this.work)(item, context).then((outcome) => {
       pulled.outcome = outcome;
       this.#wake();
     });

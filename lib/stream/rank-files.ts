@@ -1,11 +1,10 @@
 import { described } from '../described.js';
 import { LtrpError, toLtrpError } from '../errors.js';
 import { checkSize, decodePicture } from '../images.js';
-import { loadKeys } from '../models.js';
 import { PatchRanker } from '../patch-ranker.js';
 import { pathOrBytes, sourceName, type PictureSource } from '../pictures/bytes.js';
 import { readGrid, type PatchGrid } from '../patch-grid.js';
-import { priors, type LoadOptions, type Prior, type RankerConfig } from '../types.js';
+import { words, priors, type LoadOptions, type Prior, type RankerConfig } from '../types.js';
 import {
   checkChoice,
   checkInteger,
@@ -15,7 +14,6 @@ import {
   invalid,
   readFields,
   reading,
-  type OptionKeys,
 } from '../validation.js';
 import { loadSharp } from '../sharp.js';
 import { decodeWholePicture } from '../whole-picture.js';
@@ -82,22 +80,9 @@ export interface RankFilesOptions extends LoadOptions {
   signal?: AbortSignal | undefined;
 }
 
-const rankFilesKeys: OptionKeys<RankFilesOptions> = {
-  ...loadKeys,
-  ranker: true,
-  fit: true,
-  size: true,
-  patches: true,
-  grid: true,
-  keep: true,
-  keepRatio: true,
-  scoreShare: true,
-  prior: true,
-  seed: true,
-  batchSize: true,
-  decoders: true,
-  ahead: true,
-};
+const rankFilesKeys = words<keyof RankFilesOptions>()(
+  'device precision libtorch weights signal onProgress ranker fit size patches grid keep keepRatio scoreShare prior seed batchSize decoders ahead',
+);
 
 /** A picture that was ranked. */
 export interface RankedFile<Source = PictureSource> {
@@ -198,9 +183,7 @@ export function rankFiles<Source extends PictureSource | NamedPicture>(
       ordered.ahead =
         checked.ahead ?? RankingQueue.window(batchSize, rankedPixels(ranker.config, checked));
     },
-    after: () => {
-      own?.dispose();
-    },
+    after: () => own?.dispose(),
   };
   return mapOrdered<Source, RankFilesResult<Source>>(
     source,

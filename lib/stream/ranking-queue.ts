@@ -54,9 +54,6 @@ export class RankingQueue {
   static window(batchSize: number, pixels: number): number {
     return 4 * batchOf(batchSize, pixels);
   }
-
-  readonly #ranker: Ranks;
-  readonly #settings: QueueSettings;
   readonly #batchSize: number;
   /** By size, each in order of arrival; the sizes in the order of their oldest picture. */
   readonly #waiting = new Map<string, Waiting[]>();
@@ -67,9 +64,10 @@ export class RankingQueue {
   #decoded = 0;
   #computing = 0;
 
-  constructor(ranker: Ranks, settings: QueueSettings) {
-    this.#ranker = ranker;
-    this.#settings = settings;
+  constructor(
+    private readonly ranker: Ranks,
+    private readonly settings: QueueSettings,
+  ) {
     this.#batchSize = settings.batchSize ?? RankingQueue.fullBatch;
     this.#slots = new Slots(settings.decoders ?? RankingQueue.decoders);
   }
@@ -82,7 +80,7 @@ export class RankingQueue {
     let picture: Picture;
     try {
       picture = await this.#slots.run(() => {
-        this.#settings.signal.throwIfAborted();
+        this.settings.signal.throwIfAborted();
         return decode();
       });
     } catch (error) {
@@ -147,8 +145,8 @@ export class RankingQueue {
 
   async #compute(batch: readonly Waiting[]): Promise<void> {
     const pictures = batch.map(({ picture }) => picture);
-    const { signal } = this.#settings;
-    const outcomes = await rankTogether(this.#ranker, pictures, this.#settings, signal);
+    const { signal } = this.settings;
+    const outcomes = await rankTogether(this.ranker, pictures, this.settings, signal);
     for (const [index, { done, failed }] of batch.entries()) {
       const outcome = outcomes[index] as PromiseSettledResult<RankedPatches>;
       if (outcome.status === 'fulfilled') done(outcome.value);

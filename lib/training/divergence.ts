@@ -11,8 +11,8 @@ const TOO_MANY = 5;
 /** Why a step was not applied. */
 export function whySkipped({ loss, gradientNorm }: NativeStepResult): string {
   return Number.isFinite(loss)
-    ? `the norm of the gradient is ${String(gradientNorm)}`
-    : `the loss is ${String(loss)}`;
+    ? `the norm of the gradient is ${gradientNorm}`
+    : `the loss is ${loss}`;
 }
 
 export class Divergence {

@@ -2,10 +2,17 @@
 import { BatchStream, type Complete } from '../data/batches.js';
 import type { Dataset } from '../data/dataset.js';
 import { PictureDecoder } from '../data/decoder.js';
-import { LtrpError, toLtrpError, type LtrpErrorCode } from '../errors.js';
+import {
+  LtrpError,
+  toLtrpError,
+  type LtrpErrorCode,
+  unwritable,
+  dataUnreadable,
+} from '../errors.js';
 import { isUnreachable } from '../shards/shard.js';
 import { loadSharp } from '../sharp.js';
-import type { Evaluation, StoredType, Trainer, TrainingPicture } from '../trainer.js';
+import type { Evaluation, Trainer, TrainingPicture } from '../trainer.js';
+import type { StoredType } from '../types.js';
 import { Divergence, divergedError, whySkipped } from './divergence.js';
 import type { Ranks } from './ranks.js';
 import type { LogEntry, RunFolder } from './run-folder.js';
@@ -286,29 +293,25 @@ async function exportModel(trainer: Trainer, path: string, type: StoredType): Pr
     const { code, message } = toLtrpError(cause);
     // Of weights that training made: no fault of the command line.
     if (code !== 'ERR_LTRP_INVALID_ARGUMENT') throw cause;
-    throw new LtrpError(
-      'ERR_LTRP_FILE_WRITE',
+    throw unwritable(
       `The model ${path} was not written as ${type}: ${message} All steps are saved; --resume --export-type float32 writes it.`,
-      { cause },
+      cause,
     );
   }
 }
 
 class CheckpointTimer {
-  readonly #interval: Interval;
   #since = performance.now();
   #due = false;
 
-  constructor(interval: Interval) {
-    this.#interval = interval;
-  }
+  constructor(private readonly interval: Interval) {}
 
   /** Once it is due, it stays so until the next restart. */
   due(step: number): boolean {
     this.#due ||=
-      'steps' in this.#interval
-        ? step % this.#interval.steps === 0
-        : performance.now() - this.#since >= this.#interval.seconds * 1000;
+      'steps' in this.interval
+        ? step % this.interval.steps === 0
+        : performance.now() - this.#since >= this.interval.seconds * 1000;
     return this.#due;
   }
 
@@ -365,14 +368,13 @@ export async function decodeValidation(
     for (const { index, message } of refused) {
       const path = dataset.files[index] as string;
       if (rank > 0 && ranks.leads && !unreadable.has(path))
-        options.onUnreadable(path, new LtrpError('ERR_LTRP_DATA_UNREADABLE', message));
+        options.onUnreadable(path, dataUnreadable(message));
       unreadable.set(path, { index, message });
     }
   }
   if (unreadable.size > options.maxUnreadable * dataset.pictures) {
     const [path] = unreadable.keys();
-    throw new LtrpError(
-      'ERR_LTRP_DATA_UNREADABLE',
+    throw dataUnreadable(
       `${unreadable.size} of the validation images cannot be read, more than the allowed share of ` +
         `${options.maxUnreadable}, among them ${path}.`,
     );

@@ -1,19 +1,14 @@
 /** Which of several processes this one is: the variables of torchrun, of ltrp launch, or of a step of Slurm. */
+import type { NativeRanks } from '../native/binding.js';
 import { invalid } from '../validation.js';
 
-export interface RankPlace {
-  rank: number;
-  size: number;
+export interface RankPlace extends Omit<
+  NativeRanks,
+  'timeout' | 'joinTimeout' | 'reduction' | 'bucketBytes' | 'device'
+> {
   /** Among those on this machine. */
   localRank: number;
   localSize: number;
-  /** Of the store through which the ranks meet. */
-  host: string;
-  port: number;
-  hostsStore: boolean;
-  /** Who hosts it, in words. */
-  storeOwner: string;
-  errorFile: string | undefined;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;

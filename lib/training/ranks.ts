@@ -55,9 +55,7 @@ export async function joinRanks(
   let reason = 'its process ended';
   let waitingSince: number | undefined;
   // Before the listener of the loader, which waits for the compute thread, and that one for other ranks.
-  const ended = (code: number): void => {
-    core.endRanks(reason, code === 0 ? 1 : code);
-  };
+  const ended = (code: number): void => core.endRanks(reason, code === 0 ? 1 : code);
   process.prependListener('exit', ended);
   let timer: NodeJS.Timeout | undefined;
   stop.addEventListener('abort', () => {

@@ -2,7 +2,8 @@
 import { appendFileSync, existsSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdir, open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
-import { LtrpError } from '../errors.js';
+import { LtrpError, readError, runDamaged } from '../errors.js';
+import { writeError } from '../output-files.js';
 
 /** A line of the log. `step` is the number of optimizer steps done. */
 export type LogEntry = { step: number } & Record<string, unknown>;
@@ -14,11 +15,7 @@ const UNFINISHED = /^\.checkpoint-\d{9,}\.safetensors\b.*\.tmp$/;
 const KEPT_CHECKPOINTS = 2;
 
 export class RunFolder {
-  readonly path: string;
-
-  constructor(path: string) {
-    this.path = path;
-  }
+  constructor(readonly path: string) {}
 
   get logPath(): string {
     return join(this.path, 'log.jsonl');
@@ -58,10 +55,9 @@ export class RunFolder {
     try {
       return JSON.parse(readFileSync(this.configPath, 'utf8'));
     } catch (cause) {
-      throw new LtrpError(
-        'ERR_LTRP_RUN_DAMAGED',
+      throw runDamaged(
         `${this.configPath} cannot be read: ${(cause as Error).message.slice(0, 200)}. Start again in another folder.`,
-        { cause },
+        cause,
       );
     }
   }
@@ -162,23 +158,6 @@ function parseEntry(line: string): LogEntry | null {
   } catch {
     return null;
   }
-}
-
-function readError(path: string, cause: unknown): LtrpError {
-  return new LtrpError(
-    'ERR_LTRP_FILE_READ',
-    `${path} cannot be read: ${(cause as Error).message}`,
-    { cause },
-  );
-}
-
-function writeError(path: string, cause: unknown): LtrpError {
-  if (cause instanceof LtrpError) return cause;
-  return new LtrpError(
-    'ERR_LTRP_FILE_WRITE',
-    `${path} cannot be written: ${(cause as Error).message}`,
-    { cause },
-  );
 }
 
 async function writeAtomic(

@@ -1,6 +1,6 @@
 /** One owner at a time for the folder of a run. */
 import { join } from 'node:path';
-import { LtrpError } from '../errors.js';
+import { LtrpError, conflict, unwritable } from '../errors.js';
 import { withLock } from '../folder-lock.js';
 
 export interface RunLock {
@@ -28,8 +28,7 @@ export async function lockRun(folder: string, signal: AbortSignal): Promise<RunL
       {
         signal,
         refuse: (holder) =>
-          new LtrpError(
-            'ERR_LTRP_RUN_CONFLICT',
+          conflict(
             `The run in ${folder} is being trained right now by ${holder}. Wait until it ends, stop it, or choose another --out.`,
           ),
       },
@@ -38,11 +37,7 @@ export async function lockRun(folder: string, signal: AbortSignal): Promise<RunL
       const { code, message } = cause as NodeJS.ErrnoException;
       const system = !(cause instanceof LtrpError) && typeof code === 'string';
       reject(
-        system
-          ? new LtrpError('ERR_LTRP_FILE_WRITE', `${folder} cannot be written to: ${message}`, {
-              cause,
-            })
-          : (cause as Error),
+        system ? unwritable(`${folder} cannot be written to: ${message}`, cause) : (cause as Error),
       );
     });
   });

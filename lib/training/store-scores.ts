@@ -3,10 +3,10 @@ import { existsSync } from 'node:fs';
 import { PictureDecoder } from '../data/decoder.js';
 import type { ScoreStore, StoredPicture } from '../data/score-store.js';
 import type { Source } from '../data/sources.js';
-import { LtrpError, toLtrpError, type LtrpErrorCode } from '../errors.js';
-import { withLock } from '../folder-lock.js';
+import { LtrpError, toLtrpError, type LtrpErrorCode, dataUnreadable } from '../errors.js';
 import type { CoreBinding, NativeMae, NativePicture } from '../native/binding.js';
 import { runJob } from '../native/job.js';
+import { doParts } from '../shared-parts.js';
 import { loadSharp } from '../sharp.js';
 
 export interface StoreRun {
@@ -58,9 +58,6 @@ const lasting: readonly LtrpErrorCode[] = [
   'ERR_LTRP_IMAGE_SIZE',
 ];
 
-/** Thrown and caught here: somebody else works on that shard. */
-class Busy extends Error {}
-
 /**
  * Writes all shards that are not there. A killed process leaves whole shards and nothing else that counts; which process writes a
  * shard, and when, does not change its bytes, as long as all run on one kind of processor and device.
@@ -74,7 +71,6 @@ export async function storeScores(run: StoreRun): Promise<StoreResult> {
 }
 
 class Storing {
-  readonly #run: StoreRun;
   readonly #entries: readonly Entry[];
   readonly #decoder: PictureDecoder;
   readonly #result: StoreResult = { shards: 0, maps: 0, unreadable: 0 };
@@ -87,8 +83,7 @@ class Storing {
   /** Decoded while the shard before is scored. */
   #ahead: { shard: number; decoded: Promise<Decoded> } | undefined;
 
-  constructor(run: StoreRun) {
-    this.#run = run;
+  constructor(private readonly run: StoreRun) {
     this.#entries = run.sources.flatMap(({ files, names, problems }, root) =>
       files.map((path, i) => ({
         path,
@@ -104,59 +99,30 @@ class Storing {
   }
 
   async all(): Promise<StoreResult> {
-    const { store, signal, onNotice } = this.#run;
-    const busy: number[] = [];
-    for (const shard of this.#missing) {
-      if (this.#isDone(shard)) continue; // by another process, meanwhile
-      // Who holds it takes seconds to find out, and meanwhile there is other work.
-      if (existsSync(store.lockPath(shard))) busy.push(shard);
-      else {
-        const refuse = (): Error => new Busy();
-        await this.#locked(shard, { signal, refuse }).catch((error: unknown) => {
-          if (!(error instanceof Busy)) throw error;
-          busy.push(shard);
-        });
-      }
-    }
-    for (const shard of busy) {
-      if (this.#isDone(shard)) continue;
-      const onWait = (holder: string): void => {
-        onNotice(`waiting for shard ${shard}, which ${holder} writes`);
-      };
-      await this.#locked(shard, { signal, onWait });
-    }
+    const { store, signal, onNotice } = this.run;
+    await doParts({
+      parts: this.#missing,
+      folder: store.path,
+      isDone: (shard) => this.#isDone(shard),
+      lockPath: (shard) => store.lockPath(shard),
+      passOverLocked: true,
+      work: (shard) => this.#write(shard),
+      onWait: (shard, holder) => onNotice(`waiting for shard ${shard}, which ${holder} writes`),
+      signal,
+    });
     // Shards that were written at the same time did not know of each other.
     if (this.#refused !== undefined) await this.#checkUnreadable(this.#refused);
     return this.#result;
   }
 
   #isDone(shard: number): boolean {
-    return existsSync(this.#run.store.shardPath(shard));
-  }
-
-  async #locked(shard: number, options: Parameters<typeof withLock>[2]): Promise<void> {
-    try {
-      await withLock(
-        this.#run.store.lockPath(shard),
-        async () => {
-          if (!this.#isDone(shard)) await this.#write(shard);
-        },
-        options,
-      );
-    } catch (cause) {
-      if (!(cause instanceof Error && 'errno' in cause)) throw cause;
-      const { message } = cause;
-      const { path } = this.#run.store;
-      throw new LtrpError('ERR_LTRP_FILE_WRITE', `${path} cannot be written to: ${message}`, {
-        cause,
-      });
-    }
+    return existsSync(this.run.store.shardPath(shard));
   }
 
   async #write(shard: number): Promise<void> {
-    const { core, teacher, store, signal } = this.#run;
+    const { core, teacher, store, signal } = this.run;
     const { pictures, stored, unreadable } = await this.#take(shard);
-    for (const { entry, error } of unreadable) this.#run.onUnreadable(entry.path, error);
+    for (const { entry, error } of unreadable) this.run.onUnreadable(entry.path, error);
     this.#result.unreadable += unreadable.length;
     const last = unreadable.at(-1);
     if (last !== undefined) await this.#checkUnreadable((this.#refused = last), unreadable.length);
@@ -171,9 +137,8 @@ class Storing {
       pictures: JSON.stringify(stored),
       unreadable: JSON.stringify(unreadable.map(({ entry }) => [entry.root, entry.name])),
     };
-    const onProgress = ({ done, total }: { done: number; total: number }): void => {
-      this.#run.onProgress(shard, done, total);
-    };
+    const onProgress = ({ done, total }: { done: number; total: number }): void =>
+      this.run.onProgress(shard, done, total);
     const options = JSON.stringify(manifest.options);
     const path = store.shardPath(shard);
     await runJob(core, { signal, onProgress }, (job) =>
@@ -191,7 +156,7 @@ class Storing {
 
   /** The next shard that nobody has begun, if it turns out to be this process's. */
   #decodeAhead(first: number): void {
-    const { store } = this.#run;
+    const { store } = this.run;
     const next = this.#missing.find(
       (shard) => shard >= first && !this.#isDone(shard) && !existsSync(store.lockPath(shard)),
     );
@@ -202,7 +167,7 @@ class Storing {
   }
 
   async #decode(shard: number): Promise<Decoded> {
-    const { store, signal } = this.#run;
+    const { store, signal } = this.run;
     const { shardPictures } = store.manifest;
     const first = shard * shardPictures;
     const entries = this.#entries.slice(first, first + shardPictures);
@@ -234,7 +199,7 @@ class Storing {
 
   /** Counts those of all finished shards, whoever wrote them, and of one that is not finished. */
   async #checkUnreadable({ entry, error }: Unreadable, unfinished = 0): Promise<void> {
-    const { core, store, maxUnreadable, signal } = this.#run;
+    const { core, store, maxUnreadable, signal } = this.run;
     const missing = new Set(store.missing());
     let count = unfinished;
     for (let shard = 0; shard < store.shards; shard++) {
@@ -252,11 +217,10 @@ class Storing {
     }
     const total = this.#entries.length;
     if (count <= maxUnreadable * total) return;
-    throw new LtrpError(
-      'ERR_LTRP_DATA_UNREADABLE',
+    throw dataUnreadable(
       `${count} of ${total} images cannot be read, more than the allowed share of ${maxUnreadable}, ` +
         `among them ${entry.path}; repair or remove them, or allow more.`,
-      { cause: error },
+      error,
     );
   }
 }

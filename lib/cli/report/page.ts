@@ -30,9 +30,9 @@ export interface ReportImage {
   /** At least one. */
   maps: readonly ReportMap[];
   /** What the picture is known by in other calls, see `output-mark.ts`. */
-  id?: string;
+  id?: string | undefined;
   /** What its line of JSON is known by. */
-  line?: string;
+  line?: string | undefined;
 }
 
 /** What a page shows. All texts are plain text. */
@@ -98,9 +98,9 @@ function tableHtml({ caption, header, rows }: NonNullable<Report['tables']>[numb
 
 function figureHtml(image: ReportImage): string {
   const name = escape(image.name);
-  const size = `${String(image.width)} × ${String(image.height)} pixels`;
+  const size = `${image.width} × ${image.height} pixels`;
   return `<figure>
-<div class="picture" style="aspect-ratio: ${String(image.width)} / ${String(image.height)}"><img src="${image.source}" alt="${name}"><canvas role="img" aria-label="${name}"></canvas></div>
+<div class="picture" style="aspect-ratio: ${image.width} / ${image.height}"><img src="${image.source}" alt="${name}"><canvas role="img" aria-label="${name}"></canvas></div>
 <figcaption><strong>${name}</strong><span data-count aria-live="off"></span><span data-patch>${size}</span></figcaption>
 </figure>`;
 }
@@ -125,7 +125,7 @@ function pageLinks({ number, first, previous, next }: NonNullable<Report['page']
     ...link(next, ' rel="next"', 'Next page'),
   ];
   if (links.length === 0) return '';
-  return `<nav aria-label="Pages">Page ${String(number)} ${links.join(' ')}</nav>`;
+  return `<nav aria-label="Pages">Page ${number} ${links.join(' ')}</nav>`;
 }
 
 /** An image as it stands in a page; its texts are outside the JavaScript heap, for there may be a hundred of them. */
@@ -158,15 +158,15 @@ function partsOf(figure: string, data: ImageData): PageImage {
 export function pageImageParts(image: ReportImage): PageImage {
   const data = {
     name: image.name,
-    ...(image.id === undefined ? {} : { id: image.id }),
-    ...(image.line === undefined ? {} : { line: image.line }),
+    id: image.id,
+    line: image.line,
     maps: image.maps.map((map) => ({
       label: map.label,
       rows: map.rows,
       columns: map.columns,
       scores: numbers(map.scores),
-      ...(map.standardErrors === undefined ? {} : { standardErrors: numbers(map.standardErrors) }),
-      ...(map.selected === undefined ? {} : { selected: Array.from(map.selected) }),
+      standardErrors: map.standardErrors && numbers(map.standardErrors),
+      selected: map.selected && Array.from(map.selected),
     })),
   };
   return partsOf(`${figureHtml(image)}\n`, data);
@@ -256,7 +256,7 @@ function pageHead(report: Omit<Report, 'images'>, images: readonly PageImage[]):
 <button type="button" id="theme">Dark page</button>
 </header>
 <div class="controls">
-<div class="keep"><label for="keep">Keep</label><input id="keep" name="keep" form="controls" type="range" min="1" max="100" step="1" value="${String(percent)}"><output name="keepOutput" form="controls" for="keep">${String(percent)}%</output></div>
+<div class="keep"><label for="keep">Keep</label><input id="keep" name="keep" form="controls" type="range" min="1" max="100" step="1" value="${percent}"><output name="keepOutput" form="controls" for="keep">${percent}%</output></div>
 <form id="controls" name="controls" aria-label="What is shown">
 ${mapChoice(labels)}
 <label class="switch"><input type="checkbox" name="dim" checked>Fade dropped patches</label>

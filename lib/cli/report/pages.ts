@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { LtrpError } from '../../errors.js';
+import { LtrpError, readError } from '../../errors.js';
 import type { OutputFolder } from '../output-folder.js';
 import {
   pageChunks,
@@ -38,7 +38,6 @@ type EarlierPage = NonNullable<ReturnType<typeof parsePage>>;
  */
 export class ReportPages {
   readonly #frame: ReportFrame;
-  readonly #out: OutputFolder;
   readonly #merge: boolean;
   /** {@link #frame}, with what pages of other commands say. */
   #merged: ReportFrame;
@@ -50,9 +49,12 @@ export class ReportPages {
   /** Those that come again. */
   readonly #again = new Set<string>();
 
-  constructor(frame: ReportFrame, out: OutputFolder, { merge = false } = {}) {
+  constructor(
+    frame: ReportFrame,
+    private readonly out: OutputFolder,
+    { merge = false } = {},
+  ) {
     this.#frame = this.#merged = frame;
-    this.#out = out;
     this.#merge = merge;
   }
 
@@ -140,20 +142,19 @@ export class ReportPages {
     };
     const images = this.#images;
     this.#images = [];
-    await this.#out.write(fileName(number), pageChunks({ ...frame, page }, images));
+    await this.out.write(fileName(number), pageChunks({ ...frame, page }, images));
   }
 
   #path(number: number): string {
-    return join(this.#out.path, fileName(number));
+    return join(this.out.path, fileName(number));
   }
 
   /** An existing page, or undefined. */
   async #read(number: number): Promise<EarlierPage | undefined> {
     const path = this.#path(number);
     const html = await readFile(path, 'utf8').catch((cause: unknown) => {
-      const { code, message } = cause as NodeJS.ErrnoException;
-      if (code === 'ENOENT') return undefined;
-      throw new LtrpError('ERR_LTRP_FILE_READ', `${path} cannot be read: ${message}.`, { cause });
+      if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      throw readError(path, cause);
     });
     if (html === undefined) return undefined;
     const page = parsePage(html);
@@ -174,5 +175,4 @@ function joined(earlier: string, own: string, separator: string): string {
   return own.includes(earlier) ? own : `${earlier}${separator}${own}`;
 }
 
-const fileName = (number: number): string =>
-  number === 1 ? 'index.html' : `index-${String(number)}.html`;
+const fileName = (number: number): string => (number === 1 ? 'index.html' : `index-${number}.html`);

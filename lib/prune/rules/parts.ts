@@ -15,7 +15,7 @@ import {
   type Factor,
   type Segment,
 } from '../axes.js';
-import { place, type Call, type Known, type Pair } from '../call.js';
+import { pair, place, type Call, type Known, type Pair } from '../call.js';
 import { Refusal } from '../refusal.js';
 import { Size } from '../size.js';
 
@@ -143,8 +143,8 @@ const asStart = ({ from, tokens }: Place): number =>
 export function sliceRule(call: Call): Known[] {
   const axes = call.axes(0);
   const old = call.ints('starts');
-  const starts = old?.map(number) ?? call.values(1);
-  const ends = old === undefined ? call.values(2) : call.ints('ends')?.map(number);
+  const starts = old?.map(pair) ?? call.values(1);
+  const ends = old === undefined ? call.values(2) : call.ints('ends')?.map(pair);
   const given = call.ints('axes') ?? (call.has(3) ? call.numbers(3) : undefined);
   const steps = call.has(4) ? call.numbers(4) : undefined;
   if (
@@ -170,8 +170,8 @@ export function sliceRule(call: Call): Known[] {
         throw new Refusal('it takes some of the patches by their place in the grid');
       const [from, to] = [placeOf(factor, start), placeOf(factor, end)];
       result[at] = between(factor, from, to);
-      newStarts[index] = number(asStart(from));
-      newEnds[index] = number(asStart(to));
+      newStarts[index] = pair(asStart(from));
+      newEnds[index] = pair(asStart(to));
       if (!placeIs(factor, start, from) || !placeIs(factor, end, to)) moved.add(index);
       return;
     }
@@ -199,8 +199,6 @@ export function sliceRule(call: Call): Known[] {
   }
   return [{ axes: result, values: axes.length === 1 ? values : undefined }];
 }
-
-const number = (value: number): Pair => ({ was: Size.of(value), is: Size.of(value) });
 
 /** Whether a limit, as it stands, means the same place once patches are gone. */
 function placeIs(factor: Factor, given: Pair, wanted: Place): boolean {
@@ -269,11 +267,11 @@ export function splitRule(call: Call): Known[] {
   const at = place(call.int('axis', 0), axes.length);
   const axis = axes[at] ?? [];
   const count = call.node.output.length;
-  const given = call.ints('split')?.map(number) ?? (call.has(1) ? call.values(1) : undefined);
+  const given = call.ints('split')?.map(pair) ?? (call.has(1) ? call.values(1) : undefined);
   const size = sizeWas(axis).number;
   const factor = tokensOf(axis);
   if (call.has(1) && given === undefined) return unknownPart(call);
-  const sizes = given ?? (size === undefined ? undefined : equalParts(size, count).map(number));
+  const sizes = given ?? (size === undefined ? undefined : equalParts(size, count).map(pair));
   if (sizes === undefined) return unknownPart(call);
   const part = (each: Axis): Known => ({
     axes: axes.map((own, index) => (index === at ? each : own)),
