@@ -125,10 +125,6 @@ separated by tabs; the defaults are then crops of at least half of a picture and
       '--query-dim <width>',
       "width of ML-Decoder's queries (default: the encoder's)",
     ).argParser(parseInteger(1)),
-    option(
-      '--query-dim <width>',
-      "width of ML-Decoder's queries (default: the encoder's)",
-    ).argParser(parseInteger(1)),
     option('--min-learning-rate <rate>', 'where the half-cosine ends')
       .argParser(parseNonNegative)
       .default(1e-6),
