@@ -75,7 +75,9 @@ Exit codes:
   130, 143  interrupted with Ctrl-C, ended by SIGTERM`,
     )
     .action(async (model: string, { json, ...settings }: PlanSettings) => {
-      const plan = await planSavings(model, { ...settings, signal: interruptSignal() });
+      const { shares, ranker, batchSize, rounds, threads, size, patches } = settings; // not those of every command
+      const given = { shares, ranker, batchSize, rounds, threads, size, patches };
+      const plan = await planSavings(model, { ...given, signal: interruptSignal() });
       process.stdout.write(
         json === true ? `${JSON.stringify({ model, ...plan })}\n` : table(shortPath(model), plan),
       );
