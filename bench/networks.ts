@@ -1,11 +1,14 @@
 /** Network namespaces with addresses of their own, joined by a router; each has a link of bounded bandwidth. Needs root. */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync, type ChildProcess, type StdioOptions } from 'node:child_process';
 
 export interface Networks {
-  /** What begins the command line of a process in the namespace `i`. */
-  enter: (i: number) => string[];
-  /** The IPv4 address in the namespace `i`. */
-  address: (i: number) => string;
+  /** Starts rank `rank` of `size` in the namespace of its number, with torchrun's variables and `threads` threads; rank 0 hosts the store. */
+  start: (
+    rank: number,
+    size: number,
+    command: readonly string[],
+    options?: { threads?: number; stdio?: StdioOptions },
+  ) => ChildProcess;
   /** Takes the link of the namespace `i` down, or up again. */
   link: (i: number, state: 'down' | 'up') => void;
   close: () => void;
@@ -22,6 +25,7 @@ export function makeNetworks(count: number, mbit = 100): Networks | null {
   const close = (): void => {
     for (const space of [...spaces, hub]) ran(`ip netns delete ${space}`);
   };
+  /** The IPv4 address in the namespace `i`. */
   const address = (i: number): string => `10.77.${i}.2`;
   const made = ran(`
     ip netns add ${hub}
@@ -45,8 +49,15 @@ export function makeNetworks(count: number, mbit = 100): Networks | null {
     return null;
   }
   return {
-    enter: (i) => ['ip', 'netns', 'exec', spaces[i] ?? ''],
-    address,
+    start: (rank, size, command, { threads = 1, stdio = 'pipe' } = {}) =>
+      spawn('ip', ['netns', 'exec', spaces[rank] ?? '', ...command], {
+        stdio,
+        env: {
+          ...process.env,
+          ...{ RANK: String(rank), WORLD_SIZE: String(size), LOCAL_RANK: '0' },
+          ...{ MASTER_ADDR: address(0), MASTER_PORT: '29500', OMP_NUM_THREADS: String(threads) },
+        },
+      }),
     link: (i, state) => {
       const space = spaces[i] ?? '';
       const route = state === 'up' ? `ip -n ${space} route replace default via 10.77.${i}.1` : '';

@@ -4,7 +4,7 @@
  *
  *   node --import=tsx bench/rank-faults.ts [--times 20] [--seed N]
  */
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -46,14 +46,15 @@ interface Rank {
   ended: Promise<{ code: number | null; stderr: string; at: number }>;
 }
 
-function start(args: readonly string[], within: string[] = [], variables = {}): Rank {
-  const [program = '', ...rest] = [...within, process.execPath, main, 'pretrain', ...training];
-  const child = spawn(program, [...rest, ...args], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-    env: { ...process.env, ...variables },
-  });
+const quiet: StdioOptions = ['ignore', 'ignore', 'pipe'];
+const commandOf = (args: readonly string[]): string[] => [
+  ...[process.execPath, main, 'pretrain', ...training],
+  ...args,
+];
+
+function watched(child: ChildProcess): Rank {
   let stderr = '';
-  child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+  child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
   const ended = new Promise<Awaited<Rank['ended']>>((done) => {
     child.once('close', (code) => {
       done({ code, stderr, at: performance.now() });
@@ -62,12 +63,14 @@ function start(args: readonly string[], within: string[] = [], variables = {}): 
   return { child, ended };
 }
 
+function startAlone(args: readonly string[]): Rank {
+  const [program = '', ...rest] = commandOf(args);
+  return watched(spawn(program, rest, { stdio: quiet }));
+}
+
 const startRanks = (networks: Networks, size: number, args: readonly string[]): Rank[] =>
   Array.from({ length: size }, (_, rank) =>
-    start(args, networks.enter(rank), {
-      ...{ RANK: String(rank), WORLD_SIZE: String(size), LOCAL_RANK: '0', OMP_NUM_THREADS: '1' },
-      ...{ MASTER_ADDR: networks.address(0), MASTER_PORT: '29500' },
-    }),
+    watched(networks.start(rank, size, commandOf(args), { stdio: quiet })),
   );
 
 /** Losses by step; of a step that a resumed run took again, the later. */
@@ -140,7 +143,7 @@ async function once(networks: Networks, time: number): Promise<Outcome> {
   const goal = from + more;
   const resumedOn = 1 + below(mostRanks);
   const args = ['--out', out, '--steps', String(goal), '--resume'];
-  const resumed = resumedOn === 1 ? [start(args)] : startRanks(networks, resumedOn, args);
+  const resumed = resumedOn === 1 ? [startAlone(args)] : startRanks(networks, resumedOn, args);
   for (const { ended } of resumed) {
     const { code, stderr } = await ended;
     if (code !== 0 || stderr.includes('passing over')) wrong.push(`resumed: ${stderr.slice(-300)}`);
@@ -171,7 +174,7 @@ async function run(networks: Networks): Promise<void> {
   }
   const reference = join(folder, 'one');
   const longest = Math.max(...outcomes.map(({ goal }) => goal));
-  const { code, stderr } = await start(['--out', reference, '--steps', String(longest)]).ended;
+  const { code, stderr } = await startAlone(['--out', reference, '--steps', String(longest)]).ended;
   if (code !== 0) throw new Error(stderr);
   const expected = losses(reference);
   let largest = 0;

@@ -7,7 +7,7 @@
  * (root, or a system that lets users have them) the bytes are counted by the kernel. With `--mbit` each rank has a network of its own
  * with a link of so many Mbit/s (root only), for which loopback is too fast: the wait with and without overlap is what is hidden.
  */
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -61,19 +61,14 @@ async function onNetworks(
   ranks: number,
   command: readonly string[],
 ): Promise<null> {
-  const threads = String(Math.max(1, Math.floor(availableParallelism() / ranks)));
+  const threads = Math.max(1, Math.floor(availableParallelism() / ranks));
   const ended = Array.from({ length: ranks }, async (_, rank) => {
-    const [ip = '', ...enter] = networks.enter(rank);
-    const child = spawn(ip, [...enter, process.execPath, main, ...command], {
+    const child = networks.start(rank, ranks, [process.execPath, main, ...command], {
+      threads,
       stdio: ['ignore', 'ignore', 'pipe'],
-      env: {
-        ...process.env,
-        ...{ RANK: String(rank), WORLD_SIZE: String(ranks), OMP_NUM_THREADS: threads },
-        ...{ MASTER_ADDR: networks.address(0), MASTER_PORT: '29500' },
-      },
     });
     let stderr = '';
-    child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+    child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
     const [code] = (await once(child, 'close')) as [number | null];
     if (code !== 0) throw new Error(stderr);
   });

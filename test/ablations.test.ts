@@ -65,7 +65,7 @@ test('options', (t) => {
     [[], /needs a folder/],
     [['--photographs', 'x', '--only', 'maps/round'], /no row maps\/round;/],
     [['--photographs', 'x', '--part', 'training'], /validation, test/],
-    [['--photographs', 'x', '--steps', '1.5'], /positive integer/],
+    [['--photographs', 'x', '--steps', '1.5'], /must be an integer from 1/],
   ] as const) {
     t.throws(() => readOptions(wrong), { instanceOf: UsageError, message });
   }

@@ -1,5 +1,5 @@
 /** Ranks in network namespaces with addresses of their own and a bounded bandwidth: what they share is a link alone. */
-import { spawn, type ChildProcess } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import anyTest, { type ExecutionContext } from 'ava';
 import { makeNetworks } from '../bench/networks.js';
@@ -19,14 +19,7 @@ function startRanks(
 ): { child: ChildProcess; outcome: Promise<Outcome> }[] {
   if (networks === null) throw new Error('there are no namespaces');
   return Array.from({ length: size }, (_, rank) => {
-    const [ip = '', ...enter] = networks.enter(rank);
-    const child = spawn(ip, [...enter, process.execPath, built, ...args], {
-      env: {
-        ...process.env,
-        ...{ RANK: String(rank), WORLD_SIZE: String(size), OMP_NUM_THREADS: '1' },
-        ...{ MASTER_ADDR: networks.address(0), MASTER_PORT: '29500' },
-      },
-    });
+    const child = networks.start(rank, size, [process.execPath, built, ...args]);
     return { child, outcome: outcomeOf(child) };
   });
 }

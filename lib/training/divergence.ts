@@ -61,7 +61,7 @@ export function divergedError(since: number, step: number, rate: number): LtrpEr
   );
 }
 
-/** Times the least loss before it: with weights that no lower learning rate repairs. */
+/** Times the first loss: with weights that no lower learning rate repairs. */
 const RUINED = 100;
 
 /**
@@ -69,16 +69,16 @@ const RUINED = 100;
  * some steps before their gradient is no longer finite, which shows in the loss.
  */
 export async function lastGoodStep(log: AsyncIterable<LogEntry>): Promise<number> {
-  let least = Infinity;
+  let first: number | undefined;
   let ruinedSince: number | undefined;
   let last: LogEntry | undefined;
   for await (const entry of log) {
     last = entry;
     if (!('loss' in entry)) continue;
     const loss = Number(entry['loss']);
-    if (loss <= RUINED * least) ruinedSince = undefined;
+    first ??= loss;
+    if (loss <= RUINED * first) ruinedSince = undefined;
     else ruinedSince ??= entry.step;
-    if (loss < least) least = loss;
   }
   const since = last?.['divergedSince'];
   if (!Number.isSafeInteger(since)) return Infinity;

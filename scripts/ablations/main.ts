@@ -5,7 +5,7 @@
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
-import { UsageError } from '../../bench/command-line.js';
+import { program } from '../../bench/command-line.js';
 import { aboutMaps, measureMaps } from './maps.js';
 import { help, readOptions } from './options.js';
 import { expectedSeconds, Pace } from './pace.js';
@@ -14,20 +14,7 @@ import { markdown, resultsOf } from './report.js';
 import type { Row } from './rows.js';
 import { digestOf, openStudy, type About, type Found, type Study } from './study.js';
 
-const args = process.argv.slice(2);
-if (args.includes('--help')) {
-  process.stdout.write(help);
-} else {
-  try {
-    await main();
-  } catch (error) {
-    if (!(error instanceof UsageError) && (error as Error).name !== 'LtrpError') throw error;
-    say((error as Error).message);
-    process.exitCode = error instanceof UsageError ? 2 : 1;
-  }
-}
-
-async function main(): Promise<void> {
+await program('ablations', help, async (args) => {
   const study = await openStudy(readOptions(args), say);
   const { rows, out } = study;
   const places = rows.map((row) => placeOf(row, study));
@@ -68,7 +55,7 @@ async function main(): Promise<void> {
   writeFileSync(join(out, 'results.md'), text);
   process.stdout.write(text);
   say(`results.json and results.md are in ${out}`);
-}
+});
 
 interface Place {
   about: About;

@@ -1,8 +1,7 @@
 /** What is asked of `npm run ablations`. */
 import { join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
-import { UsageError } from '../../bench/command-line.js';
-import { choice } from '../evaluate/command.js';
+import { parse, UsageError } from '../../bench/command-line.js';
+import { choice, integer } from '../evaluate/command.js';
 import { evaluateCache } from '../evaluate/teacher-maps.js';
 import { rows, type Row } from './rows.js';
 
@@ -35,14 +34,22 @@ export interface Options {
 }
 
 export function readOptions(args: readonly string[]): Options {
-  const { values } = parse(args);
+  const values = parse(args, {
+    photographs: { type: 'string' },
+    part: { type: 'string' },
+    maps: { type: 'string', default: '400' },
+    steps: { type: 'string', default: '400' },
+    pictures: { type: 'string' },
+    only: { type: 'string', multiple: true },
+    out: { type: 'string' },
+  });
   if (values.photographs === undefined) throw new UsageError('--photographs needs a folder');
-  const pictures = values.pictures === undefined ? null : count('pictures', values.pictures);
+  const pictures = values.pictures === undefined ? null : integer('pictures', values.pictures, 1);
   return {
     photographs: values.photographs,
     part: choice('part', values.part ?? 'validation', ['validation', 'test'] as const),
-    maps: count('maps', values.maps ?? '400'),
-    steps: count('steps', values.steps ?? '400'),
+    maps: integer('maps', values.maps, 1),
+    steps: integer('steps', values.steps, 1),
     pictures: { coco: pictures ?? Infinity, imagenette: pictures ?? 60 },
     rows: chosen(values.only ?? []),
     out: resolve(values.out ?? join(evaluateCache(), 'ablations')),
@@ -65,30 +72,4 @@ function chosen(names: readonly string[]): readonly Row[] {
   return rows.filter(
     (row) => wanted.includes(row) || (halves.has(row.half) && Object.keys(row.change).length === 0),
   );
-}
-
-function count(name: string, text: string): number {
-  const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < 1)
-    throw new UsageError(`--${name} must be a positive integer, not ${text}`);
-  return value;
-}
-
-function parse(args: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...args],
-      options: {
-        photographs: { type: 'string' },
-        part: { type: 'string' },
-        maps: { type: 'string' },
-        steps: { type: 'string' },
-        pictures: { type: 'string' },
-        only: { type: 'string', multiple: true },
-        out: { type: 'string' },
-      },
-    });
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
 }

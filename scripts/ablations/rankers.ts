@@ -103,15 +103,8 @@ function storedMaps(rounds: number, { training, teacher, out }: Study): string {
   const { maskRatio, metric, surprise, drop, precision } = mapBase;
   ltrp([
     ...['score', list, '--store', folder, '--model', teacher.source, '--precision', precision],
-    ...[
-      '--metric',
-      metric,
-      ...(surprise ? ['--surprise'] : []),
-      '--drop',
-      drop,
-      '--mask-ratio',
-      String(maskRatio),
-    ],
+    ...['--metric', metric, ...(surprise ? ['--surprise'] : []), '--drop', drop],
+    ...['--mask-ratio', String(maskRatio)],
     ...['--rounds', String(rounds), '--crop-scale', '0.6,1', '--seed', '1'],
   ]);
   whole.add(folder);
