@@ -2,13 +2,14 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { link, mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
+import { constants } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import sharp from 'sharp';
 import type { RankResult } from '../lib/cli/rank.js';
 import { until } from './support/runs.js';
-import { jsonLines, ltrp, run, startLtrp } from './support/command.js';
+import { jsonLines, ltrp, run, startLtrp, type Outcome } from './support/command.js';
 import { smallMae, writeRanker } from './support/models.js';
 import { repository, temporaryFolder, sharedFolder } from './support/paths.js';
 
@@ -139,6 +140,13 @@ test.serial('a killed run leaves whole lines and whole pages', async (t) => {
   t.is(await figures(t, page), 120);
 });
 
+/**
+ * The status that a shell sees. Node gives its signals back to the system while it ends: a second one that comes then, with all
+ * the work done, ends the process itself.
+ */
+const exitStatus = ({ code, signal }: Outcome): number | null =>
+  signal === null ? code : 128 + constants.signals[signal];
+
 // `timeout` and npm send their signal to the process and again to its group.
 for (const [signal, repeated, code, word] of [
   ['SIGINT', false, 130, 'Interrupted'],
@@ -157,7 +165,7 @@ for (const [signal, repeated, code, word] of [
       child.kill(signal);
     }
     const stopped = await outcome;
-    t.is(stopped.code, code, stopped.stderr);
+    t.is(exitStatus(stopped), code, stopped.stderr);
     const { results, rest } = lines(file);
     t.is(rest, '');
     t.true(results.length >= 20 && results.length < count);
