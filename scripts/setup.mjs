@@ -6,12 +6,13 @@
  *   node scripts/setup.mjs build [--cuda [--arch 90,100 | native | all] [--build-only]]
  *   node scripts/setup.mjs package [--cuda [--arch ...]]
  *   node scripts/setup.mjs ts | native | demo | test | test-native | test-sanitize | test-processors | test-cuda | test-install | test-hosts
- *                          | cuda-tools | cuda-resources | bench | bench-native | bench-plan | bench-serve | bench-start | soak | evaluate | ablations | docs | lint | format
+ *                          | cuda-tools | cuda-resources | bench | bench-native | bench-classifier | bench-plan | bench-serve | bench-start | soak | evaluate | ablations | docs | lint | format
  *                          | release-check
  */
 import {
   ablations,
   bench,
+  benchClassifier,
   benchPlan,
   benchServe,
   benchStart,
@@ -59,6 +60,7 @@ const commands = {
   'cuda-tools': ensureCudaTools,
   'cuda-resources': printResources,
   bench,
+  'bench-classifier': benchClassifier,
   'bench-plan': benchPlan,
   'bench-serve': benchServe,
   'bench-start': benchStart,

@@ -1,4 +1,4 @@
-/** `npm run bench`, `bench:start`, `bench:serve`, `bench:plan`, `soak`, `evaluate` and `ablations`: build what they measure, install the peers, run a program. */
+/** `npm run bench`, `bench:start`, `bench:serve`, `bench:plan`, `bench:classifier`, `soak`, `evaluate` and `ablations`: build what they measure, install the peers, run a program. */
 import { buildBenchHelper, ensureNative } from './native.mjs';
 import { ensureBenchPackages, ensurePackages } from './packages.mjs';
 import { run } from './say.mjs';
@@ -14,6 +14,9 @@ export const benchServe = (args) => measure('bench/serve.ts', args, [ensureNativ
 
 export const benchPlan = (args) =>
   measure('bench/plan.ts', args, [ensureNative, ensureBenchPackages]);
+
+export const benchClassifier = (args) =>
+  measure('bench/classifier.ts', args, [ensureNative, ensureBenchPackages]);
 
 export const soak = (args) => measure('bench/soak.ts', args, [ensureNative], ['--expose-gc']);
 
