@@ -6,6 +6,8 @@ import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { program } from '../../bench/command-line.js';
+import { pythonTorch } from '../../bench/machine.js';
+import { measureWithPyTorch, needsPyTorch } from './convolutional.js';
 import { aboutMaps, measureMaps } from './maps.js';
 import { help, readOptions } from './options.js';
 import { expectedSeconds, Pace } from './pace.js';
@@ -16,18 +18,20 @@ import { digestOf, openStudy, type About, type Found, type Study } from './study
 
 await program('ablations', help, async (args) => {
   const study = await openStudy(readOptions(args), say);
-  const { rows, out } = study;
-  const places = rows.map((row) => placeOf(row, study));
-  const missing = rows.filter((_, i) => !existsSync(places[i]?.file ?? ''));
-  const pace = new Pace(missing, expectedSeconds(study));
-  say(
-    `${rows.length} rows, ${rows.length - missing.length} of them finished; ${pace.left()}: ${out}`,
+  const { out } = study;
+  const places = possible(study.rows.map((row) => placeOf(row, study)));
+  const missing = places.filter(isMissing);
+  const pace = new Pace(
+    missing.map(({ row }) => row),
+    expectedSeconds(study),
   );
+  const { length } = places;
+  say(`${length} rows, ${length - missing.length} of them finished; ${pace.left()}: ${out}`);
   const found: Found[] = [];
-  for (const [i, row] of rows.entries()) {
-    const { file, about } = places[i] as Place;
-    if (!existsSync(file)) {
-      say(`${row.name} (${i + 1} of ${rows.length}) ...`);
+  for (const [i, place] of places.entries()) {
+    const { row, file, about } = place;
+    if (isMissing(place)) {
+      say(`${row.name} (${i + 1} of ${length}) ...`);
       pace.begin(row);
       const result = await measure(row, study);
       writeFileSync(`${file}.part`, `${JSON.stringify({ row, about, ...result })}\n`);
@@ -58,18 +62,33 @@ await program('ablations', help, async (args) => {
 });
 
 interface Place {
+  row: Row;
   about: About;
   file: string;
+}
+
+function isMissing({ file }: Place): boolean {
+  return !existsSync(file);
+}
+
+/** Without those that are not finished and need a PyTorch that is not there. */
+function possible(places: readonly Place[]): readonly Place[] {
+  const needing = places.filter((place) => needsPyTorch(place.row) && isMissing(place));
+  if (needing.length === 0 || pythonTorch() !== null) return places;
+  const names = needing.map(({ row }) => row.name).join(' and ');
+  say(`python3 has no torch here; ${names} ${needing.length === 1 ? 'is' : 'are'} skipped`);
+  return places.filter((place) => !needing.includes(place));
 }
 
 function placeOf(row: Row, study: Study): Place {
   const about = row.half === 'maps' ? aboutMaps(row, study) : aboutRankers(study);
   const name = `${row.name.replace('/', '-')}-${digestOf(row.settings, about)}.json`;
-  return { about, file: join(study.out, 'rows', name) };
+  return { row, about, file: join(study.out, 'rows', name) };
 }
 
 function measure(row: Row, study: Study): Promise<Omit<Found, 'row' | 'about'>> {
-  if (row.half === 'ranker') return measureRanker(row, study);
+  if (row.half === 'ranker')
+    return needsPyTorch(row) ? measureWithPyTorch(row, study) : measureRanker(row, study);
   let shown = performance.now();
   return measureMaps(row, study, (done, total) => {
     if (performance.now() - shown < 30_000) return;

@@ -8,8 +8,8 @@ import { rows, type Row } from './rows.js';
 export const help = `npm run ablations -- --photographs FOLDER [options]
 
 What each choice behind the embedded ranker is worth: the teacher's maps with one thing changed at a time (mask ratio, metric, drop,
-rounds), and rankers that learned with one thing changed (loss, size, rounds, smoothing). Some 45 minutes on two idle cores. The same
-command goes on after any end. Writes results.json and results.md; the tables also go to standard output.
+rounds), and rankers that learned with one thing changed (loss, size, rounds, smoothing, a convolutional network). Some 50 minutes on two
+idle cores. The same command goes on after any end. Writes results.json and results.md; the tables also go to standard output.
 
   --photographs <folder>  with the layout of npm run evaluate
   --part <name>           validation (default; for choosing anything), test (for published figures)
@@ -17,9 +17,10 @@ command goes on after any end. Writes results.json and results.md; the tables al
   --steps <n>             of 32 crops, of each ranker's training (default 400)
   --pictures <n>          of coco and of imagenette that are measured on, at most (default: all of coco, 60 of imagenette)
   --only <name>           a row, or the first words of some, such as maps or ranker/loss; several times for several.
-                          The base that they are compared with is always among them
+                          What they are compared with is always among them
   --out <folder>          of maps, trainings and results (default: evaluate/ablations in the user's cache)
 
+ranker/vit-pytorch and ranker/convolutional are skipped where python3 has no torch.
 Rows: ${rows.map(({ name }) => name).join(', ')}.
 `;
 
@@ -56,7 +57,7 @@ export function readOptions(args: readonly string[]): Options {
   };
 }
 
-/** Rows of these names or beginnings of names, and the bases that they differ from. */
+/** Rows of these names or beginnings of names, and what they are compared with. */
 function chosen(names: readonly string[]): readonly Row[] {
   if (names.length === 0) return rows;
   const named = (row: Row, name: string): boolean =>
@@ -69,7 +70,11 @@ function chosen(names: readonly string[]): readonly Row[] {
   }
   const wanted = rows.filter((row) => names.some((name) => named(row, name)));
   const halves = new Set(wanted.map(({ half }) => half));
+  const references = new Set(wanted.map(({ against }) => against));
   return rows.filter(
-    (row) => wanted.includes(row) || (halves.has(row.half) && Object.keys(row.change).length === 0),
+    (row) =>
+      wanted.includes(row) ||
+      references.has(row.name) ||
+      (halves.has(row.half) && Object.keys(row.change).length === 0),
   );
 }

@@ -4,9 +4,10 @@ import { batchSize } from './rankers.js';
 import { mapBase, rankerBase, type MapRow, type Row } from './rows.js';
 import type { Study } from './study.js';
 
-/** Of the embedded teacher and of the base's ranker, on two idle cores. */
+/** Of the embedded teacher, of the base's ranker and of one in PyTorch, on two idle cores. */
 const mapsPerSecond = 4;
 const cropsPerSecond = 150;
+const pytorchCropsPerSecond = 100;
 
 /** The expected seconds of a row, if those before it are done or come before it. */
 export function expectedSeconds(study: Study): (row: Row) => number {
@@ -21,14 +22,15 @@ export function expectedSeconds(study: Study): (row: Row) => number {
       const times = row.settings.drop === 'decoder' ? 1 : 3; // elsewhere every removal is encoded
       return (times * ownPictures(row, study).length * rounds) / mapsPerSecond;
     }
-    const { rounds, dim } = row.settings;
+    const { rounds, dim, pytorch } = row.settings;
     const stored = before.some(
       (other) => other.half === 'ranker' && other.settings.rounds === rounds,
     );
     const wider = (dim / rankerBase.dim) ** 2;
+    const perSecond = pytorch === undefined ? cropsPerSecond : pytorchCropsPerSecond;
     return (
       (stored ? 0 : (training.length * rounds) / mapsPerSecond) +
-      (steps * batchSize * wider) / cropsPerSecond +
+      (steps * batchSize * wider) / perSecond +
       (labelled.length + 4 * judged.length) / 40
     );
   };

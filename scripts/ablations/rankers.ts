@@ -16,6 +16,10 @@ import { TimedTeacher } from './timed-teacher.js';
 
 export const batchSize = 32;
 
+/** Peak learning rate of every ranker, and the steps in which it is reached. */
+export const learningRate = 0.001;
+export const warmupOf = (steps: number): number => Math.ceil(steps / 20);
+
 /** Rounds of the base's maps that every ranker's order is compared with. */
 export const targetRounds = 4;
 
@@ -45,9 +49,7 @@ export async function measureRanker(
   const mapOf = async (picture: Picture): Promise<Float64Array> =>
     Float64Array.from((await ranker.rank(picture.images)).logits);
   return {
-    samples: await onObjects(row.name, mapOf, study),
-    judged: await byJudge(row.name, mapOf, study),
-    halves: [],
+    ...(await onPictures(row, mapOf, study)),
     cost: {
       trainingSeconds: trainingSeconds(join(run, 'log.jsonl')),
       gigaflops: rankerFlops(ranker.config, (size / patch) ** 2) / 1e9,
@@ -57,6 +59,19 @@ export async function measureRanker(
 }
 
 type MapOf = (picture: Picture) => Promise<Float64Array>;
+
+/** What a ranker's maps of the study's pictures are worth. */
+export async function onPictures(
+  { name }: RankerRow,
+  mapOf: MapOf,
+  study: Study,
+): Promise<Pick<Found, 'samples' | 'judged' | 'halves'>> {
+  return {
+    samples: await onObjects(name, mapOf, study),
+    judged: await byJudge(name, mapOf, study),
+    halves: [],
+  };
+}
 
 async function onObjects(row: string, mapOf: MapOf, study: Study): Promise<Found['samples']> {
   await using teacher = await TimedTeacher.open({ ...mapBase, rounds: targetRounds }, study);
@@ -94,7 +109,7 @@ async function byJudge(row: string, mapOf: MapOf, study: Study): Promise<Found['
 const whole = new Set<string>();
 
 /** The folder of the maps that rankers learn from; made, or continued, where there is need. */
-function storedMaps(rounds: number, { training, teacher, out }: Study): string {
+export function storedMaps(rounds: number, { training, teacher, out }: Study): string {
   const about = digestOf(teacher.digest, training);
   const list = join(out, `photographs-${about}.txt`);
   writeFileSync(list, `${training.join('\n')}\n`);
@@ -120,7 +135,7 @@ function train({ settings, name }: RankerRow, scores: string, { steps, out }: St
     ...['--loss', loss, ...(lossK === null ? [] : ['--loss-k', String(lossK)])],
     ...['--smoothing', String(smoothing), '--steps', String(steps), '--precision', 'bfloat16'],
     ...['--batch-size', String(batchSize), '--micro-batch-size', String(batchSize)],
-    ...['--learning-rate', '0.001', '--warmup', String(Math.ceil(steps / 20))],
+    ...['--learning-rate', String(learningRate), '--warmup', String(warmupOf(steps))],
     ...['--checkpoint-every', '1m'],
   ];
   const run = join(out, 'runs', `${name.replace('/', '-')}-${digestOf(args)}`);

@@ -36,7 +36,7 @@ export function resultsOf(
   const results: Results = { ...facts, rows: [], figures: [], differences: [] };
   for (const each of found) {
     const { row, about, cost, halves } = each;
-    const base = found.find((other) => other.row.half === row.half && isBase(other.row)) ?? each;
+    const base = found.find((other) => isReference(other.row, row)) ?? each;
     const correlation = mean(halves.map((half) => half.correlation));
     results.rows.push({
       ...{ row, about, cost, pictures: each.samples[0]?.sample.length ?? 0 },
@@ -63,7 +63,11 @@ export function resultsOf(
 
 export const isBase = ({ change }: Row): boolean => Object.keys(change).length === 0;
 
-/** A row and its base on the pictures of the row. */
+/** Whether a row is what another is compared with. */
+const isReference = (row: Row, { half, against }: Row): boolean =>
+  against === undefined ? row.half === half && isBase(row) : row.name === against;
+
+/** A row and what it is compared with, on the pictures of the row. */
 function compared(set: string, own: Found['samples'], base: Found['samples']) {
   const table = new Table(set);
   for (const { cell, sample } of own) for (const figure of sample) table.add(cell, figure);
@@ -132,6 +136,9 @@ function rankerTables(
     `Base: ${settingsText(base.row.settings)}. Each learned from ${maps} maps, ${steps} steps of ${batchSize}, one training seed. ` +
       `tau: Kendall's, with the teacher's maps of ${targetRounds} rounds of the same coco pictures. GFLOP: of a picture; MB: of the ` +
       'file; seconds: of the training, without the maps.' +
+      (rows.some(({ row }) => 'pytorch' in row.change)
+        ? ' With pytorch, PyTorch trained on the same crops, maps and batches; MB: what such a file would have.'
+        : '') +
       (judged
         ? ' Judge: share of the pictures of imagenette whose class stays, dropped patches show the mean colour.'
         : ''),
@@ -160,7 +167,7 @@ function rankerTables(
   ];
 }
 
-/** What rows have more than their base. */
+/** What rows have more than what they are compared with. */
 function differenceTables(
   { differences }: Results,
   rows: readonly FoundRow[],
@@ -173,7 +180,7 @@ function differenceTables(
   const body = rows
     .filter(({ row }) => !isBase(row))
     .map(({ row }) => [
-      nameOf(row),
+      nameOf(row) + (row.against === undefined ? '' : ` minus ${nameOf({ name: row.against })}`),
       ...shared.map(({ measure, share }) => {
         const found = differences.find(
           (each) => each.row === row.name && each.measure === measure && each.keep === share,
@@ -185,7 +192,11 @@ function differenceTables(
   const heads = shared.map(({ measure, share }) =>
     share === null ? measure : `${measure}, ${100 * share}%`,
   );
-  return ['More than the base:', lines(['row', ...heads], body)];
+  const others = rows.some(({ row }) => row.against !== undefined);
+  return [
+    `More than the base${others ? ', or than the row after "minus"' : ''}:`,
+    lines(['row', ...heads], body),
+  ];
 }
 
 function figureOf(
@@ -207,7 +218,7 @@ const digitsOrNone = (value: number | undefined): string =>
   value === undefined ? '' : digits(value);
 
 /** Without its half, which the heading says. */
-const nameOf = ({ name }: Row): string => name.slice(name.indexOf('/') + 1);
+const nameOf = ({ name }: Pick<Row, 'name'>): string => name.slice(name.indexOf('/') + 1);
 
 function settingsText(settings: object): string {
   return Object.entries(settings)

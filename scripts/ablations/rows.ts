@@ -18,23 +18,26 @@ export interface RankerSettings {
   smoothing: number;
   /** Width of the blocks; depth and heads stay. */
   dim: number;
+  /** Trained by convolutional.py and not by `ltrp train`: the base's own network, or a convolutional one of equal cost. */
+  pytorch?: 'ViT' | 'ResNet';
 }
 
-export interface MapRow {
-  half: 'maps';
+interface AnyRow<Half, Settings> {
+  half: Half;
   name: string;
-  settings: MapSettings;
-  change: Partial<MapSettings>;
+  settings: Settings;
+  /** What differs from the base's settings. */
+  change: Partial<Settings>;
+  /** Name of the row that it is compared with. Default: the base of its half. */
+  against?: string | undefined;
+}
+
+export interface MapRow extends AnyRow<'maps', MapSettings> {
   /** Measured on so many pictures at most, for maps that take long. */
   pictures: number;
 }
 
-export interface RankerRow {
-  half: 'ranker';
-  name: string;
-  settings: RankerSettings;
-  change: Partial<RankerSettings>;
-}
+export type RankerRow = AnyRow<'ranker', RankerSettings>;
 
 export type Row = MapRow | RankerRow;
 
@@ -79,6 +82,9 @@ export const rows: readonly Row[] = [
   ranker('width-double', { dim: dim * 2 }),
   ranker('rounds-4', { rounds: 4 }),
   ranker('no-smoothing', { smoothing: 0 }),
+  ranker('vit-pytorch', { pytorch: 'ViT' }),
+  // Networks are compared, not trainers.
+  ranker('convolutional', { pytorch: 'ResNet' }, 'ranker/vit-pytorch'),
 ];
 
 function map(name: string, change: Partial<MapSettings>, pictures = Infinity): MapRow {
@@ -86,13 +92,9 @@ function map(name: string, change: Partial<MapSettings>, pictures = Infinity): M
   return { half: 'maps', name: `maps/${name}`, settings, change, pictures };
 }
 
-function ranker(name: string, change: Partial<RankerSettings>): RankerRow {
-  return {
-    half: 'ranker',
-    name: `ranker/${name}`,
-    settings: { ...rankerBase, ...change },
-    change,
-  };
+function ranker(name: string, change: Partial<RankerSettings>, against?: string): RankerRow {
+  const settings = { ...rankerBase, ...change };
+  return { half: 'ranker', name: `ranker/${name}`, settings, change, against };
 }
 
 function others<Word>(all: readonly Word[], base: Word): Word[] {
