@@ -252,7 +252,7 @@ async function randomModels(
   const geometry = {
     ...{ imageHeight: size, imageWidth: size, patchSize, layerNormEps: 1e-6, encoder },
     ...{ mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] },
-  };
+  } as const;
   // No step is done: the weights are those that a run begins with.
   const run = {
     ...{
