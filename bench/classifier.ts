@@ -251,7 +251,8 @@ async function randomModels(
   const { encoder, decoder } = maePresets[model];
   const geometry = {
     ...{ imageHeight: size, imageWidth: size, patchSize, layerNormEps: 1e-6, encoder },
-    ...{ mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] },
+    mean: [0.485, 0.456, 0.406],
+    std: [0.229, 0.224, 0.225],
   } as const;
   // No step is done: the weights are those that a run begins with.
   const run = {
@@ -264,7 +265,8 @@ async function randomModels(
       weightDecay: 0,
     },
     ...{ beta1: 0.9, beta2: 0.95, clipGradientNorm: null, precision: 'float32', seed: 1 },
-    ...{ cropScale: [0.5, 1], flip: false },
+    cropScale: [0.5, 1],
+    flip: false,
   } as const;
   await exported(mae, {
     ...{ ...run, kind: 'pretrain', maskRatio: 0.75 },
