@@ -264,16 +264,20 @@ async function randomModels(
       learningRate: 1e-3,
       weightDecay: 0,
     },
-    ...{ beta1: 0.9, beta2: 0.95, clipGradientNorm: null, precision: 'float32', seed: 1 },
-    cropScale: [0.5, 1],
+    ...{ beta1: 0.9, beta2: 0.95, clipGradientNorm: null, seed: 1 },
+    precision: 'float32',
+    cropScale: [0.5, 1] as [number, number],
     flip: false,
   } as const;
   await exported(mae, {
-    ...{ ...run, kind: 'pretrain', maskRatio: 0.75 },
+    ...run,
+    kind: 'pretrain',
+    maskRatio: 0.75,
     model: { ...geometry, decoder, normalizedTarget: false },
   });
   await exported(classifier, {
-    ...{ ...run, kind: 'finetune', init: mae, minLearningRate: 0, layerDecay: 1, dropPath: 0 },
+    ...{ ...run, init: mae, minLearningRate: 0, layerDecay: 1, dropPath: 0 },
+    kind: 'finetune',
     ...{ labelSmoothing: 0, mixup: 0, cutmix: 0, randAugment: 0, erase: 0, keepRatio: 1 },
     ...{ keepRandom: null, selector: 'random', selectorModel: null },
     model: { ...geometry, classes: 1000, pooling: 'cls', queries: 0, queryDim: 0 },
