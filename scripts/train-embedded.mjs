@@ -21,6 +21,7 @@ Makes the embedded models, models/tiny-mae.safetensors and models/tiny-ranker.sa
   --teacher <file>     distils a ranker from this masked autoencoder, in place of training one;
                        models/ stays as it is, and the last line says where the ranker is
   --maps <n>           photographs that the ranker learns from, at most (default 4000)
+  --steps <n>          of the ranker's training, 32 crops each (default 3000)
   --precision <name>   of the maps: float32, bfloat16 (default) or int8
   --runs <folder>      where runs and maps are kept (default: runs in the user's cache)
 `;
@@ -30,6 +31,7 @@ const options = {
   data: { type: 'string' },
   teacher: { type: 'string' },
   maps: { type: 'string', default: '4000' },
+  steps: { type: 'string', default: '3000' },
   precision: { type: 'string', default: 'bfloat16' },
   runs: { type: 'string', default: join(cacheRoot(), 'runs') },
   help: { type: 'boolean', default: false },
@@ -42,19 +44,21 @@ try {
   process.exitCode = 2;
 }
 
-function main({ data, teacher, maps, precision, runs, help: asked }) {
+function main({ data, teacher, maps, steps, precision, runs, help: asked }) {
   if (asked) return void process.stdout.write(help);
   if (data === undefined) throw new Error('--data needs a folder of photographs');
   for (const path of [data, teacher ?? data]) {
     if (path !== 'tiny' && !existsSync(path)) throw new Error(`there is no ${path}`);
   }
+  for (const [name, value] of Object.entries({ maps, steps })) {
+    if (!(Number.isInteger(Number(value)) && Number(value) > 0))
+      throw new Error(`--${name} must be a positive integer; got ${value}`);
+  }
   mkdirSync(runs, { recursive: true });
-  if (!(Number.isInteger(Number(maps)) && Number(maps) > 0))
-    throw new Error(`--maps must be a positive integer; got ${maps}`);
   const list = join(runs, 'photographs.txt');
   writeFileSync(list, sample(photographsOf(resolve(data)), Number(maps)).join('\n') + '\n');
   const from = teacher ?? trainTeacher(runs);
-  const ranker = trainRanker(from, list, { precision, runs, name: nameOf(from) });
+  const ranker = trainRanker(from, list, { precision, runs, name: nameOf(from), steps });
   if (teacher !== undefined) {
     console.log(
       `\nThe ranker: ${ranker}\nMeasure it: npm run evaluate -- --photographs ${data} --ranker ${ranker}`,
@@ -112,7 +116,7 @@ function trainTeacher(runs) {
 }
 
 /** Returns the file of a ranker that has learned from the teacher's maps of all photographs. */
-function trainRanker(teacher, list, { precision, runs, name }) {
+function trainRanker(teacher, list, { precision, runs, name, steps }) {
   const maps = join(runs, `${name}-maps`);
   run('dist/cli/main.js', [
     ...['score', list, '--store', maps, '--model', teacher, '--precision', precision],
@@ -121,8 +125,9 @@ function trainRanker(teacher, list, { precision, runs, name }) {
   return train('train', join(runs, `${name}-ranker`), [
     ...['--scores', maps],
     ...words(`
-      --model tiny --loss listMle --smoothing 0.7 --steps 3000 --batch-size 32 --micro-batch-size 32 --precision bfloat16
-      --learning-rate 0.001 --warmup 150 --val-every 500 --checkpoint-every 2m`),
+      --model tiny --loss listMle --smoothing 0.7 --steps ${steps} --warmup ${Math.ceil(steps / 20)}
+      --val-every ${Math.ceil(steps / 6)} --batch-size 32 --micro-batch-size 32 --precision bfloat16
+      --learning-rate 0.001 --checkpoint-every 2m`),
   ]);
 }
 
