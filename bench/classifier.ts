@@ -56,42 +56,6 @@ interface Contender {
   embed: Embed;
 }
 
-await program('bench:classifier', help, async (args) => {
-  const values = parse(args, {
-    models: { type: 'string', default: 'small,base' },
-    rounds: { type: 'string', default: '7' },
-    'no-write': { type: 'boolean', default: false },
-  });
-  const rounds = Number(values.rounds);
-  if (!(Number.isInteger(rounds) && rounds > 0))
-    throw new UsageError(`--rounds must be a positive integer; got ${values.rounds}`);
-  const models = values.models.split(',').map((name): Model => {
-    if (name in names) return name as Model;
-    throw new UsageError(`--models must name small or base; got ${name}`);
-  });
-  const crowded = busy();
-  const folder = mkdtempSync(join(tmpdir(), 'ltrp-bench-'));
-  try {
-    const rows: string[][] = [];
-    for (const model of models) rows.push(...(await measure(model, folder, rounds)));
-    const head = ['model', 'pictures', 'contender', 'all patches', ...keeps.slice(1).map(percent)];
-    const text = table(head, rows);
-    console.log(text);
-    if (values['no-write']) return;
-    const heading = 'What a kept share costs';
-    const note = crowded === null ? '' : ` ${crowded}`;
-    const threads = availableParallelism();
-    await writeSection(
-      'evidence.md',
-      'classifier',
-      heading,
-      `${about(rounds, threads)}${note}\n\n${text}`,
-    );
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
-});
-
 const about = (rounds: number, threads: number): string =>
   '`npm run bench:classifier` wrote this. Milliseconds a picture with all patches, and with the share that the embedded ranker keeps: ' +
   'ranking in the same precision, selection and classification together. In brackets, relative to all patches, the median over rounds. ' +
@@ -289,3 +253,39 @@ async function exported(path: string, options: AnyTrainingOptions): Promise<void
   await using trainer = await Trainer.create(options);
   await trainer.exportModel(path, 'float32');
 }
+
+await program('bench:classifier', help, async (args) => {
+  const values = parse(args, {
+    models: { type: 'string', default: 'small,base' },
+    rounds: { type: 'string', default: '7' },
+    'no-write': { type: 'boolean', default: false },
+  });
+  const rounds = Number(values.rounds);
+  if (!(Number.isInteger(rounds) && rounds > 0))
+    throw new UsageError(`--rounds must be a positive integer; got ${values.rounds}`);
+  const models = values.models.split(',').map((name): Model => {
+    if (name in names) return name as Model;
+    throw new UsageError(`--models must name small or base; got ${name}`);
+  });
+  const crowded = busy();
+  const folder = mkdtempSync(join(tmpdir(), 'ltrp-bench-'));
+  try {
+    const rows: string[][] = [];
+    for (const model of models) rows.push(...(await measure(model, folder, rounds)));
+    const head = ['model', 'pictures', 'contender', 'all patches', ...keeps.slice(1).map(percent)];
+    const text = table(head, rows);
+    console.log(text);
+    if (values['no-write']) return;
+    const heading = 'What a kept share costs';
+    const note = crowded === null ? '' : ` ${crowded}`;
+    const threads = availableParallelism();
+    await writeSection(
+      'evidence.md',
+      'classifier',
+      heading,
+      `${about(rounds, threads)}${note}\n\n${text}`,
+    );
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
