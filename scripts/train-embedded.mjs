@@ -87,10 +87,16 @@ function photographsOf(folder) {
   return listed.stdout.trim().split('\n');
 }
 
-/** So many, the same ones every time and spread over folders: those with the lowest hashes of their names. */
+/**
+ * So many, the same ones every time and spread over folders: those with the lowest hashes of their names. Of other hashes than those
+ * by which `ltrp train` holds pictures out, or a small sample would be nothing else.
+ */
 function sample(paths, count) {
   if (paths.length === 0) throw new Error('there are no photographs in --data');
-  const place = (path) => createHash('sha256').update(basename(path)).digest('hex');
+  const place = (path) =>
+    createHash('sha256')
+      .update(`sample ${basename(path)}`)
+      .digest('hex');
   return paths.sort((a, b) => (place(a) < place(b) ? -1 : 1)).slice(0, count);
 }
 
