@@ -24,7 +24,7 @@ import { root } from './contenders.js';
 import { rankerFlops, transformerFlops } from './flops.js';
 import { busy } from './machine.js';
 import { pictureFiles } from './material.js';
-import { inTurns } from './pace.js';
+import { inTurns, settleMs } from './pace.js';
 import { writeSection } from './report/section.js';
 import { digits, fixed, percent, table } from './report/tables.js';
 import { spread } from './statistics.js';
@@ -41,8 +41,6 @@ const keeps = [1, 0.5, 0.25] as const;
 const batches = [16, 1] as const;
 const [size, patchSize] = [224, 16];
 const patches = (size / patchSize) ** 2;
-/** Long enough for threads that spin after a call to go to sleep. */
-const settleMs = 150;
 /** The largest difference from onnxruntime's embeddings, over their largest value, with which a precision is timed. */
 const tolerances = { float32: 1e-4, bfloat16: 0.05, int8: 0.1 } as const;
 
@@ -124,7 +122,7 @@ async function timed(
   return times;
 }
 
-/** That the embeddings agree, with every share. Warms all of them up, too. */
+/** That the embeddings agree: of float32 with every share, of others with all patches. Warms all of them up, too. */
 async function check(
   contenders: readonly Contender[],
   peer: Embed,
@@ -160,7 +158,7 @@ async function ours(file: string, precision: keyof typeof tolerances): Promise<C
   };
 }
 
-/** Ids of the patches that the embedded ranker keeps, [pictures x kept], ascending. */
+/** Ids of the patches that the embedded ranker keeps, [pictures x kept], ascending as the graph wants them. */
 async function keeping(
   precision: Precision,
 ): Promise<(images: ImageBatch, keep: number) => Promise<Int32Array>> {
@@ -183,8 +181,6 @@ async function onnxruntime(runtime: Runtime, graph: string): Promise<Embed> {
     const all = Int32Array.from({ length: count * patches }, (_, i) => i % patches);
     const ids = keep === 1 ? all : await kept(images, keep);
     const shown = ids.length / count;
-    // The graph takes them in ascending order.
-    for (let i = 0; i < count; i++) ids.subarray(i * shown, (i + 1) * shown).sort();
     const { latent } = await session.run({
       images: new runtime.Tensor('float32', images.data, images.shape),
       visible: new runtime.Tensor('int64', BigInt64Array.from(ids, BigInt), [count, shown]),
@@ -192,10 +188,12 @@ async function onnxruntime(runtime: Runtime, graph: string): Promise<Embed> {
     const { data } = latent as { data: Float32Array };
     const width = data.length / (count * (shown + 1));
     // CLS, which the classifier's head reads.
-    const rows = Array.from({ length: count }, (_, i) =>
-      data.slice(i * (shown + 1) * width, (i * (shown + 1) + 1) * width),
-    );
-    return Float32Array.from(rows.flatMap((row) => [...row]));
+    const embeddings = new Float32Array(count * width);
+    for (let i = 0; i < count; i++) {
+      const first = i * (shown + 1) * width;
+      embeddings.set(data.subarray(first, first + width), i * width);
+    }
+    return embeddings;
   };
 }
 

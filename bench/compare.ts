@@ -5,7 +5,7 @@ import { agreement, disagreement, type Agreement } from './agreement.js';
 import { Contender, type Reply } from './child.js';
 import type { ContenderSpec, Material } from './contenders.js';
 import { loopFlops, rankerFlops, shareOfPeak, type SplitFlops } from './flops.js';
-import { inTurns, messageOf, unsupported, type Pace } from './pace.js';
+import { inTurns, messageOf, settleMs, unsupported, type Pace } from './pace.js';
 import type { Comparison, Peak, Row } from './results.js';
 import { affordable, spread } from './statistics.js';
 
@@ -50,9 +50,6 @@ interface Entry {
   /** Milliseconds of an image at the work before this one. */
   before: number | null;
 }
-
-/** Long enough for threads that spin after a call to go to sleep, so that nobody pays for the one before. */
-const settleMs = 150;
 
 /** A call that takes longer than this many budgets is not worth waiting for twice. */
 const hopelessBudgets = 8;

@@ -2,6 +2,9 @@
 import { Contender, ContenderError, type Reply } from './child.js';
 import type { ContenderSpec } from './contenders.js';
 
+/** Long enough for threads that spin after a call to go to sleep, so that nobody pays for the one before. */
+export const settleMs = 150;
+
 export interface Pace {
   threads: number;
   rounds: number;

@@ -33,7 +33,7 @@ class SplitTeacher(Teacher):
 
     @torch.no_grad()
     def scores_with(self, images, visible, exact):
-        """Scores [n, VARIANTS] in float64, of models and images of any type."""
+        """Scores [n, VARIANTS], computed in the type of weights and images and returned in float64."""
         self.exact = exact
         x = self.tokens(images, visible)
         masked = torch.ones(len(images), x.shape[1] - 1, dtype=torch.bool)
