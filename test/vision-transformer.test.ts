@@ -142,6 +142,12 @@ withGolden('an autoencoder embeds and does not classify', async (t) => {
     code: 'ERR_LTRP_FILE_NOT_FOUND',
     message: /no model .*tiny; give a \.safetensors or \.pth file, or a folder/,
   });
+  const own = join(await temporaryFolder(t), 'mae.safetensors');
+  await convertCheckpoint(path, own, { kind: 'mae' });
+  await using same = await VisionTransformer.load(own, { device: 'cpu' });
+  t.deepEqual(same.config, vit.config);
+  t.true(same.notes.some((note) => note.includes('not classify')));
+  t.deepEqual(await same.embed(images), await vit.embed(images));
 });
 
 withGolden('converted, it is the same classifier; ONNX is refused', async (t) => {

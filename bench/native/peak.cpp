@@ -40,12 +40,15 @@ std::vector<Shape> shapes_of(const Json& request) {
   return shapes;
 }
 
-void check_agreement(const LibraryLinear& linear, const at::Tensor& product) {
-  const at::Tensor rows = product.slice(0, 0, linear.expected.size(0)).to(at::kDouble);
+// Error(kInternal) where our own product is wrong. Another library's is no peak then: without VNNI oneDNN's
+// int8 sums saturate.
+bool agrees(const LibraryLinear& linear) {
+  const at::Tensor rows = linear.product().slice(0, 0, linear.expected.size(0)).to(at::kDouble);
   const double error = ((rows - linear.expected).abs().max() / linear.expected.abs().max()).item<double>();
-  if (error <= linear.tolerance) return;
-  throw Error(codes::kInternal, "The matrix product of " + linear.library + " is wrong by " +
-                                    std::to_string(error) + " of its largest value.");
+  if (error <= linear.tolerance) return true;
+  if (linear.library != kOurs) return false;
+  throw Error(codes::kInternal,
+              "Our matrix product is wrong by " + std::to_string(error) + " of its largest value.");
 }
 
 }  // namespace
@@ -61,7 +64,7 @@ Json peak(Session&, const Json& request) {
     const auto [rows, inputs, outputs] = shape;
     const std::vector<LibraryLinear> linears = library_linears(precision, rows, inputs, outputs);
     for (const LibraryLinear& linear : linears) {
-      check_agreement(linear, linear.product());
+      if (!agrees(linear)) continue;
       const double budget = seconds / static_cast<double>(shapes.size() * linears.size());
       const double taken = best_seconds(linear.product, budget);
       const double flops = 2.0 * static_cast<double>(rows * inputs) * static_cast<double>(outputs);

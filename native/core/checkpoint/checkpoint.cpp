@@ -192,10 +192,15 @@ LoadedModel load_model(const std::string& path, AnyConfig& config, const Checkpo
   return guarded(path, [&] {
     StoredCheckpoint stored = open_checkpoint(path, config.kind(), overrides.weights, context);
     const Naming naming = naming_of(stored);
+    const bool other_kind = stored.header && stored.header->kind != config.kind().word;
+    if (!stored.header || other_kind) leave_out(stored, config.kind().left_out);
     if (stored.header) {
       check_overrides(overrides, stored);
       try {
-        config.from_json(stored.header->config);
+        // What the header of another kind does not say keeps its default: there is no head.
+        nlohmann::json fields = other_kind ? config.to_json() : nlohmann::json::object();
+        fields.update(stored.header->config);
+        config.from_json(fields);
       } catch (const Error& error) {
         throw Error(codes::kCheckpointContent,
                     "'" + stored.path + "' has an unusable header: " + error.what());
@@ -205,12 +210,11 @@ LoadedModel load_model(const std::string& path, AnyConfig& config, const Checkpo
       if (overrides.normalized_target && normalized_target) *normalized_target = *overrides.normalized_target;
       config.validate();
     } else {
-      leave_out(stored, config.kind().left_out);
       infer_config(stored, naming, overrides, config);
     }
     const std::optional<Lacking> lacking = config.lacking();
     if (lacking && !overrides.incomplete) refuse(stored, lacking->refusal);
-    if (lacking && !stored.header) stored.note(lacking->note);
+    if (lacking && (!stored.header || other_kind)) stored.note(lacking->note);
 
     const std::vector<ExpectedTensor> expected = expected_tensors(config, naming);
     const std::set<std::string> omitted = omitted_tables(stored, expected);

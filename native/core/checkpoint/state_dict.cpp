@@ -63,6 +63,8 @@ std::optional<OwnHeader> own_header(const FileContents& contents, const std::str
 void check_own_kind(const StoredCheckpoint& checkpoint, const ModelKind& wanted) {
   const std::string& kind = checkpoint.header->kind;
   if (kind == wanted.word) return;
+  // As of foreign files: whoever wants no more than an encoder takes that of an autoencoder.
+  if (kind == "mae" && std::ranges::count(wanted.from, Content::kAutoencoder) != 0) return;
   const bool word =
       kind.size() < 20 && std::all_of(kind.begin(), kind.end(), [](char c) { return c >= 'a' && c <= 'z'; });
   refuse(codes::kCheckpointContent, checkpoint.path,

@@ -82,6 +82,16 @@ inline void step(Floats (*sums)[kVectors], const Left& a, const float* b,
   (one(sums[kRow], kTransposed ? a.first + kRow * 4 : row_of<kRow>(a)), ...);
 }
 
+// f(row, vector) for all sums of a tile, with constants: sums that are indexed by variables would lie in
+// memory.
+template <int kCount, typename Function>
+inline void each_sum(const Function& f) {
+  const auto all = [&f]<int... kSum>(std::integer_sequence<int, kSum...>) __attribute__((always_inline)) {
+    (f(kSum / kVectors, kSum % kVectors), ...);
+  };
+  all(std::make_integer_sequence<int, kCount * kVectors>());
+}
+
 template <typename Type, bool kTransposed, int kCount>
 [[gnu::noinline]] void tile(const PanelProduct& p, int64_t row, int64_t panel) {
   constexpr auto kAll = std::make_integer_sequence<int, kCount>();
@@ -89,21 +99,18 @@ template <typename Type, bool kTransposed, int kCount>
   const int64_t first = panel * kPanel;
   const int64_t outputs = p.outputs - first < kPanel ? p.outputs - first : static_cast<int64_t>(kPanel);
   float* c = p.c + row * p.c_row + first;
-  Floats sums[kCount][kVectors] = {};
-  if (p.accumulate) {
-    if (outputs == kPanel) {
-#pragma GCC unroll 14
-      for (int r = 0; r < kCount; ++r) {
-#pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) sums[r][v] = load(c + r * p.c_row + v * kWidth);
-      }
-    } else {
-      for (int r = 0; r < kCount; ++r) {
-        float edge[kPanel] = {};
-        for (int64_t i = 0; i < outputs; ++i) edge[i] = c[r * p.c_row + i];
-        for (int v = 0; v < kVectors; ++v) sums[r][v] = load(edge + v * kWidth);
-      }
-    }
+  Floats sums[kCount][kVectors];
+  if (!p.accumulate) {
+    each_sum<kCount>([&](int r, int v) __attribute__((always_inline)) { sums[r][v] = Floats{}; });
+  } else if (outputs == kPanel) {
+    each_sum<kCount>([&](int r, int v)
+                         __attribute__((always_inline)) { sums[r][v] = load(c + r * p.c_row + v * kWidth); });
+  } else {
+    float edge[kCount][kPanel] = {};
+    for (int r = 0; r < kCount; ++r)
+      for (int64_t i = 0; i < outputs; ++i) edge[r][i] = c[r * p.c_row + i];
+    each_sum<kCount>([&](int r, int v)
+                         __attribute__((always_inline)) { sums[r][v] = load(edge[r] + v * kWidth); });
   }
   const int64_t row_bytes = p.a_row * (4 / Type::kDepth);
   const auto* b = static_cast<const float*>(p.b) + panel * kPanel * steps;
@@ -121,28 +128,28 @@ template <typename Type, bool kTransposed, int kCount>
     for (int64_t k = 0; k < steps; ++k, a.first += 4, a.second += 4, b += kPanel)
       step<Type, false>(sums, a, b, kAll);
   }
+  const float* bias = p.bias == nullptr ? nullptr : p.bias + first;
+  const float* residual = p.residual == nullptr ? nullptr : p.residual + row * p.c_row + first;
   if (outputs == kPanel) {
-#pragma GCC unroll 14
-    for (int r = 0; r < kCount; ++r) {
-#pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) {
-        const int64_t at = r * p.c_row + v * kWidth;
-        Floats sum = sums[r][v];
-        if (p.bias != nullptr) sum += load(p.bias + first + v * kWidth);
-        if (p.residual != nullptr) sum += load(p.residual + row * p.c_row + first + at);
-        store(c + at, sum);
-      }
-    }
-  } else {
-    for (int r = 0; r < kCount; ++r) {
-      float edge[kPanel];
-      for (int v = 0; v < kVectors; ++v) store(edge + v * kWidth, sums[r][v]);
-      for (int64_t i = 0; i < outputs; ++i) {
-        const int64_t at = r * p.c_row + i;
-        if (p.bias != nullptr) edge[i] += p.bias[first + i];
-        if (p.residual != nullptr) edge[i] += p.residual[row * p.c_row + first + at];
-        c[at] = edge[i];
-      }
+    each_sum<kCount>([&](int r, int v) __attribute__((always_inline)) {
+      const int64_t at = r * p.c_row + v * kWidth;
+      Floats sum = sums[r][v];
+      if (bias != nullptr) sum += load(bias + v * kWidth);
+      if (residual != nullptr) sum += load(residual + at);
+      store(c + at, sum);
+    });
+    return;
+  }
+  float edge[kCount][kPanel];
+  each_sum<kCount>([&](int r, int v)
+                       __attribute__((always_inline)) { store(edge[r] + v * kWidth, sums[r][v]); });
+  for (int r = 0; r < kCount; ++r) {
+    for (int64_t i = 0; i < outputs; ++i) {
+      float sum = edge[r][i];
+      const int64_t at = r * p.c_row + i;
+      if (bias != nullptr) sum += bias[i];
+      if (residual != nullptr) sum += residual[at];
+      c[at] = sum;
     }
   }
 }
