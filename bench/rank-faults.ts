@@ -12,7 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import sharp from 'sharp';
 import { makeNetworks, type Networks } from './networks.js';
-import { mulberry32 } from './statistics.js';
+import { mulberry32 } from '../lib/evaluation/random.js';
 
 const { values } = parseArgs({
   options: {

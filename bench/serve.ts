@@ -19,7 +19,8 @@ import { pictureFiles } from './material.js';
 import { writeSection } from './report/section.js';
 import { fixed, table } from './report/tables.js';
 import { residentOf } from './resident.js';
-import { mulberry32, slope, spread, type Spread } from './statistics.js';
+import { mulberry32 } from '../lib/evaluation/random.js';
+import { slope, spread, type Spread } from './statistics.js';
 
 const help = `npm run bench:serve -- [options]
   --pictures N    of each throughput (default 400)

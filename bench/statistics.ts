@@ -1,4 +1,5 @@
 /** Small sums over repeated timings and over scores. */
+import { mulberry32 } from '../lib/evaluation/random.js';
 import { quantile } from '../lib/plan/quantile.js';
 
 /** What repeated timings come to. */
@@ -90,17 +91,6 @@ export function drawAscending(limit: number, count: number, seed: number): numbe
     [ids[i], ids[other]] = [ids[other] as number, ids[i] as number];
   }
   return ids.slice(0, count).sort((a, b) => a - b);
-}
-
-/** Tommy Ettinger's mulberry32, in the public domain: uniform numbers in [0, 1) from 32 bits of state. */
-export function mulberry32(seed: number): () => number {
-  let state = seed | 0;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 /**

@@ -20,7 +20,7 @@ export {
   type Fit,
   type ReadImagesOptions,
 } from './images.js';
-export { rankAgreement, type RankAgreement } from './agreement.js';
+export { rankAgreement, type RankAgreement, type RankAgreementOptions } from './agreement.js';
 export {
   asymmetricLoss,
   meanAveragePrecision,

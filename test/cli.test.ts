@@ -327,6 +327,7 @@ test('help teaches: every command has a description and examples', async (t) => 
     'pretrain',
     'train',
     'finetune',
+    'evaluate',
     'convert',
     'prune',
     'plan',

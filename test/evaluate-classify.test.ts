@@ -6,6 +6,8 @@ import { promisify } from 'node:util';
 import test from 'ava';
 import sharp from 'sharp';
 import { classifyMarkdown, type ClassifyResults } from '../scripts/evaluate/classify-table.js';
+import type { StudyFigure } from '../lib/evaluation/study.js';
+import type { SelectorName } from '../lib/index.js';
 import { partOf } from '../scripts/evaluate/parts.js';
 import { unlabelledMarkdown } from '../scripts/evaluate/unlabelled-table.js';
 import { selectorNames } from '../lib/selectors.js';
@@ -66,10 +68,14 @@ test('every selector and share of a classifier that is there: accuracy, differen
   const expected = names.filter((name) => partOf('imagenette/val', name) === 'test');
   t.deepEqual([...results.pictures].sort(), expected.sort());
   t.is(results.figures.length, 2 * selectorNames.length);
-  t.deepEqual([...new Set(results.figures.map(({ row }) => row))].sort(), [...selectorNames]);
-  for (const { row, value } of results.figures) t.is(value, 1, row);
-  for (const { value } of results.differences) t.is(value, 0);
-  t.true(Object.values(results.spent.selectors).every((ms) => ms >= 0));
+  t.deepEqual([...new Set(results.figures.map(({ selector }) => selector))].sort(), [
+    ...selectorNames,
+  ]);
+  for (const { selector, value, more } of results.figures) {
+    t.is(value, 1, selector);
+    t.is(more?.value ?? 0, 0, selector);
+  }
+  t.true(Object.values(results.milliseconds.selectors).every((ms) => ms >= 0));
   t.is(results.training, null);
 
   for (const [args, why] of [
@@ -85,30 +91,27 @@ test('every selector and share of a classifier that is there: accuracy, differen
 });
 
 test('the table: the best at the smallest share first, and what each has more than the ranker', (t) => {
-  const cell = { measure: 'accuracy', selector: 'top-k', set: 'imagenette' };
-  const figure = (row: string, keep: number, value: number) => ({
-    ...{ ...cell, row, keep, value, low: value - 0.1, high: value + 0.1 },
+  const interval = (value: number) => ({ value, low: value - 0.1, high: value + 0.1 });
+  const figure = (
+    selector: SelectorName,
+    keep: number,
+    value: number,
+    more: number | null = null,
+  ): StudyFigure => ({
+    ...{ measure: 'accuracy', selector, keep, ...interval(value) },
+    more: more === null ? null : interval(more),
   });
   const text = classifyMarkdown({
-    ...{
-      command: 'c',
-      date: 'd',
-      processor: 'p',
-      part: 'test',
-      pictures: ['a', 'b'],
-      training: null,
-    },
+    ...{ command: 'c', date: 'd', processor: 'p', part: 'test', pictures: ['a', 'b'] },
+    training: null,
     fineTuned: true,
-    classifier: { digest: 'f00', config: {} },
+    classifier: { source: 's', digest: 'f00', config: {} },
     keeps: [0.1, 1],
-    spent: { classifier: { '0.1': 1, '1': 4 }, selectors: { ranker: 0.5, evit: 2 } },
+    curves: [],
+    milliseconds: { classifier: { '0.1': 1, '1': 4 }, selectors: { ranker: 0.5, evit: 2 } },
     figures: [
-      ...[figure('evit', 0.1, 0.4), figure('evit', 1, 0.9)],
+      ...[figure('evit', 0.1, 0.4, -0.1), figure('evit', 1, 0.9, 0)],
       ...[figure('ranker', 0.1, 0.5), figure('ranker', 1, 0.9)],
-    ],
-    differences: [
-      { ...figure('evit', 0.1, -0.1), minus: { row: 'ranker', selector: 'top-k' } },
-      { ...figure('evit', 1, 0), minus: { row: 'ranker', selector: 'top-k' } },
     ],
   });
   t.true(text.includes('| selector | labels | 10% | 100% | ms a picture |'));

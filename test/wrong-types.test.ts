@@ -176,7 +176,7 @@ const subjects: Record<string, Subject> = {
     names: ['predicted', 'target', 'shape', 'options'],
     valid: () => [sixteen(), sixteen(), [2, 8], {}],
     call: (...given) => api.rankAgreement(...(given as [never, never, never])),
-    options: job,
+    options: [...job, 'k'],
     inside: [[2, 1]],
   },
   asymmetricLoss: {

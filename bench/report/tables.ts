@@ -1,6 +1,8 @@
 /** Numbers as text, and Markdown tables. */
 import type { Spread } from '../statistics.js';
 
+export { table } from '../../lib/evaluation/markdown.js';
+
 /** Three significant digits without an exponent, thousands apart: 0.0123, 1.23, 123, 12,300. */
 export function digits(value: number, significant = 3): string {
   if (!Number.isFinite(value)) return '–';
@@ -43,12 +45,4 @@ export function quartiles(spread: Spread | null): string {
   if (spread === null) return '–';
   const { median, low, high, count } = spread;
   return count < 2 ? digits(median) : `${digits(median)} (${digits(low)} to ${digits(high)})`;
-}
-
-/** A Markdown table; the first column is text, the others are set to the right. */
-export function table(head: readonly string[], body: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]): string =>
-    `| ${cells.map((cell) => cell.replaceAll('|', '\\|').replaceAll('\n', ' ')).join(' | ')} |`;
-  const rule = head.map((_, column) => (column === 0 ? '---' : '--:'));
-  return [line(head), `| ${rule.join(' | ')} |`, ...body.map(line)].join('\n');
 }

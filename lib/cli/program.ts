@@ -4,6 +4,7 @@ import { Command, type CommanderError } from 'commander';
 import { packageVersion } from '../native/paths.js';
 import { register as registerConvert } from './convert.js';
 import { register as registerDoctor } from './doctor.js';
+import { register as registerEvaluate } from './evaluate.js';
 import { register as registerFinetune } from './finetune.js';
 import { register as registerLaunch } from './launch.js';
 import { register as registerLibtorch } from './libtorch.js';
@@ -41,6 +42,7 @@ ranker learned the order. Method: "Learning to Rank Patches for Unbiased Image R
     registerPretrain,
     registerTrain,
     registerFinetune,
+    registerEvaluate,
     registerLaunch,
     registerConvert,
     registerPrune,

@@ -338,7 +338,8 @@ function newConfig(
 }
 
 /** `hint`: what helps when there is nothing. */
-async function openDataset(
+/** The pictures of --data or --val. */
+export async function openDataset(
   sources: readonly string[],
   hint: string | false,
   { imageColumn, rowGroupMemory }: ShardOptions,

@@ -166,6 +166,8 @@ export interface NativeKeep {
   keepRatio?: number | undefined;
   selector?: string | undefined;
   seed?: number | undefined;
+  /** None is kept: the CLS token alone, for a head that reads it. */
+  noPatches?: boolean | undefined;
 }
 
 export interface NativeClassifier {
@@ -713,13 +715,14 @@ export interface CoreBinding {
       seed?: number | undefined;
     },
   ): Promise<{ loss: number; gradient: Float32Array }>;
-  /** Kendall's tau-b and NDCG of `predicted` against `target`, per list, [lists] each. */
+  /** Kendall's tau-b, NDCG of the first `k` and Spearman's correlation of `predicted` and `target`, per list, [lists] each. */
   rankAgreement(
     job: NativeJob,
     predicted: Float32Array,
     target: Float32Array,
     shape: readonly [lists: number, items: number],
-  ): Promise<{ kendallTau: Float64Array; ndcg: Float64Array }>;
+    options: { k?: number | undefined },
+  ): Promise<{ kendallTau: Float64Array; ndcg: Float64Array; spearman: Float64Array }>;
   asymmetricLoss(
     job: NativeJob,
     logits: Float32Array,
@@ -737,6 +740,17 @@ export interface CoreBinding {
     targets: Float32Array | Uint8Array,
     shape: readonly [images: number, classes: number],
   ): Promise<{ mean: number; perClass: Float64Array; withoutPositive: number }>;
+  /**
+   * Mean average precision of each draw: `times` [draws * images] says how often an image counts in it. Classes without a positive
+   * in a draw are left out of its mean.
+   */
+  averagePrecisionOfDraws(
+    job: NativeJob,
+    scores: Float32Array,
+    targets: Float32Array | Uint8Array,
+    shape: readonly [images: number, classes: number],
+    options: { times: Int32Array },
+  ): Promise<{ means: Float64Array }>;
   convertCheckpoint(
     job: NativeJob,
     input: string,

@@ -59,6 +59,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("rankAgreement", Napi::Function::New<rank_agreement>(env, "rankAgreement"));
   exports.Set("asymmetricLoss", Napi::Function::New<asymmetric_loss>(env, "asymmetricLoss"));
   exports.Set("averagePrecision", Napi::Function::New<average_precision>(env, "averagePrecision"));
+  exports.Set("averagePrecisionOfDraws",
+              Napi::Function::New<average_precision_of_draws>(env, "averagePrecisionOfDraws"));
   exports.Set("convertCheckpoint", Napi::Function::New<convert_checkpoint>(env, "convertCheckpoint"));
   exports.Set("readWeights", Napi::Function::New<read_weights>(env, "readWeights"));
   exports.Set("readScoreShard", Napi::Function::New<read_score_shard>(env, "readScoreShard"));

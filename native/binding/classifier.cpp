@@ -1,4 +1,5 @@
 // NativeClassifier of lib/native/binding.ts.
+#include <ATen/ops/empty.h>
 #include <c10/core/InferenceMode.h>
 
 #include <optional>
@@ -54,6 +55,7 @@ class ClassifierObject : public ModelObject<ClassifierObject, Inference<Classifi
     if (options.has("keep") && options.has("keepRatio"))
       invalid("keep (patches) and keepRatio (a share of them) exclude each other; got both.");
     if (options.has("keep")) input.keep = keep_option(options, input.images.size(0), patches);
+    if (options.boolean("noPatches", false)) input.keep = at::empty({input.images.size(0), 0}, at::kLong);
     if (options.has("selector") && !options.has("keepRatio"))
       invalid("keepRatio must be given with selector, which chooses that share of the patches; got none.");
     if (options.has("keepRatio")) {

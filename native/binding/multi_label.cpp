@@ -90,4 +90,24 @@ Napi::Value average_precision(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value average_precision_of_draws(const Napi::CallbackInfo& info) {
+  return enqueue(info, [&](Napi::ObjectReference& kept) -> Work {
+    const auto shape = shape_argument(info[3], "shape", 2, "[images, classes]");
+    const at::Tensor scores = float_tensor(info[1], "scores", shape);
+    const at::Tensor targets = targets_argument(info[2], shape);
+    const at::Tensor times = class_ids(Options(info[4]), "times");
+    if (times.numel() % shape[0] != 0)
+      invalid("times must have a number for each image of each draw; it has " +
+              std::to_string(times.numel()) + ".");
+    const at::Tensor counts = times.view({-1, shape[0]});
+    Result result(info.Env(), kept);
+    const at::Tensor means = result.float64("means", {counts.size(0)});
+    return [=](const RunContext& context) -> MakeResult {
+      c10::InferenceMode guard;
+      means.copy_(ltrp::average_precision_of_draws(scores, targets, counts.to(at::kInt), context).nanmean(1));
+      return {};
+    };
+  });
+}
+
 }  // namespace ltrp::binding

@@ -145,7 +145,10 @@ Napi::Value rank_agreement(const Napi::CallbackInfo& info) {
     const at::Tensor target = float_tensor(info[2], "target", shape);
     const int64_t lists = predicted.size(0);
     Result result(info.Env(), kept);
-    const at::Tensor tau = result.float64("kendallTau", {lists}), gain = result.float64("ndcg", {lists});
+    const at::Tensor tau = result.float64("kendallTau", {lists}), gain = result.float64("ndcg", {lists}),
+                     rho = result.float64("spearman", {lists});
+    const int64_t k = Options(info[4]).integer("k", shape[1]);
+    check_in(closed(1, static_cast<double>(shape[1])), "k", static_cast<double>(k));
     return [=](const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       const int64_t chunk = std::max<int64_t>(1, (int64_t{1} << 18) / predicted.size(1));
@@ -154,7 +157,8 @@ Napi::Value rank_agreement(const Napi::CallbackInfo& info) {
         const int64_t count = std::min(chunk, lists - begin);
         const at::Tensor p = predicted.narrow(0, begin, count), t = target.narrow(0, begin, count);
         tau.narrow(0, begin, count).copy_(kendall_tau(p, t, context));
-        gain.narrow(0, begin, count).copy_(ndcg(p, t, context));
+        gain.narrow(0, begin, count).copy_(ndcg(p, t, k, context));
+        rho.narrow(0, begin, count).copy_(spearman(p, t, context));
         context.progress(begin + count, lists);
       }
       return {};

@@ -1,4 +1,5 @@
 #include "core/engine/agreement.h"
+#include "core/engine/average_precision.h"
 
 #include <doctest/doctest.h>
 
@@ -55,7 +56,8 @@ TEST_CASE("measures of long lists stop when they are told to") {
   const std::atomic<bool> cancelled = true;
   const RunContext context(&cancelled, nullptr);
   CHECK_THROWS_AS(kendall_tau(a, b, context), Error);
-  CHECK_THROWS_AS(ndcg(a, b, context), Error);
+  CHECK_THROWS_AS(ndcg(a, b, 0, context), Error);
+  CHECK_THROWS_AS(spearman(a, b, context), Error);
 }
 
 TEST_CASE("Kendall's tau-b equals its definition, with and without ties") {
@@ -89,6 +91,57 @@ TEST_CASE("NDCG is 1 for the right order and falls with every exchange") {
   const at::Tensor predicted = at::tensor({2.0, 1.0, 3.0, 0.0}, at::kDouble).view({1, 4});
   CHECK(ndcg(predicted, target).item<double>() == doctest::Approx(swapped / best).epsilon(1e-12));
   CHECK(ndcg(predicted, at::ones({1, 4}, at::kDouble)).item<double>() == doctest::Approx(1));
+}
+
+// [n]: how many are smaller, and half of those that are equal, itself left out.
+at::Tensor naive_places(const at::Tensor& values) {
+  const at::Tensor rows = values.unsqueeze(1), columns = values.unsqueeze(0);
+  return (columns < rows).sum(1).to(at::kDouble) + ((columns == rows).sum(1).to(at::kDouble) - 1) / 2;
+}
+
+TEST_CASE("Spearman's correlation equals its definition, with and without ties") {
+  for (const int64_t items : {2, 3, 10, 33}) {
+    for (const double levels : {1e9, 4.0}) {
+      const at::Tensor a = (random_tensor({2, items}, static_cast<uint64_t>(items)) * levels).round();
+      const at::Tensor b = (random_tensor({2, items}, static_cast<uint64_t>(items) + 1) * levels).round();
+      const at::Tensor found = spearman(a, b);
+      for (int64_t list = 0; list < 2; ++list) {
+        const at::Tensor x = naive_places(a[list]), y = naive_places(b[list]);
+        const at::Tensor dx = x - x.mean(), dy = y - y.mean();
+        const double expected =
+            ((dx * dy).sum() / (dx.square().sum() * dy.square().sum()).sqrt()).item<double>();
+        const double got = found[list].item<double>();
+        CHECK((std::isnan(expected) ? std::isnan(got) : got == doctest::Approx(expected).epsilon(1e-12)));
+      }
+    }
+  }
+  const at::Tensor a = random_tensor({1, 20}, 1);
+  CHECK(spearman(a, a * 3 + 1).item<double>() == doctest::Approx(1));
+  CHECK(std::isnan(spearman(a, at::ones({1, 20}, at::kDouble)).item<double>()));
+}
+
+TEST_CASE("NDCG of the first items reads no others") {
+  const at::Tensor target = at::tensor({3.0, 1.0, 2.0, 0.0}, at::kDouble).view({1, 4});
+  const at::Tensor predicted = at::tensor({2.0, 1.0, 3.0, 0.0}, at::kDouble).view({1, 4});
+  CHECK(ndcg(predicted, target, 1).item<double>() == doctest::Approx(2.0 / 3));
+  CHECK(ndcg(predicted, target, 4).item<double>() == ndcg(predicted, target).item<double>());
+}
+
+TEST_CASE("average precision of a draw is that of a data set with the images repeated") {
+  constexpr int64_t kImages = 12, kClasses = 3;
+  const at::Tensor scores = (random_tensor({kImages, kClasses}, 3) * 3).round();  // with ties
+  const at::Tensor targets = (random_tensor({kImages, kClasses}, 4) > 0.3).to(at::kDouble);
+  const at::Tensor times = at::tensor({0, 1, 2, 0, 3, 1, 1, 0, 0, 1, 2, 1, 1, 1, 1, 1, 1, 1,
+                                       1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12},
+                                      at::kInt)
+                               .view({3, kImages});
+  const at::Tensor found = average_precision_of_draws(scores, targets, times);
+  for (int64_t draw = 0; draw < 3; ++draw) {
+    const at::Tensor ids = at::repeat_interleave(at::arange(kImages), times[draw].to(at::kLong));
+    const at::Tensor expected = average_precision(scores.index_select(0, ids), targets.index_select(0, ids));
+    CHECK(at::allclose(found[draw], expected, 1e-12, 1e-12, /*equal_nan=*/true));
+  }
+  CHECK(at::equal(found[1].nan_to_num(-1), average_precision(scores, targets).nan_to_num(-1)));
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 /** Agreement of maps with a teacher's, and of a teacher's maps with each other. */
 import { rankAgreement } from '../../lib/index.js';
 import type { Maps } from './maps.js';
-import { sum } from './masks.js';
 import type { TeacherMaps } from './teacher-maps.js';
 
 /** Kendall's tau-b and NDCG of every row with a teacher's map. */
@@ -24,7 +23,7 @@ export async function agreementWith(
 /** How well two independent halves of a teacher's rounds agree within a picture. */
 export interface HalvesAgreement {
   rounds: number;
-  /** Pearson's correlation over the patches. */
+  /** Spearman's, over the patches. */
   correlation: number;
   /** Kendall's tau-b. */
   tau: number;
@@ -33,28 +32,14 @@ export interface HalvesAgreement {
 export async function agreementOfHalves({ halves }: TeacherMaps): Promise<HalvesAgreement[]> {
   const result: HalvesAgreement[] = [];
   for (const [rounds, [first, second]] of halves) {
-    const { kendallTau } = await rankAgreement(
+    const { kendallTau, spearman } = await rankAgreement(
       Float32Array.from(first),
       Float32Array.from(second),
       [1, first.length],
     );
-    result.push({ rounds, correlation: pearson(first, second), tau: kendallTau[0] ?? NaN });
+    result.push({ rounds, correlation: spearman[0] ?? NaN, tau: kendallTau[0] ?? NaN });
   }
   return result;
-}
-
-/** Pearson's correlation. */
-export function pearson(first: Float64Array, second: Float64Array): number {
-  const n = first.length;
-  const [a, b] = [sum(first) / n, sum(second) / n];
-  let [ab, aa, bb] = [0, 0, 0];
-  for (let i = 0; i < n; i++) {
-    const [x, y] = [(first[i] as number) - a, (second[i] as number) - b];
-    ab += x * y;
-    aa += x * x;
-    bb += y * y;
-  }
-  return ab / Math.sqrt(aa * bb);
 }
 
 /**

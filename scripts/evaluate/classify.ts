@@ -7,27 +7,20 @@ import { parse, program, UsageError } from '../../bench/command-line.js';
 import {
   MaskedAutoencoder,
   PatchRanker,
-  selectors,
   VisionTransformer,
   type PixelBatch,
   type SelectorName,
 } from '../../lib/index.js';
+import { askedModels } from '../../lib/evaluation/asked.js';
+import { curvePage } from '../../lib/evaluation/curve-page.js';
+import { SelectorStudy } from '../../lib/evaluation/study.js';
 import { modelDigest } from '../../lib/file-digest.js';
 import { selectorNames } from '../../lib/selectors.js';
 import { shareOf } from '../../lib/share.js';
-import {
-  allModels,
-  needKeep,
-  classifyMarkdown,
-  type ClassifyResults,
-  type Spent,
-} from './classify-table.js';
+import { classifyMarkdown, type ClassifyResults } from './classify-table.js';
 import { choice, integer, provenance, sample, say, writeResults } from './command.js';
-import { curvePage } from './curve-page.js';
 import { photographsOf } from './parts.js';
 import { readPicture } from './pictures.js';
-import { descending } from './recall.js';
-import { Table } from './table.js';
 import { evaluateCache } from './teacher-maps.js';
 import { trainClassifier } from './train-classifier.js';
 
@@ -79,74 +72,43 @@ await program('evaluate', help, async (args) => {
     );
 
   const own = options.fineTuned ? await fineTuned(options, source) : undefined;
-  const { patchSize } = classifier.config;
-  const table = new Table('imagenette');
-  const calls: Record<string, number> = {};
-  const spent: Spent = { classifier: {}, selectors: {} };
+  const { selectors, keeps } = options;
+  const study = new SelectorStudy({
+    ...{ classifier, ranker, mae, selectors, keeps, seed },
+    ...{ reference: 'ranker', many: false, unseen: [], curveSteps: 0 },
+    judgeOf: (name, keep) => own?.get(ownKey(name, keep)) ?? classifier,
+  });
   const batchSize = 16;
   for (let first = 0; first < paths.length; first += batchSize) {
     const some = paths.slice(first, first + batchSize);
-    const images = await batchOf(some, options.size, patchSize);
-    const labels = some.map((path) => classes.indexOf(basename(dirname(path))));
-    const patches = (options.size / patchSize) ** 2;
-    for (const name of options.selectors) {
-      const model = { none: undefined, mae, ranker, classifier }[allModels[name]];
-      let scores: Float32Array | undefined;
-      for (const keep of options.keeps) {
-        const count = Math.max(1, Math.round(keep * patches));
-        const begin = performance.now();
-        if (scores === undefined || needKeep.has(name)) {
-          const asked = { model: model ?? classifier, keep: count, seed: seed + first };
-          ({ scores } = await selectors[name].score(images, asked));
-          add(calls, name, some.length);
-          add(spent.selectors, name, performance.now() - begin);
-        }
-        const of = scores;
-        const middle = performance.now();
-        const kept = Int32Array.from(
-          some.flatMap((_, i) =>
-            descending(of.subarray(i * patches, (i + 1) * patches)).slice(0, count),
-          ),
-        );
-        const judge = own?.get(ownKey(name, keep)) ?? classifier;
-        const { top } = await judge.classify(images, { keep: kept, topK: 1 });
-        add(
-          spent.classifier,
-          String(keep),
-          (performance.now() - middle) / paths.length / options.selectors.length,
-        );
-        for (const [i, label] of labels.entries()) {
-          const cell = { measure: 'accuracy', selector: 'top-k', keep, row: name };
-          table.add(cell, { value: top?.[i] === label ? 1 : 0, weight: 1 });
-        }
-      }
-    }
-    say(`${Math.min(first + batchSize, paths.length)} of ${paths.length} pictures`);
+    const images = await batchOf(some, options.size, classifier.config.patchSize);
+    await study.add(
+      images,
+      some.map((path) => classes.indexOf(basename(dirname(path)))),
+    );
+    say(`${study.pictures} of ${paths.length} pictures`);
   }
-  for (const name of options.selectors)
-    spent.selectors[name] = (spent.selectors[name] ?? NaN) / (calls[name] ?? NaN);
   const results: ClassifyResults = {
     ...provenance(args),
     part: options.part,
     pictures: paths.map((path) => basename(path)),
     training,
     fineTuned: options.fineTuned,
-    classifier: { digest: await modelDigest(source), config: classifier.config },
-    keeps: options.keeps,
-    spent,
-    figures: table.figures(),
-    differences: table.differences(['ranker']),
+    classifier: { source, digest: await modelDigest(source), config: classifier.config },
+    keeps,
+    ...(await study.results()),
   };
+  const { command, processor, date } = results;
   writeResults(options.out, 'classify', results, classifyMarkdown(results), {
-    'classify.html': curvePage(results),
+    'classify.html': curvePage({
+      ...{ results, keeps, reference: 'ranker' },
+      about: `${paths.length} pictures of imagenette, ${options.part} part`,
+      source: `${command}, ${processor}, ${date}.`,
+    }),
   });
 });
 
 type Options = ReturnType<typeof readOptions>;
-
-function add(sums: Record<string, number>, key: string, value: number): void {
-  sums[key] = (sums[key] ?? 0) + value;
-}
 
 /** A classifier for each selector and share; with all patches there is nothing to select. */
 async function fineTuned(
@@ -158,7 +120,7 @@ async function fineTuned(
     for (const name of options.selectors) {
       if (found.has(ownKey(name, keep))) continue;
       const { none, mae, ranker } = { none: undefined, ...options };
-      const model = { none, mae, ranker, classifier }[allModels[name]];
+      const model = { none, mae, ranker, classifier }[askedModels[name]];
       const { folder } = trained(options, [
         ...['--keep', String(keep), '--selector', keep === 1 ? 'random' : name],
         ...(model === undefined || keep === 1 ? [] : ['--selector-model', model]),

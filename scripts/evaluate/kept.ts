@@ -1,7 +1,8 @@
 /** Which patches a map keeps: the highest scores, or what `selectPatches` makes of them. */
 import { selectPatches, type SelectPatchesOptions } from '../../lib/index.js';
 import type { Picture } from './pictures.js';
-import { descending, keptCount } from './recall.js';
+import { descending } from '../../lib/evaluation/asked.js';
+import { keptCount } from './recall.js';
 
 /** A way to choose patches by a map. */
 export interface Selector {

@@ -1,7 +1,7 @@
 /** Every row of the tables: the score maps of one picture by rankers, teachers and heuristics. */
 import { createHash } from 'node:crypto';
 import { basename, dirname } from 'node:path';
-import { mulberry32 } from '../../bench/statistics.js';
+import { mulberry32 } from '../../lib/evaluation/random.js';
 import { PatchRanker } from '../../lib/index.js';
 import { heuristics, rankSum, type Heuristics } from './heuristics.js';
 import type { Picture } from './pictures.js';

@@ -1,6 +1,6 @@
 /** The tables of results.md, which also go to standard output. */
 import { table } from '../../bench/report/tables.js';
-import type { Interval } from './bootstrap.js';
+import type { Interval } from '../../lib/evaluation/resamples.js';
 import { keeps } from './recall.js';
 import type { Results } from './results.js';
 

@@ -8,6 +8,7 @@ interface CocoFile {
   images: { id: number; file_name: string; width: number; height: number }[];
   annotations: {
     image_id: number;
+    category_id: number;
     iscrowd: number;
     /** Polygons [x, y, x, y, ...] in pixels of the picture; empty for crowds. */
     segmentation: number[][];
@@ -26,6 +27,8 @@ export interface LabelledPicture {
   height: number;
   /** The polygons of each object. Crowds are left out: they have no outline. */
   objects: readonly (readonly Polygon[])[];
+  /** The category of each object. */
+  categories: readonly number[];
 }
 
 /** The pictures of a folder with `instances.json` and `images/`, ordered by name; none where the file is missing. */
@@ -33,9 +36,10 @@ export function readInstances(folder: string): LabelledPicture[] {
   const path = join(folder, 'instances.json');
   if (!existsSync(path)) return [];
   const { images, annotations } = JSON.parse(readFileSync(path, 'utf8')) as CocoFile;
-  const objects = new Map<number, Polygon[][]>(images.map(({ id }) => [id, []]));
-  for (const { image_id, iscrowd, segmentation } of annotations) {
-    if (iscrowd === 0 && segmentation.length > 0) objects.get(image_id)?.push(segmentation);
+  const byImage = new Map<number, CocoFile['annotations']>(images.map(({ id }) => [id, []]));
+  for (const object of annotations) {
+    if (object.iscrowd === 0 && object.segmentation.length > 0)
+      byImage.get(object.image_id)?.push(object);
   }
   return images
     .map(({ id, file_name, width, height }) => ({
@@ -43,7 +47,8 @@ export function readInstances(folder: string): LabelledPicture[] {
       path: join(folder, 'images', file_name),
       width,
       height,
-      objects: objects.get(id) ?? [],
+      objects: (byImage.get(id) ?? []).map(({ segmentation }) => segmentation),
+      categories: (byImage.get(id) ?? []).map(({ category_id }) => category_id),
     }))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
 }
@@ -70,16 +75,39 @@ export async function objectPixels(
   size: number,
   patch: number,
 ): Promise<ObjectPixels> {
-  const all = new Uint8Array(size * size);
-  const each: Float64Array[] = [];
-  for (const polygons of objects) {
+  const masks: Uint8Array[] = [];
+  for (const polygons of objects) masks.push(await fillPolygons(polygons, [width, height], size));
+  const each = masks.map((mask) => pixelsPerPatch(mask, size, patch)).filter(isLarge);
+  const any = pixelsPerPatch(union(masks, size), size, patch);
+  return { any, each, cover: sum(any) / size ** 2 };
+}
+
+/** [L] for each category of a picture that has at least {@link smallestObject} pixels: those of all of its objects. */
+export async function categoryPixels(
+  { width, height, objects, categories }: LabelledPicture,
+  size: number,
+  patch: number,
+): Promise<Float64Array[]> {
+  const masks = new Map<number, Uint8Array[]>();
+  for (const [i, polygons] of objects.entries()) {
     const mask = await fillPolygons(polygons, [width, height], size);
-    const counts = pixelsPerPatch(mask, size, patch);
-    if (sum(counts) >= smallestObject) each.push(counts);
+    const category = categories[i] as number;
+    masks.set(category, [...(masks.get(category) ?? []), mask]);
+  }
+  return [...masks.values()]
+    .map((each) => pixelsPerPatch(union(each, size), size, patch))
+    .filter(isLarge);
+}
+
+const isLarge = (counts: Float64Array): boolean => sum(counts) >= smallestObject;
+
+/** [size, size], 1 where any of the masks is. */
+function union(masks: readonly Uint8Array[], size: number): Uint8Array {
+  const all = new Uint8Array(size * size);
+  for (const mask of masks) {
     for (const [i, inside] of mask.entries()) all[i] = (all[i] as number) | inside;
   }
-  const any = pixelsPerPatch(all, size, patch);
-  return { any, each, cover: sum(any) / size ** 2 };
+  return all;
 }
 
 /** Whether a picture is measured on: it has an instance, and its objects leave room. */

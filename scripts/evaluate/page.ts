@@ -4,7 +4,8 @@ import { reportPage, type ReportImage } from '../../lib/cli/report/page.js';
 import { singles, sums } from './maps.js';
 import type { MeasuredPicture } from './measure.js';
 import { sum, type ObjectPixels } from './masks.js';
-import { descending, keptCount, objectRecall } from './recall.js';
+import { descending } from '../../lib/evaluation/asked.js';
+import { keptCount, objectRecall } from './recall.js';
 
 type Seen = MeasuredPicture & { objects: ObjectPixels };
 

@@ -1,6 +1,5 @@
 /** Figures of one set of pictures, picture by picture, and what they come to. */
-import { Resamples, type Interval } from './bootstrap.js';
-import type { Weighted } from './recall.js';
+import { Resamples, type Interval, type Weighted } from '../../lib/evaluation/resamples.js';
 
 /** What a figure is of. */
 export interface Cell {

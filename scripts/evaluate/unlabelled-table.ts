@@ -1,7 +1,8 @@
 /** The table of `npm run evaluate -- --unlabelled`. */
 import { table } from '../../bench/report/tables.js';
-import type { Interval } from './bootstrap.js';
+import type { Interval } from '../../lib/evaluation/resamples.js';
 import type { Provenance } from './command.js';
+import { moreThan, points, pointsInterval, signedPoints } from '../../lib/evaluation/points.js';
 import type { Difference, Figure } from './table.js';
 
 /** Objects whose category the classifier has seen labels of, and the others. */
@@ -25,9 +26,6 @@ export interface UnlabelledResults extends Provenance {
   gaps: Record<string, { own: Interval; more: Interval }>;
 }
 
-const points = (value: number): string => (100 * value).toFixed(1);
-const signed = (value: number): string => (value > 0 ? '+' : '') + points(value);
-
 /** Rows by recall of hidden objects, the best first. */
 export function unlabelledMarkdown(results: UnlabelledResults): string {
   const { figures, differences, hidden, supervised } = results;
@@ -37,24 +35,19 @@ export function unlabelledMarkdown(results: UnlabelledResults): string {
   const rows = [...new Set(figures.map(({ row }) => row))].sort(
     (a, b) => value(b, 'hidden') - value(a, 'hidden'),
   );
-  const bounded = ({ value, low, high }: Interval): string =>
-    `${signed(value)} [${signed(low)}, ${signed(high)}]`;
-  const than = (row: string, measure: string): string => {
-    const found = of(differences, row, measure);
-    if (found === undefined) return '';
-    return ` (${bounded(found)})`;
-  };
   const gap = (row: string): string => {
     const found = results.gaps[row];
     if (found === undefined) return '';
     return row === 'ranker'
-      ? signed(found.own.value)
-      : `${signed(found.own.value)} (${bounded(found.more)})`;
+      ? signedPoints(found.own.value)
+      : `${signedPoints(found.own.value)} (${pointsInterval(found.more)})`;
   };
   const lines = rows.map((row) => [
     row,
     supervised.includes(row) ? 'yes' : 'no',
-    ...measures.map((measure) => points(value(row, measure)) + than(row, measure)),
+    ...measures.map(
+      (measure) => points(value(row, measure)) + moreThan(of(differences, row, measure)),
+    ),
     gap(row),
   ]);
   const header = ['selector', 'labels', 'labelled', 'hidden', 'hidden − labelled'];

@@ -13,14 +13,14 @@ import {
   VisionTransformer,
   type SelectorName,
 } from '../../lib/index.js';
+import { askedModels, descending, type AskedModel } from '../../lib/evaluation/asked.js';
 import { selectorNames } from '../../lib/selectors.js';
 import { shareOf } from '../../lib/share.js';
 import { parse, program, UsageError } from '../../bench/command-line.js';
 import { makeScenes, readScenes, type Scene } from '../photos/scenes.mjs';
-import { allModels, type ModelName } from './classify-table.js';
 import { integer, provenance, say, writeResults } from './command.js';
 import { pixelsPerPatch } from './masks.js';
-import { descending, instanceRecall } from './recall.js';
+import { instanceRecall } from './recall.js';
 import { Table } from './table.js';
 import { evaluateCache } from './teacher-maps.js';
 import { trainClassifier } from './train-classifier.js';
@@ -48,13 +48,13 @@ unlabelled.json and unlabelled.md.
 `;
 
 /** What is measured: a row's name, the selector and the model that it asks. Some can ask two. */
-const rows = selectorNames.flatMap((name): (readonly [string, SelectorName, ModelName])[] =>
+const rows = selectorNames.flatMap((name): (readonly [string, SelectorName, AskedModel])[] =>
   name === 'rollout' || name === 'tome'
     ? [
         [`${name}, autoencoder`, name, 'mae'],
         [`${name}, classifier`, name, 'classifier'],
       ]
-    : [[name, name, allModels[name]]],
+    : [[name, name, askedModels[name]]],
 );
 
 type Options = ReturnType<typeof readOptions>;

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
+#include <utility>
 #include <vector>
 
 #include "core/engine/ordering.h"
@@ -50,13 +52,39 @@ double tau_b(const double* a, const double* b, int64_t count, const RunContext& 
   return (pairs - tied_a - tied_b + tied_both - 2 * exchanges) / scale;
 }
 
-// Gain of `target` (its least value is worth 0) when it is read in the order of `by`, the highest first.
-double cumulative_gain(const double* by, const double* target, int64_t count, const RunContext& context) {
+// Places by rising value, from 0; equal values share the mean of theirs.
+std::vector<double> mean_places(const double* values, int64_t count, const RunContext& context) {
+  std::vector<int64_t> indices(static_cast<size_t>(count));
+  std::iota(indices.begin(), indices.end(), int64_t{0});
+  std::vector<double> places(indices.size());
+  for_mean_places(
+      std::move(indices), values,
+      [&](int64_t index, double place) { places[static_cast<size_t>(index)] = place; }, context);
+  return places;
+}
+
+double rank_correlation(const double* a, const double* b, int64_t count, const RunContext& context) {
+  const std::vector<double> x = mean_places(a, count, context), y = mean_places(b, count, context);
+  const double mean = static_cast<double>(count - 1) / 2;
+  double xy = 0, xx = 0, yy = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    xy += (x[i] - mean) * (y[i] - mean);
+    xx += (x[i] - mean) * (x[i] - mean);
+    yy += (y[i] - mean) * (y[i] - mean);
+  }
+  const double scale = std::sqrt(xx) * std::sqrt(yy);
+  return scale == 0 ? std::numeric_limits<double>::quiet_NaN() : xy / scale;
+}
+
+// Gain of `target` (its least value is worth 0) when its first k are read in the order of `by`, the
+// highest first.
+double cumulative_gain(const double* by, const double* target, int64_t count, int64_t k,
+                       const RunContext& context) {
   const std::vector<int64_t> order = sorted_indices(
       count, [&](int64_t i, int64_t j) { return by[i] > by[j]; }, context);
   const double least = *std::min_element(target, target + count);
   double sum = 0;
-  for (int64_t rank = 0; rank < count; ++rank) {
+  for (int64_t rank = 0; rank < k; ++rank) {
     if (rank % kItemsBetweenChecks == 0) context.check();
     sum += (target[order[static_cast<size_t>(rank)]] - least) / std::log2(static_cast<double>(rank) + 2);
   }
@@ -84,11 +112,18 @@ at::Tensor kendall_tau(const at::Tensor& predicted, const at::Tensor& target, co
   });
 }
 
-at::Tensor ndcg(const at::Tensor& predicted, const at::Tensor& target, const RunContext& context) {
+at::Tensor spearman(const at::Tensor& predicted, const at::Tensor& target, const RunContext& context) {
   return of_lists(predicted, target, [&](const double* a, const double* b, int64_t items) {
-    const double best = cumulative_gain(b, b, items, context);
+    return rank_correlation(a, b, items, context);
+  });
+}
+
+at::Tensor ndcg(const at::Tensor& predicted, const at::Tensor& target, int64_t k, const RunContext& context) {
+  return of_lists(predicted, target, [&](const double* a, const double* b, int64_t items) {
+    const int64_t first = k > 0 && k < items ? k : items;
+    const double best = cumulative_gain(b, b, items, first, context);
     // A constant target is ordered perfectly by anything.
-    return best > 0 ? cumulative_gain(a, b, items, context) / best : 1.0;
+    return best > 0 ? cumulative_gain(a, b, items, first, context) / best : 1.0;
   });
 }
 

@@ -14,4 +14,9 @@ namespace ltrp {
 at::Tensor average_precision(const at::Tensor& scores, const at::Tensor& targets,
                              const RunContext& context = {});
 
+// The same for resamples, whose intervals are those of a bootstrap over images: times [draws, images] int32,
+// none negative, says how often an image counts -> [draws, classes] float64. Each class is sorted once.
+at::Tensor average_precision_of_draws(const at::Tensor& scores, const at::Tensor& targets,
+                                      const at::Tensor& times, const RunContext& context = {});
+
 }  // namespace ltrp

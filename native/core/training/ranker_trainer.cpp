@@ -168,7 +168,7 @@ TrainerBase::BatchEvaluation RankerTrainer::evaluate_batch(const MicroBatch& bat
   EvaluationResult sums;
   // A constant list has no tau; it counts as no agreement.
   sums.kendall_tau = kendall_tau(logits, target, context).nan_to_num(0).sum().item<double>();
-  sums.ndcg = ndcg(logits, target, context).sum().item<double>();
+  sums.ndcg = ndcg(logits, target, /*k=*/0, context).sum().item<double>();
   RankingLossOptions of_all;
   of_all.k = options_.loss_k;
   sums.loss = ranking_loss(options_.loss, logits, target, of_all, context.without_progress()).item<double>() *

@@ -1,0 +1,374 @@
+/** `ltrp evaluate`: how well a classifier does with the patches that selectors keep. */
+import { existsSync, statSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { InvalidArgumentError, type Command } from 'commander';
+import { readNames } from '../data/label-files.js';
+import type { Labels } from '../data/labels.js';
+import { LtrpError, toLtrpError } from '../errors.js';
+import { askedModels, canAsk } from '../evaluation/asked.js';
+import { curvePage } from '../evaluation/curve-page.js';
+import { studyTables } from '../evaluation/report.js';
+import { SelectorStudy, type Shown, type StudyResults } from '../evaluation/study.js';
+import { modelDigest } from '../file-digest.js';
+import { decodePicture, type Fit } from '../images.js';
+import { MaskedAutoencoder } from '../masked-autoencoder.js';
+import { writeError } from '../output-files.js';
+import { PatchRanker } from '../patch-ranker.js';
+import { selectorNames, type SelectorName } from '../selectors.js';
+import { shareOf, shareProblem } from '../share.js';
+import type { ShardOptions } from '../shards/shard.js';
+import { mapOrdered, settled } from '../stream/ordered.js';
+import { invalid } from '../validation.js';
+import { VisionTransformer } from '../vision-transformer.js';
+import { exitCodes } from './exit-codes.js';
+import { complain, errorLine } from './image-command.js';
+import { printable } from './image-arguments.js';
+import { interruptSignal } from './interrupt.js';
+import { withNotes } from './notes.js';
+import {
+  addOptions,
+  deviceOption,
+  libtorchOption,
+  option,
+  parseInteger,
+  parseName,
+  seedOption,
+  shardOptions,
+  type ImageSettings,
+} from './options.js';
+import { loadOptions } from './results.js';
+import { print } from './standard-output.js';
+import { openDataset } from './training-command.js';
+import { heldOutLabels, trainingLabels, unseenOf } from './training-labels.js';
+import { parseImageSize } from './training-options.js';
+import { duration } from './training-progress.js';
+
+interface EvaluateSettings
+  extends ShardOptions, Pick<ImageSettings, 'device' | 'libtorch' | 'seed' | 'json'> {
+  model: string;
+  data: string[];
+  labels?: string;
+  categories?: string;
+  unseen?: string;
+  classes?: string;
+  selectors?: SelectorName[];
+  keep: number[];
+  reference?: SelectorName;
+  ranker: string;
+  mae: string;
+  curves: number;
+  imageSize?: { height: number; width: number };
+  fit?: Fit;
+  batchSize: number;
+  out?: string;
+}
+
+/** What --json prints and evaluate.json has. */
+interface Evaluation extends StudyResults {
+  model: string;
+  /** Of the model's file, SHA-256. */
+  digest: string;
+  pictures: number;
+  unreadable: string[];
+  keeps: number[];
+  reference: SelectorName;
+}
+
+/** Pictures decoded ahead of those that are computed. */
+const decodedAhead = 32;
+
+export function register(program: Command): void {
+  const command = program
+    .command('evaluate')
+    .summary('measure a classifier on the patches that selectors keep')
+    .description(
+      `Measures how often a classifier is right when it receives only the patches that a selector keeps, for every selector and \
+share, with 95% intervals. --data is a folder with a folder of pictures for each class; with --labels, which lists any number \
+of categories for each picture, the measure is the mean average precision.
+
+All selectors are judged by one classifier. It should have been trained on random shares (ltrp finetune --keep-random), or for \
+the selector that is asked about.`,
+    );
+  addOptions(command, [
+    option('--model <model>', 'a classifier: the --out folder of ltrp finetune, or a file')
+      .argParser(parseName)
+      .makeOptionMandatory(),
+    option(
+      '--data <sources...>',
+      'folders with a folder of pictures for each class, or pictures of --labels; also shards (.tar, .parquet)',
+    ).makeOptionMandatory(),
+    option(
+      '--labels <file>',
+      "categories of the pictures: COCO's .json, a folder of VOC's .xml, or lines with a picture and its categories, separated by tabs",
+    ).argParser(parseName),
+    option(
+      '--categories <file>',
+      'names of the categories of --labels that count, one a line (default: all)',
+    ).argParser(parseName),
+    option(
+      '--unseen <file>',
+      'names of categories whose mean average precision is also given alone, one a line',
+    ).argParser(parseName),
+    option(
+      '--classes <file>',
+      "names of the model's classes, one a line in the order of the logits (default: classes.txt beside the model, or the names in --data, sorted)",
+    ).argParser(parseName),
+    option(
+      '--selectors <list>',
+      `names separated by commas, of ${selectorNames.join(', ')} (default: all that the model can be asked, but teacher, which takes long)`,
+    ).argParser(parseSelectors),
+    option('--keep <list>', 'shares of the patches, separated by commas')
+      .argParser(parseShares)
+      .default([0.1, 0.25, 0.5, 0.75, 1], '10%,25%,50%,75%,100%'),
+    option(
+      '--reference <selector>',
+      'what the others are compared with (default: ranker, or the first of --selectors)',
+    ).choices(selectorNames),
+    option('--ranker <model>', "what the selectors ranker and ranker-diverse ask: a file or 'tiny'")
+      .argParser(parseName)
+      .default('tiny'),
+    option('--mae <model>', "what mae-attention, rollout, teacher and tome ask: a file or 'tiny'")
+      .argParser(parseName)
+      .default('tiny'),
+    option(
+      '--curves <steps>',
+      'also the areas under insertion and deletion curves of so many equal steps; for heads that read the CLS token; 0: none',
+    )
+      .argParser(parseInteger(0, 1024))
+      .default(0),
+    option(
+      '--image-size <pixels>',
+      'size of the pictures: a number or HEIGHTxWIDTH (default: that of the model)',
+    ).argParser(parseImageSize),
+    option(
+      '--fit <how>',
+      "'crop': the centre; 'stretch': the whole picture (default: crop, with --labels stretch)",
+    ).choices(['crop', 'stretch']),
+    option('--batch-size <images>', 'pictures computed together')
+      .argParser(parseInteger(1, 4096))
+      .default(16),
+    seedOption(),
+    option(
+      '--out <folder>',
+      'folder for evaluate.json, evaluate.md and evaluate.html, a page with curves',
+    ).argParser(parseName),
+    option('--json', 'print the figures as JSON on standard output'),
+    ...shardOptions(),
+    deviceOption(),
+    libtorchOption(),
+  ]);
+  command.addHelpText(
+    'after',
+    `
+Examples:
+  ltrp evaluate --model runs/classifier --data photos/val
+  ltrp evaluate --model runs/classifier --data photos/val --selectors ranker,random,variance --keep 25%,50% --out compared
+  ltrp evaluate --model runs/coco --data coco/val2017 --labels instances_val2017.json --unseen unseen.txt
+
+Exit codes:
+  0    measured on all pictures
+  1    some pictures could not be read (standard error names each), or the command could not run
+  2    the command line is wrong
+  130  interrupted with Ctrl-C; 143 by SIGTERM; 129 because the terminal was closed`,
+  );
+  command.action(async (settings: EvaluateSettings) => {
+    process.exitCode = await evaluate(settings);
+  });
+}
+
+function parseSelectors(text: string): SelectorName[] {
+  return text.split(',').map((each) => {
+    const name = selectorNames.find((known) => known === each.trim());
+    if (name === undefined) {
+      throw new InvalidArgumentError(
+        `There is no selector '${each}'; there are ${selectorNames.join(', ')}.`,
+      );
+    }
+    return name;
+  });
+}
+
+function parseShares(text: string): number[] {
+  return text.split(',').map((each) => {
+    const problem = shareProblem(each, '(0, 1]');
+    if (problem !== undefined) throw new InvalidArgumentError(problem);
+    return shareOf(each);
+  });
+}
+
+async function evaluate(settings: EvaluateSettings): Promise<number> {
+  const { model, data, keep: keeps, seed, out } = settings;
+  const signal = interruptSignal();
+  const dataset = await openDataset(data, false, settings);
+  await using classifier = await withNotes(VisionTransformer.load(model, loadOptions(settings)));
+  const labels = await labelsOf(settings, dataset, classifier.config.classes);
+  for (const sentence of labels.notes) complain(sentence);
+  const names =
+    settings.selectors ??
+    selectorNames.filter((name) => name !== 'teacher' && canAsk(name, classifier.config));
+  const reference = settings.reference ?? (names.includes('ranker') ? 'ranker' : names[0]);
+  if (reference === undefined || !names.includes(reference))
+    throw invalid(`--reference must be one of --selectors; ${String(reference)} is not.`);
+  const asks = (kind: 'ranker' | 'mae'): boolean =>
+    names.some((name) => askedModels[name] === kind);
+  await using ranker = asks('ranker')
+    ? await withNotes(PatchRanker.load(settings.ranker, loadOptions(settings)))
+    : undefined;
+  await using mae = asks('mae')
+    ? await withNotes(MaskedAutoencoder.load(settings.mae, loadOptions(settings)))
+    : undefined;
+  for (const [name, asked] of Object.entries({ ranker, mae }))
+    checkPatches(name, asked, classifier);
+
+  const many = settings.labels !== undefined;
+  const study = new SelectorStudy({
+    ...{ classifier, ranker, mae, selectors: names, keeps, reference, seed, many, signal },
+    unseen: await unseenOf(settings, labels.classes),
+    curveSteps: settings.curves,
+  });
+  const unreadable = await measure(study, dataset.files, labels, { settings, classifier, signal });
+  if (study.pictures === 0)
+    throw new LtrpError('ERR_LTRP_DATA_EMPTY', 'None of the pictures of --data can be read.');
+  const evaluation: Evaluation = {
+    ...{ model, digest: await modelDigest(resolve(model)), pictures: study.pictures, unreadable },
+    ...{ keeps, reference },
+    ...(await study.results()),
+  };
+  const markdown = `${[heading(evaluation, settings), ...studyTables(evaluation, keeps, reference)].join('\n\n')}\n`;
+  if (out !== undefined) await write(out, evaluation, markdown);
+  await print(settings.json === true ? `${JSON.stringify(evaluation)}\n` : markdown);
+  return unreadable.length > 0 ? exitCodes.failed : exitCodes.ok;
+}
+
+type Dataset = Awaited<ReturnType<typeof openDataset>>;
+
+/** The labels, as numbers of the model's classes. */
+async function labelsOf(
+  settings: EvaluateSettings,
+  dataset: Dataset,
+  outputs: number,
+): Promise<Labels> {
+  const { model, classes: given } = settings;
+  if (outputs === 0) {
+    throw new LtrpError(
+      'ERR_LTRP_CHECKPOINT_CONTENT',
+      `'${model}' has no head for classes and cannot be evaluated; fine-tune it first.`,
+    );
+  }
+  const isFolder = statSync(model, { throwIfNoEntry: false })?.isDirectory() === true;
+  const beside = join(isFolder ? model : dirname(model), 'classes.txt');
+  const file = given ?? (existsSync(beside) ? beside : undefined);
+  const labels =
+    file === undefined
+      ? await trainingLabels(dataset, settings)
+      : await heldOutLabels(dataset, settings, await readNames(file));
+  if (labels.classes.length !== outputs) {
+    throw invalid(
+      `The model has ${outputs} classes, but there are ${labels.classes.length} names${file === undefined ? ' in --data' : ` in ${file}`}; name the model's with --classes.`,
+    );
+  }
+  return labels;
+}
+
+function checkPatches(
+  name: string,
+  asked: { config: { patchSize: number } } | undefined,
+  { config }: VisionTransformer,
+): void {
+  if (asked === undefined || asked.config.patchSize === config.patchSize) return;
+  throw invalid(
+    `The model of --${name} has patches of ${asked.config.patchSize} pixels, and the classifier of ${config.patchSize}; they must be the same.`,
+  );
+}
+
+/** Returns the pictures that cannot be read. */
+async function measure(
+  study: SelectorStudy,
+  files: readonly string[],
+  labels: Labels,
+  run: { settings: EvaluateSettings; classifier: VisionTransformer; signal: AbortSignal },
+): Promise<string[]> {
+  const { settings, classifier, signal } = run;
+  const { patchSize, grid } = classifier.config;
+  const { height, width } = settings.imageSize ?? {
+    height: grid[0] * patchSize,
+    width: grid[1] * patchSize,
+  };
+  const fit = settings.fit ?? (settings.labels === undefined ? 'crop' : 'stretch');
+  const decoded = mapOrdered(
+    files,
+    { ahead: decodedAhead, signal },
+    settled((file) => decodePicture(file, { size: [height, width], fit, signal })),
+  );
+  const unreadable: string[] = [];
+  let batch: { pixels: Uint8Array; shown: Shown }[] = [];
+  const flush = async (): Promise<void> => {
+    if (batch.length === 0) return;
+    const bytes = Buffer.concat(batch.map(({ pixels }) => pixels));
+    await study.add(
+      { data: bytes, shape: [batch.length, height, width, 3] },
+      batch.map(({ shown }) => shown),
+    );
+    batch = [];
+  };
+  const tell = progress(files.length);
+  let index = 0;
+  for await (const outcome of decoded) {
+    const file = files[index] as string;
+    const { label, labels: ids } = labels.ofFiles[index] ?? {};
+    index++;
+    if (outcome.status === 'rejected') {
+      unreadable.push(file);
+      complain(printable(errorLine(toLtrpError(outcome.reason))));
+      continue;
+    }
+    batch.push({ pixels: outcome.value.pixels, shown: label ?? ids ?? [] });
+    if (batch.length < settings.batchSize) continue;
+    await flush();
+    tell(index);
+  }
+  await flush();
+  return unreadable;
+}
+
+/** A line now and then; on a terminal it is written over. */
+function progress(total: number): (done: number) => void {
+  const begin = performance.now();
+  let last = begin;
+  return (done) => {
+    const now = performance.now();
+    if (now - last < (process.stderr.isTTY ? 500 : 10_000)) return;
+    last = now;
+    const left = duration(((now - begin) / 1000 / done) * (total - done));
+    const text = `${done} of ${total} pictures, ${left} left`;
+    process.stderr.write(process.stderr.isTTY ? `\r${text}\x1b[K\r` : `${text}\n`);
+  };
+}
+
+function heading(
+  { model, digest, pictures, unreadable }: Evaluation,
+  settings: EvaluateSettings,
+): string {
+  const lost = unreadable.length > 0 ? `; ${unreadable.length} cannot be read` : '';
+  return `\`${model}\` (SHA-256 ${digest.slice(0, 12)}...) on ${pictures} pictures of ${settings.data.join(', ')}${lost}.`;
+}
+
+async function write(out: string, evaluation: Evaluation, markdown: string): Promise<void> {
+  const { default: writeFileAtomic } = await import('write-file-atomic');
+  const { keeps, reference, pictures, model } = evaluation;
+  const page = curvePage({
+    ...{ results: evaluation, keeps, reference },
+    about: `${pictures} pictures`,
+    source: `ltrp evaluate of ${model}, ${cpus()[0]?.model ?? 'unknown processor'}, ${new Date().toISOString().slice(0, 10)}`,
+  });
+  try {
+    await mkdir(out, { recursive: true });
+    await writeFileAtomic(join(out, 'evaluate.json'), `${JSON.stringify(evaluation, null, 2)}\n`);
+    await writeFileAtomic(join(out, 'evaluate.md'), markdown);
+    await writeFileAtomic(join(out, 'evaluate.html'), page);
+  } catch (cause) {
+    throw writeError(out, cause);
+  }
+}

@@ -1,0 +1,48 @@
+/** What selectors ask. */
+import type { SelectorName } from '../selectors.js';
+
+export type AskedModel = 'none' | 'mae' | 'ranker' | 'classifier';
+
+/** The model that a selector is asked with in an evaluation. */
+export const askedModels: Readonly<Record<SelectorName, AskedModel>> = {
+  centre: 'none',
+  'cls-attention': 'classifier',
+  contrast: 'none',
+  'dpc-knn': 'none',
+  evit: 'classifier',
+  'grad-cam': 'classifier',
+  gradient: 'none',
+  grid: 'none',
+  'k-means': 'none',
+  'mae-attention': 'mae',
+  random: 'none',
+  ranker: 'ranker',
+  'ranker-diverse': 'ranker',
+  rollout: 'mae',
+  teacher: 'mae',
+  tome: 'mae',
+  variance: 'none',
+};
+
+/** Those whose scores depend on how many patches are kept. */
+export const needKeep: ReadonlySet<SelectorName> = new Set([
+  'evit',
+  'grid',
+  'k-means',
+  'ranker-diverse',
+  'tome',
+] as const);
+
+/** Whether a selector was trained with labels. */
+export const usesLabels = (name: SelectorName): boolean => askedModels[name] === 'classifier';
+
+/** Whether a classifier can be asked so: some selectors read a CLS token's attention, one a linear head. */
+export function canAsk(name: SelectorName, { pooling }: { pooling: string }): boolean {
+  if (name === 'cls-attention' || name === 'evit') return pooling === 'cls';
+  return name !== 'grad-cam' || pooling !== 'queries';
+}
+
+/** Patches by descending score; equal scores in raster order. */
+export function descending(map: ArrayLike<number>): number[] {
+  return Array.from(map, (_, i) => i).sort((a, b) => (map[b] as number) - (map[a] as number));
+}

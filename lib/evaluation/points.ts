@@ -1,0 +1,13 @@
+/** Shares as percentage points, in tables. */
+import type { Interval } from './resamples.js';
+
+export const points = (value: number): string => (100 * value).toFixed(1);
+export const signedPoints = (value: number): string => (value > 0 ? '+' : '') + points(value);
+
+/** `+7.1 [+5.7, +8.6]`. */
+export const pointsInterval = ({ value, low, high }: Interval): string =>
+  `${signedPoints(value)} [${signedPoints(low)}, ${signedPoints(high)}]`;
+
+/** What a row has more than another, after its own figure; empty where there is nothing to compare. */
+export const moreThan = (difference: Interval | undefined): string =>
+  difference === undefined ? '' : ` (${pointsInterval(difference)})`;

@@ -1,0 +1,196 @@
+/** `ltrp evaluate`: its figures are those of the classifier on the same patches, and what it cannot measure is refused. */
+import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  meanAveragePrecision,
+  readImages,
+  selectors,
+  selectPatches,
+  VisionTransformer,
+  type SelectorName,
+} from '../lib/index.js';
+import { ltrp } from './support/command.js';
+import { withGolden } from './support/golden.js';
+import { golden, temporaryFolder } from './support/paths.js';
+import { Tensors } from './support/safetensors.js';
+
+const downstream = join(golden, 'downstream');
+const pictures = [0, 1, 2, 3].map((i) => join(golden, 'full', `image-${i}.png`));
+
+interface Printed {
+  pictures: number;
+  unreadable: string[];
+  reference: string;
+  figures: {
+    measure: string;
+    selector: SelectorName;
+    keep: number | null;
+    value: number;
+    low: number;
+    high: number;
+    more: object | null;
+  }[];
+  curves: { selector: string; steps: number[]; insertion: number[]; deletion: number[] }[];
+}
+
+/** Names of ten classes, and a folder in which each golden picture has its own. */
+async function labelled(folder: string): Promise<{ classes: string; data: string }> {
+  const labels = new Tensors(join(downstream, 'classifier.safetensors')).ids('labels').data;
+  const names = Array.from({ length: 10 }, (_, i) => `class-${i}`);
+  const classes = join(folder, 'names.txt');
+  await writeFile(classes, `${names.join('\n')}\n`);
+  const data = join(folder, 'data');
+  for (const [i, path] of pictures.entries()) {
+    const own = join(data, names[labels[i]!]!);
+    await mkdir(own, { recursive: true });
+    await copyFile(path, join(own, `${i}.png`));
+  }
+  return { classes, data };
+}
+
+withGolden('accuracy and curves are those of the classifier on these patches', async (t) => {
+  const folder = await temporaryFolder(t);
+  const { classes, data } = await labelled(folder);
+  const model = join(downstream, 'ltrp-classifier.pth');
+  const out = join(folder, 'out');
+  const asked = ['--model', model, '--data', data, '--classes', classes, '--fit', 'stretch'];
+  const { code, stdout, stderr } = await ltrp([
+    ...['evaluate', ...asked, '--selectors', 'variance,grid,cls-attention', '--keep', '25%,100%'],
+    ...['--curves', '8', '--batch-size', '3', '--json', '--out', out],
+  ]);
+  t.is(code, 0, stderr);
+  const printed = JSON.parse(stdout) as Printed;
+  t.like(printed, { pictures: 4, unreadable: [], reference: 'variance' });
+  t.deepEqual(JSON.parse(await readFile(join(out, 'evaluate.json'), 'utf8')), printed);
+  t.regex(await readFile(join(out, 'evaluate.md'), 'utf8'), /\| `cls-attention` \| yes \|/);
+  t.regex(await readFile(join(out, 'evaluate.html'), 'utf8'), /Accuracy on kept patches/);
+
+  const labels = new Tensors(join(downstream, 'classifier.safetensors')).ids('labels').data;
+  await using vit = await VisionTransformer.load(model);
+  const images = await readImages(pictures, { size: 224, fit: 'stretch' });
+  const figure = (selector: string, keep: number | null, measure = 'accuracy') =>
+    printed.figures.find(
+      (each) => each.selector === selector && each.keep === keep && each.measure === measure,
+    );
+  for (const selector of ['variance', 'grid', 'cls-attention'] as const) {
+    for (const keep of [0.25, 1]) {
+      const { scores } = await selectors[selector].score(images, { model: vit, keep: 196 * keep });
+      const { indices } = await selectPatches(images, scores, { keepRatio: keep, scoreShare: 1 });
+      const { top } = await vit.classify(images, { keep: indices, topK: 1 });
+      const right = labels.filter((label, i) => top?.[i] === label).length;
+      t.is(figure(selector, keep)?.value, right / 4, `${selector} ${keep}`);
+    }
+  }
+  t.is(figure('variance', 1)?.more, null);
+  // All begin with all patches or with none, whatever their order.
+  const [first, second] = printed.curves;
+  t.is(printed.curves.length, 2); // the grid's ranking depends on how many are kept
+  t.deepEqual(first?.steps, [0, 24, 49, 74, 98, 122, 147, 172, 196]);
+  for (const [a, b] of [
+    [first?.insertion[0], first?.deletion[8]],
+    [first?.insertion[8], first?.deletion[0]],
+    [first?.insertion[8], second?.insertion[8]],
+  ])
+    t.true(Math.abs(a! - b!) < 1e-6, `${a} ${b}`);
+  t.truthy(figure('variance', null, 'insertion area'));
+});
+
+withGolden('many labels: mean average precision, and of unseen categories alone', async (t) => {
+  const folder = await temporaryFolder(t);
+  const { data } = await labelled(folder);
+  const model = join(downstream, 'ltrp-multilabel.pth');
+  const file = new Tensors(join(downstream, 'multilabel.safetensors'));
+  const targets = Float32Array.from(file.ids('ml_targets').data);
+  const names = Array.from({ length: 20 }, (_, i) => `thing-${i}`);
+  const [classes, unseen, list] = ['classes.txt', 'unseen.txt', 'labels.tsv'].map((name) =>
+    join(folder, name),
+  ) as [string, string, string];
+  await writeFile(classes, names.join('\n'));
+  await writeFile(unseen, names.slice(0, 9).join('\n'));
+  const own = names.map((name, c) => ({ name, c }));
+  const lines = pictures.map((_, i) =>
+    [`${i}.png`, ...own.filter(({ c }) => targets[20 * i + c] === 1).map(({ name }) => name)].join(
+      '\t',
+    ),
+  );
+  await writeFile(list, `${lines.join('\n')}\n`);
+  const { code, stdout, stderr } = await ltrp([
+    ...['evaluate', '--model', model, '--data', data, '--labels', list, '--classes', classes],
+    ...['--unseen', unseen, '--selectors', 'centre,random', '--keep', '50%,100%', '--json'],
+  ]);
+  t.is(code, 0, stderr);
+  const printed = JSON.parse(stdout) as Printed;
+  await using vit = await VisionTransformer.load(model);
+  // Files in the order of their names, by class.
+  const order = printed.pictures === 4 ? await inOrder(data) : [];
+  const images = await readImages(
+    order.map((i) => pictures[i] as string),
+    { size: 224, fit: 'stretch' },
+  );
+  const { logits } = await vit.classify(images);
+  const of = (columns: readonly number[]) => {
+    const pick = (values: Float32Array, rows: readonly number[]) =>
+      Float32Array.from(rows.flatMap((i) => columns.map((c) => values[20 * i + c]!)));
+    return meanAveragePrecision(pick(logits, [0, 1, 2, 3]), pick(targets, order), [
+      4,
+      columns.length,
+    ]);
+  };
+  const value = (measure: string) =>
+    printed.figures.find(
+      (each) => each.measure === measure && each.selector === 'centre' && each.keep === 1,
+    );
+  const all = await of(own.map(({ c }) => c));
+  t.true(Math.abs((value('mAP')?.value ?? NaN) - all.mean) < 1e-9);
+  t.true((value('mAP')?.low ?? 1) < (value('mAP')?.high ?? 0));
+  const some = await of([0, 1, 2, 3, 4, 5, 6, 7, 8]);
+  t.true(Math.abs((value('mAP, unseen')?.value ?? NaN) - some.mean) < 1e-9);
+});
+
+/** Numbers of the pictures as the command finds them. */
+async function inOrder(data: string): Promise<number[]> {
+  const labels = new Tensors(join(downstream, 'classifier.safetensors')).ids('labels').data;
+  const paths = Array.from(labels, (label, i) => ({
+    path: join(data, `class-${label}`, `${i}`),
+    i,
+  }));
+  return Promise.resolve(paths.sort((a, b) => (a.path < b.path ? -1 : 1)).map(({ i }) => i));
+}
+
+withGolden('what cannot be measured is refused in a sentence', async (t) => {
+  const folder = await temporaryFolder(t);
+  const { classes, data } = await labelled(folder);
+  const [cls, mean] = ['ltrp-classifier.pth', 'mae-finetuned.pth'].map((name) =>
+    join(downstream, name),
+  ) as [string, string];
+  const mae = join(golden, 'full', 'mae-official.pth');
+  const given = ['--data', data, '--classes', classes];
+  for (const [args, code, why] of [
+    [['--data', data], 2, /--model/],
+    [['--model', cls, ...given, '--selectors', 'best'], 2, /There is no selector 'best'/],
+    [['--model', cls, ...given, '--keep', '0%'], 2, /It must be a share in \(0, 1\]/],
+    [
+      ['--model', cls, ...given, '--selectors', 'grid', '--reference', 'ranker'],
+      2,
+      /--reference must be one of --selectors; ranker is not/,
+    ],
+    [['--model', mean, ...given, '--curves', '4'], 2, /need a classifier with pooling 'cls'/],
+    [['--model', cls, '--data', data], 2, /The model has 10 classes, but there are \d names in/],
+    [['--model', mae, ...given], 1, /has no head for classes/],
+    [['--model', cls, '--data', join(folder, 'none')], 1, /none/],
+  ] as const) {
+    const found = await ltrp(['evaluate', ...args]);
+    t.is(found.code, code, `${args.join(' ')}: ${found.stderr}`);
+    t.regex(found.stderr, why);
+  }
+  // A picture that cannot be read is named and left out.
+  await writeFile(join(data, 'class-0.txt'), '');
+  await mkdir(join(data, 'class-1'), { recursive: true });
+  await writeFile(join(data, 'class-1', 'torn.png'), 'no picture');
+  const torn = await ltrp([
+    ...['evaluate', '--model', cls, ...given, '--selectors', 'grid', '--keep', '50%'],
+  ]);
+  t.is(torn.code, 1);
+  t.regex(torn.stderr, /torn\.png/);
+  t.regex(torn.stdout, /on 4 pictures of .*; 1 cannot be read/);
+});
