@@ -12,7 +12,7 @@ import { parseArgs } from 'node:util';
 import sharp from 'sharp';
 import { Pool } from 'undici';
 import { PatchRanker, rankFiles } from '../lib/index.js';
-import { quantile } from '../lib/plan/quantile.js';
+import { quantile } from '../lib/quantile.js';
 import { root } from './contenders.js';
 import { busy } from './machine.js';
 import { pictureFiles } from './material.js';

@@ -1,6 +1,6 @@
 /** Small sums over repeated timings and over scores. */
 import { mulberry32 } from '../lib/evaluation/random.js';
-import { quantile } from '../lib/plan/quantile.js';
+import { quantile } from '../lib/quantile.js';
 
 /** What repeated timings come to. */
 export interface Spread {

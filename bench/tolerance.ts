@@ -1,6 +1,6 @@
 /** Sparse deltas: speed against Kendall's tau, at several tolerances. */
 import { rankAgreement } from '../lib/index.js';
-import { quantile } from '../lib/plan/quantile.js';
+import { quantile } from '../lib/quantile.js';
 import type { Contender } from './child.js';
 import type { ContenderSpec } from './contenders.js';
 import { scoringMaterial, type Model } from './material.js';

@@ -8,7 +8,7 @@ import { LtrpError, planSavings } from '../lib/index.js';
 import { ownProcess } from '../lib/own-process.js';
 import { decide, type Measured } from '../lib/plan/decide.js';
 import { profiledFlops, rankerFlops, type ProfileEvent } from '../lib/plan/flops.js';
-import { quantile } from '../lib/plan/quantile.js';
+import { quantile } from '../lib/quantile.js';
 import { usableThreads } from '../lib/plan/threads.js';
 import { ltrp } from './support/command.js';
 import { repository, temporaryFolder } from './support/paths.js';

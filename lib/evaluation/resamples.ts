@@ -1,5 +1,5 @@
 /** How sure a figure is: pictures drawn again with replacement, the same draws for everything that is compared. */
-import { quantile } from '../plan/quantile.js';
+import { quantile } from '../quantile.js';
 import { mulberry32 } from './random.js';
 
 /** A figure of one picture: figures of several pictures are Σ value / Σ weight. */

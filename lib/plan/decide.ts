@@ -1,6 +1,6 @@
 /** Whether fewer patches pay, from what was measured. */
 import { keepCount } from '../selection.js';
-import { quantile } from './quantile.js';
+import { quantile } from '../quantile.js';
 
 /** What was measured; times in milliseconds, a value for each round. */
 export interface Measured {
