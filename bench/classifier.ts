@@ -21,7 +21,7 @@ import { findRuntime, loadRuntime, type Runtime, type Session } from '../lib/pla
 import { maePresets, rankerPresets } from '../lib/training/presets.js';
 import { parse, program, UsageError } from './command-line.js';
 import { root } from './contenders.js';
-import { rankerFlops, transformerFlops } from './flops.js';
+import { classifierFlops, rankerFlops } from '../lib/plan/flops.js';
 import { busy } from './machine.js';
 import { pictureFiles } from './material.js';
 import { inTurns, settleMs } from './pace.js';
@@ -97,9 +97,9 @@ function cells(times: Times, batch: number): string[] {
 /** Matrix products alone, a multiply-add as two: the blocks on CLS and the kept patches, and the ranker. */
 function gflops(model: Model, keep: number): string {
   const { encoder } = maePresets[model];
-  const embedding = 2 * patches * 3 * patchSize ** 2 * encoder.dim;
   const ranking = keep === 1 ? 0 : rankerFlops({ encoder: rankerPresets.tiny, patchSize }, patches);
-  return digits((embedding + transformerFlops(encoder, 1 + keep * patches) + ranking) / 1e9);
+  const classifying = classifierFlops({ encoder, patchSize }, patches, keep * patches);
+  return digits((classifying + ranking) / 1e9);
 }
 
 async function timed(

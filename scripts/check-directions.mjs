@@ -62,7 +62,7 @@ const typescript = {
   'lib/training': ['lib/top', 'lib/native', 'lib/data', 'lib/shards'],
   'lib/store': ['lib/top', 'lib/data', 'lib/shards'],
   'lib/serve': ['lib/top', 'lib/native', 'lib/pictures', 'lib/stream', 'lib/download'],
-  'lib/evaluation': ['lib/top', 'lib/native'],
+  'lib/evaluation': ['lib/top', 'lib/native', 'lib/plan'],
   'lib/cli': [
     ...['lib/top', 'lib/native', 'lib/libtorch'],
     ...['lib/data', 'lib/pictures', 'lib/stream', 'lib/training', 'lib/serve', 'lib/hub'],

@@ -108,6 +108,7 @@ test('the table: the best at the smallest share first, and what each has more th
     classifier: { source: 's', digest: 'f00', config: {} },
     keeps: [0.1, 1],
     curves: [],
+    gigaflops: { classifier: { '0.1': 0.09, '1': 0.75 }, ranker: 0.26 },
     milliseconds: { classifier: { '0.1': 1, '1': 4 }, selectors: { ranker: 0.5, evit: 2 } },
     figures: [
       ...[figure('evit', 0.1, 0.4, -0.1), figure('evit', 1, 0.9, 0)],
@@ -119,7 +120,10 @@ test('the table: the best at the smallest share first, and what each has more th
   t.is(first, '| `ranker` | no | 50.0 | 90.0 | 0.5 |');
   t.is(second, '| `evit` | yes | 40.0 (-10.0 [-20.0, 0.0]) | 90.0 (0.0 [-10.0, +10.0]) | 2.0 |');
   t.regex(text, /Each selector and share has a classifier of its own/);
-  t.regex(text, /takes 1\.0 ms at 10%, 4\.0 ms at 100% a picture/);
+  t.regex(
+    text,
+    /takes the classifier 1\.0 ms and 0\.09 GFLOP at 10%, 4\.0 ms and 0\.75 GFLOP at 100%\. Ranking with `ranker` computes 0\.26 GFLOP/,
+  );
 });
 
 test('objects that nobody labelled: the best for them first, and what they cost against the labelled', async (t) => {

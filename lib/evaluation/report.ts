@@ -46,11 +46,21 @@ export function studyTables(
       table(header, lines),
     ];
   });
-  return [
-    ...blocks.flat(),
-    ...areaTable(figures),
-    `The classifier takes ${keeps.map((keep) => `${(milliseconds.classifier[String(keep)] ?? NaN).toFixed(1)} ms at ${percentOf(keep)}`).join(', ')} a picture.`,
-  ];
+  return [...blocks.flat(), ...areaTable(figures), costOf(results, keeps)];
+}
+
+function costOf({ milliseconds, gigaflops }: StudyResults, keeps: readonly number[]): string {
+  const each = keeps.map((keep) => {
+    const [ms, gflop] = [milliseconds.classifier, gigaflops.classifier].map(
+      (by) => by[String(keep)] ?? NaN,
+    ) as [number, number];
+    return `${ms.toFixed(1)} ms and ${gflop.toFixed(2)} GFLOP at ${percentOf(keep)}`;
+  });
+  const more =
+    gigaflops.ranker === null
+      ? ''
+      : ` Ranking with \`ranker\` computes ${gigaflops.ranker.toFixed(2)} GFLOP.`;
+  return `A picture takes the classifier ${each.join(', ')}.${more}`;
 }
 
 const words: Partial<Record<StudyFigure['measure'], string>> = {

@@ -7,6 +7,7 @@ import { selectors, type SelectorName } from '../selectors.js';
 import type { PixelBatch } from '../types.js';
 import { invalid } from '../validation.js';
 import type { VisionTransformer } from '../vision-transformer.js';
+import { classifierFlops, rankerFlops } from '../plan/flops.js';
 import { askedModels, descending, needKeep } from './asked.js';
 import { RemovalCurves, rowsOf, type MeanCurves } from './removal-curves.js';
 import {
@@ -65,6 +66,8 @@ export interface StudyResults {
   figures: StudyFigure[];
   /** Mean probability of the true class by number of patches; none without curves. */
   curves: MeanCurves[];
+  /** Matrix products of a picture, in 10⁹ operations: of the classifier by share, and of the ranker where a selector asks it. */
+  gigaflops: { classifier: Record<string, number>; ranker: number | null };
   /** Milliseconds a picture. */
   milliseconds: {
     /** By share that is kept. */
@@ -79,6 +82,8 @@ const drawsOfPrecision = 400;
 
 export class SelectorStudy {
   #pictures = 0;
+  /** Of the newest pictures. */
+  #patches = 0;
   /** By selector and share: what every picture adds. */
   readonly #right = new Map<string, Weighted[]>();
   readonly #logits = new Map<string, Float32Array[]>();
@@ -108,11 +113,12 @@ export class SelectorStudy {
     const { patchSize, classes } = classifier.config;
     const [n, height, width] = images.shape;
     const patches = Math.floor(height / patchSize) * Math.floor(width / patchSize);
+    this.#patches = patches;
     if (many) this.#targets.push(...shown.map((each) => oneHot(each, classes)));
     for (const selector of this.options.selectors) {
       let scores: Float32Array | undefined;
       for (const keep of keeps) {
-        const count = Math.max(1, Math.round(keep * patches));
+        const count = keptOf(patches, keep);
         if (scores === undefined || needKeep.has(selector))
           scores = await this.#scores(selector, images, count);
         const kept = rowsOf(scores, n).map((row) => descending(row).slice(0, count));
@@ -191,7 +197,12 @@ export class SelectorStudy {
         areas.set(name, resamples.drawn(sample));
       compared(`${which} area`, null, areas);
     }
-    return { figures, curves: this.#curves?.means() ?? [], milliseconds: this.#milliseconds() };
+    return {
+      figures,
+      curves: this.#curves?.means() ?? [],
+      gigaflops: this.#gigaflops(),
+      milliseconds: this.#milliseconds(),
+    };
   }
 
   /** mAP of all classes, or of some. */
@@ -221,6 +232,21 @@ export class SelectorStudy {
     return { value: mean, draws: means };
   }
 
+  #gigaflops(): StudyResults['gigaflops'] {
+    const { classifier, ranker, keeps, selectors: names } = this.options;
+    const patches = this.#patches;
+    const asked = names.some((name) => askedModels[name] === 'ranker');
+    return {
+      classifier: Object.fromEntries(
+        keeps.map((keep) => [
+          String(keep),
+          classifierFlops(classifier.config, patches, keptOf(patches, keep)) / 1e9,
+        ]),
+      ),
+      ranker: asked && ranker ? rankerFlops(ranker.config, patches) / 1e9 : null,
+    };
+  }
+
   #milliseconds(): StudyResults['milliseconds'] {
     const { selectors: names } = this.options;
     const seen = this.#pictures * names.length;
@@ -231,6 +257,9 @@ export class SelectorStudy {
     };
   }
 }
+
+/** As `keepRatio` counts: at least one. */
+const keptOf = (patches: number, keep: number): number => Math.max(1, Math.round(keep * patches));
 
 const keyOf = (selector: SelectorName, keep: number): string => `${selector} ${keep}`;
 
