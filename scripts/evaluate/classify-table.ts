@@ -22,8 +22,8 @@ export function classifyMarkdown(results: ClassifyResults): string {
       `# Accuracy on kept patches, imagenette, ${results.part} part`,
       `\`${results.command}\` on ${results.processor}, ${results.date}; ${results.pictures.length} pictures.`,
       training === null
-        ? `The classifier was given (SHA-256 ${classifier.digest}...).`
-        : `The classifier: \`${training}\` (SHA-256 ${classifier.digest}...), in \`${classifier.source}\`.`,
+        ? `The classifier was given (SHA-256 ${classifier.digest.slice(0, 12)}...).`
+        : `The classifier: \`${training}\` (SHA-256 ${classifier.digest.slice(0, 12)}...), in \`${classifier.source}\`.`,
       ...(results.fineTuned
         ? [
             'Each selector and share has a classifier of its own, fine-tuned on what the selector keeps; supervised selectors ask the one above.',

@@ -55,7 +55,7 @@ export function retentionMarkdown(results: RetentionResults): string {
     `\`${results.command}\` on ${results.processor}, ${results.date}.`,
     results.classifier === null
       ? 'No classifier was given, so selectors that ask one are left out.'
-      : `Supervised selectors ask the classifier with SHA-256 ${results.classifier}...`,
+      : `Supervised selectors ask the classifier with SHA-256 ${results.classifier.slice(0, 12)}...`,
     `Percent of the ${counts.categories} categories of ${results.pictures.length} pictures (each picture's counted) of which at least half of the ` +
       'pixels are in kept patches; in brackets: more than `ranker`, with the 95% interval of a paired bootstrap over pictures. Then, ' +
       `at ${percents.join(' / ')}, of pictures that keep all of their categories so, and of the ${counts.instances} instances. ` +
