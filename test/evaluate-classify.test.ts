@@ -1,6 +1,6 @@
-/** `npm run evaluate -- --classify` and `--unlabelled`: what a classifier makes of the patches that selectors keep. */
+/** `npm run evaluate -- --classify`, `--unlabelled` and `--retention`: what a classifier makes of the patches that selectors keep. */
 import { execFile } from 'node:child_process';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test from 'ava';
@@ -163,4 +163,61 @@ test('objects that nobody labelled: the best for them first, and what they cost 
   );
   t.is(error.code, 2);
   t.regex(error.stderr, /--keep must be a share/);
+});
+
+test('labels that stay: those under the kept patches, and what supervised selectors need', async (t) => {
+  t.timeout(120_000);
+  const folder = await temporaryFolder(t);
+  const images = join(folder, 'coco', 'images');
+  mkdirSync(images, { recursive: true });
+  // Noise in two squares of 64 px of a grey picture, each a label; a quarter of the patches has room for both.
+  const corners = [
+    [16, 32],
+    [144, 128],
+  ] as const;
+  const inside = (x: number, y: number): boolean =>
+    corners.some(([left, top]) => x >= left && x < left + 64 && y >= top && y < top + 64);
+  const data = Uint8Array.from({ length: 224 * 224 * 3 }, (_, j) => {
+    const [x, y] = [Math.floor(j / 3) % 224, Math.floor(j / (3 * 224))];
+    return inside(x, y) ? (j * 7919) % 251 : 128;
+  });
+  const file_name = '000000000025.jpg';
+  t.is(partOf('coco/images', file_name), 'test');
+  await sharp(data, { raw: { width: 224, height: 224, channels: 3 } })
+    .jpeg({ quality: 100 })
+    .toFile(join(images, file_name));
+  const annotations = corners.map(([x, y], i) => ({
+    ...{ image_id: 1, category_id: i + 1, iscrowd: 0 },
+    segmentation: [[x, y, x + 64, y, x + 64, y + 64, x, y + 64]],
+  }));
+  writeFileSync(
+    join(folder, 'coco', 'instances.json'),
+    JSON.stringify({ images: [{ id: 1, file_name, width: 224, height: 224 }], annotations }),
+  );
+  const out = join(folder, 'out');
+  const given = ['--photographs', folder, '--out', out];
+  const { stdout } = await program(
+    'retention',
+    ...[...given, '--selectors', 'variance,grid,evit', '--keep', '25%,100%'],
+  );
+  t.is(readFileSync(join(out, 'retention.md'), 'utf8'), stdout);
+  t.regex(stdout, /No classifier was given, so selectors that ask one are left out/);
+  t.deepEqual(
+    stdout.split('\n').filter((line) => line.startsWith('| `')),
+    [
+      '| `variance` | no | 100.0 | 100.0 | 100.0 / 100.0 | 100.0 / 100.0 |',
+      '| `grid` | no | 0.0 | 100.0 | 0.0 / 100.0 | 0.0 / 100.0 |',
+    ],
+  );
+  for (const [args, why] of [
+    [['--photographs', join(folder, 'none')], /has no pictures of coco/],
+    [[...given, '--keep', '120%'], /--keep must be shares/],
+    [[], /--photographs needs a folder/],
+  ] as const) {
+    const error = await t.throwsAsync<Error & { code: number; stderr: string }>(
+      program('retention', ...args),
+    );
+    t.is(error.code, 2);
+    t.regex(error.stderr, why);
+  }
 });
