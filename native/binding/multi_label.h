@@ -1,4 +1,5 @@
-// Multi-label classification: asymmetricLoss, averagePrecision, averagePrecisionOfDraws of lib/native/binding.ts.
+// Multi-label classification: asymmetricLoss, averagePrecision, averagePrecisionOfDraws of
+// lib/native/binding.ts.
 #pragma once
 
 #include "binding/node_api.h"
