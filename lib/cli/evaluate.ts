@@ -17,7 +17,6 @@ import { MaskedAutoencoder } from '../masked-autoencoder.js';
 import { writeError } from '../output-files.js';
 import { PatchRanker } from '../patch-ranker.js';
 import { selectorNames, type SelectorName } from '../selectors.js';
-import { shareOf, shareProblem } from '../share.js';
 import type { ShardOptions } from '../shards/shard.js';
 import { mapOrdered, settled } from '../stream/ordered.js';
 import { invalid } from '../validation.js';
@@ -34,6 +33,7 @@ import {
   option,
   parseInteger,
   parseName,
+  parseShares,
   seedOption,
   shardOptions,
   type ImageSettings,
@@ -43,7 +43,7 @@ import { print } from './standard-output.js';
 import { openDataset } from './training-command.js';
 import { heldOutLabels, trainingLabels, unseenOf } from './training-labels.js';
 import { parseImageSize } from './training-options.js';
-import { duration } from './training-progress.js';
+import { duration, everyTenSeconds } from './training-progress.js';
 
 interface EvaluateSettings
   extends ShardOptions, Pick<ImageSettings, 'device' | 'libtorch' | 'seed' | 'json'> {
@@ -120,7 +120,7 @@ the selector that is asked about.`,
       `names separated by commas, of ${selectorNames.join(', ')} (default: all that the model can be asked, but teacher, which takes long)`,
     ).argParser(parseSelectors),
     option('--keep <list>', 'shares of the patches, separated by commas')
-      .argParser(parseShares)
+      .argParser(parseShares('(0, 1]'))
       .default([0.1, 0.25, 0.5, 0.75, 1], '10%,25%,50%,75%,100%'),
     option(
       '--reference <selector>',
@@ -187,14 +187,6 @@ function parseSelectors(text: string): SelectorName[] {
       );
     }
     return name;
-  });
-}
-
-function parseShares(text: string): number[] {
-  return text.split(',').map((each) => {
-    const problem = shareProblem(each, '(0, 1]');
-    if (problem !== undefined) throw new InvalidArgumentError(problem);
-    return shareOf(each);
   });
 }
 
@@ -333,17 +325,14 @@ async function measure(
   return unreadable;
 }
 
-/** A line now and then; on a terminal it is written over. */
+/** A line every ten seconds. */
 function progress(total: number): (done: number) => void {
   const begin = performance.now();
-  let last = begin;
+  const isDue = everyTenSeconds();
   return (done) => {
-    const now = performance.now();
-    if (now - last < (process.stderr.isTTY ? 500 : 10_000)) return;
-    last = now;
-    const left = duration(((now - begin) / 1000 / done) * (total - done));
-    const text = `${done} of ${total} pictures, ${left} left`;
-    process.stderr.write(process.stderr.isTTY ? `\r${text}\x1b[K\r` : `${text}\n`);
+    if (!isDue()) return;
+    const left = duration(((performance.now() - begin) / 1000 / done) * (total - done));
+    complain(`${done} of ${total} pictures, ${left} left`);
   };
 }
 

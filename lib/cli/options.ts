@@ -36,6 +36,12 @@ export function parseShare(interval: Interval) {
   };
 }
 
+/** Shares, separated by commas. */
+export function parseShares(interval: Interval) {
+  const parse = parseShare(interval);
+  return (text: string): number[] => text.split(',').map(parse);
+}
+
 /** A path or a name, which an empty variable of a shell is not. */
 export function parseName(text: string): string {
   if (text === '') throw new InvalidArgumentError('It is empty; is a shell variable unset?');

@@ -1,10 +1,9 @@
 /** `ltrp plan`: whether fewer patches pay on this machine. */
-import { InvalidArgumentError, type Command } from 'commander';
+import type { Command } from 'commander';
 import { planSavings, type PlanCost, type SavingsPlan } from '../plan-savings.js';
-import { shareOf, shareProblem } from '../share.js';
 import { shortPath } from './image-arguments.js';
 import { interruptSignal } from './interrupt.js';
-import { parseInteger, parseName } from './options.js';
+import { parseInteger, parseName, parseShares } from './options.js';
 
 interface PlanSettings {
   shares?: number[];
@@ -15,14 +14,6 @@ interface PlanSettings {
   size?: number;
   patches?: number;
   json?: true;
-}
-
-function parseShares(text: string): number[] {
-  return text.split(',').map((each) => {
-    const problem = shareProblem(each, '(0, 1)');
-    if (problem !== undefined) throw new InvalidArgumentError(problem);
-    return shareOf(each);
-  });
 }
 
 export function register(program: Command): void {
@@ -37,7 +28,7 @@ and model together with fewer. Prints at which shares of the patches it pays, or
     .option(
       '--shares <list>',
       'shares to measure, separated by commas (default: 75%,50%,25%)',
-      parseShares,
+      parseShares('(0, 1)'),
     )
     .option('--ranker <model>', 'an embedded ranker or a path (default: tiny)', parseName)
     .option('--batch-size <count>', 'pictures in a run (default: 1)', parseInteger(1, 1024))

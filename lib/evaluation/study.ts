@@ -6,7 +6,7 @@ import type { PatchRanker } from '../patch-ranker.js';
 import { selectors, type SelectorName } from '../selectors.js';
 import type { PixelBatch } from '../types.js';
 import { invalid } from '../validation.js';
-import type { VisionTransformer } from '../vision-transformer.js';
+import type { Classification, VisionTransformer } from '../vision-transformer.js';
 import { classifierFlops, rankerFlops } from '../plan/flops.js';
 import { askedModels, descending, needKeep } from './asked.js';
 import { RemovalCurves, rowsOf, type MeanCurves } from './removal-curves.js';
@@ -44,17 +44,9 @@ export interface StudyOptions {
 /** What a picture shows: the number of its class, or those of its categories. */
 export type Shown = number | Iterable<number>;
 
-export const studyMeasures = [
-  'accuracy',
-  'mAP',
-  'mAP, unseen',
-  'insertion area',
-  'deletion area',
-] as const;
-
 /** A measure of a selector, with its 95% interval over pictures. */
 export interface StudyFigure extends Interval {
-  measure: (typeof studyMeasures)[number];
+  measure: 'accuracy' | 'mAP' | 'mAP, unseen' | 'insertion area' | 'deletion area';
   selector: SelectorName;
   /** Share of the patches that is kept; null for areas. */
   keep: number | null;
@@ -89,7 +81,9 @@ export class SelectorStudy {
   readonly #logits = new Map<string, Float32Array[]>();
   readonly #targets: Uint8Array[] = [];
   readonly #curves: RemovalCurves | null;
-  readonly #calls: Record<string, number> = {};
+  /** Pictures that were scored, by selector, and classified, by share. */
+  readonly #scored: Record<string, number> = {};
+  readonly #classified: Record<string, number> = {};
   readonly #spent = {
     selectors: {} as Record<string, number>,
     classifier: {} as Record<string, number>,
@@ -109,12 +103,14 @@ export class SelectorStudy {
 
   /** The next pictures, all of one size. */
   async add(images: PixelBatch, shown: readonly Shown[]): Promise<void> {
-    const { classifier, many, keeps, signal } = this.options;
+    const { classifier, many, keeps } = this.options;
     const { patchSize, classes } = classifier.config;
     const [n, height, width] = images.shape;
     const patches = Math.floor(height / patchSize) * Math.floor(width / patchSize);
     this.#patches = patches;
     if (many) this.#targets.push(...shown.map((each) => oneHot(each, classes)));
+    // With all patches the answers are the same whoever chose them.
+    const whole = new Map<VisionTransformer, Classification>();
     for (const selector of this.options.selectors) {
       let scores: Float32Array | undefined;
       for (const keep of keeps) {
@@ -122,11 +118,11 @@ export class SelectorStudy {
         if (scores === undefined || needKeep.has(selector))
           scores = await this.#scores(selector, images, count);
         const kept = rowsOf(scores, n).map((row) => descending(row).slice(0, count));
-        const begin = performance.now();
         const judge = this.options.judgeOf?.(selector, keep) ?? classifier;
-        const keepIds = Int32Array.from(kept.flat());
-        const { logits, top } = await judge.classify(images, { keep: keepIds, topK: 1, signal });
-        add(this.#spent.classifier, String(keep), performance.now() - begin);
+        const known = count === patches ? whole.get(judge) : undefined;
+        const answers = known ?? (await this.#answers(judge, images, kept, keep));
+        if (count === patches) whole.set(judge, answers);
+        const { logits, top } = answers;
         if (many) listed(this.#logits, keyOf(selector, keep)).push(logits);
         else {
           const right = listed(this.#right, keyOf(selector, keep));
@@ -141,6 +137,21 @@ export class SelectorStudy {
     this.#pictures += n;
   }
 
+  async #answers(
+    judge: VisionTransformer,
+    images: PixelBatch,
+    kept: readonly (readonly number[])[],
+    keep: number,
+  ): Promise<Classification> {
+    const { signal } = this.options;
+    const ids = Int32Array.from(kept.flat());
+    const begin = performance.now();
+    const answers = await judge.classify(images, { keep: ids, topK: 1, signal });
+    add(this.#spent.classifier, String(keep), performance.now() - begin);
+    add(this.#classified, String(keep), images.shape[0]);
+    return answers;
+  }
+
   async #scores(name: SelectorName, images: PixelBatch, keep: number): Promise<Float32Array> {
     const { classifier, ranker, mae, seed, signal } = this.options;
     const model = { none: classifier, classifier, ranker, mae }[askedModels[name]];
@@ -148,7 +159,7 @@ export class SelectorStudy {
     // An image's noise depends on its place in the batch.
     const drawn = { seed: seed + this.#pictures, signal };
     const { scores } = await selectors[name].score(images, { model, keep, ...drawn });
-    add(this.#calls, name, images.shape[0]);
+    add(this.#scored, name, images.shape[0]);
     add(this.#spent.selectors, name, performance.now() - begin);
     return scores;
   }
@@ -248,12 +259,10 @@ export class SelectorStudy {
   }
 
   #milliseconds(): StudyResults['milliseconds'] {
-    const { selectors: names } = this.options;
-    const seen = this.#pictures * names.length;
     const { classifier, selectors: asked } = this.#spent;
     return {
-      classifier: mapped(classifier, (spent) => spent / seen),
-      selectors: mapped(asked, (spent, name) => spent / (this.#calls[name] ?? NaN)),
+      classifier: mapped(classifier, (spent, keep) => spent / (this.#classified[keep] ?? NaN)),
+      selectors: mapped(asked, (spent, name) => spent / (this.#scored[name] ?? NaN)),
     };
   }
 }
