@@ -138,6 +138,43 @@ TEST_CASE("goldens: EViT's criterion and token merging keep the same patches") {
   CHECK(few.max().item<float>() > 1);
 }
 
+// The authors' reference switches it off for masked autoencoders and what is fine-tuned from them (ToMe,
+// issues 33 and 49).
+TEST_CASE("token merging weighs attention by sizes for supervised models only") {
+  ClassifierCheckpoint cls = small_classifier(Pooling::kCls);
+  const at::Tensor images = random_tensor({3, 3, 72, 112}, 4, at::kFloat);
+  const auto sizes = [&](const ClassifierCheckpoint& checkpoint) {
+    SelectorOptions options = options_of("tome", opened(checkpoint), 40);
+    options.patch_size = 8;
+    return selector_scores(images, options, {});
+  };
+  const auto changed = [&](int64_t classes, Pooling pooling, std::initializer_list<const char*> gone) {
+    ClassifierCheckpoint other = cls;
+    other.config.classes = classes;
+    other.config.pooling = pooling;
+    for (const char* name : gone) other.tensors.erase(name);
+    return other;
+  };
+  ClassifierCheckpoint fine_tuned = changed(7, Pooling::kMean, {"norm.weight", "norm.bias"});
+  for (const char* part : {"weight", "bias"})
+    fine_tuned.tensors[std::string("fc_norm.") + part] = cls.tensors.at(std::string("norm.") + part);
+  const at::Tensor plain = sizes(changed(0, Pooling::kCls, {"head.weight", "head.bias"}));
+  CHECK(at::equal(sizes(fine_tuned), plain));
+  CHECK(!at::equal(sizes(cls), plain));
+  CHECK(at::equal(sizes(changed(7, Pooling::kNormedMean, {})), sizes(cls)));
+
+  const auto folder = golden_folder();
+  if (!folder) return;
+  const auto golden = goldens();
+  const std::string file = (*folder / "full/mae-official.pth").string();
+  const SelectorModel headless = opened(load_checkpoint<ClassifierConfig>(file, {.incomplete = true}));
+  for (const int64_t keep : {20, 49, 98, 147}) {
+    CAPTURE(keep);
+    CHECK(at::equal(selector_scores(golden->images, options_of("tome", headless, keep), {}),
+                    selector_scores(golden->images, options_of("tome", golden->mae, keep), {})));
+  }
+}
+
 TEST_CASE("goldens: clusters of pixels") {
   const auto golden = goldens();
   if (!golden) return;

@@ -38,16 +38,23 @@ Merged merge(const Merged& from, const at::Tensor& keys, int64_t count) {
   return result;
 }
 
+// Whether attention is weighted by the groups' sizes: the authors have it so for supervised models, but not
+// for masked autoencoders and what is fine-tuned from them, which pools the patches.
+bool is_proportional(const SelectorModel& model) {
+  const auto* classifier = std::get_if<std::shared_ptr<const OpenClassifier>>(&model);
+  if (classifier == nullptr) return false;
+  const ClassifierConfig& config = (*classifier)->config();
+  return config.classes > 0 && config.pooling != Pooling::kMean;
+}
+
 }  // namespace
 
 // Token merging (Bolya et al. 2023) as a selector: in every block the tokens with the most similar keys are
-// merged, until K groups remain; each is represented by the patch that the others were merged into. A
-// classifier weighs its attention by the groups' sizes, as the authors have it for supervised models. Where
+// merged, until K groups remain; each is represented by the patch that the others were merged into. Where
 // the blocks are too few to come down to K, the larger groups come first. Costs less than a forward pass.
 at::Tensor tome_scores(const SelectorInput& input) {
   const VitSteps vit = input.steps();
-  const bool proportional =
-      std::holds_alternative<std::shared_ptr<const OpenClassifier>>(input.options.model);
+  const bool proportional = is_proportional(input.options.model);
   const int64_t patches = input.grid.patches();
   Merged now;
   now.tokens = vit.tokens(input.on_device());
