@@ -78,16 +78,55 @@ test('every selector and share of a classifier that is there: accuracy, differen
   t.true(Object.values(results.milliseconds.selectors).every((ms) => ms >= 0));
   t.is(results.training, null);
 
+  const classes = ['train', 'val'].map((split) => join(folder, 'imagenette', split));
+  const [data = '', val = ''] = classes;
+  await evaluate(
+    ...['--data', data, '--val', val, '--classifier', join(folder, 'run'), ...small],
+    ...['--selectors', 'ranker'],
+  );
+  const layout = JSON.parse(
+    readFileSync(join(folder, 'out', 'classify.json'), 'utf8'),
+  ) as ClassifyResults;
+  t.is(layout.of, 'val');
+  t.deepEqual([...layout.pictures].sort(), [...names].sort());
+  t.true(layout.figures.every(({ value }) => value === 1));
+
   for (const [args, why] of [
     [[...given, '--selectors', 'best'], /--selectors must be one of .*, not best/],
     [[...given, '--keep', '0%'], /--keep must be shares/],
     [[...given, '--part', 'training'], /--part must be one of test, validation, not training/],
-    [['--photographs', join(folder, 'none')], /has no imagenette\/val/],
+    [['--photographs', join(folder, 'none')], /has no imagenette\/train/],
+    [['--data', join(folder, 'imagenette', 'train')], /or --data and --val one each/],
+    [['--data', join(folder, 'imagenette', 'train'), '--val', join(folder, 'none')], /no folder/],
   ] as const) {
     const error = await t.throwsAsync<Error & { code: number; stderr: string }>(evaluate(...args));
     t.is(error.code, 2);
     t.regex(error.stderr, why);
   }
+});
+
+test('everything: each program once, and the next ones ask the classifier that the first trains', async (t) => {
+  const folder = await temporaryFolder(t);
+  const { stdout } = await program(
+    'everything',
+    '--photographs',
+    folder,
+    '--epochs',
+    '2',
+    '--list',
+  );
+  const lines = stdout.trim().split('\n');
+  t.deepEqual(
+    lines.map((line) => /--(classify|retention|unlabelled|photographs)/.exec(line)?.[1]),
+    ['classify', 'classify', 'retention', 'unlabelled', 'photographs'],
+  );
+  t.true(lines[1]?.includes('--fine-tuned'));
+  t.true(lines[2]?.includes('--classifier CLASSIFIER'));
+  t.is(lines.filter((line) => line.includes('--epochs 2 ')).length, 3);
+  const error = await t.throwsAsync<Error & { stderr: string }>(
+    program('everything', '--photographs', join(folder, 'none')),
+  );
+  t.regex(error.stderr, /there is no folder/);
 });
 
 test('the table: the best at the smallest share first, and what each has more than the ranker', (t) => {
@@ -102,7 +141,7 @@ test('the table: the best at the smallest share first, and what each has more th
     more: more === null ? null : interval(more),
   });
   const text = classifyMarkdown({
-    ...{ command: 'c', date: 'd', processor: 'p', part: 'test', pictures: ['a', 'b'] },
+    ...{ command: 'c', date: 'd', processor: 'p', of: 'val', pictures: ['a', 'b'] },
     training: null,
     fineTuned: true,
     classifier: { source: 's', digest: 'f00', config: {} },

@@ -4,7 +4,8 @@ import type { StudyResults } from '../../lib/evaluation/study.js';
 import type { Provenance } from './command.js';
 
 export interface ClassifyResults extends Provenance, StudyResults {
-  part: string;
+  /** What the pictures are of. */
+  of: string;
   pictures: string[];
   /** How the classifier was trained; null where it was given. */
   training: string | null;
@@ -19,7 +20,7 @@ export function classifyMarkdown(results: ClassifyResults): string {
   const { training, classifier, keeps } = results;
   return (
     [
-      `# Accuracy on kept patches, imagenette, ${results.part} part`,
+      `# Accuracy on kept patches, ${results.of}`,
       `\`${results.command}\` on ${results.processor}, ${results.date}; ${results.pictures.length} pictures.`,
       training === null
         ? `The classifier was given (SHA-256 ${classifier.digest.slice(0, 12)}...).`

@@ -2,6 +2,7 @@
  * `npm run evaluate -- --classify --photographs FOLDER`: one classifier, trained on patches chosen at random, sees what each selector
  * keeps. Trains it first where none is given.
  */
+import { existsSync, readdirSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { parse, program, UsageError } from '../../bench/command-line.js';
 import {
@@ -34,6 +35,9 @@ of 10 to 100% that is drawn for each step. Writes classify.json, classify.md and
                        above is then what supervised selectors ask. Default --selectors ranker,random,variance,cls-attention
                        and --keep 25%,50%,100%, nine trainings
   --classifier <file>  a classifier that is there already, for the one above
+  --data <folder>      in place of --photographs, with --val: a folder of pictures for each class, as ImageNet has it, to train on
+  --val <folder>       the same for the pictures that are classified
+  --training <options> of ltrp finetune (default "--batch-size 64 --learning-rate 1e-3")
   --epochs <n>         of its training (default 30)
   --seed <n>           of its training and of the selectors (default 0)
   --image-size <n>     pixels a side (default 224)
@@ -54,10 +58,9 @@ const ownKey = (name: SelectorName, keep: number): string =>
 
 await program('evaluate', help, async (args) => {
   const options = readOptions(args);
-  const { photographs, seed } = options;
-  const all = photographsOf(photographs, 'imagenette/val', options.part);
-  const paths = sample(all, options.pictures, 'classify');
-  if (paths.length === 0) throw new UsageError(`${photographs} has no imagenette/val`);
+  const { pictures, seed } = options;
+  const paths = sample(pictures.all, options.most, 'classify');
+  if (paths.length === 0) throw new UsageError(`${pictures.name} has no pictures`);
   const { folder: source, command: training } =
     options.classifier === undefined
       ? trained(options, randomShares)
@@ -65,7 +68,7 @@ await program('evaluate', help, async (args) => {
   await using classifier = await VisionTransformer.load(source);
   await using ranker = await PatchRanker.load(options.ranker);
   await using mae = await MaskedAutoencoder.load(options.mae);
-  const classes = classesOf(photographs);
+  const { classes } = pictures;
   if (classifier.config.classes !== classes.length)
     throw new UsageError(
       `the classifier has ${classifier.config.classes} classes, the pictures have ${classes.length}`,
@@ -90,7 +93,7 @@ await program('evaluate', help, async (args) => {
   }
   const results: ClassifyResults = {
     ...provenance(args),
-    part: options.part,
+    of: pictures.name,
     pictures: paths.map((path) => basename(path)),
     training,
     fineTuned: options.fineTuned,
@@ -102,7 +105,7 @@ await program('evaluate', help, async (args) => {
   writeResults(options.out, 'classify', results, classifyMarkdown(results), {
     'classify.html': curvePage({
       ...{ results, keeps, reference: 'ranker' },
-      about: `${paths.length} pictures of imagenette, ${options.part} part`,
+      about: `${paths.length} pictures of ${pictures.name}`,
       source: `${command}, ${processor}, ${date}.`,
     }),
   });
@@ -133,23 +136,60 @@ async function fineTuned(
 
 /** Trains a classifier, or goes on where that stopped. */
 function trained(
-  { photographs, epochs, seed, size, mae }: Options,
+  { pictures, epochs, seed, size, mae, training }: Options,
   keep: readonly string[],
 ): { folder: string; command: string } {
   return trainClassifier(
-    ['--data', join(photographs, 'imagenette', 'train')],
+    ['--data', pictures.training],
     [
       ...['--init', mae, '--image-size', String(size), '--epochs', String(epochs)],
-      ...['--seed', String(seed), '--batch-size', '64', '--learning-rate', '1e-3'],
+      ...['--seed', String(seed), ...training.split(/\s+/).filter((word) => word !== '')],
       ...keep,
     ],
+    pictures.about,
   );
 }
 
-/** Names of the folders, in the order of the logits. */
-function classesOf(photographs: string): string[] {
-  const paths = photographsOf(photographs, 'imagenette/train', 'training');
-  return [...new Set(paths.map((path) => basename(dirname(path))))].sort();
+/** Labelled pictures: a folder of each class to train on, and the paths of those that are classified. */
+interface Pictures {
+  /** For people. */
+  name: string;
+  /** What tells trainings apart whose other arguments are the same. */
+  about: string;
+  training: string;
+  /** Names of the folders, in the order of the logits. */
+  classes: string[];
+  all: string[];
+}
+
+function imagenette(photographs: string, part: 'test' | 'validation'): Pictures {
+  const training = join(photographs, 'imagenette', 'train');
+  if (!existsSync(training)) throw new UsageError(`${photographs} has no imagenette/train`);
+  return {
+    ...{ name: `imagenette, ${part} part`, about: '', training, classes: classesIn(training) },
+    all: photographsOf(photographs, 'imagenette/val', part),
+  };
+}
+
+function folders(training: string, val: string): Pictures {
+  for (const folder of [training, val])
+    if (!existsSync(folder)) throw new UsageError(`there is no folder ${folder}`);
+  const classes = classesIn(training);
+  const strange = classesIn(val).find((name) => !classes.includes(name));
+  if (strange !== undefined)
+    throw new UsageError(`${val} has the class ${strange}, and ${training} has no such folder`);
+  const all = readdirSync(val, { recursive: true, encoding: 'utf8' })
+    .filter((name) => dirname(name) !== '.' && /\.(jpe?g|png|webp)$/i.test(name))
+    .sort();
+  const path = (name: string): string => join(val, name);
+  return { name: basename(val), about: training, training, classes, all: all.map(path) };
+}
+
+function classesIn(folder: string): string[] {
+  return readdirSync(folder, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => name)
+    .sort();
 }
 
 async function batchOf(paths: readonly string[], size: number, patch: number): Promise<PixelBatch> {
@@ -164,6 +204,9 @@ function readOptions(args: readonly string[]) {
   const values = parse(args, {
     classify: { type: 'boolean' },
     photographs: { type: 'string' },
+    data: { type: 'string' },
+    val: { type: 'string' },
+    training: { type: 'string', default: '--batch-size 64 --learning-rate 1e-3' },
     classifier: { type: 'string' },
     'fine-tuned': { type: 'boolean', default: false },
     epochs: { type: 'string', default: '30' },
@@ -177,8 +220,11 @@ function readOptions(args: readonly string[]) {
     part: { type: 'string', default: 'test' },
     out: { type: 'string', default: join(evaluateCache(), 'classify') },
   });
-  const { photographs, classifier, 'fine-tuned': fineTuned, ranker, mae, pictures, out } = values;
-  if (photographs === undefined) throw new UsageError('--photographs needs a folder');
+  const { photographs, data, val, classifier, 'fine-tuned': fineTuned } = values;
+  const { training, ranker, mae, pictures, out } = values;
+  const part = choice('part', values.part, ['test', 'validation'] as const);
+  if (photographs === undefined && (data === undefined || val === undefined))
+    throw new UsageError('--photographs needs a folder, or --data and --val one each');
   const names =
     values.selectors?.split(',') ??
     (fineTuned ? ['ranker', 'random', 'variance', 'cls-attention'] : selectorNames);
@@ -187,12 +233,15 @@ function readOptions(args: readonly string[]) {
   if (!keeps.every((keep) => keep > 0 && keep <= 1))
     throw new UsageError(`--keep must be shares such as 25%,50%; not ${shares}`);
   return {
-    ...{ photographs, classifier, fineTuned, ranker, mae, keeps, out },
+    ...{ classifier, fineTuned, training, ranker, mae, keeps, out },
+    pictures:
+      photographs === undefined
+        ? folders(data as string, val as string)
+        : imagenette(photographs, part),
     epochs: integer('epochs', values.epochs, 1),
     seed: integer('seed', values.seed, 0),
     size: integer('image-size', values['image-size'], 16),
     selectors: names.map((name) => choice('selectors', name, selectorNames)),
-    pictures: pictures === undefined ? Infinity : integer('pictures', pictures, 1),
-    part: choice('part', values.part, ['test', 'validation'] as const),
+    most: pictures === undefined ? Infinity : integer('pictures', pictures, 1),
   };
 }

@@ -49,7 +49,7 @@ const weights: Readonly<Record<string, readonly (readonly [keyof Heuristics, num
 };
 export const sums = Object.keys(weights);
 
-/** The row of a ranker's ranks and the centre's, summed; ties in raster order. The library's prior shares tied ranks. */
+/** The row of a ranker with `prior: 'centre'`. */
 export const withCentre = (ranker: string): string => `${ranker} + centre`;
 
 /** The row of a teacher. */
@@ -63,9 +63,12 @@ export async function allMaps(
   const maps = new Map<string, Float64Array>();
   const plain = heuristics(picture);
   for (const { name, ranker } of rankers) {
-    const { logits } = await ranker.rank(picture.images);
-    maps.set(name, Float64Array.from(logits));
-    maps.set(withCentre(name), rankSum([logits, 1], [plain.centre, 1]));
+    for (const [row, prior] of [
+      [name, 'none'],
+      [withCentre(name), 'centre'],
+    ] as const) {
+      maps.set(row, Float64Array.from((await ranker.rank(picture.images, { prior })).logits));
+    }
   }
   for (const { name, maps: ofTeacher } of teachers) {
     for (const [rounds, map] of ofTeacher.mean) maps.set(teacherRow(name, rounds), map);

@@ -25,6 +25,9 @@ export const evaluate = (args) => {
   if (args.some((arg) => arg.startsWith('--squeeze'))) {
     return measure('scripts/evaluate/squeeze.ts', args, [ensureNative, ensureBenchPackages]);
   }
+  if (args.includes('--everything')) {
+    return measure('scripts/evaluate/everything.ts', args, [ensureNative, ensureBenchPackages]);
+  }
   for (const program of ['classify', 'unlabelled', 'retention']) {
     if (args.includes(`--${program}`))
       return measure(`scripts/evaluate/${program}.ts`, args, [ensureNative]);
