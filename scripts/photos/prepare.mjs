@@ -9,7 +9,10 @@ export const preparedFolder = (split) => join(cacheRoot(), `photos-${split}`);
 
 const SHORT_SIDE = 448;
 
-/** Prepares all fetched photos of a split (use `photo`); returns the folder and the number of files. The demo's are not for training. */
+/**
+ * Prepares all fetched photos of a split (use `photo`), but none of the demo's for training; returns the folder and the number of
+ * files.
+ */
 export async function preparePhotos(split) {
   const folder = preparedFolder(split);
   mkdirSync(folder, { recursive: true });

@@ -21,8 +21,8 @@ const help = `npm run train:embedded -- --data FOLDER [options]
 Makes the embedded models, tiny-mae.safetensors (the teacher) and tiny-ranker.safetensors. The same command continues after any end.
 Other options or photographs make other runs, beside those that are there.
 
-  --data <folder>      photographs, of all folders below it too; of a folder with the layout of npm run evaluate, its training
-                       part alone. Give it again for more, as for photos-train in the user's cache, which npm run photos -- --extra
+  --data <folder>      photographs, of all folders below it too; of a folder with photographs.tsv, the layout of npm run evaluate,
+                       its training part alone. Give it again for more, as for photos-train in the user's cache, which npm run photos -- --extra
                        and then node scripts/photos/prepare.mjs fill
   --teacher <model>    distils a ranker from this masked autoencoder, in place of training one: a file, a folder or hf:NAME
   --teacher-steps <n>  of the teacher at the peak learning rate, 128 crops each; a tenth as many follow, in which the rate falls
