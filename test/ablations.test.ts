@@ -46,16 +46,16 @@ test('rows: every metric, drop and loss, and one thing at a time', (t) => {
 });
 
 test('the base is what the embedded ranker learned from', (t) => {
-  const recipe = readFileSync(join(repository, 'scripts', 'train-embedded.mjs'), 'utf8');
+  const [main, ranker] = ['main.mjs', 'ranker.mjs'].map((name) =>
+    readFileSync(join(repository, 'scripts', 'train-embedded', name), 'utf8'),
+  ) as [string, string];
   const { maskRatio, metric, precision } = mapBase;
   const { rounds, loss, smoothing } = rankerBase;
-  t.true(
-    recipe.includes(
-      `--metric ${metric} --surprise --rounds ${rounds} --mask-ratio ${maskRatio} --crop-scale 0.6,1 --seed 1`,
-    ),
-  );
-  t.regex(recipe, new RegExp(`precision: .*default: '${precision}'`));
-  t.true(recipe.includes(`--loss ${loss} --smoothing ${smoothing} `));
+  const scoring = `--metric ${metric} --surprise --rounds ${rounds} --mask-ratio ${maskRatio}`;
+  t.true(main.includes(`scoring: { type: 'string', default: '${scoring}' }`));
+  t.true(ranker.includes('--crop-scale 0.6,1 --seed 1'));
+  t.regex(main, new RegExp(`precision: .*default: '${precision}'`));
+  t.true(ranker.includes(`--loss ${loss} --smoothing ${smoothing} `));
 });
 
 test('options', (t) => {

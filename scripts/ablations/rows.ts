@@ -51,7 +51,7 @@ export const mapBase: MapSettings = {
   rounds: 2,
 };
 
-/** Of the embedded ranker; scripts/train-embedded.mjs has its recipe. */
+/** Of the embedded ranker; scripts/train-embedded has its recipe. */
 export const rankerBase: RankerSettings = {
   rounds: 1,
   loss: 'listMle',

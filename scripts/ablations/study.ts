@@ -91,7 +91,7 @@ export async function openStudy(options: Options, say: (text: string) => void): 
   return { ...options, teacher: { source, digest }, labelled, judged, judge, training };
 }
 
-/** Of the same sets as those of scripts/train-embedded.mjs. */
+/** Of the same sets as those of scripts/train-embedded. */
 function trainingPhotographs(photographs: string, count: number): string[] {
   const all = allPhotographsOf(photographs, 'training');
   if (all.length === 0) throw new UsageError(`${photographs} has no pictures to train on`);
