@@ -111,8 +111,10 @@ export interface Selector<
 }
 
 /** Selectors by name: those of this package, and those that {@link registerSelector} has added. */
-export type Selectors = Readonly<Record<SelectorName, Selector<Float32Array>>> &
-  Readonly<Record<string, Selector | undefined>>;
+export interface Selectors
+  extends
+    Readonly<Record<SelectorName, Selector<Float32Array>>>,
+    Readonly<Record<string, Selector | undefined>> {}
 
 /** The model as it was given: its geometry, and what is behind it where it is loaded. */
 function readModel(given: unknown) {
