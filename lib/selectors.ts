@@ -111,10 +111,11 @@ export interface Selector<
 }
 
 /** Selectors by name: those of this package, and those that {@link registerSelector} has added. */
-export interface Selectors
-  extends
-    Readonly<Record<SelectorName, Selector<Float32Array>>>,
-    Readonly<Record<string, Selector | undefined>> {}
+export type Selectors = {
+  readonly [Name in SelectorName | (string & {})]: Name extends SelectorName
+    ? Selector<Float32Array>
+    : Selector | undefined;
+};
 
 /** The model as it was given: its geometry, and what is behind it where it is loaded. */
 function readModel(given: unknown) {
