@@ -61,6 +61,8 @@ export interface Embedding {
  * const { logits } = await ranker.rank(images);
  * const { indices } = await selectPatches(images, logits, { keepRatio: 0.5 });
  * const { top } = await vit.classify(images, { keep: indices, topK: 5 });
+ * // The same in one call:
+ * await vit.classify(images, { keepRatio: 0.5, selector: 'ranker', topK: 5 });
  * ```
  */
 export class VisionTransformer {
