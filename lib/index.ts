@@ -41,6 +41,7 @@ export type {
   NativeMaeConfig as MaeFileConfig,
   NativeRankerConfig as RankerFileConfig,
 } from './native/binding.js';
+export type { EmbedOptions } from './kept-patches.js';
 export {
   keepFor,
   type CentreCrop,
@@ -123,10 +124,12 @@ export type {
 } from './types.js';
 
 export {
+  registerSelector,
   selectors,
   type Selector,
   type SelectorName,
   type SelectorOptions,
+  type Selectors,
   type SelectorScores,
 } from './selectors.js';
 export {
@@ -134,7 +137,6 @@ export {
   type Classification,
   type ClassifierConfig,
   type ClassifyOptions,
-  type EmbedOptions,
   type Embedding,
 } from './vision-transformer.js';
 

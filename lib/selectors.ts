@@ -1,5 +1,5 @@
 import { types } from 'node:util';
-import { described } from './described.js';
+import { described, lengthOf } from './described.js';
 import { checkNormalization } from './images.js';
 import type { MaskedAutoencoder } from './masked-autoencoder.js';
 import { nativeOf } from './models.js';
@@ -13,7 +13,14 @@ import {
   type ModelConfig,
   type PixelBatch,
 } from './types.js';
-import { checkOptions, invalid, readFields, readImageBatch } from './validation.js';
+import {
+  checkChoice,
+  checkOptions,
+  invalid,
+  readFields,
+  readImageBatch,
+  readShort,
+} from './validation.js';
 import type { VisionTransformer } from './vision-transformer.js';
 
 /** Names of the {@link selectors}. */
@@ -46,6 +53,7 @@ export interface SelectorOptions extends JobOptions {
   /**
    * The loaded model that the selector asks (see {@link selectors}); the scores are for its patch size, and the images were
    * normalised with its mean and standard deviation. Selectors that ask none also take its geometry alone, as `{ config }`.
+   * {@link VisionTransformer.classify} gives selectors of your own its `selectorModel`, or the classifier itself.
    * Default: none; 16 pixels, `imageNetMean` and `imageNetStd`.
    */
   model?:
@@ -74,15 +82,20 @@ export interface SelectorOptions extends JobOptions {
 const selectorKeys = words<keyof SelectorOptions>()('signal onProgress model keep classes seed');
 
 /** What a selector thinks of patches. */
-export interface SelectorScores {
-  /** [n, L] in raster order; larger is kept. */
-  scores: Float32Array;
+export interface SelectorScores<Values extends Float32Array | Float64Array = Float32Array> {
+  /** [n, L] in raster order; finite; larger is kept. Float64 is rounded to float32. */
+  scores: Values;
   /** Of the tensor above. */
   shape: readonly [images: number, patches: number];
 }
 
-/** Something that says which patches are worth keeping. What has such a `score` can stand beside {@link selectors}. */
-export interface Selector {
+/**
+ * Something that says which patches are worth keeping. An object of your own with such a `score` is a `selector` for
+ * {@link VisionTransformer.classify}, where its scores are checked; {@link registerSelector} gives it a name.
+ */
+export interface Selector<
+  Values extends Float32Array | Float64Array = Float32Array | Float64Array,
+> {
   /**
    * Scores every patch.
    *
@@ -91,8 +104,18 @@ export interface Selector {
    *   selector cannot ask), `ERR_LTRP_CHECKPOINT_CONTENT` (`teacher` of an encoder alone), `ERR_LTRP_NOT_FINITE`,
    *   `ERR_LTRP_DISPOSED`.
    */
-  score(images: ImageBatch | PixelBatch, options?: SelectorOptions): Promise<SelectorScores>;
+  score(
+    images: ImageBatch | PixelBatch,
+    options?: SelectorOptions,
+  ): Promise<SelectorScores<Values>>;
 }
+
+/** Selectors by name: those of this package, and those that {@link registerSelector} has added. */
+export type Selectors = {
+  readonly [Name in SelectorName | (string & {})]: Name extends SelectorName
+    ? Selector<Float32Array>
+    : Selector | undefined;
+};
 
 /** The model as it was given: its geometry, and what is behind it where it is loaded. */
 function readModel(given: unknown) {
@@ -112,7 +135,7 @@ function readModel(given: unknown) {
   };
 }
 
-function selector(name: SelectorName): Selector {
+function selector(name: SelectorName): Selector<Float32Array> {
   return {
     async score(images, options) {
       const checked = checkOptions(options, selectorKeys);
@@ -152,9 +175,103 @@ function selector(name: SelectorName): Selector {
  * | `grad-cam` | Grad-CAM of a class's logit; labels | `VisionTransformer` with a linear head |
  * | `tome` | size of the group that token merging makes around it | `MaskedAutoencoder` or `VisionTransformer` |
  */
-export const selectors: Readonly<Record<SelectorName, Selector>> = Object.freeze(
-  Object.fromEntries(selectorNames.map((name) => [name, selector(name)])) as Record<
-    SelectorName,
-    Selector
-  >,
-);
+export const selectors = {} as Selectors;
+
+for (const name of selectorNames) add(name, selector(name));
+
+/** What has a name keeps it: figures are compared by it. */
+function add(name: string, value: Selector): void {
+  Object.defineProperty(selectors, name, { value, enumerable: true });
+}
+
+/**
+ * Adds a selector of your own to {@link selectors}, for this thread and as long as it lives. Its name is then a `selector` for
+ * {@link VisionTransformer.classify}.
+ *
+ * @param name - lower-case words and digits with hyphens between them, at most 40 characters; not the name of another one.
+ * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for another name, and for what has no `score`.
+ *
+ * @example
+ * ```ts
+ * registerSelector('darkest', {
+ *   async score(images, options) {
+ *     const { scores, shape } = await selectors.variance.score(images, options);
+ *     return { scores: scores.map((score) => -score), shape };
+ *   },
+ * });
+ * const { logits } = await vit.classify(images, { keepRatio: 0.5, selector: 'darkest' });
+ * ```
+ */
+export function registerSelector(name: string, selector: Selector): void {
+  if (typeof name !== 'string' || name.length > 40 || !/^[a-z][a-z\d]*(-[a-z\d]+)*$/.test(name)) {
+    throw invalid(
+      `name must be lower-case words and digits with hyphens between them, at most 40 characters; got ${described(name)}.`,
+    );
+  }
+  if (Object.hasOwn(selectors, name))
+    throw invalid(`name must not be that of another selector; there is '${name}' already.`);
+  scoreOf(selector);
+  add(name, selector);
+}
+
+/** The method of a selector, which may be the caller's. */
+function scoreOf(selector: unknown): Selector['score'] {
+  const { score } =
+    typeof selector === 'object' && selector !== null
+      ? readFields(selector, ['score'], 'selector')
+      : {};
+  if (typeof score === 'function') return score.bind(selector) as Selector['score'];
+  throw invalid(
+    `selector must be the name of one or an object with a method score; got ${described(selector)}.`,
+  );
+}
+
+/** A selector by its name, or what may be one. */
+export function selectorOf(given: unknown): unknown {
+  if (typeof given !== 'string') return given;
+  checkChoice('selector', given, Object.keys(selectors));
+  return selectors[given];
+}
+
+/**
+ * What a selector, which may be the caller's, says of a batch: [n, L], checked. What its `score` throws is thrown on.
+ *
+ * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for what is no selector, and for scores of another shape or not finite.
+ */
+export async function scoresOf(
+  selector: unknown,
+  images: ImageBatch | PixelBatch,
+  options: SelectorOptions,
+  [n, patches]: readonly [images: number, patches: number],
+): Promise<Float32Array> {
+  const score = scoreOf(selector);
+  const answer: unknown = await score(images, options);
+  if (typeof answer !== 'object' || answer === null) {
+    throw invalid(
+      `selector must score with a promise of { scores, shape }; got ${described(answer)}.`,
+    );
+  }
+  const { scores, shape } = readFields(answer, ['scores', 'shape'], 'selector');
+  const sizes = readShort('selector.shape', shape);
+  if (!Array.isArray(sizes) || sizes.length !== 2 || sizes[0] !== n || sizes[1] !== patches) {
+    throw invalid(
+      `selector must give scores of shape [images, patches], here [${n}, ${patches}]; got ${described(sizes)}.`,
+    );
+  }
+  if (
+    !(types.isFloat32Array(scores) || types.isFloat64Array(scores)) ||
+    lengthOf(scores) !== n * patches
+  ) {
+    throw invalid(
+      `selector must give scores as a Float32Array or Float64Array of length ${n * patches}; got ${described(scores)}.`,
+    );
+  }
+  const copy = new Float32Array(scores);
+  const wrong = copy.findIndex((value) => !Number.isFinite(value));
+  if (wrong >= 0) {
+    throw invalid(
+      `selector must give finite scores; got ${copy[wrong] as number} for patch ${wrong % patches} of image ${Math.floor(wrong / patches)}.`,
+    );
+  }
+  return copy;
+}

@@ -1,11 +1,9 @@
+import { callOnKept, type EmbedOptions } from './kept-patches.js';
 import { checkMade, frozen, keepNative, loadModel, made, publicConfig } from './models.js';
 import type { CoreBinding, NativeClassifier, NativeClassifierConfig } from './native/binding.js';
-import { runJob } from './native/job.js';
-import type { SelectorName } from './selectors.js';
 import {
   words,
   type ImageBatch,
-  type JobOptions,
   type LoadOptions,
   type ModelConfig,
   type PixelBatch,
@@ -16,30 +14,17 @@ import { checkOptions, readImageBatch } from './validation.js';
 /** Geometry of a classifier. */
 export type ClassifierConfig = NativeClassifierConfig & ModelConfig;
 
-/** Options of {@link VisionTransformer.embed}. */
-export interface EmbedOptions extends JobOptions {
-  /**
-   * `[n * K]`, distinct ids for each image, in any order: only these patches go in. Their order changes nothing.
-   * Default: all patches, or as `keepRatio` says.
-   */
-  keep?: Int32Array | undefined;
-  /** Share of the patches that go in, in (0, 1], chosen by `selector`; the number is rounded, and at least 1. Not with `keep`. Default: all. */
-  keepRatio?: number | undefined;
-  /** What chooses them, one of {@link selectors} by name. Default `'grid'`: they are spread evenly, whatever the picture shows. */
-  selector?: SelectorName | undefined;
-  /** Integer in [0, 2^53) that a selector draws from. Default 0. */
-  seed?: number | undefined;
-}
-
 /** Options of {@link VisionTransformer.classify}. */
 export interface ClassifyOptions extends EmbedOptions {
   /** How many classes `top` has, 1 to all of them. Default: there is no `top`. */
   topK?: number | undefined;
 }
 
-const embedKeys = words<keyof EmbedOptions>()('signal onProgress keep keepRatio selector seed');
+const embedKeys = words<keyof EmbedOptions>()(
+  'signal onProgress keep keepRatio selector selectorModel seed',
+);
 const classifyKeys = words<keyof ClassifyOptions>()(
-  'signal onProgress keep keepRatio selector seed topK',
+  'signal onProgress keep keepRatio selector selectorModel seed topK',
 );
 
 /** What images are taken for. */
@@ -76,6 +61,8 @@ export interface Embedding {
  * const { logits } = await ranker.rank(images);
  * const { indices } = await selectPatches(images, logits, { keepRatio: 0.5 });
  * const { top } = await vit.classify(images, { keep: indices, topK: 5 });
+ * // The same in one call:
+ * await vit.classify(images, { keepRatio: 0.5, selector: 'ranker', topK: 5 });
  * ```
  */
 export class VisionTransformer {
@@ -116,8 +103,8 @@ export class VisionTransformer {
    *
    * @param images - [n, 3, H, W], or bytes [n, H, W, 3]; any grid of the model's patch size, for which positions are interpolated.
    * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` (shapes, pixels that are not finite, `keep` with an id twice or outside the
-   *   grid or with none, `topK`), `ERR_LTRP_CHECKPOINT_CONTENT` (there is no head), `ERR_LTRP_NOT_FINITE` (a logit that is not),
-   *   `ERR_LTRP_DISPOSED`.
+   *   grid or with none, a model that the selector cannot ask, its scores, `topK`), `ERR_LTRP_CHECKPOINT_CONTENT` (there is no
+   *   head), `ERR_LTRP_NOT_FINITE` (a logit that is not), `ERR_LTRP_DISPOSED`. What a selector of your own throws is thrown on.
    */
   async classify(
     images: ImageBatch | PixelBatch,
@@ -125,7 +112,10 @@ export class VisionTransformer {
   ): Promise<Classification> {
     const checked = checkOptions(options, classifyKeys);
     const given = readImageBatch(images);
-    return runJob(this.#core, checked, (job) => this.#native.classify(job, given, checked));
+    const { topK } = checked;
+    return callOnKept(this.#core, this, given, checked, (job, batch, kept) =>
+      this.#native.classify(job, batch, { ...kept, topK }),
+    );
   }
 
   /**
@@ -137,7 +127,9 @@ export class VisionTransformer {
   async embed(images: ImageBatch | PixelBatch, options?: EmbedOptions): Promise<Embedding> {
     const checked = checkOptions(options, embedKeys);
     const given = readImageBatch(images);
-    return runJob(this.#core, checked, (job) => this.#native.embed(job, given, checked));
+    return callOnKept(this.#core, this, given, checked, (job, batch, kept) =>
+      this.#native.embed(job, batch, kept),
+    );
   }
 
   /** Frees the weights once running calls are done; later calls reject with `ERR_LTRP_DISPOSED`. Calling it again does nothing. */

@@ -9,9 +9,10 @@ import {
   VisionTransformer,
   type SelectorName,
 } from '../lib/index.js';
+import { pathToFileURL } from 'node:url';
 import { ltrp } from './support/command.js';
 import { withGolden } from './support/golden.js';
-import { golden, temporaryFolder } from './support/paths.js';
+import { golden, repository, temporaryFolder } from './support/paths.js';
 import { Tensors } from './support/safetensors.js';
 
 const downstream = join(golden, 'downstream');
@@ -193,4 +194,77 @@ withGolden('what cannot be measured is refused in a sentence', async (t) => {
   t.is(torn.code, 1);
   t.regex(torn.stderr, /torn\.png/);
   t.regex(torn.stdout, /on 4 pictures of .*; 1 cannot be read/);
+});
+
+withGolden('selectors of modules are measured beside the others', async (t) => {
+  const folder = await temporaryFolder(t);
+  const { classes, data } = await labelled(folder);
+  const model = join(downstream, 'ltrp-classifier.pth');
+  const write = async (name: string, text: string): Promise<string> => {
+    await writeFile(join(folder, name), text);
+    return join(folder, name);
+  };
+  const here = JSON.stringify(pathToFileURL(join(repository, 'dist', 'index.js')).href);
+  // As the package's, by another road; and the opposite.
+  const same = await write(
+    'same.mjs',
+    `import { selectors } from ${here};
+    export default { name: 'same', score: (images, options) => selectors.variance.score(images, options) };`,
+  );
+  const least = await write(
+    'least.mjs',
+    `import { registerSelector, selectors } from ${here};
+    registerSelector('least', {
+      async score(images, options) {
+        const { scores, shape } = await selectors.variance.score(images, options);
+        return { scores: Float64Array.from(scores, (score) => -score), shape };
+      },
+    });`,
+  );
+  const torn = await write('torn.mjs', `export default { name: 'torn', score: () => null };`);
+  const nothing = await write('nothing.mjs', 'export const none = 1;');
+  const taken = await write('taken.mjs', `export default { name: 'grid', score: () => null };`);
+  const evaluate = ['evaluate', '--model', model, '--data', data, '--classes', classes];
+  const { code, stdout, stderr } = await ltrp([
+    ...[...evaluate, '--fit', 'stretch', '--selectors', 'variance,same,least', '--keep', '5%,25%'],
+    ...['--reference', 'same', '--selector-module', same, '--selector-module', least],
+    ...['--out', join(folder, 'out'), '--json', '--curves', '2'],
+  ]);
+  t.is(code, 0, stderr);
+  const { figures, reference, curves } = JSON.parse(stdout) as Printed;
+  t.is(reference, 'same');
+  const of = (name: string): (readonly [number | null, number])[] =>
+    figures
+      .filter(({ selector, measure }) => (selector as string) === name && measure === 'accuracy')
+      .map(({ keep, value }) => [keep, value] as const);
+  t.is(of('least').length, 2);
+  t.deepEqual(of('same'), of('variance'));
+  // Whether a ranking depends on how many are kept, nobody has said.
+  t.deepEqual(
+    curves.map(({ selector }) => selector),
+    ['variance'],
+  );
+  t.regex(await readFile(join(folder, 'out', 'evaluate.md'), 'utf8'), /\| `least` \| \? \|/);
+  // What it keeps is what it ranks first.
+  await using vit = await VisionTransformer.load(model);
+  const images = await readImages(pictures, { size: 224, fit: 'stretch' });
+  const { scores } = await selectors.variance.score(images);
+  const worst = scores.map((score) => -score);
+  const { indices } = await selectPatches(images, worst, { keepRatio: 0.25, scoreShare: 1 });
+  const { top } = await vit.classify(images, { keep: indices, topK: 1 });
+  const labels = new Tensors(join(downstream, 'classifier.safetensors')).ids('labels').data;
+  t.is(of('least')[1]?.[1], labels.filter((label, i) => top?.[i] === label).length / 4);
+
+  for (const [args, exit, why] of [
+    [['--selector-module', torn, '--selectors', 'torn'], 2, /selector must score with a promise/],
+    [['--selector-module', nothing], 2, /nothing\.mjs adds no selector; it must export one/],
+    [['--selector-module', taken], 2, /taken\.mjs adds no selector: .*there is 'grid' already/],
+    [['--selector-module', join(folder, 'none.mjs')], 1, /There is no module .*none\.mjs/],
+    [['--selectors', 'same'], 2, /There is no selector 'same'; there are .*variance/],
+    [['--selectors', 'grid', '--reference', 'same'], 2, /--reference must be one of/],
+  ] as const) {
+    const found = await ltrp([...evaluate, '--keep', '25%', ...args]);
+    t.is(found.code, exit, `${args.join(' ')}: ${found.stderr}`);
+    t.regex(found.stderr, why);
+  }
 });

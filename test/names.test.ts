@@ -61,7 +61,6 @@ const named: Record<string, string> = {
 };
 named['pretrain precision'] = 'trainingPrecision';
 named['finetune precision'] = 'trainingPrecision';
-named['reference'] = 'selector';
 
 test('types have the words that the core has', async (t) => {
   const { names } = (await loadCore({})).info();

@@ -33,6 +33,7 @@ test('import works, and so does everything that needs no tensor', async (t) => {
     await attempt(() => ltrp.PatchRanker.load('tiny', { devise: 'cpu' }));
     await attempt(() => ltrp.PatchRanker.load('nonesuch'));
     await attempt(() => ltrp.readImages([], { size: 224 }));
+    await attempt(() => ltrp.registerSelector('own', { score: () => null }));
     await attempt(() => { throw new ltrp.LtrpError('ERR_LTRP_OWN', 'own'); });
     console.log(JSON.stringify({
       version: ltrp.version,
@@ -50,6 +51,7 @@ test('import works, and so does everything that needs no tensor', async (t) => {
     'ERR_LTRP_INVALID_ARGUMENT',
     'ERR_LTRP_FILE_NOT_FOUND',
     'ERR_LTRP_INVALID_ARGUMENT',
+    'worked',
     'ERR_LTRP_OWN',
   ]);
 });
@@ -73,6 +75,7 @@ test('each first call that needs LibTorch rejects with what was tried and the co
       squeezePicture: () => ltrp.squeezePicture('demo/photos/tiger.jpg'),
       rankingLoss: () => ltrp.rankingLoss('listMle', logits, logits, [1, 16]),
       asymmetricLoss: () => ltrp.asymmetricLoss(logits, logits, [1, 16]),
+      selector: () => ltrp.selectors.variance.score(images),
       meanAveragePrecision: () => ltrp.meanAveragePrecision(logits, logits, [1, 16]),
       convert: () => ltrp.convertCheckpoint('models/tiny-ranker.safetensors', '/nowhere/x.safetensors', { kind: 'ranker' }),
     };
@@ -88,7 +91,7 @@ test('each first call that needs LibTorch rejects with what was tried and the co
   const results = Object.entries(
     result as Record<string, { name: string; code: string; message: string }>,
   );
-  t.is(results.length, 14);
+  t.is(results.length, 15);
   for (const [name, error] of results) {
     t.is(error.name, 'LtrpError', `${name}: ${JSON.stringify(error)}`);
     t.is(error.code, 'ERR_LTRP_LIBTORCH_NOT_FOUND', name);

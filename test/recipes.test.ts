@@ -1,14 +1,16 @@
 /** Every program of docs/recipes.md, run as it stands. */
 import { existsSync } from 'node:fs';
-import { mkdir, readFile, symlink } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import sharp from 'sharp';
-import { convertCheckpoint } from '../lib/index.js';
+import { convertCheckpoint, readImages, selectors, type Selector } from '../lib/index.js';
 import { writeClipFolder } from './support/clip-folder.js';
 import type { Outcome } from './support/command.js';
 import { blocks, readDocument, runBlock, workplace } from './support/documents.js';
 import { repository } from './support/paths.js';
+import { writeClassifier } from './support/small-classifier.js';
 
 type Check = (t: ExecutionContext, outcome: Outcome, folder: string) => void | Promise<void>;
 
@@ -107,6 +109,23 @@ const checks: Record<string, Check[]> = {
       t.deepEqual([found[0]?.min, found[0]?.max], [0, 255]);
     },
   ],
+  'A selector of your own': [
+    (_t, _outcome, folder) => copyFile(join(folder, 'recipe.mjs'), join(folder, 'detail.mjs')),
+    (t, { stdout }) => {
+      t.is(stdout, 'true\n');
+    },
+    async (t, { stdout }, folder) => {
+      t.regex(stdout, /^\| `detail` \| \? \|/m);
+      const { default: detail } = (await import(
+        pathToFileURL(join(folder, 'detail.mjs')).href
+      )) as { default: Selector };
+      const images = await readImages([join(folder, 'photos', 'cat.jpg')], { size: 64 });
+      const { scores } = await detail.score(images, {});
+      const gradient = await selectors.gradient.score(images);
+      const far = Math.hypot(1.5, 0.5) / 7;
+      t.true(Math.abs(scores[1]! / (gradient.scores[1]! * Math.exp(-far)) - 1) < 1e-6);
+    },
+  ],
   Cancel: [
     (t, { stdout }) => {
       t.is(stdout, 'TimeoutError\n[ 1, 14, 14 ]\n');
@@ -176,6 +195,16 @@ for (const [heading, list] of Object.entries(checks)) {
     // The embedded ranker is a vision transformer as well.
     if (heading.includes('in ONNX'))
       await convertCheckpoint('tiny', join(folder, 'vit.onnx'), { kind: 'ranker' });
+    if (heading.includes('selector')) {
+      await writeClassifier(join(folder, 'vit.safetensors'));
+      for (const name of ['cat', 'coffee']) {
+        await mkdir(join(folder, 'val', name), { recursive: true });
+        await copyFile(
+          join(folder, 'photos', `${name}.jpg`),
+          join(folder, 'val', name, 'photo.jpg'),
+        );
+      }
+    }
     if (heading.includes('transformers.js')) {
       await mkdir(join(folder, 'node_modules', '@huggingface'), { recursive: true });
       await symlink(transformers, join(folder, 'node_modules', '@huggingface', 'transformers'));

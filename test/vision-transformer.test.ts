@@ -123,7 +123,10 @@ withGolden('what cannot be kept is refused', async (t) => {
     { keepRatio: 0.5, selector: 'cls-attention' },
     /pooling 'cls'.*'cls-attention'; got a vision transformer whose pooling is 'mean'/,
   );
-  await refused({ keepRatio: 0.5, selector: 'ranker' }, /model must be a ranker/);
+  await refused(
+    { keepRatio: 0.5, selector: 'ranker', selectorModel: vit },
+    /model must be a ranker .*; got a vision transformer/,
+  );
   await refused({ keepRatio: 0.5, selector: 'best' }, /selector must be one of 'centre'/);
   await refused({ topK: 11 }, /topK must be in \[1, 10\]; got 11/);
   await refused({ keeps: 1 }, /options has no "keeps"/);

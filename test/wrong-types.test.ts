@@ -106,7 +106,9 @@ const batch: Path[] = [
   [0, 'shape', 1],
 ];
 
-const kept = [...job, 'keep', 'keepRatio', 'selector', 'seed'];
+const kept = [...job, 'keep', 'keepRatio', 'selector', 'selectorModel', 'seed'];
+
+let registered = 0;
 
 /** Everything that can be called, by its name. */
 const subjects: Record<string, Subject> = {
@@ -117,10 +119,13 @@ const subjects: Record<string, Subject> = {
     classifier,
   ),
   'VisionTransformer.prototype.classify': {
-    ...onKept((...given) => vit.classify(...(given as [never]))),
+    ...onKept({ keep: [Int32Array.of(1, 2)] }, (...given) => vit.classify(...(given as [never]))),
     options: [...kept, 'topK'],
+    inside: [...batch, [1, 'keep', 0]],
   },
-  'VisionTransformer.prototype.embed': onKept((...given) => vit.embed(...(given as [never]))),
+  'VisionTransformer.prototype.embed': onKept({ keepRatio: 0.5 }, (...given) =>
+    vit.embed(...(given as [never])),
+  ),
   'MaskedAutoencoder.prototype.scorePatches': onImages(
     [...masking, ...scoring],
     images,
@@ -164,6 +169,12 @@ const subjects: Record<string, Subject> = {
       'std',
     ],
     inside: batch,
+  },
+  registerSelector: {
+    names: ['name', 'selector'],
+    valid: () => [`own-${registered++}`, api.selectors.variance],
+    call: (...given) => api.registerSelector(...(given as [never, never])),
+    inside: [[1, 'score']],
   },
   rankingLoss: {
     names: ['name', 'predicted', 'target', 'shape', 'options'],
@@ -391,10 +402,10 @@ function onImages(options: string[], given: () => unknown, call: Subject['call']
   };
 }
 
-function onKept(call: Subject['call']): Subject {
+function onKept(options: object, call: Subject['call']): Subject {
   return {
     names: ['images', 'options'],
-    valid: () => [bytes(), {}],
+    valid: () => [bytes(), options],
     call,
     options: kept,
     inside: batch,

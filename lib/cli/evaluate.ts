@@ -3,7 +3,7 @@ import { existsSync, statSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import { InvalidArgumentError, type Command } from 'commander';
+import type { Command } from 'commander';
 import { readNames } from '../data/label-files.js';
 import type { Labels } from '../data/labels.js';
 import { LtrpError, toLtrpError } from '../errors.js';
@@ -16,7 +16,7 @@ import { decodePicture, type Fit } from '../images.js';
 import { MaskedAutoencoder } from '../masked-autoencoder.js';
 import { writeError } from '../output-files.js';
 import { PatchRanker } from '../patch-ranker.js';
-import { selectorNames, type SelectorName } from '../selectors.js';
+import { selectorNames, selectors, type SelectorName } from '../selectors.js';
 import type { ShardOptions } from '../shards/shard.js';
 import { mapOrdered, settled } from '../stream/ordered.js';
 import { invalid } from '../validation.js';
@@ -39,6 +39,7 @@ import {
   type ImageSettings,
 } from './options.js';
 import { loadOptions } from './results.js';
+import { loadSelectorModules } from './selector-modules.js';
 import { print } from './standard-output.js';
 import { openDataset } from './training-command.js';
 import { heldOutLabels, trainingLabels, unseenOf } from './training-labels.js';
@@ -53,9 +54,10 @@ interface EvaluateSettings
   categories?: string;
   unseen?: string;
   classes?: string;
-  selectors?: SelectorName[];
+  selectors?: string[];
+  selectorModule: string[];
   keep: number[];
-  reference?: SelectorName;
+  reference?: string;
   ranker: string;
   mae: string;
   curves: number;
@@ -117,15 +119,19 @@ the selector that is asked about.`,
     ).argParser(parseName),
     option(
       '--selectors <list>',
-      `names separated by commas, of ${selectorNames.join(', ')} (default: all that the model can be asked, but teacher, which takes long)`,
-    ).argParser(parseSelectors),
+      `names separated by commas, of ${selectorNames.join(', ')} and those of --selector-module (default: all that the model can be asked, but teacher, which takes long)`,
+    ).argParser((text) => text.split(',').map((name) => name.trim())),
+    option(
+      '--selector-module <files...>',
+      'modules with selectors of your own: a default export with name and score, or calls of registerSelector',
+    ).default([], 'none'),
     option('--keep <list>', 'shares of the patches, separated by commas')
       .argParser(parseShares('(0, 1]'))
       .default([0.1, 0.25, 0.5, 0.75, 1], '10%,25%,50%,75%,100%'),
     option(
       '--reference <selector>',
       'what the others are compared with (default: ranker, or the first of --selectors)',
-    ).choices(selectorNames),
+    ).argParser(parseName),
     option('--ranker <model>', "what the selectors ranker and ranker-diverse ask: a file or 'tiny'")
       .argParser(parseName)
       .default('tiny'),
@@ -178,31 +184,28 @@ Exit codes:
   });
 }
 
-function parseSelectors(text: string): SelectorName[] {
-  return text.split(',').map((each) => {
-    const name = selectorNames.find((known) => known === each.trim());
-    if (name === undefined) {
-      throw new InvalidArgumentError(
-        `There is no selector '${each}'; there are ${selectorNames.join(', ')}.`,
-      );
-    }
-    return name;
-  });
+/** An evaluation tells selectors apart by name; that of a selector of the caller's own is none of the union's. */
+function checkSelector(name: string): SelectorName {
+  if (Object.hasOwn(selectors, name)) return name as SelectorName;
+  throw invalid(`There is no selector '${name}'; there are ${Object.keys(selectors).join(', ')}.`);
 }
 
 async function evaluate(settings: EvaluateSettings): Promise<number> {
   const { model, data, keep: keeps, seed, out } = settings;
   const signal = interruptSignal();
+  await loadSelectorModules(settings.selectorModule);
+  const asked = settings.selectors?.map(checkSelector);
   const dataset = await openDataset(data, false, settings);
   await using classifier = await withNotes(VisionTransformer.load(model, loadOptions(settings)));
   const labels = await labelsOf(settings, dataset, classifier.config.classes);
   for (const sentence of labels.notes) complain(sentence);
+  const every = Object.keys(selectors) as SelectorName[];
   const names =
-    settings.selectors ??
-    selectorNames.filter((name) => name !== 'teacher' && canAsk(name, classifier.config));
-  const reference = settings.reference ?? (names.includes('ranker') ? 'ranker' : names[0]);
-  if (reference === undefined || !names.includes(reference))
-    throw invalid(`--reference must be one of --selectors; ${String(reference)} is not.`);
+    asked ?? every.filter((name) => name !== 'teacher' && canAsk(name, classifier.config));
+  const compared = settings.reference ?? (names.includes('ranker') ? 'ranker' : names[0]);
+  const reference = names.find((name) => name === compared);
+  if (reference === undefined)
+    throw invalid(`--reference must be one of --selectors; ${String(compared)} is not.`);
   const asks = (kind: 'ranker' | 'mae'): boolean =>
     names.some((name) => askedModels[name] === kind);
   await using ranker = asks('ranker')

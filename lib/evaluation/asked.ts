@@ -24,6 +24,12 @@ export const askedModels: Readonly<Record<SelectorName, AskedModel>> = {
   variance: 'none',
 };
 
+/** Selectors of the caller's own get the classifier, as in `VisionTransformer.classify`. */
+const isOwn = (name: string): boolean => !Object.hasOwn(askedModels, name);
+
+export const askedModelOf = (name: SelectorName): AskedModel =>
+  isOwn(name) ? 'classifier' : askedModels[name];
+
 /** Those whose scores depend on how many patches are kept. */
 export const needKeep: ReadonlySet<SelectorName> = new Set([
   'evit',
@@ -33,8 +39,17 @@ export const needKeep: ReadonlySet<SelectorName> = new Set([
   'tome',
 ] as const);
 
+/** Whether a selector's scores may depend on how many patches are kept: nobody says so of the caller's own. */
+export const dependsOnKeep = (name: SelectorName): boolean => needKeep.has(name) || isOwn(name);
+
 /** Whether a selector was trained with labels. */
 export const usesLabels = (name: SelectorName): boolean => askedModels[name] === 'classifier';
+
+/** The same for readers; of the caller's own nobody knows. */
+export function labelsWord(name: SelectorName): string {
+  if (isOwn(name)) return '?';
+  return usesLabels(name) ? 'yes' : 'no';
+}
 
 /** Whether a classifier can be asked so: some selectors read a CLS token's attention, one a linear head. */
 export function canAsk(name: SelectorName, { pooling }: { pooling: string }): boolean {

@@ -1,6 +1,6 @@
 /** The tables of an evaluation, in Markdown. */
 import type { SelectorName } from '../selectors.js';
-import { usesLabels } from './asked.js';
+import { labelsWord } from './asked.js';
 import { table } from './markdown.js';
 import { moreThan, points } from './points.js';
 import type { StudyFigure, StudyResults } from './study.js';
@@ -35,7 +35,7 @@ export function studyTables(
   const blocks = measuresByShare(results).map((measure) => {
     const lines = bestFirst(figures, measure, smallest).map((name) => [
       `\`${name}\``,
-      usesLabels(name) ? 'yes' : 'no',
+      labelsWord(name),
       ...keeps.map((keep) => cell(figures, measure, name, keep)),
       (milliseconds.selectors[name] ?? NaN).toFixed(1),
     ]);

@@ -3,12 +3,12 @@ import type { MaskedAutoencoder } from '../masked-autoencoder.js';
 import { callCore } from '../native/call.js';
 import { meanAveragePrecision } from '../multi-label.js';
 import type { PatchRanker } from '../patch-ranker.js';
-import { selectors, type SelectorName } from '../selectors.js';
+import { scoresOf, selectors, type SelectorName } from '../selectors.js';
 import type { PixelBatch } from '../types.js';
 import { invalid } from '../validation.js';
 import type { Classification, VisionTransformer } from '../vision-transformer.js';
 import { classifierFlops, rankerFlops } from '../plan/flops.js';
-import { askedModels, descending, needKeep } from './asked.js';
+import { askedModelOf, askedModels, dependsOnKeep, descending } from './asked.js';
 import { RemovalCurves, rowsOf, type MeanCurves } from './removal-curves.js';
 import {
   combined,
@@ -115,7 +115,7 @@ export class SelectorStudy {
       let scores: Float32Array | undefined;
       for (const keep of keeps) {
         const count = keptOf(patches, keep);
-        if (scores === undefined || needKeep.has(selector))
+        if (scores === undefined || dependsOnKeep(selector))
           scores = await this.#scores(selector, images, count);
         const kept = rowsOf(scores, n).map((row) => descending(row).slice(0, count));
         const judge = this.options.judgeOf?.(selector, keep) ?? classifier;
@@ -131,7 +131,7 @@ export class SelectorStudy {
         }
       }
       // A ranking that depends on how many are kept has no curve.
-      if (this.#curves !== null && !needKeep.has(selector) && scores !== undefined)
+      if (this.#curves !== null && !dependsOnKeep(selector) && scores !== undefined)
         await this.#curves.add(selector, images, scores, shown as readonly number[]);
     }
     this.#pictures += n;
@@ -154,11 +154,13 @@ export class SelectorStudy {
 
   async #scores(name: SelectorName, images: PixelBatch, keep: number): Promise<Float32Array> {
     const { classifier, ranker, mae, seed, signal } = this.options;
-    const model = { none: classifier, classifier, ranker, mae }[askedModels[name]];
+    const model = { none: classifier, classifier, ranker, mae }[askedModelOf(name)];
     const begin = performance.now();
     // An image's noise depends on its place in the batch.
     const drawn = { seed: seed + this.#pictures, signal };
-    const { scores } = await selectors[name].score(images, { model, keep, ...drawn });
+    const asked = { model, keep, ...drawn };
+    const shape = [images.shape[0], this.#patches] as const;
+    const scores = await scoresOf(selectors[name], images, asked, shape);
     add(this.#scored, name, images.shape[0]);
     add(this.#spent.selectors, name, performance.now() - begin);
     return scores;

@@ -26,7 +26,7 @@ export async function callCore<Given extends Inputs, Result>(
 }
 
 /** Copies of arrays, under the same names; what is none is the core's to refuse. */
-function copied<Given extends Inputs>(inputs: Given): Given {
+export function copied<Given extends Inputs>(inputs: Given): Given {
   // Not slice(), which asks the array's class for a new one.
   const copy = (values: unknown): unknown => {
     if (types.isFloat32Array(values)) return new Float32Array(values);
