@@ -170,6 +170,12 @@ withGolden('what cannot be measured is refused in a sentence', async (t) => {
     [['--model', cls, ...given, '--selectors', 'best'], 2, /There is no selector 'best'/],
     [['--model', cls, ...given, '--keep', '0%'], 2, /It must be a share in \(0, 1\]/],
     [
+      // 0.1% of 14 x 14 patches is a fifth of one.
+      ['--model', cls, ...given, '--selectors', 'grid', '--keep', '50%,0.1%'],
+      2,
+      /--keep must keep at least one of the 196 patches; got 0\.001, which keeps none/,
+    ],
+    [
       ['--model', cls, ...given, '--selectors', 'grid', '--reference', 'ranker'],
       2,
       /--reference must be one of --selectors; ranker is not/,

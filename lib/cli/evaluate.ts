@@ -7,7 +7,7 @@ import { InvalidArgumentError, type Command } from 'commander';
 import { readNames } from '../data/label-files.js';
 import type { Labels } from '../data/labels.js';
 import { LtrpError, toLtrpError } from '../errors.js';
-import { askedModels, canAsk } from '../evaluation/asked.js';
+import { askedModels, canAsk, keptOf } from '../evaluation/asked.js';
 import { curvePage } from '../evaluation/curve-page.js';
 import { studyTables } from '../evaluation/report.js';
 import { SelectorStudy, type Shown, type StudyResults } from '../evaluation/study.js';
@@ -59,7 +59,7 @@ interface EvaluateSettings
   ranker: string;
   mae: string;
   curves: number;
-  imageSize?: { height: number; width: number };
+  imageSize?: Size;
   fit?: Fit;
   batchSize: number;
   out?: string;
@@ -195,6 +195,10 @@ async function evaluate(settings: EvaluateSettings): Promise<number> {
   const signal = interruptSignal();
   const dataset = await openDataset(data, false, settings);
   await using classifier = await withNotes(VisionTransformer.load(model, loadOptions(settings)));
+  const size = sizeOf(settings, classifier);
+  const { patchSize } = classifier.config;
+  const patches = Math.floor(size.height / patchSize) * Math.floor(size.width / patchSize);
+  for (const keep of keeps) keptOf(patches, keep); // before the other models are loaded
   const labels = await labelsOf(settings, dataset, classifier.config.classes);
   for (const sentence of labels.notes) complain(sentence);
   const names =
@@ -220,7 +224,7 @@ async function evaluate(settings: EvaluateSettings): Promise<number> {
     unseen: await unseenOf(settings, labels.classes),
     curveSteps: settings.curves,
   });
-  const unreadable = await measure(study, dataset.files, labels, { settings, classifier, signal });
+  const unreadable = await measure(study, dataset.files, labels, { settings, size, signal });
   if (study.pictures === 0)
     throw new LtrpError('ERR_LTRP_DATA_EMPTY', 'None of the pictures of --data can be read.');
   const evaluation: Evaluation = {
@@ -264,6 +268,17 @@ async function labelsOf(
   return labels;
 }
 
+interface Size {
+  height: number;
+  width: number;
+}
+
+/** Of the pictures, in pixels. */
+function sizeOf({ imageSize }: EvaluateSettings, { config }: VisionTransformer): Size {
+  const { patchSize, grid } = config;
+  return imageSize ?? { height: grid[0] * patchSize, width: grid[1] * patchSize };
+}
+
 function checkPatches(
   name: string,
   asked: { config: { patchSize: number } } | undefined,
@@ -280,14 +295,10 @@ async function measure(
   study: SelectorStudy,
   files: readonly string[],
   labels: Labels,
-  run: { settings: EvaluateSettings; classifier: VisionTransformer; signal: AbortSignal },
+  run: { settings: EvaluateSettings; size: Size; signal: AbortSignal },
 ): Promise<string[]> {
-  const { settings, classifier, signal } = run;
-  const { patchSize, grid } = classifier.config;
-  const { height, width } = settings.imageSize ?? {
-    height: grid[0] * patchSize,
-    width: grid[1] * patchSize,
-  };
+  const { settings, signal } = run;
+  const { height, width } = run.size;
   const fit = settings.fit ?? (settings.labels === undefined ? 'crop' : 'stretch');
   const decoded = mapOrdered(
     files,

@@ -8,7 +8,7 @@ import type { PixelBatch } from '../types.js';
 import { invalid } from '../validation.js';
 import type { Classification, VisionTransformer } from '../vision-transformer.js';
 import { classifierFlops, rankerFlops } from '../plan/flops.js';
-import { askedModels, descending, needKeep } from './asked.js';
+import { askedModels, descending, keptOf, needKeep } from './asked.js';
 import { RemovalCurves, rowsOf, type MeanCurves } from './removal-curves.js';
 import {
   combined,
@@ -101,7 +101,11 @@ export class SelectorStudy {
     return this.#pictures;
   }
 
-  /** The next pictures, all of one size. */
+  /**
+   * The next pictures, all of one size.
+   *
+   * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for a share that keeps none of their patches.
+   */
   async add(images: PixelBatch, shown: readonly Shown[]): Promise<void> {
     const { classifier, many, keeps } = this.options;
     const { patchSize, classes } = classifier.config;
@@ -266,9 +270,6 @@ export class SelectorStudy {
     };
   }
 }
-
-/** As `keepRatio` counts: at least one. */
-const keptOf = (patches: number, keep: number): number => Math.max(1, Math.round(keep * patches));
 
 const keyOf = (selector: SelectorName, keep: number): string => `${selector} ${keep}`;
 
