@@ -30,6 +30,11 @@ interface Printed {
     high: number;
     more: object | null;
   }[];
+  classes: string[];
+  precision: {
+    groups: { measure: string; classes: number; withoutPositive: number }[];
+    perClass: { selector: string; keep: number; precision: (number | null)[] }[];
+  } | null;
   curves: { selector: string; steps: number[]; insertion: number[]; deletion: number[] }[];
 }
 
@@ -145,7 +150,53 @@ withGolden('many labels: mean average precision, and of unseen categories alone'
   t.true((value('mAP')?.low ?? 1) < (value('mAP')?.high ?? 0));
   const some = await of([0, 1, 2, 3, 4, 5, 6, 7, 8]);
   t.true(Math.abs((value('mAP, unseen')?.value ?? NaN) - some.mean) < 1e-9);
+  const seen = own.slice(9).map(({ c }) => c);
+  const others = await of(seen);
+  t.true(Math.abs((value('mAP, seen')?.value ?? NaN) - others.mean) < 1e-9);
+  // A class that none of the four pictures shows has no precision, and no place in a mean.
+  const shown = own.map(({ c }) => order.some((i) => targets[20 * i + c] === 1));
+  const absent = (classes: readonly number[]) => classes.filter((c) => !shown[c]).length;
+  t.true(absent(seen) > 0, 'the goldens have such a class');
+  const ids = own.map(({ c }) => c);
+  t.deepEqual(printed.precision?.groups, [
+    { measure: 'mAP', classes: 20, withoutPositive: absent(ids) },
+    { measure: 'mAP, seen', classes: 11, withoutPositive: absent(seen) },
+    { measure: 'mAP, unseen', classes: 9, withoutPositive: absent(ids.slice(0, 9)) },
+  ]);
+  t.deepEqual(printed.classes, names);
+  const perClass = printed.precision?.perClass.find(
+    (each) => each.selector === 'centre' && each.keep === 1,
+  )?.precision;
+  t.deepEqual(
+    perClass?.map((each) => each !== null),
+    shown,
+  );
+  for (const [c, each] of (perClass ?? []).entries())
+    if (each !== null) t.true(Math.abs(each - averagePrecision(logits, targets, order, c)) < 1e-6);
+  // What half the patches change of the unseen, minus what they change of the seen.
+  const at = (measure: string, keep: number) =>
+    printed.figures.find(
+      (each) => each.measure === measure && each.selector === 'centre' && each.keep === keep,
+    )?.value ?? NaN;
+  const lost = (group: string) => at(`mAP, ${group}`, 0.5) - at(`mAP, ${group}`, 1);
+  const change = at('mAP change, unseen minus seen', 0.5);
+  t.true(Math.abs(change - (lost('unseen') - lost('seen'))) < 1e-9);
 });
+
+/** Of a class, by its definition: mean precision at the positives of the falling order, which has no ties here. */
+function averagePrecision(
+  logits: Float32Array,
+  targets: Float32Array,
+  order: readonly number[],
+  c: number,
+): number {
+  const falling = [0, 1, 2, 3].sort((a, b) => logits[20 * b + c]! - logits[20 * a + c]!);
+  const hits = falling.map((row) => targets[20 * order[row]! + c] === 1);
+  const at = hits.flatMap((hit, i) =>
+    hit ? [hits.slice(0, i + 1).filter(Boolean).length / (i + 1)] : [],
+  );
+  return at.reduce((sum, value) => sum + value, 0) / at.length;
+}
 
 /** Numbers of the pictures as the command finds them. */
 async function inOrder(data: string): Promise<number[]> {

@@ -70,6 +70,8 @@ interface Evaluation extends StudyResults {
   model: string;
   /** Of the model's file, SHA-256. */
   digest: string;
+  /** Names, in the order of the logits. */
+  classes: readonly string[];
   pictures: number;
   unreadable: string[];
   keeps: number[];
@@ -109,7 +111,7 @@ the selector that is asked about.`,
     ).argParser(parseName),
     option(
       '--unseen <file>',
-      'names of categories whose mean average precision is also given alone, one a line',
+      'names of categories that selectors have seen no labels of, one a line: their mean average precision, and that of the others, are given too',
     ).argParser(parseName),
     option(
       '--classes <file>',
@@ -228,7 +230,13 @@ async function evaluate(settings: EvaluateSettings): Promise<number> {
   if (study.pictures === 0)
     throw new LtrpError('ERR_LTRP_DATA_EMPTY', 'None of the pictures of --data can be read.');
   const evaluation: Evaluation = {
-    ...{ model, digest: await modelDigest(resolve(model)), pictures: study.pictures, unreadable },
+    ...{
+      model,
+      digest: await modelDigest(resolve(model)),
+      classes: labels.classes,
+      pictures: study.pictures,
+      unreadable,
+    },
     ...{ keeps, reference },
     ...(await study.results()),
   };

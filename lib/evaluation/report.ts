@@ -1,16 +1,18 @@
 /** The tables of an evaluation, in Markdown. */
 import type { SelectorName } from '../selectors.js';
 import { usesLabels } from './asked.js';
+import type { Measure, StudyFigure } from './figures.js';
 import { table } from './markdown.js';
 import { moreThan, points } from './points.js';
-import type { StudyFigure, StudyResults } from './study.js';
+import type { PrecisionResults } from './precision.js';
+import type { StudyResults } from './study.js';
 
 export const percentOf = (keep: number): string => `${Number((100 * keep).toFixed(2))}%`;
 
 /** Selectors by a measure at a share, the best first. */
 export function bestFirst(
   figures: readonly StudyFigure[],
-  measure: StudyFigure['measure'],
+  measure: Measure,
   keep: number | null,
 ): SelectorName[] {
   return figures
@@ -40,9 +42,11 @@ export function studyTables(
       (milliseconds.selectors[name] ?? NaN).toFixed(1),
     ]);
     const header = ['selector', 'labels', ...keeps.map(percentOf), 'ms a picture'];
+    const group = results.precision?.groups.find((each) => each.measure === measure);
     return [
       `${words[measure] ?? measure} by share of the patches that is kept, in percent. In brackets: more than \`${reference}\`, with the 95% interval of ` +
-        'a paired bootstrap over pictures. "Labels": whether the selector was trained with labels.',
+        'a paired bootstrap over pictures. "Labels": whether the selector was trained with labels.' +
+        (group === undefined ? '' : ` ${meanOf(group)}`),
       table(header, lines),
     ];
   });
@@ -63,15 +67,23 @@ function costOf({ milliseconds, gigaflops }: StudyResults, keeps: readonly numbe
   return `A picture takes the classifier ${each.join(', ')}.${more}`;
 }
 
-const words: Partial<Record<StudyFigure['measure'], string>> = {
+const words: Partial<Record<Measure, string>> = {
   accuracy: 'Right answers',
   mAP: 'Mean average precision',
+  'mAP, seen': 'Mean average precision of seen categories',
   'mAP, unseen': 'Mean average precision of unseen categories',
+  'mAP change, unseen minus seen':
+    "What dropping patches changes of the unseen categories' mean average precision, minus what it changes of the seen ones',",
 };
+
+function meanOf({ classes, withoutPositive }: PrecisionResults['groups'][number]): string {
+  const without = withoutPositive > 0 ? `; no picture shows the other ${withoutPositive}` : '';
+  return `Mean over ${classes - withoutPositive} of ${classes} categories${without}.`;
+}
 
 function cell(
   figures: readonly StudyFigure[],
-  measure: StudyFigure['measure'],
+  measure: Measure,
   selector: SelectorName,
   keep: number | null,
 ): string {

@@ -1,23 +1,15 @@
 /** How well a classifier does with the patches that selectors keep. */
 import type { MaskedAutoencoder } from '../masked-autoencoder.js';
-import { callCore } from '../native/call.js';
-import { meanAveragePrecision } from '../multi-label.js';
 import type { PatchRanker } from '../patch-ranker.js';
+import { classifierFlops, rankerFlops } from '../plan/flops.js';
 import { selectors, type SelectorName } from '../selectors.js';
 import type { PixelBatch } from '../types.js';
 import { invalid } from '../validation.js';
 import type { Classification, VisionTransformer } from '../vision-transformer.js';
-import { classifierFlops, rankerFlops } from '../plan/flops.js';
 import { askedModels, descending, keptOf, needKeep } from './asked.js';
+import { Samples, type StudyFigure } from './figures.js';
+import { Precision, type PrecisionResults } from './precision.js';
 import { RemovalCurves, rowsOf, type MeanCurves } from './removal-curves.js';
-import {
-  combined,
-  intervalOf,
-  Resamples,
-  type Drawn,
-  type Interval,
-  type Weighted,
-} from './resamples.js';
 
 export interface StudyOptions {
   classifier: VisionTransformer;
@@ -32,7 +24,7 @@ export interface StudyOptions {
   seed: number;
   /** Many labels a picture: mean average precision instead of accuracy. */
   many: boolean;
-  /** Numbers of classes whose mean average precision is also given alone. */
+  /** Numbers of classes whose mean average precision is also given alone, and that of the others. */
   unseen: readonly number[];
   /** Equal steps of the insertion and deletion curves, from no patch to all; 0: no curves. */
   curveSteps: number;
@@ -44,20 +36,12 @@ export interface StudyOptions {
 /** What a picture shows: the number of its class, or those of its categories. */
 export type Shown = number | Iterable<number>;
 
-/** A measure of a selector, with its 95% interval over pictures. */
-export interface StudyFigure extends Interval {
-  measure: 'accuracy' | 'mAP' | 'mAP, unseen' | 'insertion area' | 'deletion area';
-  selector: SelectorName;
-  /** Share of the patches that is kept; null for areas. */
-  keep: number | null;
-  /** How much more that is than the reference's; null for itself. */
-  more: Interval | null;
-}
-
 export interface StudyResults {
   figures: StudyFigure[];
   /** Mean probability of the true class by number of patches; none without curves. */
   curves: MeanCurves[];
+  /** Null with one label a picture. */
+  precision: PrecisionResults | null;
   /** Matrix products of a picture, in 10⁹ operations: of the classifier by share, and of the ranker where a selector asks it. */
   gigaflops: { classifier: Record<string, number>; ranker: number | null };
   /** Milliseconds a picture. */
@@ -69,17 +53,12 @@ export interface StudyResults {
   };
 }
 
-/** Resampling mean average precision costs a pass over all pictures and classes a draw. */
-const drawsOfPrecision = 400;
-
 export class SelectorStudy {
   #pictures = 0;
   /** Of the newest pictures. */
   #patches = 0;
-  /** By selector and share: what every picture adds. */
-  readonly #right = new Map<string, Weighted[]>();
-  readonly #logits = new Map<string, Float32Array[]>();
-  readonly #targets: Uint8Array[] = [];
+  readonly #samples = new Samples();
+  readonly #precision: Precision | null;
   readonly #curves: RemovalCurves | null;
   /** Pictures that were scored, by selector, and classified, by share. */
   readonly #scored: Record<string, number> = {};
@@ -91,9 +70,10 @@ export class SelectorStudy {
 
   /** @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for curves of a head that does not read the CLS token. */
   constructor(private readonly options: StudyOptions) {
-    const { classifier, curveSteps, many, signal } = options;
+    const { classifier, curveSteps, many, unseen, signal } = options;
     if (curveSteps > 0 && many)
       throw invalid('Insertion and deletion curves need one label a picture.');
+    this.#precision = many ? new Precision(classifier.config.classes, unseen, signal) : null;
     this.#curves = curveSteps === 0 ? null : new RemovalCurves(classifier, curveSteps, signal);
   }
 
@@ -107,12 +87,12 @@ export class SelectorStudy {
    * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for a share that keeps none of their patches.
    */
   async add(images: PixelBatch, shown: readonly Shown[]): Promise<void> {
-    const { classifier, many, keeps } = this.options;
-    const { patchSize, classes } = classifier.config;
+    const { classifier, keeps } = this.options;
+    const { patchSize } = classifier.config;
     const [n, height, width] = images.shape;
     const patches = Math.floor(height / patchSize) * Math.floor(width / patchSize);
     this.#patches = patches;
-    if (many) this.#targets.push(...shown.map((each) => oneHot(each, classes)));
+    this.#precision?.addTargets(shown as readonly Iterable<number>[]);
     // With all patches the answers are the same whoever chose them.
     const whole = new Map<VisionTransformer, Classification>();
     for (const selector of this.options.selectors) {
@@ -126,19 +106,29 @@ export class SelectorStudy {
         const known = count === patches ? whole.get(judge) : undefined;
         const answers = known ?? (await this.#answers(judge, images, kept, keep));
         if (count === patches) whole.set(judge, answers);
-        const { logits, top } = answers;
-        if (many) listed(this.#logits, keyOf(selector, keep)).push(logits);
-        else {
-          const right = listed(this.#right, keyOf(selector, keep));
-          for (const [i, label] of shown.entries())
-            right.push({ value: top?.[i] === label ? 1 : 0, weight: 1 });
-        }
+        this.#addAnswers(selector, keep, answers, shown);
       }
       // A ranking that depends on how many are kept has no curve.
       if (this.#curves !== null && !needKeep.has(selector) && scores !== undefined)
         await this.#curves.add(selector, images, scores, shown as readonly number[]);
     }
     this.#pictures += n;
+  }
+
+  #addAnswers(
+    selector: SelectorName,
+    keep: number,
+    { logits, top }: Classification,
+    shown: readonly Shown[],
+  ): void {
+    if (this.#precision !== null) {
+      this.#precision.addLogits(selector, keep, logits);
+      return;
+    }
+    for (const [i, label] of shown.entries()) {
+      const right = { value: top?.[i] === label ? 1 : 0, weight: 1 };
+      this.#samples.add('accuracy', selector, keep, right);
+    }
   }
 
   async #answers(
@@ -170,81 +160,24 @@ export class SelectorStudy {
 
   /** What all pictures come to. */
   async results(): Promise<StudyResults> {
-    const { selectors: names, keeps, reference, many, unseen } = this.options;
-    const figures: StudyFigure[] = [];
-    const compared = (
-      measure: StudyFigure['measure'],
-      keep: number | null,
-      drawn: ReadonlyMap<SelectorName, Drawn>,
-    ): void => {
-      const other = drawn.get(reference);
-      for (const [selector, each] of drawn) {
-        const more =
-          other === undefined || selector === reference
-            ? null
-            : intervalOf(
-                combined([
-                  { drawn: each, factor: 1 },
-                  { drawn: other, factor: -1 },
-                ]),
-              );
-        figures.push({ measure, selector, keep, ...intervalOf(each), more });
-      }
-    };
-    const resamples = new Resamples(this.#pictures, many ? drawsOfPrecision : undefined);
-    for (const keep of keeps) {
-      const drawn = new Map<SelectorName, Drawn>();
-      const ofUnseen = new Map<SelectorName, Drawn>();
-      for (const name of names) {
-        if (many) {
-          const logits = joined(this.#logits.get(keyOf(name, keep)) ?? []);
-          drawn.set(name, await this.#precision(logits, resamples));
-          if (unseen.length > 0)
-            ofUnseen.set(name, await this.#precision(logits, resamples, unseen));
-        } else drawn.set(name, resamples.drawn(this.#right.get(keyOf(name, keep)) ?? []));
-      }
-      compared(many ? 'mAP' : 'accuracy', keep, drawn);
-      if (ofUnseen.size > 0) compared('mAP, unseen', keep, ofUnseen);
-    }
+    const { selectors: names, keeps, reference } = this.options;
+    const areas = new Samples();
     for (const which of ['insertion', 'deletion'] as const) {
-      const areas = new Map<SelectorName, Drawn>();
-      for (const [name, sample] of this.#curves?.areas(which) ?? [])
-        areas.set(name, resamples.drawn(sample));
-      compared(`${which} area`, null, areas);
+      for (const [name, ofPictures] of this.#curves?.areas(which) ?? [])
+        for (const area of ofPictures) areas.add(`${which} area`, name, null, area);
     }
+    const many = await this.#precision?.results(names, keeps, reference);
     return {
-      figures,
+      figures: [
+        many?.figures ?? [],
+        this.#samples.figures(reference),
+        areas.figures(reference),
+      ].flat(),
       curves: this.#curves?.means() ?? [],
+      precision: many?.precision ?? null,
       gigaflops: this.#gigaflops(),
       milliseconds: this.#milliseconds(),
     };
-  }
-
-  /** mAP of all classes, or of some. */
-  async #precision(
-    logits: Float32Array,
-    resamples: Resamples,
-    some?: readonly number[],
-  ): Promise<Drawn> {
-    const classes = this.options.classifier.config.classes;
-    const columns = some ?? Array.from({ length: classes }, (_, i) => i);
-    const shape = [this.#pictures, columns.length] as const;
-    const pick = (values: ArrayLike<number>, i: number): number[] =>
-      columns.map((column) => values[i * classes + column] as number);
-    const scores = new Float32Array(shape[0] * shape[1]);
-    const targets = new Uint8Array(scores.length);
-    for (let i = 0; i < shape[0]; i++) {
-      scores.set(pick(logits, i), i * shape[1]);
-      targets.set(pick(this.#targets[i] as Uint8Array, 0), i * shape[1]);
-    }
-    const { signal } = this.options;
-    const { mean } = await meanAveragePrecision(scores, targets, shape, { signal });
-    const { means } = await callCore({ signal }, { scores, targets }, (core, job, given) =>
-      core.averagePrecisionOfDraws(job, given.scores, given.targets, shape, {
-        times: resamples.times,
-      }),
-    );
-    return { value: mean, draws: means };
   }
 
   #gigaflops(): StudyResults['gigaflops'] {
@@ -271,16 +204,8 @@ export class SelectorStudy {
   }
 }
 
-const keyOf = (selector: SelectorName, keep: number): string => `${selector} ${keep}`;
-
 function add(sums: Record<string, number>, key: string, value: number): void {
   sums[key] = (sums[key] ?? 0) + value;
-}
-
-function listed<Item>(map: Map<string, Item[]>, key: string): Item[] {
-  const known = map.get(key) ?? [];
-  map.set(key, known);
-  return known;
 }
 
 const mapped = (
@@ -288,19 +213,3 @@ const mapped = (
   change: (value: number, key: string) => number,
 ): Record<string, number> =>
   Object.fromEntries(Object.entries(values).map(([key, value]) => [key, change(value, key)]));
-
-function oneHot(shown: Shown, classes: number): Uint8Array {
-  const target = new Uint8Array(classes);
-  for (const id of typeof shown === 'number' ? [shown] : shown) target[id] = 1;
-  return target;
-}
-
-function joined(parts: readonly Float32Array[]): Float32Array {
-  const all = new Float32Array(parts.reduce((length, part) => length + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
-}
