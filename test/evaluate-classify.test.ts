@@ -109,6 +109,7 @@ test('the table: the best at the smallest share first, and what each has more th
     keeps: [0.1, 1],
     curves: [],
     precision: null,
+    teacher: null,
     gigaflops: { classifier: { '0.1': 0.09, '1': 0.75 }, ranker: 0.26 },
     milliseconds: { classifier: { '0.1': 1, '1': 4 }, selectors: { ranker: 0.5, evit: 2 } },
     figures: [

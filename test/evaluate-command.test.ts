@@ -2,7 +2,9 @@
 import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
+  MaskedAutoencoder,
   meanAveragePrecision,
+  rankAgreement,
   readImages,
   selectors,
   selectPatches,
@@ -34,6 +36,12 @@ interface Printed {
   precision: {
     groups: { measure: string; classes: number; withoutPositive: number }[];
     perClass: { selector: string; keep: number; precision: (number | null)[] }[];
+  } | null;
+  picturesWithObjects: number | null;
+  teacher: {
+    rounds: number;
+    halves: { spearman: { value: number }; kendallTau: { value: number } };
+    whole: { value: number };
   } | null;
   curves: { selector: string; steps: number[]; insertion: number[]; deletion: number[] }[];
 }
@@ -208,6 +216,168 @@ async function inOrder(data: string): Promise<number[]> {
   return Promise.resolve(paths.sort((a, b) => (a.path < b.path ? -1 : 1)).map(({ i }) => i));
 }
 
+/** Rectangles in patches of a picture of 14 x 14, as a COCO file. */
+async function writeMasks(
+  path: string,
+  objects: readonly (readonly [
+    picture: number,
+    category: number,
+    box: readonly [left: number, top: number, right: number, bottom: number],
+  ])[],
+): Promise<void> {
+  const annotations = objects.map(([image_id, category_id, [left, top, right, bottom]]) => ({
+    ...{ image_id, category_id, iscrowd: 0 },
+    segmentation: [[left, top, right, top, right, bottom, left, bottom]],
+  }));
+  const images = [0, 1, 2].map((id) => ({ id, file_name: `${id}.png`, width: 14, height: 14 }));
+  const categories = ['cat', 'dog'].map((name, i) => ({ id: i + 1, name }));
+  // A crowd has run lengths, which nobody reads.
+  const crowd = { image_id: 0, category_id: 1, iscrowd: 1, segmentation: { counts: 'a' } };
+  await writeFile(
+    path,
+    JSON.stringify({ images, categories, annotations: [...annotations, crowd] }),
+  );
+}
+
+withGolden(
+  'objects: the part of their pixels that is kept, and of unseen categories',
+  async (t) => {
+    const folder = await temporaryFolder(t);
+    const { classes, data } = await labelled(folder);
+    const [masks, unseen] = [join(folder, 'masks.json'), join(folder, 'unseen.txt')];
+    // Of picture 1 too much is an object; picture 3 is not in the file.
+    const boxes = [
+      [0, 1, [0, 0, 2, 2]],
+      [0, 2, [5, 5, 9, 8]],
+      [1, 1, [0, 0, 14, 9]],
+      [2, 2, [9, 3, 14, 6]],
+    ] as const;
+    await writeMasks(masks, boxes);
+    await writeFile(unseen, 'dog\n');
+    const { code, stdout, stderr } = await ltrp([
+      ...['evaluate', '--model', join(downstream, 'ltrp-classifier.pth'), '--data', data],
+      ...['--classes', classes, '--masks', masks, '--unseen', unseen, '--json'],
+      ...['--selectors', 'centre,variance', '--keep', '25%,100%'],
+    ]);
+    t.is(code, 0, stderr);
+    const printed = JSON.parse(stdout) as Printed;
+    t.is(printed.picturesWithObjects, 2);
+    const value = (measure: string, keep: number, selector = 'centre') =>
+      printed.figures.find(
+        (each) => each.measure === measure && each.keep === keep && each.selector === selector,
+      )?.value ?? NaN;
+    // With masks the default is the whole picture, stretched.
+    const images = await readImages([pictures[0] as string, pictures[2] as string], {
+      ...{ size: 224, fit: 'stretch' },
+    });
+    const { scores } = await selectors.variance.score(images);
+    const { indices } = await selectPatches(images, scores, { keepRatio: 0.25, scoreShare: 1 });
+    // The 49 patches nearest to the middle, in raster order where they are as near.
+    const kept = Array.from({ length: 196 }, (_, i) => i)
+      .map((i) => ({ i, far: Math.hypot(Math.floor(i / 14) - 6.5, (i % 14) - 6.5) }))
+      .sort((a, b) => a.far - b.far || a.i - b.i)
+      .slice(0, 49)
+      .map(({ i }) => i);
+    const inside = (
+      [, , [left, top, right, bottom]]: (typeof boxes)[number],
+      ids = kept,
+    ): Part => ({
+      kept: ids.filter((i) => {
+        const [x, y] = [i % 14, Math.floor(i / 14)];
+        return x >= left && x < right && y >= top && y < bottom;
+      }).length,
+      all: (right - left) * (bottom - top),
+    });
+    const [cat, dog, , other] = boxes.map((box) => inside(box)) as [Part, Part, Part, Part];
+    const share = (...parts: Part[]) =>
+      parts.reduce((sum, { kept }) => sum + kept, 0) / parts.reduce((sum, { all }) => sum + all, 0);
+    t.true(share(other) > 0 && share(other) < 1);
+    for (const [measure, expected] of [
+      ['object recall', (share(cat, dog) + share(other)) / 2],
+      ['instance recall', (share(cat) + share(dog) + share(other)) / 3],
+      ['instance recall, seen', share(cat)],
+      ['instance recall, unseen', (share(dog) + share(other)) / 2],
+    ] as const) {
+      t.true(Math.abs(value(measure, 0.25) - expected) < 1e-12, `${measure} ${expected}`);
+      t.is(value(measure, 1), 1);
+      t.is(value(measure, 1, 'variance'), 1);
+    }
+    const [first, second] = [Array.from(indices.subarray(0, 49)), Array.from(indices.subarray(49))];
+    const expected =
+      (share(inside(boxes[0], first), inside(boxes[1], first)) + share(inside(boxes[3], second))) /
+      2;
+    t.true(Math.abs(value('object recall', 0.25, 'variance') - expected) < 1e-12, `${expected}`);
+  },
+);
+
+interface Part {
+  kept: number;
+  all: number;
+}
+
+/** Kendall's tau-b by its definition. */
+function tauB(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  let [sum, ofA, ofB] = [0, 0, 0];
+  for (let i = 0; i < a.length; i++) {
+    for (let j = 0; j < i; j++) {
+      const [x, y] = [Math.sign(a[i]! - a[j]!), Math.sign(b[i]! - b[j]!)];
+      sum += x * y;
+      ofA += x * x;
+      ofB += y * y;
+    }
+  }
+  return sum / Math.sqrt(ofA * ofB);
+}
+
+withGolden("agreement with the teacher's scores, and of their halves", async (t) => {
+  const folder = await temporaryFolder(t);
+  const { classes, data } = await labelled(folder);
+  const { code, stdout, stderr } = await ltrp([
+    ...['evaluate', '--model', join(downstream, 'ltrp-classifier.pth'), '--data', data],
+    ...['--classes', classes, '--fit', 'stretch', '--agreement', '2', '--seed', '5', '--json'],
+    ...['--selectors', 'variance,grid', '--keep', '25%', '--batch-size', '4'],
+  ]);
+  t.is(code, 0, stderr);
+  const printed = JSON.parse(stdout) as Printed;
+  const images = await readImages(
+    (await inOrder(data)).map((i) => pictures[i] as string),
+    { size: 224, fit: 'stretch' },
+  );
+  await using mae = await MaskedAutoencoder.load('tiny');
+  const half = async (seed: number) => (await mae.scoreMap(images, { rounds: 1, seed })).mean;
+  const [first, second] = [await half(5 + 2 ** 32), await half(5 + 2 ** 33)];
+  const target = first.map((value, i) => (value + second[i]!) / 2);
+  const { scores } = await selectors.variance.score(images);
+  const mean = (of: (row: (values: Float32Array) => Float32Array) => number) =>
+    [0, 1, 2, 3].reduce(
+      (sum, i) => sum + of((values) => values.subarray(196 * i, 196 * (i + 1))) / 4,
+      0,
+    );
+  const value = (measure: string, selector: string, keep: number | null) =>
+    printed.figures.find(
+      (each) => each.measure === measure && each.selector === selector && each.keep === keep,
+    )?.value;
+  const tau = mean((row) => tauB(row(scores), row(target)));
+  t.true(Math.abs((value('tau-b', 'variance', null) ?? NaN) - tau) < 1e-9, `${tau}`);
+  const { spearman, ndcg } = await rankAgreement(scores, target, [4, 196], { k: 49 });
+  for (const [measure, keep, list] of [
+    ['Spearman', null, spearman],
+    ['NDCG', 0.25, ndcg],
+  ] as const) {
+    const expected = list.reduce((sum, each) => sum + each / 4, 0);
+    t.true(Math.abs((value(measure, 'variance', keep) ?? NaN) - expected) < 1e-9, measure);
+  }
+  // The grid's ranking depends on how many are kept: it has no order of all patches.
+  t.is(value('tau-b', 'grid', null), undefined);
+  t.truthy(value('NDCG', 'grid', 0.25));
+  const halves = printed.teacher?.halves;
+  const ofHalves = mean((row) => tauB(row(first), row(second)));
+  t.true(Math.abs((halves?.kendallTau.value ?? NaN) - ofHalves) < 1e-9);
+  const rho = halves?.spearman.value ?? NaN;
+  t.true(rho > 0 && rho < 1);
+  t.true(Math.abs((printed.teacher?.whole.value ?? NaN) - (2 * rho) / (1 + rho)) < 1e-12);
+});
+
 withGolden('what cannot be measured is refused in a sentence', async (t) => {
   const folder = await temporaryFolder(t);
   const { classes, data } = await labelled(folder);
@@ -216,6 +386,15 @@ withGolden('what cannot be measured is refused in a sentence', async (t) => {
   ) as [string, string];
   const mae = join(golden, 'full', 'mae-official.pth');
   const given = ['--data', data, '--classes', classes];
+  const [masks, bare, unseen] = ['masks.json', 'bare.json', 'unseen.txt'].map((name) =>
+    join(folder, name),
+  ) as [string, string, string];
+  await writeMasks(masks, [[0, 1, [0, 0, 14, 14]]]);
+  await writeFile(
+    bare,
+    JSON.stringify({ images: [], annotations: [{ image_id: 0, category_id: 1 }] }),
+  );
+  await writeFile(unseen, 'bird\n');
   for (const [args, code, why] of [
     [['--data', data], 2, /--model/],
     [['--model', cls, ...given, '--selectors', 'best'], 2, /There is no selector 'best'/],
@@ -231,6 +410,25 @@ withGolden('what cannot be measured is refused in a sentence', async (t) => {
       2,
       /--reference must be one of --selectors; ranker is not/,
     ],
+    [
+      ['--model', cls, ...given, '--masks', masks, '--fit', 'crop'],
+      2,
+      /--masks needs --fit stretch/,
+    ],
+    [
+      ['--model', cls, ...given, '--masks', masks, '--selectors', 'grid', '--keep', '50%'],
+      1,
+      /None of the pictures of --data has objects in .*masks\.json that cover less than 60%/,
+    ],
+    [['--model', cls, ...given, '--masks', bare], 2, /no polygons in annotations\[0\]/],
+    [['--model', cls, ...given, '--masks', classes], 2, /names\.txt is not a COCO file/],
+    [
+      ['--model', cls, ...given, '--masks', masks, '--unseen', unseen],
+      2,
+      /--unseen names 'bird', which is not a category of the run/,
+    ],
+    [['--model', cls, ...given, '--unseen', unseen], 2, /--unseen is for --labels and --masks/],
+    [['--model', cls, ...given, '--agreement', '3'], 2, /It must be even/],
     [['--model', mean, ...given, '--curves', '4'], 2, /need a classifier with pooling 'cls'/],
     [['--model', cls, '--data', data], 2, /The model has 10 classes, but there are \d names in/],
     [['--model', mae, ...given], 1, /has no head for classes/],

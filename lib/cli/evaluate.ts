@@ -10,7 +10,12 @@ import { LtrpError, toLtrpError } from '../errors.js';
 import { askedModels, canAsk, keptOf } from '../evaluation/asked.js';
 import { curvePage } from '../evaluation/curve-page.js';
 import { studyTables } from '../evaluation/report.js';
-import { SelectorStudy, type Shown, type StudyResults } from '../evaluation/study.js';
+import {
+  SelectorStudy,
+  type Shown,
+  type ShownObjects,
+  type StudyResults,
+} from '../evaluation/study.js';
 import { modelDigest } from '../file-digest.js';
 import { decodePicture, type Fit } from '../images.js';
 import { MaskedAutoencoder } from '../masked-autoencoder.js';
@@ -39,9 +44,10 @@ import {
   type ImageSettings,
 } from './options.js';
 import { loadOptions } from './results.js';
+import { MaskFile } from './shown-objects.js';
 import { print } from './standard-output.js';
 import { openDataset } from './training-command.js';
-import { heldOutLabels, trainingLabels, unseenOf } from './training-labels.js';
+import { heldOutLabels, trainingLabels } from './training-labels.js';
 import { parseImageSize } from './training-options.js';
 import { duration, everyTenSeconds } from './training-progress.js';
 
@@ -52,6 +58,7 @@ interface EvaluateSettings
   labels?: string;
   categories?: string;
   unseen?: string;
+  masks?: string;
   classes?: string;
   selectors?: SelectorName[];
   keep: number[];
@@ -59,6 +66,7 @@ interface EvaluateSettings
   ranker: string;
   mae: string;
   curves: number;
+  agreement: number;
   imageSize?: Size;
   fit?: Fit;
   batchSize: number;
@@ -73,6 +81,8 @@ interface Evaluation extends StudyResults {
   /** Names, in the order of the logits. */
   classes: readonly string[];
   pictures: number;
+  /** Those that recall is measured on; null without --masks. */
+  picturesWithObjects: number | null;
   unreadable: string[];
   keeps: number[];
   reference: SelectorName;
@@ -111,7 +121,11 @@ the selector that is asked about.`,
     ).argParser(parseName),
     option(
       '--unseen <file>',
-      'names of categories that selectors have seen no labels of, one a line: their mean average precision, and that of the others, are given too',
+      'names of categories of which selectors have seen no labels, one a line: the measures of --labels and --masks are also given of these and of the others',
+    ).argParser(parseName),
+    option(
+      '--masks <file>',
+      "outlines of objects, COCO's .json of instances: also object and instance recall, on pictures of which objects cover less than 60%",
     ).argParser(parseName),
     option(
       '--classes <file>',
@@ -141,12 +155,18 @@ the selector that is asked about.`,
       .argParser(parseInteger(0, 1024))
       .default(0),
     option(
+      '--agreement <rounds>',
+      "also how rankings agree with the teacher's scores (--mae) of so many rounds, an even number: tau-b, Spearman, NDCG; 0: not",
+    )
+      .argParser(parseRounds)
+      .default(0),
+    option(
       '--image-size <pixels>',
       'size of the pictures: a number or HEIGHTxWIDTH (default: that of the model)',
     ).argParser(parseImageSize),
     option(
       '--fit <how>',
-      "'crop': the centre; 'stretch': the whole picture (default: crop, with --labels stretch)",
+      "'crop': the centre; 'stretch': the whole picture (default: crop, with --labels or --masks stretch)",
     ).choices(['crop', 'stretch']),
     option('--batch-size <images>', 'pictures computed together')
       .argParser(parseInteger(1, 4096))
@@ -180,6 +200,12 @@ Exit codes:
   });
 }
 
+function parseRounds(text: string): number {
+  const rounds = parseInteger(0, 1024)(text);
+  if (rounds % 2 === 0) return rounds;
+  throw new InvalidArgumentError('It must be even, for two halves tell how sure the scores are.');
+}
+
 function parseSelectors(text: string): SelectorName[] {
   return text.split(',').map((each) => {
     const name = selectorNames.find((known) => known === each.trim());
@@ -194,6 +220,8 @@ function parseSelectors(text: string): SelectorName[] {
 
 async function evaluate(settings: EvaluateSettings): Promise<number> {
   const { model, data, keep: keeps, seed, out } = settings;
+  if (settings.masks !== undefined && settings.fit === 'crop')
+    throw invalid('--masks needs --fit stretch, because outlines are of whole pictures.');
   const signal = interruptSignal();
   const dataset = await openDataset(data, false, settings);
   await using classifier = await withNotes(VisionTransformer.load(model, loadOptions(settings)));
@@ -203,6 +231,8 @@ async function evaluate(settings: EvaluateSettings): Promise<number> {
   for (const keep of keeps) keptOf(patches, keep); // before the other models are loaded
   const labels = await labelsOf(settings, dataset, classifier.config.classes);
   for (const sentence of labels.notes) complain(sentence);
+  const masks = settings.masks === undefined ? undefined : await MaskFile.read(settings.masks);
+  const unseen = await unseenNames(settings, labels.classes, masks);
   const names =
     settings.selectors ??
     selectorNames.filter((name) => name !== 'teacher' && canAsk(name, classifier.config));
@@ -210,7 +240,7 @@ async function evaluate(settings: EvaluateSettings): Promise<number> {
   if (reference === undefined || !names.includes(reference))
     throw invalid(`--reference must be one of --selectors; ${String(reference)} is not.`);
   const asks = (kind: 'ranker' | 'mae'): boolean =>
-    names.some((name) => askedModels[name] === kind);
+    names.some((name) => askedModels[name] === kind) || (kind === 'mae' && settings.agreement > 0);
   await using ranker = asks('ranker')
     ? await withNotes(PatchRanker.load(settings.ranker, loadOptions(settings)))
     : undefined;
@@ -223,18 +253,30 @@ async function evaluate(settings: EvaluateSettings): Promise<number> {
   const many = settings.labels !== undefined;
   const study = new SelectorStudy({
     ...{ classifier, ranker, mae, selectors: names, keeps, reference, seed, many, signal },
-    unseen: await unseenOf(settings, labels.classes),
+    unseen: (unseen ?? []).map((name) => labels.classes.indexOf(name)).filter((id) => id >= 0),
     curveSteps: settings.curves,
+    agreementRounds: settings.agreement,
   });
-  const unreadable = await measure(study, dataset.files, labels, { settings, size, signal });
+  const unreadable = await measure(study, dataset.files, labels, {
+    ...{ settings, size, signal },
+    objectsOf: async (file) =>
+      (await masks?.objectsOf(file, { ...size, patchSize }, unseen)) ?? null,
+  });
   if (study.pictures === 0)
     throw new LtrpError('ERR_LTRP_DATA_EMPTY', 'None of the pictures of --data can be read.');
+  if (masks !== undefined && study.picturesWithObjects === 0) {
+    throw new LtrpError(
+      'ERR_LTRP_DATA_EMPTY',
+      `None of the pictures of --data has objects in ${String(settings.masks)} that cover less than 60% of it.`,
+    );
+  }
   const evaluation: Evaluation = {
     ...{
       model,
       digest: await modelDigest(resolve(model)),
       classes: labels.classes,
       pictures: study.pictures,
+      picturesWithObjects: masks === undefined ? null : study.picturesWithObjects,
       unreadable,
     },
     ...{ keeps, reference },
@@ -254,7 +296,10 @@ async function labelsOf(
   dataset: Dataset,
   outputs: number,
 ): Promise<Labels> {
+  // --unseen is for --masks as well, which folders of classes have, too.
   const { model, classes: given } = settings;
+  const forLabels = { ...settings };
+  delete forLabels.unseen;
   if (outputs === 0) {
     throw new LtrpError(
       'ERR_LTRP_CHECKPOINT_CONTENT',
@@ -266,7 +311,7 @@ async function labelsOf(
   const file = given ?? (existsSync(beside) ? beside : undefined);
   const labels =
     file === undefined
-      ? await trainingLabels(dataset, settings)
+      ? await trainingLabels(dataset, forLabels)
       : await heldOutLabels(dataset, settings, await readNames(file));
   if (labels.classes.length !== outputs) {
     throw invalid(
@@ -274,6 +319,22 @@ async function labelsOf(
     );
   }
   return labels;
+}
+
+/** Of --unseen: classes of the model, or categories of --masks that nobody trained it on. */
+async function unseenNames(
+  { unseen, labels }: EvaluateSettings,
+  classes: readonly string[],
+  masks: MaskFile | undefined,
+): Promise<string[] | undefined> {
+  if (unseen === undefined) return undefined;
+  if (labels === undefined && masks === undefined)
+    throw invalid('--unseen is for --labels and --masks.');
+  const names = await readNames(unseen);
+  const other = names.find((name) => !classes.includes(name) && !masks?.categories.has(name));
+  if (other !== undefined)
+    throw invalid(`--unseen names '${other}', which is not a category of the run.`);
+  return names;
 }
 
 interface Size {
@@ -303,24 +364,31 @@ async function measure(
   study: SelectorStudy,
   files: readonly string[],
   labels: Labels,
-  run: { settings: EvaluateSettings; size: Size; signal: AbortSignal },
+  run: {
+    settings: EvaluateSettings;
+    size: Size;
+    signal: AbortSignal;
+    objectsOf: (file: string) => Promise<ShownObjects | null>;
+  },
 ): Promise<string[]> {
   const { settings, signal } = run;
   const { height, width } = run.size;
-  const fit = settings.fit ?? (settings.labels === undefined ? 'crop' : 'stretch');
+  const whole = settings.labels ?? settings.masks;
+  const fit = settings.fit ?? (whole === undefined ? 'crop' : 'stretch');
   const decoded = mapOrdered(
     files,
     { ahead: decodedAhead, signal },
     settled((file) => decodePicture(file, { size: [height, width], fit, signal })),
   );
   const unreadable: string[] = [];
-  let batch: { pixels: Uint8Array; shown: Shown }[] = [];
+  let batch: { pixels: Uint8Array; shown: Shown; objects: ShownObjects | null }[] = [];
   const flush = async (): Promise<void> => {
     if (batch.length === 0) return;
     const bytes = Buffer.concat(batch.map(({ pixels }) => pixels));
     await study.add(
       { data: bytes, shape: [batch.length, height, width, 3] },
       batch.map(({ shown }) => shown),
+      batch.map(({ objects }) => objects),
     );
     batch = [];
   };
@@ -335,7 +403,8 @@ async function measure(
       complain(printable(errorLine(toLtrpError(outcome.reason))));
       continue;
     }
-    batch.push({ pixels: outcome.value.pixels, shown: label ?? ids ?? [] });
+    const objects = await run.objectsOf(file);
+    batch.push({ pixels: outcome.value.pixels, shown: label ?? ids ?? [], objects });
     if (batch.length < settings.batchSize) continue;
     await flush();
     tell(index);
@@ -356,11 +425,13 @@ function progress(total: number): (done: number) => void {
 }
 
 function heading(
-  { model, digest, pictures, unreadable }: Evaluation,
+  { model, digest, pictures, picturesWithObjects, unreadable }: Evaluation,
   settings: EvaluateSettings,
 ): string {
   const lost = unreadable.length > 0 ? `; ${unreadable.length} cannot be read` : '';
-  return `\`${model}\` (SHA-256 ${digest.slice(0, 12)}...) on ${pictures} pictures of ${settings.data.join(', ')}${lost}.`;
+  const objects =
+    picturesWithObjects === null ? '' : `; recall on ${picturesWithObjects} with objects`;
+  return `\`${model}\` (SHA-256 ${digest.slice(0, 12)}...) on ${pictures} pictures of ${settings.data.join(', ')}${lost}${objects}.`;
 }
 
 async function write(out: string, evaluation: Evaluation, markdown: string): Promise<void> {

@@ -16,6 +16,14 @@ export type Measure =
   | 'mAP, unseen'
   /** What the share changes of the unseen categories' mAP, minus what it changes of the seen ones'. */
   | 'mAP change, unseen minus seen'
+  | 'object recall'
+  | 'instance recall'
+  | 'instance recall, seen'
+  | 'instance recall, unseen'
+  /** With the teacher's map; NDCG of the patches that are kept. */
+  | 'tau-b'
+  | 'Spearman'
+  | 'NDCG'
   | 'insertion area'
   | 'deletion area';
 

@@ -1,4 +1,5 @@
 /** How well a classifier does with the patches that selectors keep. */
+import { rankAgreement } from '../agreement.js';
 import type { MaskedAutoencoder } from '../masked-autoencoder.js';
 import type { PatchRanker } from '../patch-ranker.js';
 import { classifierFlops, rankerFlops } from '../plan/flops.js';
@@ -7,9 +8,12 @@ import type { PixelBatch } from '../types.js';
 import { invalid } from '../validation.js';
 import type { Classification, VisionTransformer } from '../vision-transformer.js';
 import { askedModels, descending, keptOf, needKeep } from './asked.js';
-import { Samples, type StudyFigure } from './figures.js';
+import { Samples, type Measure, type StudyFigure } from './figures.js';
 import { Precision, type PrecisionResults } from './precision.js';
+import { instanceRecall, objectRecall } from './recall.js';
+import type { Weighted } from './resamples.js';
 import { RemovalCurves, rowsOf, type MeanCurves } from './removal-curves.js';
+import { known, TeacherReference, type Reliability } from './teacher-reference.js';
 
 export interface StudyOptions {
   classifier: VisionTransformer;
@@ -28,6 +32,8 @@ export interface StudyOptions {
   unseen: readonly number[];
   /** Equal steps of the insertion and deletion curves, from no patch to all; 0: no curves. */
   curveSteps: number;
+  /** Rounds, an even number, of the teacher's maps that rankings are compared with; 0: they are not. */
+  agreementRounds?: number | undefined;
   /** The classifier that sees what a selector keeps, if it is another than `classifier`, which selectors ask. */
   judgeOf?: ((selector: SelectorName, keep: number) => VisionTransformer) | undefined;
   signal?: AbortSignal | undefined;
@@ -36,10 +42,20 @@ export interface StudyOptions {
 /** What a picture shows: the number of its class, or those of its categories. */
 export type Shown = number | Iterable<number>;
 
+/** Pixels of a picture's objects in each patch. */
+export interface ShownObjects {
+  /** Of all objects together. */
+  any: Float64Array;
+  /** `unseen`: whether selectors have seen no labels of its category; undefined where nobody says. */
+  each: readonly { counts: Float64Array; unseen: boolean | undefined }[];
+}
+
 export interface StudyResults {
   figures: StudyFigure[];
   /** Mean probability of the true class by number of patches; none without curves. */
   curves: MeanCurves[];
+  /** Of the teacher's maps; null where nothing is compared with them. */
+  teacher: Reliability | null;
   /** Null with one label a picture. */
   precision: PrecisionResults | null;
   /** Matrix products of a picture, in 10⁹ operations: of the classifier by share, and of the ranker where a selector asks it. */
@@ -60,6 +76,9 @@ export class SelectorStudy {
   readonly #samples = new Samples();
   readonly #precision: Precision | null;
   readonly #curves: RemovalCurves | null;
+  readonly #teacher: TeacherReference | null;
+  /** Pictures whose objects were measured. */
+  #withObjects = 0;
   /** Pictures that were scored, by selector, and classified, by share. */
   readonly #scored: Record<string, number> = {};
   readonly #classified: Record<string, number> = {};
@@ -74,6 +93,11 @@ export class SelectorStudy {
     if (curveSteps > 0 && many)
       throw invalid('Insertion and deletion curves need one label a picture.');
     this.#precision = many ? new Precision(classifier.config.classes, unseen, signal) : null;
+    const { mae, agreementRounds = 0 } = options;
+    this.#teacher =
+      mae === undefined || agreementRounds === 0
+        ? null
+        : new TeacherReference(mae, agreementRounds, signal);
     this.#curves = curveSteps === 0 ? null : new RemovalCurves(classifier, curveSteps, signal);
   }
 
@@ -81,18 +105,29 @@ export class SelectorStudy {
     return this.#pictures;
   }
 
+  get picturesWithObjects(): number {
+    return this.#withObjects;
+  }
+
   /**
    * The next pictures, all of one size.
    *
+   * @param objects - of each picture; null for those that recall is not measured on.
    * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for a share that keeps none of their patches.
    */
-  async add(images: PixelBatch, shown: readonly Shown[]): Promise<void> {
+  async add(
+    images: PixelBatch,
+    shown: readonly Shown[],
+    objects: readonly (ShownObjects | null)[] = [],
+  ): Promise<void> {
     const { classifier, keeps } = this.options;
     const { patchSize } = classifier.config;
     const [n, height, width] = images.shape;
     const patches = Math.floor(height / patchSize) * Math.floor(width / patchSize);
     this.#patches = patches;
     this.#precision?.addTargets(shown as readonly Iterable<number>[]);
+    this.#withObjects += objects.filter((each) => each !== null).length;
+    const target = await this.#teacher?.maps(images, this.options.seed + this.#pictures);
     // With all patches the answers are the same whoever chose them.
     const whole = new Map<VisionTransformer, Classification>();
     for (const selector of this.options.selectors) {
@@ -107,10 +142,15 @@ export class SelectorStudy {
         const answers = known ?? (await this.#answers(judge, images, kept, keep));
         if (count === patches) whole.set(judge, answers);
         this.#addAnswers(selector, keep, answers, shown);
+        for (const [i, each] of objects.entries())
+          if (each !== null) this.#addRecall(selector, keep, each, kept[i] as number[]);
+        if (target !== undefined) await this.#addGain(selector, keep, { scores, target, count, n });
       }
       // A ranking that depends on how many are kept has no curve.
       if (this.#curves !== null && !needKeep.has(selector) && scores !== undefined)
         await this.#curves.add(selector, images, scores, shown as readonly number[]);
+      if (target !== undefined && !needKeep.has(selector) && scores !== undefined)
+        await this.#addAgreement(selector, scores, target, n);
     }
     this.#pictures += n;
   }
@@ -129,6 +169,48 @@ export class SelectorStudy {
       const right = { value: top?.[i] === label ? 1 : 0, weight: 1 };
       this.#samples.add('accuracy', selector, keep, right);
     }
+  }
+
+  #addRecall(
+    selector: SelectorName,
+    keep: number,
+    { any, each }: ShownObjects,
+    kept: readonly number[],
+  ): void {
+    const add = (measure: Measure, figure: Weighted): void => {
+      this.#samples.add(measure, selector, keep, figure);
+    };
+    const of = (some: ShownObjects['each']): Weighted =>
+      instanceRecall({ each: some.map(({ counts }) => counts) }, kept);
+    add('object recall', objectRecall({ any }, kept));
+    add('instance recall', of(each));
+    add('instance recall, seen', of(each.filter(({ unseen }) => unseen === false)));
+    add('instance recall, unseen', of(each.filter(({ unseen }) => unseen === true)));
+  }
+
+  /** How much of the teacher's scores comes first, among as many patches as are kept. */
+  async #addGain(
+    selector: SelectorName,
+    keep: number,
+    of: { scores: Float32Array; target: Float32Array; count: number; n: number },
+  ): Promise<void> {
+    const { signal } = this.options;
+    const shape = [of.n, of.scores.length / of.n] as const;
+    const { ndcg } = await rankAgreement(of.scores, of.target, shape, { k: of.count, signal });
+    for (const value of ndcg) this.#samples.add('NDCG', selector, keep, known(value));
+  }
+
+  async #addAgreement(
+    selector: SelectorName,
+    scores: Float32Array,
+    target: Float32Array,
+    n: number,
+  ): Promise<void> {
+    const { signal } = this.options;
+    const shape = [n, scores.length / n] as const;
+    const { kendallTau, spearman } = await rankAgreement(scores, target, shape, { signal });
+    for (const value of kendallTau) this.#samples.add('tau-b', selector, null, known(value));
+    for (const value of spearman) this.#samples.add('Spearman', selector, null, known(value));
   }
 
   async #answers(
@@ -174,6 +256,7 @@ export class SelectorStudy {
         areas.figures(reference),
       ].flat(),
       curves: this.#curves?.means() ?? [],
+      teacher: this.#teacher?.reliability() ?? null,
       precision: many?.precision ?? null,
       gigaflops: this.#gigaflops(),
       milliseconds: this.#milliseconds(),
