@@ -37,6 +37,7 @@ interface Printed {
     groups: { measure: string; classes: number; withoutPositive: number }[];
     perClass: { selector: string; keep: number; precision: (number | null)[] }[];
   } | null;
+  fineTuned: { selector: string; keep: number; model: string }[];
   picturesWithObjects: number | null;
   teacher: {
     rounds: number;
@@ -47,8 +48,11 @@ interface Printed {
 }
 
 /** Names of ten classes, and a folder in which each golden picture has its own. */
-async function labelled(folder: string): Promise<{ classes: string; data: string }> {
-  const labels = new Tensors(join(downstream, 'classifier.safetensors')).ids('labels').data;
+async function labelled(
+  folder: string,
+  labels: ArrayLike<number> = new Tensors(join(downstream, 'classifier.safetensors')).ids('labels')
+    .data,
+): Promise<{ classes: string; data: string }> {
   const names = Array.from({ length: 10 }, (_, i) => `class-${i}`);
   const classes = join(folder, 'names.txt');
   await writeFile(classes, `${names.join('\n')}\n`);
@@ -215,6 +219,75 @@ async function inOrder(data: string): Promise<number[]> {
   }));
   return Promise.resolve(paths.sort((a, b) => (a.path < b.path ? -1 : 1)).map(({ i }) => i));
 }
+
+withGolden('a classifier of its own for a selector and share', async (t) => {
+  const folder = await temporaryFolder(t);
+  const [model, own] = ['ltrp-classifier.pth', 'mae-finetuned.pth'].map((name) =>
+    join(downstream, name),
+  ) as [string, string];
+  await using one = await VisionTransformer.load(model);
+  await using other = await VisionTransformer.load(own);
+  const images = await readImages(pictures, { size: 224, fit: 'stretch' });
+  const answers = async (vit: VisionTransformer, selector: 'grid' | 'centre', keep: number) => {
+    const { scores } = await selectors[selector].score(images, { keep: 196 * keep });
+    const { indices } = await selectPatches(images, scores, { keepRatio: keep, scoreShare: 1 });
+    return Array.from((await vit.classify(images, { keep: indices, topK: 1 })).top ?? []);
+  };
+  // The classes are what the second model answers on the grid's half.
+  const truth = await answers(other, 'grid', 0.5);
+  const { classes, data } = await labelled(folder, truth);
+  const right = (found: readonly number[]) => found.filter((id, i) => id === truth[i]).length / 4;
+  t.true(right(await answers(one, 'grid', 0.5)) < 1);
+  const asked = ['--model', model, '--data', data, '--classes', classes, '--fit', 'stretch'];
+  const evaluate = ['evaluate', ...asked, '--selectors', 'grid,centre', '--keep', '50%,100%'];
+  const { code, stdout, stderr } = await ltrp([
+    ...[...evaluate, '--json', '--fine-tuned', `grid@50%=${own}`],
+    ...['--fine-tuned', `centre@1=${own}`],
+  ]);
+  t.is(code, 0, stderr);
+  const printed = JSON.parse(stdout) as Printed;
+  t.like(printed.fineTuned, [
+    { selector: 'grid', keep: 0.5, model: own },
+    { selector: 'centre', keep: 1, model: own },
+  ]);
+  for (const [selector, keep, vit] of [
+    ['grid', 0.5, other],
+    ['grid', 1, one],
+    ['centre', 0.5, one],
+    ['centre', 1, other],
+  ] as const) {
+    const found = printed.figures.find((each) => each.selector === selector && each.keep === keep);
+    t.is(found?.value, right(await answers(vit, selector, keep)), `${selector} ${keep}`);
+  }
+
+  for (const [given, why] of [
+    [`grid@25%=${own}`, /a model for grid at 25%, which is not evaluated/],
+    [`variance@50%=${own}`, /a model for variance at 50%, which is not evaluated/],
+    ['grid=runs/x', /It must be SELECTOR@SHARE=MODEL/],
+    ['grid@0%=runs/x', /It must be a share in \(0, 1\]/],
+    [`grid@50%=${join(downstream, 'ltrp-multilabel.pth')}`, /has other classes than --model/],
+    [`grid@50%=${join(golden, 'full', 'mae-official.pth')}`, /has a .* grid .*, but --model has/],
+  ] as const) {
+    const refused = await ltrp([...evaluate, '--fine-tuned', given]);
+    t.is(refused.code, 2, refused.stderr);
+    t.regex(refused.stderr, why);
+  }
+  const twice = await ltrp([...evaluate, '--fine-tuned', `grid@50%=${own}`, `grid@0.5=${own}`]);
+  t.regex(twice.stderr, /grid@0\.5 has a model already/);
+  // A training run's own names count, too: here in another order.
+  const run = join(folder, 'run');
+  await mkdir(run);
+  await copyFile(own, join(run, 'model.pth'));
+  await copyFile(join(downstream, 'config.json'), join(run, 'config.json'));
+  const names = (await readFile(classes, 'utf8')).trim().split('\n');
+  await writeFile(join(run, 'classes.txt'), names.reverse().join('\n'));
+  const reversed = await ltrp([
+    ...evaluate,
+    ...['--fine-tuned', `grid@50%=${join(run, 'model.pth')}`],
+  ]);
+  t.is(reversed.code, 2, reversed.stderr);
+  t.regex(reversed.stderr, /has other classes than --model/);
+});
 
 /** Rectangles in patches of a picture of 14 x 14, as a COCO file. */
 async function writeMasks(

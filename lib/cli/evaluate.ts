@@ -1,15 +1,14 @@
 /** `ltrp evaluate`: how well a classifier does with the patches that selectors keep. */
-import { existsSync, statSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { cpus } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { InvalidArgumentError, type Command } from 'commander';
 import { readNames } from '../data/label-files.js';
 import type { Labels } from '../data/labels.js';
 import { LtrpError, toLtrpError } from '../errors.js';
 import { askedModels, canAsk, keptOf } from '../evaluation/asked.js';
 import { curvePage } from '../evaluation/curve-page.js';
-import { studyTables } from '../evaluation/report.js';
+import { percentOf, studyTables } from '../evaluation/report.js';
 import {
   SelectorStudy,
   type Shown,
@@ -29,6 +28,7 @@ import { VisionTransformer } from '../vision-transformer.js';
 import { exitCodes } from './exit-codes.js';
 import { complain, errorLine } from './image-command.js';
 import { printable } from './image-arguments.js';
+import { classesBeside, FineTunedModels, parseFineTuned, type FineTuned } from './fine-tuned.js';
 import { interruptSignal } from './interrupt.js';
 import { withNotes } from './notes.js';
 import {
@@ -63,6 +63,7 @@ interface EvaluateSettings
   selectors?: SelectorName[];
   keep: number[];
   reference?: SelectorName;
+  fineTuned?: FineTuned[];
   ranker: string;
   mae: string;
   curves: number;
@@ -85,6 +86,8 @@ interface Evaluation extends StudyResults {
   picturesWithObjects: number | null;
   unreadable: string[];
   keeps: number[];
+  /** Classifiers of --fine-tuned. */
+  fineTuned: (FineTuned & { digest: string })[];
   reference: SelectorName;
 }
 
@@ -100,8 +103,8 @@ export function register(program: Command): void {
 share, with 95% intervals. --data is a folder with a folder of pictures for each class; with --labels, which lists any number \
 of categories for each picture, the measure is the mean average precision.
 
-All selectors are judged by one classifier. It should have been trained on random shares (ltrp finetune --keep-random), or for \
-the selector that is asked about.`,
+All selectors are judged by one classifier, which should have been trained on random shares (ltrp finetune --keep-random). Or \
+--fine-tuned gives some a classifier that was fine-tuned on what they keep, as the paper does.`,
     );
   addOptions(command, [
     option('--model <model>', 'a classifier: the --out folder of ltrp finetune, or a file')
@@ -142,6 +145,10 @@ the selector that is asked about.`,
       '--reference <selector>',
       'what the others are compared with (default: ranker, or the first of --selectors)',
     ).choices(selectorNames),
+    option(
+      '--fine-tuned <models...>',
+      'a classifier of its own for what a selector keeps at a share: SELECTOR@SHARE=MODEL; --model classifies all else, and is what selectors ask',
+    ).argParser(parseFineTuned),
     option('--ranker <model>', "what the selectors ranker and ranker-diverse ask: a file or 'tiny'")
       .argParser(parseName)
       .default('tiny'),
@@ -187,6 +194,8 @@ the selector that is asked about.`,
 Examples:
   ltrp evaluate --model runs/classifier --data photos/val
   ltrp evaluate --model runs/classifier --data photos/val --selectors ranker,random,variance --keep 25%,50% --out compared
+  ltrp evaluate --model runs/all --data photos/val --selectors ranker,random --keep 25% \\
+    --fine-tuned ranker@25%=runs/ranker random@25%=runs/random
   ltrp evaluate --model runs/coco --data coco/val2017 --labels instances_val2017.json --unseen unseen.txt
 
 Exit codes:
@@ -250,12 +259,15 @@ async function evaluate(settings: EvaluateSettings): Promise<number> {
   for (const [name, asked] of Object.entries({ ranker, mae }))
     checkPatches(name, asked, classifier);
 
+  const evaluated = { classifier, classes: labels.classes, selectors: names, keeps };
+  await using own = await FineTunedModels.load(settings.fineTuned ?? [], evaluated, settings);
   const many = settings.labels !== undefined;
   const study = new SelectorStudy({
     ...{ classifier, ranker, mae, selectors: names, keeps, reference, seed, many, signal },
     unseen: (unseen ?? []).map((name) => labels.classes.indexOf(name)).filter((id) => id >= 0),
     curveSteps: settings.curves,
     agreementRounds: settings.agreement,
+    judgeOf: (name, keep) => own.of(name, keep) ?? classifier,
   });
   const unreadable = await measure(study, dataset.files, labels, {
     ...{ settings, size, signal },
@@ -280,6 +292,7 @@ async function evaluate(settings: EvaluateSettings): Promise<number> {
       unreadable,
     },
     ...{ keeps, reference },
+    fineTuned: await digested(settings.fineTuned ?? []),
     ...(await study.results()),
   };
   const markdown = `${[heading(evaluation, settings), ...studyTables(evaluation, keeps, reference)].join('\n\n')}\n`;
@@ -287,6 +300,11 @@ async function evaluate(settings: EvaluateSettings): Promise<number> {
   await print(settings.json === true ? `${JSON.stringify(evaluation)}\n` : markdown);
   return unreadable.length > 0 ? exitCodes.failed : exitCodes.ok;
 }
+
+const digested = (list: readonly FineTuned[]): Promise<Evaluation['fineTuned']> =>
+  Promise.all(
+    list.map(async (each) => ({ ...each, digest: await modelDigest(resolve(each.model)) })),
+  );
 
 type Dataset = Awaited<ReturnType<typeof openDataset>>;
 
@@ -306,9 +324,7 @@ async function labelsOf(
       `'${model}' has no head for classes and cannot be evaluated; fine-tune it first.`,
     );
   }
-  const isFolder = statSync(model, { throwIfNoEntry: false })?.isDirectory() === true;
-  const beside = join(isFolder ? model : dirname(model), 'classes.txt');
-  const file = given ?? (existsSync(beside) ? beside : undefined);
+  const file = given ?? classesBeside(model);
   const labels =
     file === undefined
       ? await trainingLabels(dataset, forLabels)
@@ -425,13 +441,15 @@ function progress(total: number): (done: number) => void {
 }
 
 function heading(
-  { model, digest, pictures, picturesWithObjects, unreadable }: Evaluation,
+  { model, digest, pictures, picturesWithObjects, unreadable, fineTuned }: Evaluation,
   settings: EvaluateSettings,
 ): string {
   const lost = unreadable.length > 0 ? `; ${unreadable.length} cannot be read` : '';
+  const pairs = fineTuned.map(({ selector, keep }) => `\`${selector}\` at ${percentOf(keep)}`);
+  const own = pairs.length > 0 ? ` Of their own have classifiers: ${pairs.join(', ')}.` : '';
   const objects =
     picturesWithObjects === null ? '' : `; recall on ${picturesWithObjects} with objects`;
-  return `\`${model}\` (SHA-256 ${digest.slice(0, 12)}...) on ${pictures} pictures of ${settings.data.join(', ')}${lost}${objects}.`;
+  return `\`${model}\` (SHA-256 ${digest.slice(0, 12)}...) on ${pictures} pictures of ${settings.data.join(', ')}${lost}${objects}.${own}`;
 }
 
 async function write(out: string, evaluation: Evaluation, markdown: string): Promise<void> {
