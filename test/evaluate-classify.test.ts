@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import test from 'ava';
 import sharp from 'sharp';
 import { classifyMarkdown, type ClassifyResults } from '../scripts/evaluate/classify-table.js';
-import type { StudyFigure } from '../lib/evaluation/study.js';
+import type { StudyFigure } from '../lib/evaluation/figures.js';
 import type { SelectorName } from '../lib/index.js';
 import { partOf } from '../scripts/evaluate/parts.js';
 import { unlabelledMarkdown } from '../scripts/evaluate/unlabelled-table.js';
@@ -147,6 +147,8 @@ test('the table: the best at the smallest share first, and what each has more th
     classifier: { source: 's', digest: 'f00', config: {} },
     keeps: [0.1, 1],
     curves: [],
+    precision: null,
+    teacher: null,
     gigaflops: { classifier: { '0.1': 0.09, '1': 0.75 }, ranker: 0.26 },
     milliseconds: { classifier: { '0.1': 1, '1': 4 }, selectors: { ranker: 0.5, evit: 2 } },
     figures: [

@@ -7,7 +7,8 @@ import test from 'ava';
 import sharp from 'sharp';
 import { UsageError } from '../bench/command-line.js';
 import { Resamples } from '../lib/evaluation/resamples.js';
-import { agreementWith, spearmanBrown } from '../scripts/evaluate/agreement.js';
+import { spearmanBrown } from '../lib/evaluation/teacher-reference.js';
+import { agreementWith } from '../scripts/evaluate/agreement.js';
 import { heuristics, rankSum } from '../scripts/evaluate/heuristics.js';
 import { background, hasRuntime, Judge, keepOnly } from '../scripts/evaluate/judge.js';
 import { allSelectors, keptPatches, topK } from '../scripts/evaluate/kept.js';
@@ -19,18 +20,13 @@ import {
   isMeasured,
   objectPixels,
   pixelsPerPatch,
-  readInstances,
-} from '../scripts/evaluate/masks.js';
+} from '../lib/evaluation/masks.js';
+import { halfKept, instanceRecall, objectRecall } from '../lib/evaluation/recall.js';
+import { labelledPictures } from '../scripts/evaluate/instances.js';
 import { readOptions } from '../scripts/evaluate/options.js';
 import { allPhotographsOf, partOf, parts, photographsOf } from '../scripts/evaluate/parts.js';
 import { pictureOf, readPicture } from '../scripts/evaluate/pictures.js';
-import {
-  halfKept,
-  instanceRecall,
-  keeps,
-  keptCount,
-  objectRecall,
-} from '../scripts/evaluate/recall.js';
+import { keeps, keptCount } from '../scripts/evaluate/shares.js';
 import { Table } from '../scripts/evaluate/table.js';
 import { CachedTeacher, chunkEnds } from '../scripts/evaluate/teacher-maps.js';
 import { PatchRanker } from '../lib/index.js';
@@ -77,7 +73,7 @@ withPhotographs('every photograph has one part, and the shares are those of the 
 
 test('polygons to masks: stretched, even-odd, and a touched pixel counts', async (t) => {
   // A square of 2 to 6 pixels of an 8 x 4 picture, stretched to 8 x 8.
-  const square = await fillPolygons([[2, 1, 6, 1, 6, 3, 2, 3]], [8, 4], 8);
+  const square = await fillPolygons([[2, 1, 6, 1, 6, 3, 2, 3]], [8, 4], [8, 8]);
   t.deepEqual(
     [...square],
     rows('00000000 00000000 00111100 00111100 00111100 00111100 00000000 00000000'),
@@ -89,13 +85,13 @@ test('polygons to masks: stretched, even-odd, and a touched pixel counts', async
       [3.5, 3.5, 5, 3.5, 5, 5, 3.5, 5],
     ],
     [8, 8],
-    8,
+    [8, 8],
   );
   t.deepEqual(
     [...ring],
     rows('00000000 01111100 01111100 01111100 01110100 01111100 00000000 00000000'),
   );
-  const touched = await fillPolygons([[1.75, 0, 3.25, 0, 3.25, 1, 1.75, 1]], [4, 4], 4);
+  const touched = await fillPolygons([[1.75, 0, 3.25, 0, 3.25, 1, 1.75, 1]], [4, 4], [4, 4]);
   t.deepEqual([...touched], rows('0111 0000 0000 0000'));
   t.deepEqual([...pixelsPerPatch(square, 8, 4)], [4, 4, 4, 4]);
 });
@@ -110,7 +106,7 @@ test('objects: small ones are in the picture but no instances', async (t) => {
       [[4, 4, 12, 4, 12, 12, 4, 12]], // 64, 16 of them the first's
     ],
   };
-  const objects = await objectPixels(picture, 32, 16);
+  const objects = await objectPixels(picture, [32, 32], 16);
   t.deepEqual([...objects.any], [112, 0, 0, 56]);
   t.is(objects.each.length, 2);
   t.is(objects.cover, 168 / 1024);
@@ -121,8 +117,8 @@ test('objects: small ones are in the picture but no instances', async (t) => {
   t.deepEqual(instanceRecall(objects, [0, 1]), { value: 2, weight: 2 });
   t.deepEqual(instanceRecall(objects, [3]), { value: 0, weight: 2 });
   // The second category is as small as its object.
-  const named = { ...picture, name: '', path: '', categories: [7, 3, 7] };
-  const categories = await categoryPixels(named, 32, 16);
+  const named = { ...picture, categories: ['cat', 'dog', 'cat'] };
+  const categories = await categoryPixels(named, [32, 32], 16);
   t.deepEqual(
     categories.map((pixels) => [...pixels]),
     [[112, 0, 0, 0]],
@@ -345,8 +341,8 @@ withPhotographs(
     const found = new Map<string, number[]>();
     let pictures = 0;
     let instances = 0;
-    for (const entry of readInstances(join(photographs, 'coco'))) {
-      const objects = await objectPixels(entry, 224, 16);
+    for (const entry of await labelledPictures(join(photographs, 'coco'))) {
+      const objects = await objectPixels(entry, [224, 224], 16);
       if (!isMeasured(objects)) continue;
       pictures++;
       instances += objects.each.length;

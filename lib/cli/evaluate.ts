@@ -1,16 +1,20 @@
 /** `ltrp evaluate`: how well a classifier does with the patches that selectors keep. */
-import { existsSync, statSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { cpus } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
-import type { Command } from 'commander';
+import { join, resolve } from 'node:path';
+import { InvalidArgumentError, type Command } from 'commander';
 import { readNames } from '../data/label-files.js';
 import type { Labels } from '../data/labels.js';
 import { LtrpError, toLtrpError } from '../errors.js';
-import { askedModels, canAsk } from '../evaluation/asked.js';
+import { askedModels, canAsk, keptOf } from '../evaluation/asked.js';
 import { curvePage } from '../evaluation/curve-page.js';
-import { studyTables } from '../evaluation/report.js';
-import { SelectorStudy, type Shown, type StudyResults } from '../evaluation/study.js';
+import { percentOf, studyTables } from '../evaluation/report.js';
+import {
+  SelectorStudy,
+  type Shown,
+  type ShownObjects,
+  type StudyResults,
+} from '../evaluation/study.js';
 import { modelDigest } from '../file-digest.js';
 import { decodePicture, type Fit } from '../images.js';
 import { MaskedAutoencoder } from '../masked-autoencoder.js';
@@ -24,6 +28,7 @@ import { VisionTransformer } from '../vision-transformer.js';
 import { exitCodes } from './exit-codes.js';
 import { complain, errorLine } from './image-command.js';
 import { printable } from './image-arguments.js';
+import { classesBeside, FineTunedModels, parseFineTuned, type FineTuned } from './fine-tuned.js';
 import { interruptSignal } from './interrupt.js';
 import { withNotes } from './notes.js';
 import {
@@ -40,9 +45,10 @@ import {
 } from './options.js';
 import { loadOptions } from './results.js';
 import { loadSelectorModules } from './selector-modules.js';
+import { MaskFile } from './shown-objects.js';
 import { print } from './standard-output.js';
 import { openDataset } from './training-command.js';
-import { heldOutLabels, trainingLabels, unseenOf } from './training-labels.js';
+import { heldOutLabels, trainingLabels } from './training-labels.js';
 import { parseImageSize } from './training-options.js';
 import { duration, everyTenSeconds } from './training-progress.js';
 
@@ -53,15 +59,18 @@ interface EvaluateSettings
   labels?: string;
   categories?: string;
   unseen?: string;
+  masks?: string;
   classes?: string;
   selectors?: string[];
   selectorModule: string[];
   keep: number[];
   reference?: string;
+  fineTuned?: FineTuned[];
   ranker: string;
   mae: string;
   curves: number;
-  imageSize?: { height: number; width: number };
+  agreement: number;
+  imageSize?: Size;
   fit?: Fit;
   batchSize: number;
   out?: string;
@@ -72,9 +81,15 @@ interface Evaluation extends StudyResults {
   model: string;
   /** Of the model's file, SHA-256. */
   digest: string;
+  /** Names, in the order of the logits. */
+  classes: readonly string[];
   pictures: number;
+  /** Those that recall is measured on; null without --masks. */
+  picturesWithObjects: number | null;
   unreadable: string[];
   keeps: number[];
+  /** Classifiers of --fine-tuned. */
+  fineTuned: (FineTuned & { digest: string })[];
   reference: SelectorName;
 }
 
@@ -90,8 +105,8 @@ export function register(program: Command): void {
 share, with 95% intervals. --data is a folder with a folder of pictures for each class; with --labels, which lists any number \
 of categories for each picture, the measure is the mean average precision.
 
-All selectors are judged by one classifier. It should have been trained on random shares (ltrp finetune --keep-random), or for \
-the selector that is asked about.`,
+All selectors are judged by one classifier, which should have been trained on random shares (ltrp finetune --keep-random). Or \
+--fine-tuned gives some a classifier that was fine-tuned on what they keep, as the paper does.`,
     );
   addOptions(command, [
     option('--model <model>', 'a classifier: the --out folder of ltrp finetune, or a file')
@@ -111,7 +126,11 @@ the selector that is asked about.`,
     ).argParser(parseName),
     option(
       '--unseen <file>',
-      'names of categories whose mean average precision is also given alone, one a line',
+      'names of categories of which selectors have seen no labels, one a line: the measures of --labels and --masks are also given of these and of the others',
+    ).argParser(parseName),
+    option(
+      '--masks <file>',
+      "outlines of objects, COCO's .json of instances: also object and instance recall, on pictures of which objects cover less than 60%",
     ).argParser(parseName),
     option(
       '--classes <file>',
@@ -132,6 +151,10 @@ the selector that is asked about.`,
       '--reference <selector>',
       'what the others are compared with (default: ranker, or the first of --selectors)',
     ).argParser(parseName),
+    option(
+      '--fine-tuned <models...>',
+      'a classifier of its own for what a selector keeps at a share: SELECTOR@SHARE=MODEL; --model classifies all else, and is what selectors ask',
+    ).argParser(parseFineTuned),
     option('--ranker <model>', "what the selectors ranker and ranker-diverse ask: a file or 'tiny'")
       .argParser(parseName)
       .default('tiny'),
@@ -145,12 +168,18 @@ the selector that is asked about.`,
       .argParser(parseInteger(0, 1024))
       .default(0),
     option(
+      '--agreement <rounds>',
+      "also how rankings agree with the teacher's scores (--mae) of so many rounds, an even number: tau-b, Spearman, NDCG; 0: not",
+    )
+      .argParser(parseRounds)
+      .default(0),
+    option(
       '--image-size <pixels>',
       'size of the pictures: a number or HEIGHTxWIDTH (default: that of the model)',
     ).argParser(parseImageSize),
     option(
       '--fit <how>',
-      "'crop': the centre; 'stretch': the whole picture (default: crop, with --labels stretch)",
+      "'crop': the centre; 'stretch': the whole picture (default: crop, with --labels or --masks stretch)",
     ).choices(['crop', 'stretch']),
     option('--batch-size <images>', 'pictures computed together')
       .argParser(parseInteger(1, 4096))
@@ -171,6 +200,8 @@ the selector that is asked about.`,
 Examples:
   ltrp evaluate --model runs/classifier --data photos/val
   ltrp evaluate --model runs/classifier --data photos/val --selectors ranker,random,variance --keep 25%,50% --out compared
+  ltrp evaluate --model runs/all --data photos/val --selectors ranker,random --keep 25% \\
+    --fine-tuned ranker@25%=runs/ranker random@25%=runs/random
   ltrp evaluate --model runs/coco --data coco/val2017 --labels instances_val2017.json --unseen unseen.txt
 
 Exit codes:
@@ -184,6 +215,12 @@ Exit codes:
   });
 }
 
+function parseRounds(text: string): number {
+  const rounds = parseInteger(0, 1024)(text);
+  if (rounds % 2 === 0) return rounds;
+  throw new InvalidArgumentError('It must be even, for two halves tell how sure the scores are.');
+}
+
 /** An evaluation tells selectors apart by name; that of a selector of the caller's own is none of the union's. */
 function checkSelector(name: string): SelectorName {
   if (Object.hasOwn(selectors, name)) return name as SelectorName;
@@ -192,13 +229,21 @@ function checkSelector(name: string): SelectorName {
 
 async function evaluate(settings: EvaluateSettings): Promise<number> {
   const { model, data, keep: keeps, seed, out } = settings;
+  if (settings.masks !== undefined && settings.fit === 'crop')
+    throw invalid('--masks needs --fit stretch, because outlines are of whole pictures.');
   const signal = interruptSignal();
   await loadSelectorModules(settings.selectorModule);
   const asked = settings.selectors?.map(checkSelector);
   const dataset = await openDataset(data, false, settings);
   await using classifier = await withNotes(VisionTransformer.load(model, loadOptions(settings)));
+  const size = sizeOf(settings, classifier);
+  const { patchSize } = classifier.config;
+  const patches = Math.floor(size.height / patchSize) * Math.floor(size.width / patchSize);
+  for (const keep of keeps) keptOf(patches, keep); // before the other models are loaded
   const labels = await labelsOf(settings, dataset, classifier.config.classes);
   for (const sentence of labels.notes) complain(sentence);
+  const masks = settings.masks === undefined ? undefined : await MaskFile.read(settings.masks);
+  const unseen = await unseenNames(settings, labels.classes, masks);
   const every = Object.keys(selectors) as SelectorName[];
   const names =
     asked ?? every.filter((name) => name !== 'teacher' && canAsk(name, classifier.config));
@@ -207,7 +252,7 @@ async function evaluate(settings: EvaluateSettings): Promise<number> {
   if (reference === undefined)
     throw invalid(`--reference must be one of --selectors; ${String(compared)} is not.`);
   const asks = (kind: 'ranker' | 'mae'): boolean =>
-    names.some((name) => askedModels[name] === kind);
+    names.some((name) => askedModels[name] === kind) || (kind === 'mae' && settings.agreement > 0);
   await using ranker = asks('ranker')
     ? await withNotes(PatchRanker.load(settings.ranker, loadOptions(settings)))
     : undefined;
@@ -217,18 +262,40 @@ async function evaluate(settings: EvaluateSettings): Promise<number> {
   for (const [name, asked] of Object.entries({ ranker, mae }))
     checkPatches(name, asked, classifier);
 
+  const evaluated = { classifier, classes: labels.classes, selectors: names, keeps };
+  await using own = await FineTunedModels.load(settings.fineTuned ?? [], evaluated, settings);
   const many = settings.labels !== undefined;
   const study = new SelectorStudy({
     ...{ classifier, ranker, mae, selectors: names, keeps, reference, seed, many, signal },
-    unseen: await unseenOf(settings, labels.classes),
+    unseen: (unseen ?? []).map((name) => labels.classes.indexOf(name)).filter((id) => id >= 0),
     curveSteps: settings.curves,
+    agreementRounds: settings.agreement,
+    judgeOf: (name, keep) => own.of(name, keep) ?? classifier,
   });
-  const unreadable = await measure(study, dataset.files, labels, { settings, classifier, signal });
+  const unreadable = await measure(study, dataset.files, labels, {
+    ...{ settings, size, signal },
+    objectsOf: async (file) =>
+      (await masks?.objectsOf(file, { ...size, patchSize }, unseen)) ?? null,
+  });
   if (study.pictures === 0)
     throw new LtrpError('ERR_LTRP_DATA_EMPTY', 'None of the pictures of --data can be read.');
+  if (masks !== undefined && study.picturesWithObjects === 0) {
+    throw new LtrpError(
+      'ERR_LTRP_DATA_EMPTY',
+      `None of the pictures of --data has objects in ${String(settings.masks)} that cover less than 60% of it.`,
+    );
+  }
   const evaluation: Evaluation = {
-    ...{ model, digest: await modelDigest(resolve(model)), pictures: study.pictures, unreadable },
+    ...{
+      model,
+      digest: await modelDigest(resolve(model)),
+      classes: labels.classes,
+      pictures: study.pictures,
+      picturesWithObjects: masks === undefined ? null : study.picturesWithObjects,
+      unreadable,
+    },
     ...{ keeps, reference },
+    fineTuned: await digested(settings.fineTuned ?? []),
     ...(await study.results()),
   };
   const markdown = `${[heading(evaluation, settings), ...studyTables(evaluation, keeps, reference)].join('\n\n')}\n`;
@@ -236,6 +303,11 @@ async function evaluate(settings: EvaluateSettings): Promise<number> {
   await print(settings.json === true ? `${JSON.stringify(evaluation)}\n` : markdown);
   return unreadable.length > 0 ? exitCodes.failed : exitCodes.ok;
 }
+
+const digested = (list: readonly FineTuned[]): Promise<Evaluation['fineTuned']> =>
+  Promise.all(
+    list.map(async (each) => ({ ...each, digest: await modelDigest(resolve(each.model)) })),
+  );
 
 type Dataset = Awaited<ReturnType<typeof openDataset>>;
 
@@ -245,19 +317,20 @@ async function labelsOf(
   dataset: Dataset,
   outputs: number,
 ): Promise<Labels> {
+  // --unseen is for --masks as well, which folders of classes have, too.
   const { model, classes: given } = settings;
+  const forLabels = { ...settings };
+  delete forLabels.unseen;
   if (outputs === 0) {
     throw new LtrpError(
       'ERR_LTRP_CHECKPOINT_CONTENT',
       `'${model}' has no head for classes and cannot be evaluated; fine-tune it first.`,
     );
   }
-  const isFolder = statSync(model, { throwIfNoEntry: false })?.isDirectory() === true;
-  const beside = join(isFolder ? model : dirname(model), 'classes.txt');
-  const file = given ?? (existsSync(beside) ? beside : undefined);
+  const file = given ?? classesBeside(model);
   const labels =
     file === undefined
-      ? await trainingLabels(dataset, settings)
+      ? await trainingLabels(dataset, forLabels)
       : await heldOutLabels(dataset, settings, await readNames(file));
   if (labels.classes.length !== outputs) {
     throw invalid(
@@ -265,6 +338,33 @@ async function labelsOf(
     );
   }
   return labels;
+}
+
+/** Of --unseen: classes of the model, or categories of --masks that nobody trained it on. */
+async function unseenNames(
+  { unseen, labels }: EvaluateSettings,
+  classes: readonly string[],
+  masks: MaskFile | undefined,
+): Promise<string[] | undefined> {
+  if (unseen === undefined) return undefined;
+  if (labels === undefined && masks === undefined)
+    throw invalid('--unseen is for --labels and --masks.');
+  const names = await readNames(unseen);
+  const other = names.find((name) => !classes.includes(name) && !masks?.categories.has(name));
+  if (other !== undefined)
+    throw invalid(`--unseen names '${other}', which is not a category of the run.`);
+  return names;
+}
+
+interface Size {
+  height: number;
+  width: number;
+}
+
+/** Of the pictures, in pixels. */
+function sizeOf({ imageSize }: EvaluateSettings, { config }: VisionTransformer): Size {
+  const { patchSize, grid } = config;
+  return imageSize ?? { height: grid[0] * patchSize, width: grid[1] * patchSize };
 }
 
 function checkPatches(
@@ -283,28 +383,31 @@ async function measure(
   study: SelectorStudy,
   files: readonly string[],
   labels: Labels,
-  run: { settings: EvaluateSettings; classifier: VisionTransformer; signal: AbortSignal },
+  run: {
+    settings: EvaluateSettings;
+    size: Size;
+    signal: AbortSignal;
+    objectsOf: (file: string) => Promise<ShownObjects | null>;
+  },
 ): Promise<string[]> {
-  const { settings, classifier, signal } = run;
-  const { patchSize, grid } = classifier.config;
-  const { height, width } = settings.imageSize ?? {
-    height: grid[0] * patchSize,
-    width: grid[1] * patchSize,
-  };
-  const fit = settings.fit ?? (settings.labels === undefined ? 'crop' : 'stretch');
+  const { settings, signal } = run;
+  const { height, width } = run.size;
+  const whole = settings.labels ?? settings.masks;
+  const fit = settings.fit ?? (whole === undefined ? 'crop' : 'stretch');
   const decoded = mapOrdered(
     files,
     { ahead: decodedAhead, signal },
     settled((file) => decodePicture(file, { size: [height, width], fit, signal })),
   );
   const unreadable: string[] = [];
-  let batch: { pixels: Uint8Array; shown: Shown }[] = [];
+  let batch: { pixels: Uint8Array; shown: Shown; objects: ShownObjects | null }[] = [];
   const flush = async (): Promise<void> => {
     if (batch.length === 0) return;
     const bytes = Buffer.concat(batch.map(({ pixels }) => pixels));
     await study.add(
       { data: bytes, shape: [batch.length, height, width, 3] },
       batch.map(({ shown }) => shown),
+      batch.map(({ objects }) => objects),
     );
     batch = [];
   };
@@ -319,7 +422,8 @@ async function measure(
       complain(printable(errorLine(toLtrpError(outcome.reason))));
       continue;
     }
-    batch.push({ pixels: outcome.value.pixels, shown: label ?? ids ?? [] });
+    const objects = await run.objectsOf(file);
+    batch.push({ pixels: outcome.value.pixels, shown: label ?? ids ?? [], objects });
     if (batch.length < settings.batchSize) continue;
     await flush();
     tell(index);
@@ -340,11 +444,15 @@ function progress(total: number): (done: number) => void {
 }
 
 function heading(
-  { model, digest, pictures, unreadable }: Evaluation,
+  { model, digest, pictures, picturesWithObjects, unreadable, fineTuned }: Evaluation,
   settings: EvaluateSettings,
 ): string {
   const lost = unreadable.length > 0 ? `; ${unreadable.length} cannot be read` : '';
-  return `\`${model}\` (SHA-256 ${digest.slice(0, 12)}...) on ${pictures} pictures of ${settings.data.join(', ')}${lost}.`;
+  const pairs = fineTuned.map(({ selector, keep }) => `\`${selector}\` at ${percentOf(keep)}`);
+  const own = pairs.length > 0 ? ` Of their own have classifiers: ${pairs.join(', ')}.` : '';
+  const objects =
+    picturesWithObjects === null ? '' : `; recall on ${picturesWithObjects} with objects`;
+  return `\`${model}\` (SHA-256 ${digest.slice(0, 12)}...) on ${pictures} pictures of ${settings.data.join(', ')}${lost}${objects}.${own}`;
 }
 
 async function write(out: string, evaluation: Evaluation, markdown: string): Promise<void> {

@@ -24,8 +24,8 @@ export async function readLabels(path: string): Promise<LabelFile> {
     throw notFound(`There are no labels ${path}.`, cause);
   });
   if (info.isDirectory()) return voc(path);
-  const text = await readText(path);
-  return path.toLowerCase().endsWith('.json') ? coco(path, text) : table(path, text);
+  if (path.toLowerCase().endsWith('.json')) return coco(path);
+  return table(path, await readText(path));
 }
 
 /**
@@ -42,7 +42,10 @@ export async function readNames(path: string): Promise<string[]> {
 }
 
 /** Its entry for a picture, by the longest name that ends the picture's path. */
-export function entryOf({ entries }: LabelFile, picture: string): string | undefined {
+export function entryOf(
+  { entries }: { entries: ReadonlyMap<string, unknown> },
+  picture: string,
+): string | undefined {
   const parts = picture.split(/[\\/]/);
   for (let first = 0; first < parts.length; first++) {
     const name = parts.slice(first).join('/');
@@ -75,8 +78,12 @@ interface Coco {
 }
 
 /** Crowds count as well: the category is there. Pictures without an annotation have none. */
-function coco(path: string, text: string): LabelFile {
-  const { categories, images, annotations } = cocoOf(path, text);
+async function coco(path: string): Promise<LabelFile> {
+  const { categories, images, annotations } = await readCoco<Coco>(path, {
+    categories: { id: 'number', name: 'string' },
+    images: { id: 'number', file_name: 'string' },
+    annotations: { image_id: 'number', category_id: 'number' },
+  });
   const names = new Map(categories.map(({ id, name }) => [id, name]));
   const files = new Map(images.map(({ id, file_name }) => [id, file_name]));
   const entries = new Entries();
@@ -94,7 +101,16 @@ function coco(path: string, text: string): LabelFile {
   return { path, categories: [...new Set(names.values())], entries: entries.map };
 }
 
-function cocoOf(path: string, text: string): Coco {
+/**
+ * A COCO file whose lists have items with these fields.
+ *
+ * @throws {LtrpError} `ERR_LTRP_FILE_NOT_FOUND`; `ERR_LTRP_FILE_READ`; `ERR_LTRP_INVALID_ARGUMENT` for what is no such file.
+ */
+export async function readCoco<File>(
+  path: string,
+  fields: Readonly<Record<string, Readonly<Record<string, string>>>>,
+): Promise<File> {
+  const text = await readText(path);
   const refuse = (what: string): never => {
     throw invalid(`${path} is not a COCO file: ${what}.`);
   };
@@ -105,11 +121,6 @@ function cocoOf(path: string, text: string): Coco {
     refuse((cause as Error).message);
   }
   const lists = Object(value) as Record<string, unknown>;
-  const fields = {
-    categories: { id: 'number', name: 'string' },
-    images: { id: 'number', file_name: 'string' },
-    annotations: { image_id: 'number', category_id: 'number' },
-  };
   for (const [list, types] of Object.entries(fields)) {
     const items: unknown = lists[list];
     if (!Array.isArray(items)) refuse(`it has no list '${list}'`);
@@ -120,7 +131,7 @@ function cocoOf(path: string, text: string): Coco {
       }
     }
   }
-  return lists as unknown as Coco;
+  return lists as File;
 }
 
 async function voc(folder: string): Promise<LabelFile> {

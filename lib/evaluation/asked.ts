@@ -1,5 +1,6 @@
 /** What selectors ask. */
 import type { SelectorName } from '../selectors.js';
+import { invalid } from '../validation.js';
 
 export type AskedModel = 'none' | 'mae' | 'ranker' | 'classifier';
 
@@ -60,4 +61,17 @@ export function canAsk(name: SelectorName, { pooling }: { pooling: string }): bo
 /** Patches by descending score; equal scores in raster order. */
 export function descending(map: ArrayLike<number>): number[] {
   return Array.from(map, (_, i) => i).sort((a, b) => (map[b] as number) - (map[a] as number));
+}
+
+/**
+ * How many of the patches a share keeps.
+ *
+ * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for a share that keeps none.
+ */
+export function keptOf(patches: number, keep: number): number {
+  const count = Math.round(keep * patches);
+  if (count > 0) return count;
+  throw invalid(
+    `keep must keep at least one of the ${patches} patches; got ${keep}, which keeps none.`,
+  );
 }

@@ -2,7 +2,8 @@
 import { usesLabels } from './asked.js';
 import { bestFirst, measuresByShare } from './report.js';
 import type { SelectorName } from '../selectors.js';
-import type { StudyFigure, StudyResults } from './study.js';
+import type { StudyFigure } from './figures.js';
+import type { StudyResults } from './study.js';
 
 const [width, height] = [860, 520];
 const plot = { left: 56, right: 620, top: 20, bottom: 460 };

@@ -1,16 +1,18 @@
 /** The tables of an evaluation, in Markdown. */
 import type { SelectorName } from '../selectors.js';
 import { labelsWord } from './asked.js';
+import type { Measure, StudyFigure } from './figures.js';
 import { table } from './markdown.js';
-import { moreThan, points } from './points.js';
-import type { StudyFigure, StudyResults } from './study.js';
+import { digits, moreThan, points, signedInterval } from './points.js';
+import type { PrecisionResults } from './precision.js';
+import type { StudyResults } from './study.js';
 
 export const percentOf = (keep: number): string => `${Number((100 * keep).toFixed(2))}%`;
 
 /** Selectors by a measure at a share, the best first. */
 export function bestFirst(
   figures: readonly StudyFigure[],
-  measure: StudyFigure['measure'],
+  measure: Measure,
   keep: number | null,
 ): SelectorName[] {
   return figures
@@ -21,7 +23,11 @@ export function bestFirst(
 
 /** What is measured by share. */
 export const measuresByShare = ({ figures }: Pick<StudyResults, 'figures'>) => [
-  ...new Set(figures.filter(({ keep }) => keep !== null).map(({ measure }) => measure)),
+  ...new Set(
+    figures
+      .filter(({ keep, measure }) => keep !== null && measure !== 'NDCG')
+      .map(({ measure }) => measure),
+  ),
 ];
 
 /** A table for each measure, and what the time went into. Selectors that are best at the smallest share come first. */
@@ -40,13 +46,20 @@ export function studyTables(
       (milliseconds.selectors[name] ?? NaN).toFixed(1),
     ]);
     const header = ['selector', 'labels', ...keeps.map(percentOf), 'ms a picture'];
+    const group = results.precision?.groups.find((each) => each.measure === measure);
     return [
       `${words[measure] ?? measure} by share of the patches that is kept, in percent. In brackets: more than \`${reference}\`, with the 95% interval of ` +
-        'a paired bootstrap over pictures. "Labels": whether the selector was trained with labels.',
+        'a paired bootstrap over pictures. "Labels": whether the selector was trained with labels.' +
+        (group === undefined ? '' : ` ${meanOf(group)}`),
       table(header, lines),
     ];
   });
-  return [...blocks.flat(), ...areaTable(figures), costOf(results, keeps)];
+  return [
+    ...blocks.flat(),
+    ...areaTable(figures),
+    ...rankTable(results, keeps, reference),
+    costOf(results, keeps),
+  ];
 }
 
 function costOf({ milliseconds, gigaflops }: StudyResults, keeps: readonly number[]): string {
@@ -63,15 +76,29 @@ function costOf({ milliseconds, gigaflops }: StudyResults, keeps: readonly numbe
   return `A picture takes the classifier ${each.join(', ')}.${more}`;
 }
 
-const words: Partial<Record<StudyFigure['measure'], string>> = {
+const words: Partial<Record<Measure, string>> = {
   accuracy: 'Right answers',
   mAP: 'Mean average precision',
+  'mAP, seen': 'Mean average precision of seen categories',
   'mAP, unseen': 'Mean average precision of unseen categories',
+  'object recall':
+    "Object recall, the part of a picture's object pixels that is kept, mean over pictures,",
+  'instance recall':
+    "Instance recall, the part of an object's pixels that is kept, mean over objects,",
+  'instance recall, seen': 'Instance recall of objects of seen categories',
+  'instance recall, unseen': 'Instance recall of objects of unseen categories',
+  'mAP change, unseen minus seen':
+    "What dropping patches changes of the unseen categories' mean average precision, minus what it changes of the seen ones',",
 };
+
+function meanOf({ classes, withoutPositive }: PrecisionResults['groups'][number]): string {
+  const without = withoutPositive > 0 ? `; no picture shows the other ${withoutPositive}` : '';
+  return `Mean over ${classes - withoutPositive} of ${classes} categories${without}.`;
+}
 
 function cell(
   figures: readonly StudyFigure[],
-  measure: StudyFigure['measure'],
+  measure: Measure,
   selector: SelectorName,
   keep: number | null,
 ): string {
@@ -79,6 +106,40 @@ function cell(
     (each) => each.measure === measure && each.selector === selector && each.keep === keep,
   );
   return found === undefined ? '' : points(found.value) + moreThan(found.more ?? undefined);
+}
+
+/** Agreement with the teacher. */
+function rankTable(
+  { figures, teacher }: StudyResults,
+  keeps: readonly number[],
+  reference: SelectorName,
+): string[] {
+  if (teacher === null) return [];
+  const [first = 1] = keeps;
+  const of = (measure: Measure, selector: SelectorName, keep: number | null): string => {
+    const found = figures.find(
+      (each) => each.measure === measure && each.selector === selector && each.keep === keep,
+    );
+    if (found === undefined) return '';
+    return digits(found.value) + (found.more === null ? '' : ` (${signedInterval(found.more)})`);
+  };
+  const { rounds, halves, whole } = teacher;
+  return [
+    `Agreement with the teacher's scores of ${rounds} rounds, means over pictures: Kendall's tau-b and Spearman's correlation of rankings that do not ` +
+      `depend on the share, and NDCG of the patches that are kept. In brackets: more than \`${reference}\`. ` +
+      `Two halves of the teacher's rounds correlate by ${digits(halves.spearman.value)} (Spearman; tau-b ${digits(halves.kendallTau.value)}), so ` +
+      `its scores would correlate with others of as many rounds by ${digits(whole.value)} [${digits(whole.low)}, ${digits(whole.high)}] (Spearman-Brown), ` +
+      `and nothing is expected to correlate with them by more than ${digits(Math.sqrt(whole.value))}.`,
+    table(
+      ['selector', 'tau-b', 'Spearman', ...keeps.map((keep) => `NDCG at ${percentOf(keep)}`)],
+      bestFirst(figures, 'NDCG', first).map((name) => [
+        `\`${name}\``,
+        of('tau-b', name, null),
+        of('Spearman', name, null),
+        ...keeps.map((keep) => of('NDCG', name, keep)),
+      ]),
+    ),
+  ];
 }
 
 function areaTable(figures: readonly StudyFigure[]): string[] {

@@ -1,23 +1,19 @@
 /** How well a classifier does with the patches that selectors keep. */
+import { rankAgreement } from '../agreement.js';
 import type { MaskedAutoencoder } from '../masked-autoencoder.js';
-import { callCore } from '../native/call.js';
-import { meanAveragePrecision } from '../multi-label.js';
 import type { PatchRanker } from '../patch-ranker.js';
+import { classifierFlops, rankerFlops } from '../plan/flops.js';
 import { scoresOf, selectors, type SelectorName } from '../selectors.js';
 import type { PixelBatch } from '../types.js';
 import { invalid } from '../validation.js';
 import type { Classification, VisionTransformer } from '../vision-transformer.js';
-import { classifierFlops, rankerFlops } from '../plan/flops.js';
-import { askedModelOf, askedModels, dependsOnKeep, descending } from './asked.js';
+import { askedModelOf, askedModels, dependsOnKeep, descending, keptOf } from './asked.js';
+import { Samples, type Measure, type StudyFigure } from './figures.js';
+import { Precision, type PrecisionResults } from './precision.js';
+import { instanceRecall, objectRecall } from './recall.js';
+import type { Weighted } from './resamples.js';
 import { RemovalCurves, rowsOf, type MeanCurves } from './removal-curves.js';
-import {
-  combined,
-  intervalOf,
-  Resamples,
-  type Drawn,
-  type Interval,
-  type Weighted,
-} from './resamples.js';
+import { known, TeacherReference, type Reliability } from './teacher-reference.js';
 
 export interface StudyOptions {
   classifier: VisionTransformer;
@@ -32,10 +28,12 @@ export interface StudyOptions {
   seed: number;
   /** Many labels a picture: mean average precision instead of accuracy. */
   many: boolean;
-  /** Numbers of classes whose mean average precision is also given alone. */
+  /** Numbers of classes whose mean average precision is also given alone, and that of the others. */
   unseen: readonly number[];
   /** Equal steps of the insertion and deletion curves, from no patch to all; 0: no curves. */
   curveSteps: number;
+  /** Rounds, an even number, of the teacher's maps that rankings are compared with; 0: they are not. */
+  agreementRounds?: number | undefined;
   /** The classifier that sees what a selector keeps, if it is another than `classifier`, which selectors ask. */
   judgeOf?: ((selector: SelectorName, keep: number) => VisionTransformer) | undefined;
   signal?: AbortSignal | undefined;
@@ -44,20 +42,22 @@ export interface StudyOptions {
 /** What a picture shows: the number of its class, or those of its categories. */
 export type Shown = number | Iterable<number>;
 
-/** A measure of a selector, with its 95% interval over pictures. */
-export interface StudyFigure extends Interval {
-  measure: 'accuracy' | 'mAP' | 'mAP, unseen' | 'insertion area' | 'deletion area';
-  selector: SelectorName;
-  /** Share of the patches that is kept; null for areas. */
-  keep: number | null;
-  /** How much more that is than the reference's; null for itself. */
-  more: Interval | null;
+/** Pixels of a picture's objects in each patch. */
+export interface ShownObjects {
+  /** Of all objects together. */
+  any: Float64Array;
+  /** `unseen`: whether selectors have seen no labels of its category; undefined where nobody says. */
+  each: readonly { counts: Float64Array; unseen: boolean | undefined }[];
 }
 
 export interface StudyResults {
   figures: StudyFigure[];
   /** Mean probability of the true class by number of patches; none without curves. */
   curves: MeanCurves[];
+  /** Of the teacher's maps; null where nothing is compared with them. */
+  teacher: Reliability | null;
+  /** Null with one label a picture. */
+  precision: PrecisionResults | null;
   /** Matrix products of a picture, in 10⁹ operations: of the classifier by share, and of the ranker where a selector asks it. */
   gigaflops: { classifier: Record<string, number>; ranker: number | null };
   /** Milliseconds a picture. */
@@ -69,18 +69,16 @@ export interface StudyResults {
   };
 }
 
-/** Resampling mean average precision costs a pass over all pictures and classes a draw. */
-const drawsOfPrecision = 400;
-
 export class SelectorStudy {
   #pictures = 0;
   /** Of the newest pictures. */
   #patches = 0;
-  /** By selector and share: what every picture adds. */
-  readonly #right = new Map<string, Weighted[]>();
-  readonly #logits = new Map<string, Float32Array[]>();
-  readonly #targets: Uint8Array[] = [];
+  readonly #samples = new Samples();
+  readonly #precision: Precision | null;
   readonly #curves: RemovalCurves | null;
+  readonly #teacher: TeacherReference | null;
+  /** Pictures whose objects were measured. */
+  #withObjects = 0;
   /** Pictures that were scored, by selector, and classified, by share. */
   readonly #scored: Record<string, number> = {};
   readonly #classified: Record<string, number> = {};
@@ -91,9 +89,15 @@ export class SelectorStudy {
 
   /** @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for curves of a head that does not read the CLS token. */
   constructor(private readonly options: StudyOptions) {
-    const { classifier, curveSteps, many, signal } = options;
+    const { classifier, curveSteps, many, unseen, signal } = options;
     if (curveSteps > 0 && many)
       throw invalid('Insertion and deletion curves need one label a picture.');
+    this.#precision = many ? new Precision(classifier.config.classes, unseen, signal) : null;
+    const { mae, agreementRounds = 0 } = options;
+    this.#teacher =
+      mae === undefined || agreementRounds === 0
+        ? null
+        : new TeacherReference(mae, agreementRounds, signal);
     this.#curves = curveSteps === 0 ? null : new RemovalCurves(classifier, curveSteps, signal);
   }
 
@@ -101,14 +105,29 @@ export class SelectorStudy {
     return this.#pictures;
   }
 
-  /** The next pictures, all of one size. */
-  async add(images: PixelBatch, shown: readonly Shown[]): Promise<void> {
-    const { classifier, many, keeps } = this.options;
-    const { patchSize, classes } = classifier.config;
+  get picturesWithObjects(): number {
+    return this.#withObjects;
+  }
+
+  /**
+   * The next pictures, all of one size.
+   *
+   * @param objects - of each picture; null for those that recall is not measured on.
+   * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for a share that keeps none of their patches.
+   */
+  async add(
+    images: PixelBatch,
+    shown: readonly Shown[],
+    objects: readonly (ShownObjects | null)[] = [],
+  ): Promise<void> {
+    const { classifier, keeps } = this.options;
+    const { patchSize } = classifier.config;
     const [n, height, width] = images.shape;
     const patches = Math.floor(height / patchSize) * Math.floor(width / patchSize);
     this.#patches = patches;
-    if (many) this.#targets.push(...shown.map((each) => oneHot(each, classes)));
+    this.#precision?.addTargets(shown as readonly Iterable<number>[]);
+    this.#withObjects += objects.filter((each) => each !== null).length;
+    const target = await this.#teacher?.maps(images, this.options.seed + this.#pictures);
     // With all patches the answers are the same whoever chose them.
     const whole = new Map<VisionTransformer, Classification>();
     for (const selector of this.options.selectors) {
@@ -122,19 +141,76 @@ export class SelectorStudy {
         const known = count === patches ? whole.get(judge) : undefined;
         const answers = known ?? (await this.#answers(judge, images, kept, keep));
         if (count === patches) whole.set(judge, answers);
-        const { logits, top } = answers;
-        if (many) listed(this.#logits, keyOf(selector, keep)).push(logits);
-        else {
-          const right = listed(this.#right, keyOf(selector, keep));
-          for (const [i, label] of shown.entries())
-            right.push({ value: top?.[i] === label ? 1 : 0, weight: 1 });
-        }
+        this.#addAnswers(selector, keep, answers, shown);
+        for (const [i, each] of objects.entries())
+          if (each !== null) this.#addRecall(selector, keep, each, kept[i] as number[]);
+        if (target !== undefined) await this.#addGain(selector, keep, { scores, target, count, n });
       }
       // A ranking that depends on how many are kept has no curve.
       if (this.#curves !== null && !dependsOnKeep(selector) && scores !== undefined)
         await this.#curves.add(selector, images, scores, shown as readonly number[]);
+      if (target !== undefined && !dependsOnKeep(selector) && scores !== undefined)
+        await this.#addAgreement(selector, scores, target, n);
     }
     this.#pictures += n;
+  }
+
+  #addAnswers(
+    selector: SelectorName,
+    keep: number,
+    { logits, top }: Classification,
+    shown: readonly Shown[],
+  ): void {
+    if (this.#precision !== null) {
+      this.#precision.addLogits(selector, keep, logits);
+      return;
+    }
+    for (const [i, label] of shown.entries()) {
+      const right = { value: top?.[i] === label ? 1 : 0, weight: 1 };
+      this.#samples.add('accuracy', selector, keep, right);
+    }
+  }
+
+  #addRecall(
+    selector: SelectorName,
+    keep: number,
+    { any, each }: ShownObjects,
+    kept: readonly number[],
+  ): void {
+    const add = (measure: Measure, figure: Weighted): void => {
+      this.#samples.add(measure, selector, keep, figure);
+    };
+    const of = (some: ShownObjects['each']): Weighted =>
+      instanceRecall({ each: some.map(({ counts }) => counts) }, kept);
+    add('object recall', objectRecall({ any }, kept));
+    add('instance recall', of(each));
+    add('instance recall, seen', of(each.filter(({ unseen }) => unseen === false)));
+    add('instance recall, unseen', of(each.filter(({ unseen }) => unseen === true)));
+  }
+
+  /** How much of the teacher's scores comes first, among as many patches as are kept. */
+  async #addGain(
+    selector: SelectorName,
+    keep: number,
+    of: { scores: Float32Array; target: Float32Array; count: number; n: number },
+  ): Promise<void> {
+    const { signal } = this.options;
+    const shape = [of.n, of.scores.length / of.n] as const;
+    const { ndcg } = await rankAgreement(of.scores, of.target, shape, { k: of.count, signal });
+    for (const value of ndcg) this.#samples.add('NDCG', selector, keep, known(value));
+  }
+
+  async #addAgreement(
+    selector: SelectorName,
+    scores: Float32Array,
+    target: Float32Array,
+    n: number,
+  ): Promise<void> {
+    const { signal } = this.options;
+    const shape = [n, scores.length / n] as const;
+    const { kendallTau, spearman } = await rankAgreement(scores, target, shape, { signal });
+    for (const value of kendallTau) this.#samples.add('tau-b', selector, null, known(value));
+    for (const value of spearman) this.#samples.add('Spearman', selector, null, known(value));
   }
 
   async #answers(
@@ -168,81 +244,25 @@ export class SelectorStudy {
 
   /** What all pictures come to. */
   async results(): Promise<StudyResults> {
-    const { selectors: names, keeps, reference, many, unseen } = this.options;
-    const figures: StudyFigure[] = [];
-    const compared = (
-      measure: StudyFigure['measure'],
-      keep: number | null,
-      drawn: ReadonlyMap<SelectorName, Drawn>,
-    ): void => {
-      const other = drawn.get(reference);
-      for (const [selector, each] of drawn) {
-        const more =
-          other === undefined || selector === reference
-            ? null
-            : intervalOf(
-                combined([
-                  { drawn: each, factor: 1 },
-                  { drawn: other, factor: -1 },
-                ]),
-              );
-        figures.push({ measure, selector, keep, ...intervalOf(each), more });
-      }
-    };
-    const resamples = new Resamples(this.#pictures, many ? drawsOfPrecision : undefined);
-    for (const keep of keeps) {
-      const drawn = new Map<SelectorName, Drawn>();
-      const ofUnseen = new Map<SelectorName, Drawn>();
-      for (const name of names) {
-        if (many) {
-          const logits = joined(this.#logits.get(keyOf(name, keep)) ?? []);
-          drawn.set(name, await this.#precision(logits, resamples));
-          if (unseen.length > 0)
-            ofUnseen.set(name, await this.#precision(logits, resamples, unseen));
-        } else drawn.set(name, resamples.drawn(this.#right.get(keyOf(name, keep)) ?? []));
-      }
-      compared(many ? 'mAP' : 'accuracy', keep, drawn);
-      if (ofUnseen.size > 0) compared('mAP, unseen', keep, ofUnseen);
-    }
+    const { selectors: names, keeps, reference } = this.options;
+    const areas = new Samples();
     for (const which of ['insertion', 'deletion'] as const) {
-      const areas = new Map<SelectorName, Drawn>();
-      for (const [name, sample] of this.#curves?.areas(which) ?? [])
-        areas.set(name, resamples.drawn(sample));
-      compared(`${which} area`, null, areas);
+      for (const [name, ofPictures] of this.#curves?.areas(which) ?? [])
+        for (const area of ofPictures) areas.add(`${which} area`, name, null, area);
     }
+    const many = await this.#precision?.results(names, keeps, reference);
     return {
-      figures,
+      figures: [
+        many?.figures ?? [],
+        this.#samples.figures(reference),
+        areas.figures(reference),
+      ].flat(),
       curves: this.#curves?.means() ?? [],
+      teacher: this.#teacher?.reliability() ?? null,
+      precision: many?.precision ?? null,
       gigaflops: this.#gigaflops(),
       milliseconds: this.#milliseconds(),
     };
-  }
-
-  /** mAP of all classes, or of some. */
-  async #precision(
-    logits: Float32Array,
-    resamples: Resamples,
-    some?: readonly number[],
-  ): Promise<Drawn> {
-    const classes = this.options.classifier.config.classes;
-    const columns = some ?? Array.from({ length: classes }, (_, i) => i);
-    const shape = [this.#pictures, columns.length] as const;
-    const pick = (values: ArrayLike<number>, i: number): number[] =>
-      columns.map((column) => values[i * classes + column] as number);
-    const scores = new Float32Array(shape[0] * shape[1]);
-    const targets = new Uint8Array(scores.length);
-    for (let i = 0; i < shape[0]; i++) {
-      scores.set(pick(logits, i), i * shape[1]);
-      targets.set(pick(this.#targets[i] as Uint8Array, 0), i * shape[1]);
-    }
-    const { signal } = this.options;
-    const { mean } = await meanAveragePrecision(scores, targets, shape, { signal });
-    const { means } = await callCore({ signal }, { scores, targets }, (core, job, given) =>
-      core.averagePrecisionOfDraws(job, given.scores, given.targets, shape, {
-        times: resamples.times,
-      }),
-    );
-    return { value: mean, draws: means };
   }
 
   #gigaflops(): StudyResults['gigaflops'] {
@@ -269,19 +289,8 @@ export class SelectorStudy {
   }
 }
 
-/** As `keepRatio` counts: at least one. */
-const keptOf = (patches: number, keep: number): number => Math.max(1, Math.round(keep * patches));
-
-const keyOf = (selector: SelectorName, keep: number): string => `${selector} ${keep}`;
-
 function add(sums: Record<string, number>, key: string, value: number): void {
   sums[key] = (sums[key] ?? 0) + value;
-}
-
-function listed<Item>(map: Map<string, Item[]>, key: string): Item[] {
-  const known = map.get(key) ?? [];
-  map.set(key, known);
-  return known;
 }
 
 const mapped = (
@@ -289,19 +298,3 @@ const mapped = (
   change: (value: number, key: string) => number,
 ): Record<string, number> =>
   Object.fromEntries(Object.entries(values).map(([key, value]) => [key, change(value, key)]));
-
-function oneHot(shown: Shown, classes: number): Uint8Array {
-  const target = new Uint8Array(classes);
-  for (const id of typeof shown === 'number' ? [shown] : shown) target[id] = 1;
-  return target;
-}
-
-function joined(parts: readonly Float32Array[]): Float32Array {
-  const all = new Float32Array(parts.reduce((length, part) => length + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
-}

@@ -1,14 +1,14 @@
 /** Rankers that learned from the same stored maps with one thing changed. */
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { sum } from '../../lib/evaluation/masks.js';
 import { PatchRanker } from '../../lib/index.js';
 import { rankerFlops } from '../../lib/plan/flops.js';
 import { agreementWith } from '../evaluate/agreement.js';
 import { keptPatches, topK } from '../evaluate/kept.js';
 import { ltrp } from '../evaluate/ltrp.js';
-import { sum } from '../evaluate/masks.js';
 import type { Picture } from '../evaluate/pictures.js';
-import { keeps } from '../evaluate/recall.js';
+import { keeps } from '../evaluate/shares.js';
 import { Table } from '../evaluate/table.js';
 import { mapBase, type RankerRow } from './rows.js';
 import { addRecall, digestOf, patch, size, type About, type Found, type Study } from './study.js';

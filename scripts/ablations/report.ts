@@ -1,9 +1,10 @@
 /** results.json and results.md of the rows that were found. */
 import { mean } from '../../bench/statistics.js';
-import { spearmanBrown } from '../evaluate/agreement.js';
 import { table as lines } from '../../bench/report/tables.js';
-import { digits, shares, signedInterval } from '../evaluate/markdown.js';
-import { keeps } from '../evaluate/recall.js';
+import { digits, signedInterval } from '../../lib/evaluation/points.js';
+import { shares } from '../evaluate/markdown.js';
+import { keeps } from '../evaluate/shares.js';
+import { spearmanBrown } from '../../lib/evaluation/teacher-reference.js';
 import { Table, type Difference, type Figure } from '../evaluate/table.js';
 import { batchSize, targetRounds } from './rankers.js';
 import type { Row } from './rows.js';

@@ -7,11 +7,13 @@ import type { HalvesAgreement } from '../evaluate/agreement.js';
 import { hasRuntime, Judge, judges } from '../evaluate/judge.js';
 import { sample } from '../evaluate/command.js';
 import { keptPatches, topK } from '../evaluate/kept.js';
-import { isMeasured, objectPixels, readInstances, type ObjectPixels } from '../evaluate/masks.js';
+import { isMeasured, objectPixels, type ObjectPixels } from '../../lib/evaluation/masks.js';
+import { instanceRecall, objectRecall } from '../../lib/evaluation/recall.js';
+import { labelledPictures } from '../evaluate/instances.js';
 import { UsageError } from '../../bench/command-line.js';
 import { allPhotographsOf, partOf, photographsOf } from '../evaluate/parts.js';
 import { readPicture, type Picture } from '../evaluate/pictures.js';
-import { instanceRecall, keeps, objectRecall } from '../evaluate/recall.js';
+import { keeps } from '../evaluate/shares.js';
 import type { Table } from '../evaluate/table.js';
 import { shortDigest } from '../evaluate/teacher-maps.js';
 import type { Options } from './options.js';
@@ -66,10 +68,10 @@ export async function openStudy(options: Options, say: (text: string) => void): 
   if (!existsSync(photographs)) throw new UsageError(`there is no folder ${photographs}`);
   mkdirSync(join(out, 'rows'), { recursive: true });
   const labelled: LabelledPicture[] = [];
-  for (const entry of readInstances(join(photographs, 'coco'))) {
+  for (const entry of await labelledPictures(join(photographs, 'coco'))) {
     if (labelled.length >= pictures.coco) break;
     if (partOf('coco/images', entry.name) !== part) continue;
-    const objects = await objectPixels(entry, size, patch);
+    const objects = await objectPixels(entry, [size, size], patch);
     if (!isMeasured(objects)) continue;
     const picture = await readPicture(entry.path, { size, patch, fit: 'stretch' });
     labelled.push({ picture, objects });

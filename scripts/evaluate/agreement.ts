@@ -41,11 +41,3 @@ export async function agreementOfHalves({ halves }: TeacherMaps): Promise<Halves
   }
   return result;
 }
-
-/**
- * Reliability of a measurement of which two halves correlate by `half` (Spearman 1910, Brown 1910): what the whole would
- * correlate with another whole by.
- */
-export function spearmanBrown(half: number): number {
-  return (2 * half) / (1 + half);
-}

@@ -2,7 +2,7 @@
 import { selectPatches, type SelectPatchesOptions } from '../../lib/index.js';
 import type { Picture } from './pictures.js';
 import { descending } from '../../lib/evaluation/asked.js';
-import { keptCount } from './recall.js';
+import { keptCount } from './shares.js';
 
 /** A way to choose patches by a map. */
 export interface Selector {

@@ -1,20 +1,10 @@
 /** The tables of results.md, which also go to standard output. */
 import { table } from '../../bench/report/tables.js';
-import type { Interval } from '../../lib/evaluation/resamples.js';
-import { keeps } from './recall.js';
+import { digits, signedInterval } from '../../lib/evaluation/points.js';
+import { keeps } from './shares.js';
 import type { Results } from './results.js';
 
-/** `.442` and `1.000`; `-.031`. */
-export const digits = (value: number): string =>
-  value
-    .toFixed(3)
-    .replace(/^-(?=0\.000$)/, '')
-    .replace(/^(-?)0\./, '$1.');
-const signed = (value: number): string => (value > 0 ? '+' : '') + digits(value);
 export const shares = (values: readonly number[]): string => values.map(digits).join(' / ');
-export const signedInterval = ({ value, low, high }: Interval): string =>
-  `${signed(value)} [${signed(low)}, ${signed(high)}]`;
-
 /** `references`: rows that others are subtracted from. */
 export function markdown(results: Results, references: readonly string[]): string {
   const parts = [heading(results), ...objectTables(results, references)];

@@ -1,11 +1,13 @@
 /** Measures every map on every picture of a set. */
+import { isMeasured, objectPixels, type ObjectPixels } from '../../lib/evaluation/masks.js';
+import { instanceRecall, objectRecall } from '../../lib/evaluation/recall.js';
 import { agreementOfHalves, agreementWith, type HalvesAgreement } from './agreement.js';
 import { fills, type Judge, type View } from './judge.js';
 import { keptPatches, type Selector } from './kept.js';
 import { allMaps, type Maps, type NamedRanker, type NamedTeacher } from './maps.js';
-import { isMeasured, objectPixels, type LabelledPicture, type ObjectPixels } from './masks.js';
+import type { LabelledPicture } from './instances.js';
 import { readPicture, type Picture } from './pictures.js';
-import { instanceRecall, keeps, objectRecall } from './recall.js';
+import { keeps } from './shares.js';
 import { Table } from './table.js';
 
 /** What is measured, and how. */
@@ -43,7 +45,7 @@ export async function measureObjects(
   const pictures: (MeasuredPicture & { objects: ObjectPixels })[] = [];
   for (const [done, entry] of labelled.entries()) {
     plan.onProgress(done, labelled.length);
-    const objects = await objectPixels(entry, plan.size, plan.patch);
+    const objects = await objectPixels(entry, [plan.size, plan.size], plan.patch);
     if (!isMeasured(objects)) continue;
     const picture = await readPicture(entry.path, { ...plan, fit: 'stretch' });
     const own = await ownMaps(picture, set, plan);

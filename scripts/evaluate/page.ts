@@ -3,9 +3,10 @@ import sharp from 'sharp';
 import { reportPage, type ReportImage } from '../../lib/cli/report/page.js';
 import { singles, sums } from './maps.js';
 import type { MeasuredPicture } from './measure.js';
-import { sum, type ObjectPixels } from './masks.js';
 import { descending } from '../../lib/evaluation/asked.js';
-import { keptCount, objectRecall } from './recall.js';
+import { sum, type ObjectPixels } from '../../lib/evaluation/masks.js';
+import { objectRecall } from '../../lib/evaluation/recall.js';
+import { keptCount } from './shares.js';
 
 type Seen = MeasuredPicture & { objects: ObjectPixels };
 

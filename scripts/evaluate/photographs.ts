@@ -5,11 +5,11 @@ import { program, UsageError } from '../../bench/command-line.js';
 import { PatchRanker } from '../../lib/index.js';
 import { resolveModel } from '../../lib/models.js';
 import { provenance, sample, say, writeResults } from './command.js';
+import { labelledPictures } from './instances.js';
 import { hasRuntime, Judge, judges } from './judge.js';
 import { allSelectors, usualSelectors } from './kept.js';
 import { modelName, withCentre, type NamedRanker, type NamedTeacher } from './maps.js';
 import { markdown, selectionMarkdown } from './markdown.js';
-import { readInstances } from './masks.js';
 import { measureJudge, measureObjects, type MeasuredSet, type Plan } from './measure.js';
 import { help, readOptions, type Options } from './options.js';
 import { disagreementPage } from './page.js';
@@ -89,7 +89,7 @@ await program('evaluate', help, async (args) => {
 type SharedPlan = Omit<Plan, 'onProgress' | 'teachers'>;
 
 async function measuredObjects(options: Options, plan: SharedPlan) {
-  const labelled = readInstances(join(options.photographs, 'coco'))
+  const labelled = (await labelledPictures(join(options.photographs, 'coco')))
     .filter(({ name }) => partOf('coco/images', name) === options.part)
     .slice(0, options.objectPictures);
   return withTeachers(options, options.rounds, (teachers) =>

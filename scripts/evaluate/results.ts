@@ -1,6 +1,7 @@
 /** What a run found: results.json. */
 import { mean } from '../../bench/statistics.js';
-import { spearmanBrown, type HalvesAgreement } from './agreement.js';
+import { spearmanBrown } from '../../lib/evaluation/teacher-reference.js';
+import type { HalvesAgreement } from './agreement.js';
 import type { Provenance } from './command.js';
 import type { MeasuredSet } from './measure.js';
 import type { Difference, Figure } from './table.js';

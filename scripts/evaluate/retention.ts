@@ -5,16 +5,18 @@
 import { basename, join } from 'node:path';
 import { parse, program, UsageError } from '../../bench/command-line.js';
 import { askedModels, descending, needKeep } from '../../lib/evaluation/asked.js';
+import { categoryPixels, isMeasured, objectPixels } from '../../lib/evaluation/masks.js';
+import { halfKept } from '../../lib/evaluation/recall.js';
 import { modelDigest } from '../../lib/file-digest.js';
 import { MaskedAutoencoder, PatchRanker, selectors, VisionTransformer } from '../../lib/index.js';
 import { selectorNames } from '../../lib/selectors.js';
 import { shareOf } from '../../lib/share.js';
 import { choice, integer, provenance, say, writeResults } from './command.js';
-import { categoryPixels, isMeasured, objectPixels, readInstances } from './masks.js';
+import { labelledPictures } from './instances.js';
 import { partOf } from './parts.js';
 import { readPicture } from './pictures.js';
-import { halfKept, keptCount } from './recall.js';
 import { retentionMarkdown, type RetentionResults } from './retention-table.js';
+import { keptCount } from './shares.js';
 import { Table } from './table.js';
 import { evaluateCache } from './teacher-maps.js';
 
@@ -47,7 +49,7 @@ await program('evaluate', help, async (args) => {
   const models = { none: mae, mae, ranker, classifier };
   const patch = mae.config.patchSize;
   const patches = (size / patch) ** 2;
-  const labelled = readInstances(join(options.photographs, 'coco')).filter(
+  const labelled = (await labelledPictures(join(options.photographs, 'coco'))).filter(
     ({ name }) => partOf('coco/images', name) === part,
   );
   if (labelled.length === 0)
@@ -56,9 +58,9 @@ await program('evaluate', help, async (args) => {
   const pictures: string[] = [];
   const counts = { categories: 0, instances: 0 };
   for (const [done, entry] of labelled.entries()) {
-    const objects = await objectPixels(entry, size, patch);
+    const objects = await objectPixels(entry, [size, size], patch);
     if (!isMeasured(objects)) continue;
-    const categories = await categoryPixels(entry, size, patch);
+    const categories = await categoryPixels(entry, [size, size], patch);
     const { images } = await readPicture(entry.path, { size, patch, fit: 'stretch' });
     for (const row of options.selectors) {
       const model = models[askedModels[row]];

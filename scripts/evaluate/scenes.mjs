@@ -13,8 +13,8 @@ import { preparePhotos } from '../photos/prepare.mjs';
 import { seededRandom } from '../photos/random.mjs';
 import { makeScenes, readScenes } from '../photos/scenes.mjs';
 import { colourContrast, greyPicture, meanOverPatches, nearCentre } from './heuristics.ts';
-import { pixelsPerPatch, sum } from './masks.ts';
-import { keeps, keptCount } from './recall.ts';
+import { pixelsPerPatch, sum } from '../../lib/evaluation/masks.ts';
+import { keeps, keptCount } from './shares.ts';
 
 const help = `npm run evaluate -- [--mae PATH] [--ranker PATH] [--size 224] [--patch 16] [--scenes 600]
     [--split test|val] [--mask-ratio 0.75] [--rounds 6] [--seed 1] [--batch 16] [--photos N] [--json FILE]

@@ -14,13 +14,13 @@ import {
   type SelectorName,
 } from '../../lib/index.js';
 import { askedModels, descending, type AskedModel } from '../../lib/evaluation/asked.js';
+import { pixelsPerPatch } from '../../lib/evaluation/masks.js';
+import { instanceRecall } from '../../lib/evaluation/recall.js';
 import { selectorNames } from '../../lib/selectors.js';
 import { shareOf } from '../../lib/share.js';
 import { parse, program, UsageError } from '../../bench/command-line.js';
 import { makeScenes, readScenes, type Scene } from '../photos/scenes.mjs';
 import { integer, provenance, say, writeResults } from './command.js';
-import { pixelsPerPatch } from './masks.js';
-import { instanceRecall } from './recall.js';
 import { Table } from './table.js';
 import { evaluateCache } from './teacher-maps.js';
 import { trainClassifier } from './train-classifier.js';
@@ -101,10 +101,7 @@ await program('evaluate', help, async (args) => {
           );
           const counts = of.map(({ pixels }) => pixels);
           const cell = { measure, selector: 'top-k', keep, row };
-          table.add(
-            cell,
-            instanceRecall({ each: counts, any: new Float64Array(), cover: 0 }, kept),
-          );
+          table.add(cell, instanceRecall({ each: counts }, kept));
         }
       }
     }

@@ -1,22 +1,17 @@
 /** What of a picture's objects the kept patches contain. */
-import type { Weighted } from '../../lib/evaluation/resamples.js';
 import { sum, type ObjectPixels } from './masks.js';
-
-/** Shares of the patches that are kept. */
-export const keeps = [0.25, 0.5, 0.75] as const;
-
-/** Number of patches kept: 49, 98 and 147 of 196. */
-export function keptCount(patches: number, keep: number): number {
-  return Math.floor(patches * keep);
-}
+import type { Weighted } from './resamples.js';
 
 /** Share of the picture's object pixels that lie in kept patches; every picture counts the same. */
-export function objectRecall({ any }: ObjectPixels, kept: Iterable<number>): Weighted {
+export function objectRecall({ any }: Pick<ObjectPixels, 'any'>, kept: Iterable<number>): Weighted {
   return { value: inside(any, kept) / sum(any), weight: 1 };
 }
 
 /** The same share of each instance; every instance counts the same. */
-export function instanceRecall({ each }: ObjectPixels, kept: Iterable<number>): Weighted {
+export function instanceRecall(
+  { each }: Pick<ObjectPixels, 'each'>,
+  kept: Iterable<number>,
+): Weighted {
   const ids = [...kept];
   const value = each.reduce((total, counts) => total + inside(counts, ids) / sum(counts), 0);
   return { value, weight: each.length };
