@@ -3,45 +3,22 @@
  * GELU and sums are not counted, for anybody. The derivation is written out in docs/benchmarks.md.
  */
 import type { MaeConfig, RankerConfig, TransformerConfig } from '../lib/index.js';
-import { rankerFlops, transformerFlops } from '../lib/plan/flops.js';
+import {
+  decoderFlops,
+  encoderFlops,
+  loopFlops,
+  rankerFlops,
+  transformerFlops,
+  type ScoringShape,
+} from '../lib/plan/flops.js';
 
-export { rankerFlops, transformerFlops };
-
-/** What `scores` computes, as far as its cost goes. */
-export interface ScoringShape {
-  /** L: patches of an image. */
-  patches: number;
-  /** V: visible ones. */
-  visible: number;
-  /** m: variants that are computed, V where all are. */
-  variants: number;
-}
+export { decoderFlops, encoderFlops, loopFlops, rankerFlops, transformerFlops, type ScoringShape };
 
 type Teacher = Pick<MaeConfig, 'encoder' | 'decoder' | 'patchSize'>;
 
 /** q kᵀ and p v of one block, all heads together. */
 function attention({ dim }: TransformerConfig, queries: number, keys: number): number {
   return 4 * queries * keys * dim;
-}
-
-/** One image through the encoder: all patches are embedded, then the visible ones and CLS go through the blocks. */
-export function encoderFlops(teacher: Teacher, { patches, visible }: ScoringShape): number {
-  const { encoder, decoder, patchSize } = teacher;
-  const embedding = 2 * patches * 3 * patchSize ** 2 * encoder.dim;
-  const intoDecoder = 2 * (visible + 1) * encoder.dim * decoder.dim;
-  return embedding + transformerFlops(encoder, visible + 1) + intoDecoder;
-}
-
-/** One whole pass of the decoder over `tokens` tokens, the prediction of all patches included. */
-export function decoderFlops(teacher: Teacher, tokens: number): number {
-  const { decoder, patchSize } = teacher;
-  return transformerFlops(decoder, tokens) + 2 * (tokens - 1) * decoder.dim * 3 * patchSize ** 2;
-}
-
-/** The authors' loop on one image: the encoder, then 1 + m whole decoder passes over L + 1 tokens, one of them hidden. */
-export function loopFlops(teacher: Teacher, shape: ScoringShape): number {
-  const { patches, variants } = shape;
-  return encoderFlops(teacher, shape) + (1 + variants) * decoderFlops(teacher, patches + 1);
 }
 
 /**

@@ -38,6 +38,10 @@ interface Printed {
     groups: { measure: string; classes: number; withoutPositive: number }[];
     perClass: { selector: string; keep: number; precision: (number | null)[] }[];
   } | null;
+  gigaflops: {
+    classifier: Record<string, number>;
+    selectors: Partial<Record<SelectorName, Record<string, number>>>;
+  };
   fineTuned: { selector: string; keep: number; model: string }[];
   picturesWithObjects: number | null;
   teacher: {
@@ -81,6 +85,10 @@ withGolden('accuracy and curves are those of the classifier on these patches', a
   t.like(printed, { pictures: 4, unreadable: [], reference: 'variance' });
   t.deepEqual(JSON.parse(await readFile(join(out, 'evaluate.json'), 'utf8')), printed);
   t.regex(await readFile(join(out, 'evaluate.md'), 'utf8'), /\| `cls-attention` \| yes \|/);
+  // All patches in the classifier; of the grid there is nothing to compute.
+  const { gigaflops } = printed;
+  t.is(gigaflops.selectors.grid?.['0.25'], 0);
+  t.true(gigaflops.selectors['cls-attention']!['1']! < gigaflops.classifier['1']!);
   t.regex(await readFile(join(out, 'evaluate.html'), 'utf8'), /Accuracy on kept patches/);
 
   const labels = new Tensors(join(downstream, 'classifier.safetensors')).ids('labels').data;

@@ -1,9 +1,11 @@
 /** The measures of evaluations, against the goldens. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import test from 'ava';
 import { RemovalCurves } from '../lib/evaluation/removal-curves.js';
 import { combined, intervalOf, Resamples } from '../lib/evaluation/resamples.js';
-import { rankAgreement, readImages, VisionTransformer } from '../lib/index.js';
+import { rankAgreement, readImages, VisionTransformer, type SelectorName } from '../lib/index.js';
+import { selectorFlops } from '../lib/plan/selector-flops.js';
 import { spearmanBrown } from '../lib/evaluation/teacher-reference.js';
 import { halfKept, instanceRecall, objectRecall } from '../lib/evaluation/recall.js';
 import { keptCount } from '../scripts/evaluate/shares.js';
@@ -127,6 +129,26 @@ withGolden(
     }
   },
 );
+
+test('operations of selectors are those that the method was measured with, of a ViT-B with 196 patches', (t) => {
+  const vit = { encoder: { dim: 768, depth: 12, heads: 12, mlpDim: 3072 }, patchSize: 16 };
+  const decoder = { dim: 512, depth: 8, heads: 16, mlpDim: 2048 };
+  const tiny = { encoder: { dim: 192, depth: 2, heads: 3, mlpDim: 768 }, patchSize: 16 };
+  const classifier = { ...vit, pooling: 'cls' };
+  const of = (name: SelectorName, kept = 98) =>
+    selectorFlops(name, { ranker: tiny, mae: { ...vit, decoder }, classifier }, 196, kept) ?? NaN;
+  // Counted elsewhere, as few products as possible; the core makes the last block's queries and values, too, and for rollout each
+  // block's attention twice. A round of 19 patches is 218, and eleven of them have every patch once.
+  for (const [name, gigaflops] of [
+    ...[['mae-attention', 32.5] as const, ['cls-attention', 32.5] as const],
+    ...[['rollout', 32.7] as const, ['grad-cam', 35.6] as const, ['tome', 24.5] as const],
+    ...[['evit', 22] as const, ['teacher', 4 * 11 * 218] as const],
+  ] as const)
+    t.true(Math.abs(of(name) / 1e9 / gigaflops - 1) < 0.06, `${name} ${of(name) / 1e9}`);
+  t.is(of('variance'), 0);
+  t.is(of('k-means'), NaN);
+  t.true(of('evit', 49) < of('evit', 98) && of('tome', 49) < of('tome', 98));
+});
 
 withGolden('insertion and deletion by removed tokens, from the CLS token alone', async (t) => {
   const downstream = join(golden, 'downstream');

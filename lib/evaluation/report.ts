@@ -43,13 +43,19 @@ export function studyTables(
       `\`${name}\``,
       labelsWord(name),
       ...keeps.map((keep) => cell(figures, measure, name, keep)),
-      (milliseconds.selectors[name] ?? NaN).toFixed(1),
+      ...(ofClassifier.has(measure)
+        ? [(milliseconds.selectors[name] ?? NaN).toFixed(1), ...gigaflopsOf(results, name, keeps)]
+        : []),
     ]);
-    const header = ['selector', 'labels', ...keeps.map(percentOf), 'ms a picture'];
+    const costs = ofClassifier.has(measure) ? ['ms a picture', 'GFLOP', 'with classifier'] : [];
+    const header = ['selector', 'labels', ...keeps.map(percentOf), ...costs];
     const group = results.precision?.groups.find((each) => each.measure === measure);
     return [
       `${words[measure] ?? measure} by share of the patches that is kept, in percent. In brackets: more than \`${reference}\`, with the 95% interval of ` +
         'a paired bootstrap over pictures. "Labels": whether the selector was trained with labels.' +
+        (costs.length > 0
+          ? ` Milliseconds and GFLOP are the selector's${everyShare(keeps)}.`
+          : '') +
         (group === undefined ? '' : ` ${meanOf(group)}`),
       table(header, lines),
     ];
@@ -62,6 +68,37 @@ export function studyTables(
   ];
 }
 
+/** Measures of what the classifier answers. */
+const ofClassifier: ReadonlySet<Measure> = new Set([
+  'accuracy',
+  'mAP',
+  'mAP, seen',
+  'mAP, unseen',
+] as const);
+
+const everyShare = (keeps: readonly number[]): string =>
+  `, then with the classifier's at ${keeps.map(percentOf).join(' / ')}`;
+
+/** Of a selector, and of it and the classifier; empty where nobody has counted. */
+function gigaflopsOf(
+  { gigaflops }: StudyResults,
+  name: SelectorName,
+  keeps: readonly number[],
+): [own: string, both: string] {
+  const of = gigaflops.selectors[name];
+  if (of === undefined) return ['', ''];
+  const own = keeps.map((keep) => of[String(keep)] ?? NaN);
+  const both = keeps.map(
+    (keep, i) => (own[i] as number) + (gigaflops.classifier[String(keep)] ?? NaN),
+  );
+  // Most compute the same whatever is kept.
+  const some = new Set(own).size === 1 ? own.slice(0, 1) : own;
+  return [some, both].map((list) => list.map((each) => each.toFixed(2)).join(' / ')) as [
+    string,
+    string,
+  ];
+}
+
 function costOf({ milliseconds, gigaflops }: StudyResults, keeps: readonly number[]): string {
   const each = keeps.map((keep) => {
     const [ms, gflop] = [milliseconds.classifier, gigaflops.classifier].map(
@@ -69,11 +106,7 @@ function costOf({ milliseconds, gigaflops }: StudyResults, keeps: readonly numbe
     ) as [number, number];
     return `${ms.toFixed(1)} ms and ${gflop.toFixed(2)} GFLOP at ${percentOf(keep)}`;
   });
-  const more =
-    gigaflops.ranker === null
-      ? ''
-      : ` Ranking with \`ranker\` computes ${gigaflops.ranker.toFixed(2)} GFLOP.`;
-  return `A picture takes the classifier ${each.join(', ')}.${more}`;
+  return `A picture takes the classifier ${each.join(', ')}. GFLOP: matrix products.`;
 }
 
 const words: Partial<Record<Measure, string>> = {

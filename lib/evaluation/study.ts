@@ -2,12 +2,13 @@
 import { rankAgreement } from '../agreement.js';
 import type { MaskedAutoencoder } from '../masked-autoencoder.js';
 import type { PatchRanker } from '../patch-ranker.js';
-import { classifierFlops, rankerFlops } from '../plan/flops.js';
+import { classifierFlops } from '../plan/flops.js';
+import { selectorFlops } from '../plan/selector-flops.js';
 import { scoresOf, selectors, type SelectorName } from '../selectors.js';
 import type { PixelBatch } from '../types.js';
 import { invalid } from '../validation.js';
 import type { Classification, VisionTransformer } from '../vision-transformer.js';
-import { askedModelOf, askedModels, dependsOnKeep, descending, keptOf } from './asked.js';
+import { askedModelOf, dependsOnKeep, descending, keptOf } from './asked.js';
 import { Samples, type Measure, type StudyFigure } from './figures.js';
 import { Precision, type PrecisionResults } from './precision.js';
 import { instanceRecall, objectRecall } from './recall.js';
@@ -58,8 +59,14 @@ export interface StudyResults {
   teacher: Reliability | null;
   /** Null with one label a picture. */
   precision: PrecisionResults | null;
-  /** Matrix products of a picture, in 10⁹ operations: of the classifier by share, and of the ranker where a selector asks it. */
-  gigaflops: { classifier: Record<string, number>; ranker: number | null };
+  /**
+   * Matrix products of a picture, in 10⁹ operations, by share that is kept: of the classifier, and of the selectors that are
+   * counted.
+   */
+  gigaflops: {
+    classifier: Record<string, number>;
+    selectors: Partial<Record<SelectorName, Record<string, number>>>;
+  };
   /** Milliseconds a picture. */
   milliseconds: {
     /** By share that is kept. */
@@ -266,17 +273,20 @@ export class SelectorStudy {
   }
 
   #gigaflops(): StudyResults['gigaflops'] {
-    const { classifier, ranker, keeps, selectors: names } = this.options;
+    const { classifier, ranker, mae, keeps, selectors: names } = this.options;
     const patches = this.#patches;
-    const asked = names.some((name) => askedModels[name] === 'ranker');
+    const asked = { ranker: ranker?.config, mae: mae?.config, classifier: classifier.config };
+    const byShare = (of: (kept: number) => number): Record<string, number> =>
+      Object.fromEntries(keeps.map((keep) => [String(keep), of(keptOf(patches, keep)) / 1e9]));
+    const counted = names.filter((name) => selectorFlops(name, asked, patches, 1) !== undefined);
     return {
-      classifier: Object.fromEntries(
-        keeps.map((keep) => [
-          String(keep),
-          classifierFlops(classifier.config, patches, keptOf(patches, keep)) / 1e9,
+      classifier: byShare((kept) => classifierFlops(classifier.config, patches, kept)),
+      selectors: Object.fromEntries(
+        counted.map((name) => [
+          name,
+          byShare((kept) => selectorFlops(name, asked, patches, kept) ?? NaN),
         ]),
       ),
-      ranker: asked && ranker ? rankerFlops(ranker.config, patches) / 1e9 : null,
     };
   }
 

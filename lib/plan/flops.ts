@@ -2,7 +2,7 @@
  * Floating-point operations: matrix products alone, a multiply-add as two. Of a ranker by its geometry, of a foreign model by what
  * onnxruntime says that it ran.
  */
-import type { RankerConfig, TransformerConfig } from '../types.js';
+import type { MaeConfig, RankerConfig, TransformerConfig } from '../types.js';
 
 /** A stack of blocks on `tokens` tokens: linears (4 · dim² and 2 · dim · mlpDim) and both products of attention. */
 export function transformerFlops(
@@ -33,6 +33,38 @@ export function classifierFlops(
 ): number {
   const embedding = 2 * patches * 3 * patchSize ** 2 * encoder.dim;
   return embedding + transformerFlops(encoder, kept + 1);
+}
+
+/** What `scores` computes, as far as its cost goes. */
+export interface ScoringShape {
+  /** L: patches of an image. */
+  patches: number;
+  /** V: visible ones. */
+  visible: number;
+  /** m: variants that are computed, V where all are. */
+  variants: number;
+}
+
+type Teacher = Pick<MaeConfig, 'encoder' | 'decoder' | 'patchSize'>;
+
+/** One image through the encoder: all patches are embedded, then the visible ones and CLS go through the blocks. */
+export function encoderFlops(teacher: Teacher, { patches, visible }: ScoringShape): number {
+  const { encoder, decoder, patchSize } = teacher;
+  const embedding = 2 * patches * 3 * patchSize ** 2 * encoder.dim;
+  const intoDecoder = 2 * (visible + 1) * encoder.dim * decoder.dim;
+  return embedding + transformerFlops(encoder, visible + 1) + intoDecoder;
+}
+
+/** One whole pass of the decoder over `tokens` tokens, the prediction of all patches included. */
+export function decoderFlops(teacher: Teacher, tokens: number): number {
+  const { decoder, patchSize } = teacher;
+  return transformerFlops(decoder, tokens) + 2 * (tokens - 1) * decoder.dim * 3 * patchSize ** 2;
+}
+
+/** The authors' loop on one image: the encoder, then 1 + m whole decoder passes over L + 1 tokens, one of them hidden. */
+export function loopFlops(teacher: Teacher, shape: ScoringShape): number {
+  const { patches, variants } = shape;
+  return encoderFlops(teacher, shape) + (1 + variants) * decoderFlops(teacher, patches + 1);
 }
 
 /** One entry of onnxruntime's profile, as far as it is read. */
