@@ -1,8 +1,8 @@
-/** A measure by share of the kept patches, as a page of one file: a line for each selector, which the pointer brings forward. */
+/** Measures by share of the patches, as a page of one file: charts with a line for each selector, which the pointer brings forward. */
 import { usesLabels } from './asked.js';
 import { bestFirst, measuresByShare } from './report.js';
 import type { SelectorName } from '../selectors.js';
-import type { StudyFigure } from './figures.js';
+import type { Measure } from './figures.js';
 import type { StudyResults } from './study.js';
 
 const [width, height] = [860, 520];
@@ -20,48 +20,30 @@ export interface CurvePage {
   source: string;
 }
 
-/** Of the first measure by share. */
+/** A line of a chart: points from left to right. */
+interface Line {
+  selector: SelectorName;
+  /** `at`: share of the patches. `range`: the 95% interval; null where there is none. */
+  points: { at: number; value: number; range: readonly [low: number, high: number] | null }[];
+}
+
+interface Chart {
+  title: string;
+  /** What the share is of. */
+  axis: string;
+  /** Shares that the axis names. */
+  ticks: readonly number[];
+  /** The best first. */
+  lines: readonly Line[];
+}
+
+/** A chart for each measure by share, and the curves of insertion and deletion. */
 export function curvePage({ results, keeps, reference, about, source }: CurvePage): string {
-  const [measure = 'accuracy'] = measuresByShare(results);
-  const title = measure === 'accuracy' ? 'Accuracy on kept patches' : 'mAP on kept patches';
-  const figures = results.figures.filter((each) => each.measure === measure);
-  const at = (row: SelectorName, keep: number): StudyFigure | undefined =>
-    figures.find((each) => each.selector === row && each.keep === keep);
-  const high = Math.ceil(10 * Math.max(...figures.map((each) => each.high))) / 10;
-  const least = Math.floor(10 * Math.min(...figures.map((each) => each.low))) / 10;
-  const low = least < high ? least : high - 0.1;
-  const x = (keep: number): number => plot.left + keep * (plot.right - plot.left);
-  const y = (value: number): number =>
-    plot.bottom - ((value - low) / (high - low)) * (plot.bottom - plot.top);
-  const sorted = bestFirst(figures, measure, keeps[0] ?? 1);
-  const lines = sorted.map((row, place) => {
-    const points = keeps.flatMap((keep) => {
-      const figure = at(row, keep);
-      return figure === undefined ? [] : [{ ...figure, keep }];
-    });
-    const path = points.map(({ keep, value }) => `${round(x(keep))},${round(y(value))}`).join(' ');
-    const marks = points.map(
-      ({ keep, value, low, high }) =>
-        `<circle cx="${round(x(keep))}" cy="${round(y(value))}" r="4"><title>${escaped(row)}, ${percent(keep)} kept: ` +
-        `${percent(value)} [${percent(low)}, ${percent(high)}]</title></circle>`,
-    );
-    const kind = usesLabels(row) ? 'labels' : 'free';
-    const text = `<text x="${plot.right + 30}" y="${plot.top + 10 + place * lineHeight}">${escaped(row)}</text>`;
-    return `<g class="row ${kind}${row === reference ? ' reference' : ''}" tabindex="0"><polyline points="${path}"/>${marks.join('')}${text}</g>`;
-  });
-  // What is drawn last lies on top.
-  const place = sorted.indexOf(reference);
-  if (place >= 0) lines.push(...lines.splice(place, 1));
-  const steps = Math.round((high - low) * 10);
-  const grid = Array.from({ length: steps + 1 }, (_, i) => low + i / 10).map(
-    (value) =>
-      `<line x1="${plot.left}" x2="${plot.right}" y1="${round(y(value))}" y2="${round(y(value))}"/>` +
-      `<text x="${plot.left - 8}" y="${round(y(value) + 4)}" text-anchor="end">${percent(value)}</text>`,
-  );
-  const ticks = keeps.map(
-    (keep) =>
-      `<text x="${round(x(keep))}" y="${plot.bottom + 22}" text-anchor="middle">${percent(keep)}</text>`,
-  );
+  const charts = [
+    ...measuresByShare(results).map((measure) => byShare(results, measure, keeps)),
+    ...(['insertion', 'deletion'] as const).map((which) => removal(results, which)),
+  ].filter(({ lines }) => lines.length > 0);
+  const title = charts[0]?.title ?? 'On kept patches';
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -86,16 +68,98 @@ export function curvePage({ results, keeps, reference, about, source }: CurvePag
   .row:hover text, .row:focus text { font-weight: 600; }
 </style>
 <h1>${title}</h1>
-<p>${escaped(about)}; by share of the patches that the classifier receives. Blue: ${reference}. Orange: selectors that were trained with
+<p>${escaped(about)}; by share of the patches. Blue: ${reference}. Orange: selectors that were trained with
 labels. Grey: all others. The pointer on a line, a point or a name brings it forward; a point tells its figure and the 95% interval.</p>
-<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${title}">
-<g class="grid">${grid.join('')}${ticks.join('')}
-<text x="${(plot.left + plot.right) / 2}" y="${plot.bottom + 46}" text-anchor="middle">patches kept</text></g>
-${lines.join('\n')}
-</svg>
+${charts.map((chart, i) => (i === 0 ? '' : `<h2>${chart.title}</h2>\n`) + drawn(chart, reference)).join('\n')}
 <p>${escaped(source)}</p>
 </html>
 `;
+}
+
+function byShare(results: StudyResults, measure: Measure, keeps: readonly number[]): Chart {
+  const figures = results.figures.filter((each) => each.measure === measure);
+  const lines = bestFirst(figures, measure, keeps[0] ?? 1).map((selector) => ({
+    selector,
+    points: keeps.flatMap((at) => {
+      const found = figures.find((each) => each.selector === selector && each.keep === at);
+      // Without a positive there is no precision.
+      if (found === undefined || Number.isNaN(found.value)) return [];
+      return [{ at, value: found.value, range: [found.low, found.high] as const }];
+    }),
+  }));
+  const [what = '', group] = measure.split(', ');
+  const name = what.startsWith('mAP') ? what : what.charAt(0).toUpperCase() + what.slice(1);
+  return {
+    title: `${name} on kept patches${group === undefined ? '' : `, ${group} categories`}`,
+    axis: 'patches kept',
+    ticks: keeps,
+    lines: lines.filter(({ points }) => points.length > 0),
+  };
+}
+
+function removal({ figures, curves }: StudyResults, which: 'insertion' | 'deletion'): Chart {
+  // Of insertion the largest area is best, of deletion the smallest.
+  const order = bestFirst(figures, `${which} area`, null);
+  if (which === 'deletion') order.reverse();
+  const lines = order.flatMap((selector) => {
+    const found = curves.find((each) => each.selector === selector);
+    if (found === undefined) return [];
+    const all = found.steps.at(-1) ?? 1;
+    const points = found.steps.map((step, i) => ({
+      ...{ at: step / all, value: found[which][i] ?? NaN, range: null },
+    }));
+    return [{ selector, points }];
+  });
+  return {
+    title:
+      which === 'insertion'
+        ? 'Insertion: probability of the true class with the best patches alone'
+        : 'Deletion: probability of the true class without the best patches',
+    axis: which === 'insertion' ? 'patches there' : 'patches missing',
+    ticks: [0, 0.25, 0.5, 0.75, 1],
+    lines,
+  };
+}
+
+function drawn({ title, axis, ticks, lines }: Chart, reference: SelectorName): string {
+  const ranges = lines.flatMap(({ points }) =>
+    points.map(({ value, range }) => range ?? [value, value]),
+  );
+  const high = Math.ceil(10 * Math.max(...ranges.map(([, most]) => most))) / 10;
+  const least = Math.floor(10 * Math.min(...ranges.map(([few]) => few))) / 10;
+  const low = least < high ? least : high - 0.1;
+  const x = (share: number): number => plot.left + share * (plot.right - plot.left);
+  const y = (value: number): number =>
+    plot.bottom - ((value - low) / (high - low)) * (plot.bottom - plot.top);
+  const rows = lines.map(({ selector, points }, place) => {
+    const path = points.map(({ at, value }) => `${round(x(at))},${round(y(value))}`).join(' ');
+    const marks = points.map(
+      ({ at, value, range }) =>
+        `<circle cx="${round(x(at))}" cy="${round(y(value))}" r="4"><title>${escaped(selector)}, ${percent(at)} ${axis.replace('patches ', '')}: ` +
+        `${percent(value)}${range === null ? '' : ` [${range.map(percent).join(', ')}]`}</title></circle>`,
+    );
+    const kind = usesLabels(selector) ? 'labels' : 'free';
+    const text = `<text x="${plot.right + 30}" y="${plot.top + 10 + place * lineHeight}">${escaped(selector)}</text>`;
+    return `<g class="row ${kind}${selector === reference ? ' reference' : ''}" tabindex="0"><polyline points="${path}"/>${marks.join('')}${text}</g>`;
+  });
+  // What is drawn last lies on top.
+  const place = lines.findIndex(({ selector }) => selector === reference);
+  if (place >= 0) rows.push(...rows.splice(place, 1));
+  const steps = Math.round((high - low) * 10);
+  const grid = Array.from({ length: steps + 1 }, (_, i) => low + i / 10).map(
+    (value) =>
+      `<line x1="${plot.left}" x2="${plot.right}" y1="${round(y(value))}" y2="${round(y(value))}"/>` +
+      `<text x="${plot.left - 8}" y="${round(y(value) + 4)}" text-anchor="end">${percent(value)}</text>`,
+  );
+  const names = ticks.map(
+    (share) =>
+      `<text x="${round(x(share))}" y="${plot.bottom + 22}" text-anchor="middle">${percent(share)}</text>`,
+  );
+  return `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${title}">
+<g class="grid">${grid.join('')}${names.join('')}
+<text x="${(plot.left + plot.right) / 2}" y="${plot.bottom + 46}" text-anchor="middle">${axis}</text></g>
+${rows.join('\n')}
+</svg>`;
 }
 
 const round = (value: number): number => Math.round(10 * value) / 10;

@@ -19,7 +19,7 @@ export interface PrecisionResults {
 }
 
 /** Resampling mean average precision costs a pass over all pictures and classes a draw. */
-const draws = 400;
+const draws = 1000;
 
 /** What is kept: pictures' logits by selector and share. */
 export class Precision {
