@@ -103,12 +103,12 @@ function mapTables(results: Results, rows: readonly FoundRow[]): string[] {
   if (base === undefined) return [];
   return [
     "## The teacher's maps",
-    `Base: ${settingsText(base.row.settings)}. Halves: how two maps of half the rounds agree, Pearson's r and Kendall's tau; ` +
+    `Base: ${settingsText(base.row.settings)}. Halves: how two maps of half the rounds agree, Spearman's ρ and Kendall's tau; ` +
       "reliability: by Spearman-Brown, of a map of all rounds. Seconds are those of a round times the row's rounds.",
     lines(
       [
         ...['row', 'differs in', 'pictures', 'object recall', 'instance recall'],
-        ...['halves, r', 'halves, tau', 'reliability', 's a picture'],
+        ...['halves, ρ', 'halves, tau', 'reliability', 's a picture'],
       ],
       rows.map((found) => {
         const { row, pictures, reliability, cost } = found;
