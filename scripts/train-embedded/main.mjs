@@ -34,8 +34,8 @@ Other options or photographs make other runs, beside those that are there.
   --scoring <options>  options of ltrp score for the maps (default "--metric reach --surprise --rounds 1 --mask-ratio 0.75";
                        the paper's own: "--metric l1 --rounds 16 --mask-ratio 0.9")
   --steps <n>          of the ranker's training, 32 crops each (default 3000)
-  --precision <name>   of both trainings and the maps: float32 or bfloat16 (default), which is slower than float32 where the
-                       processor has no products of bfloat16
+  --precision <name>   of both trainings and the maps: float32 or bfloat16 (default), which is float32 where the processor has no
+                       products of bfloat16
   --models <folder>    where the models are put (default: models/ of the project). With --teacher it is the ranker alone, and only
                        if this is given
   --runs <folder>      where runs and maps are kept (default: runs in the user's cache)
