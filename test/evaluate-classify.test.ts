@@ -1,6 +1,6 @@
 /** `npm run evaluate -- --classify`, `--unlabelled` and `--retention`: what a classifier makes of the patches that selectors keep. */
 import { execFile } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test from 'ava';
@@ -80,6 +80,10 @@ test('every selector and share of a classifier that is there: accuracy, differen
 
   const classes = ['train', 'val'].map((split) => join(folder, 'imagenette', split));
   const [data = '', val = ''] = classes;
+  // However deep a picture lies, the folder right below is its class.
+  mkdirSync(join(val, 'bright', 'deep'));
+  const moved = names.find((name) => name.includes('bright')) as string;
+  renameSync(join(val, 'bright', moved), join(val, 'bright', 'deep', moved));
   await evaluate(
     ...['--data', data, '--val', val, '--classifier', join(folder, 'run'), ...small],
     ...['--selectors', 'ranker'],
@@ -95,9 +99,10 @@ test('every selector and share of a classifier that is there: accuracy, differen
     [[...given, '--selectors', 'best'], /--selectors must be one of .*, not best/],
     [[...given, '--keep', '0%'], /--keep must be shares/],
     [[...given, '--part', 'training'], /--part must be one of test, validation, not training/],
-    [['--photographs', join(folder, 'none')], /has no imagenette\/train/],
+    [['--photographs', join(folder, 'none')], /there is no folder .*train/],
     [['--data', join(folder, 'imagenette', 'train')], /or --data and --val one each/],
     [['--data', join(folder, 'imagenette', 'train'), '--val', join(folder, 'none')], /no folder/],
+    [[...given, '--val', join(folder, 'imagenette', 'val')], /or --data and --val one each/],
   ] as const) {
     const error = await t.throwsAsync<Error & { code: number; stderr: string }>(evaluate(...args));
     t.is(error.code, 2);

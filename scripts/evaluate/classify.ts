@@ -2,7 +2,7 @@
  * `npm run evaluate -- --classify --photographs FOLDER`: one classifier, trained on patches chosen at random, sees what each selector
  * keeps. Trains it first where none is given.
  */
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { parse, program, UsageError } from '../../bench/command-line.js';
 import {
@@ -12,6 +12,8 @@ import {
   type PixelBatch,
   type SelectorName,
 } from '../../lib/index.js';
+import { Dataset } from '../../lib/data/dataset.js';
+import { foldersAsLabels } from '../../lib/data/labels.js';
 import { askedModels } from '../../lib/evaluation/asked.js';
 import { curvePage } from '../../lib/evaluation/curve-page.js';
 import { SelectorStudy } from '../../lib/evaluation/study.js';
@@ -57,9 +59,10 @@ const ownKey = (name: SelectorName, keep: number): string =>
   keep === 1 ? 'all' : `${name} ${keep}`;
 
 await program('evaluate', help, async (args) => {
-  const options = readOptions(args);
+  const asked = readOptions(args);
+  const options = { ...asked, pictures: await picturesOf(asked) };
   const { pictures, seed } = options;
-  const paths = sample(pictures.all, options.most, 'classify');
+  const paths = sample([...pictures.labels.keys()], options.most, 'classify');
   if (paths.length === 0) throw new UsageError(`${pictures.name} has no pictures`);
   const { folder: source, command: training } =
     options.classifier === undefined
@@ -87,7 +90,7 @@ await program('evaluate', help, async (args) => {
     const images = await batchOf(some, options.size, classifier.config.patchSize);
     await study.add(
       images,
-      some.map((path) => classes.indexOf(basename(dirname(path)))),
+      some.map((path) => pictures.labels.get(path) as number),
     );
     say(`${study.pictures} of ${paths.length} pictures`);
   }
@@ -111,7 +114,8 @@ await program('evaluate', help, async (args) => {
   });
 });
 
-type Options = ReturnType<typeof readOptions>;
+type Asked = ReturnType<typeof readOptions>;
+type Options = Asked & { pictures: Pictures };
 
 /** A classifier for each selector and share; with all patches there is nothing to select. */
 async function fineTuned(
@@ -150,46 +154,33 @@ function trained(
   );
 }
 
-/** Labelled pictures: a folder of each class to train on, and the paths of those that are classified. */
+/** Folders of classes to train on, and the labelled pictures that are classified. */
 interface Pictures {
   /** For people. */
   name: string;
   /** What tells trainings apart whose other arguments are the same. */
   about: string;
   training: string;
-  /** Names of the folders, in the order of the logits. */
-  classes: string[];
-  all: string[];
+  /** Names, in the order of the logits. */
+  classes: readonly string[];
+  /** The class of each picture, by its path. */
+  labels: ReadonlyMap<string, number>;
 }
 
-function imagenette(photographs: string, part: 'test' | 'validation'): Pictures {
-  const training = join(photographs, 'imagenette', 'train');
-  if (!existsSync(training)) throw new UsageError(`${photographs} has no imagenette/train`);
-  return {
-    ...{ name: `imagenette, ${part} part`, about: '', training, classes: classesIn(training) },
-    all: photographsOf(photographs, 'imagenette/val', part),
-  };
-}
-
-function folders(training: string, val: string): Pictures {
-  for (const folder of [training, val])
+async function picturesOf({ photographs, data = '', val = '', part }: Asked): Promise<Pictures> {
+  const training = photographs === undefined ? data : join(photographs, 'imagenette', 'train');
+  for (const folder of photographs === undefined ? [data, val] : [training])
     if (!existsSync(folder)) throw new UsageError(`there is no folder ${folder}`);
-  const classes = classesIn(training);
-  const strange = classesIn(val).find((name) => !classes.includes(name));
-  if (strange !== undefined)
-    throw new UsageError(`${val} has the class ${strange}, and ${training} has no such folder`);
-  const all = readdirSync(val, { recursive: true, encoding: 'utf8' })
-    .filter((name) => dirname(name) !== '.' && /\.(jpe?g|png|webp)$/i.test(name))
-    .sort();
-  const path = (name: string): string => join(val, name);
-  return { name: basename(val), about: training, training, classes, all: all.map(path) };
-}
-
-function classesIn(folder: string): string[] {
-  return readdirSync(folder, { withFileTypes: true })
-    .filter((entry) => entry.isDirectory())
-    .map(({ name }) => name)
-    .sort();
+  const { classes } = await foldersAsLabels(await Dataset.open([training]));
+  if (photographs !== undefined) {
+    const all = photographsOf(photographs, 'imagenette/val', part);
+    const labels = new Map(all.map((path) => [path, classes.indexOf(basename(dirname(path)))]));
+    return { name: `imagenette, ${part} part`, about: '', training, classes, labels };
+  }
+  const shown = await Dataset.open([val]);
+  const { ofFiles } = await foldersAsLabels(shown, classes);
+  const labels = new Map(shown.files.map((path, i) => [path, ofFiles[i]?.label ?? -1]));
+  return { name: basename(val), about: training, training, classes, labels };
 }
 
 async function batchOf(paths: readonly string[], size: number, patch: number): Promise<PixelBatch> {
@@ -223,7 +214,8 @@ function readOptions(args: readonly string[]) {
   const { photographs, data, val, classifier, 'fine-tuned': fineTuned } = values;
   const { training, ranker, mae, pictures, out } = values;
   const part = choice('part', values.part, ['test', 'validation'] as const);
-  if (photographs === undefined && (data === undefined || val === undefined))
+  const isLayout = photographs !== undefined;
+  if ([data, val].some((folder) => (folder === undefined) !== isLayout))
     throw new UsageError('--photographs needs a folder, or --data and --val one each');
   const names =
     values.selectors?.split(',') ??
@@ -233,11 +225,7 @@ function readOptions(args: readonly string[]) {
   if (!keeps.every((keep) => keep > 0 && keep <= 1))
     throw new UsageError(`--keep must be shares such as 25%,50%; not ${shares}`);
   return {
-    ...{ classifier, fineTuned, training, ranker, mae, keeps, out },
-    pictures:
-      photographs === undefined
-        ? folders(data as string, val as string)
-        : imagenette(photographs, part),
+    ...{ photographs, data, val, part, classifier, fineTuned, training, ranker, mae, keeps, out },
     epochs: integer('epochs', values.epochs, 1),
     seed: integer('seed', values.seed, 0),
     size: integer('image-size', values['image-size'], 16),

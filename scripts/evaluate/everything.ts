@@ -27,6 +27,7 @@ after any end.
 
 await program('evaluate', help, (args) => {
   const { photographs, epochs, size, seed, list, out } = readOptions(args);
+  const run = list ? printCommand : runProgram;
   const training = ['--epochs', epochs, '--image-size', size, '--seed', seed];
   const folder = (name: string): string => join(out, name);
   const classify = ['--classify', '--photographs', photographs, ...training];
@@ -44,18 +45,21 @@ await program('evaluate', help, (args) => {
   ]);
   if (!list) say(`all of it is in ${out}`);
   return Promise.resolve();
-
-  function run(name: string, words: readonly string[]): void {
-    if (list) return void process.stdout.write(`npm run evaluate -- ${words.join(' ')}\n`);
-    say(`${name}: ${words.join(' ')}`);
-    const file = fileURLToPath(new URL(`${name}.ts`, import.meta.url));
-    const { status, signal } = spawnSync(process.execPath, ['--import=tsx', file, ...words], {
-      stdio: 'inherit',
-    });
-    if (status !== 0)
-      throw new UsageError(`${name} ended with ${signal ?? status}; the same command goes on`);
-  }
 });
+
+function runProgram(name: string, words: readonly string[]): void {
+  say(`${name}: ${words.join(' ')}`);
+  const file = fileURLToPath(new URL(`${name}.ts`, import.meta.url));
+  const { status, signal } = spawnSync(process.execPath, ['--import=tsx', file, ...words], {
+    stdio: 'inherit',
+  });
+  if (status !== 0)
+    throw new UsageError(`${name} ended with ${signal ?? status}; the same command goes on`);
+}
+
+function printCommand(_: string, words: readonly string[]): void {
+  process.stdout.write(`npm run evaluate -- ${words.join(' ')}\n`);
+}
 
 function classifierOf(folder: string): string {
   const text = readFileSync(join(folder, 'classify.json'), 'utf8');
