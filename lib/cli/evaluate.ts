@@ -3,7 +3,6 @@ import { mkdir } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { join, resolve } from 'node:path';
 import { InvalidArgumentError, type Command } from 'commander';
-import { readNames } from '../data/label-files.js';
 import type { Labels } from '../data/labels.js';
 import { LtrpError, toLtrpError } from '../errors.js';
 import { askedModels, canAsk, keptOf } from '../evaluation/asked.js';
@@ -28,7 +27,8 @@ import { VisionTransformer } from '../vision-transformer.js';
 import { exitCodes } from './exit-codes.js';
 import { complain, errorLine } from './image-command.js';
 import { printable } from './image-arguments.js';
-import { classesBeside, FineTunedModels, parseFineTuned, type FineTuned } from './fine-tuned.js';
+import { labelsOf, unseenNames, type LabelSettings } from './evaluation-labels.js';
+import { FineTunedModels, parseFineTuned, type FineTuned } from './fine-tuned.js';
 import { interruptSignal } from './interrupt.js';
 import { withNotes } from './notes.js';
 import {
@@ -48,19 +48,16 @@ import { loadSelectorModules } from './selector-modules.js';
 import { MaskFile } from './shown-objects.js';
 import { print } from './standard-output.js';
 import { openDataset } from './training-command.js';
-import { heldOutLabels, trainingLabels } from './training-labels.js';
 import { parseImageSize } from './training-options.js';
 import { duration, everyTenSeconds } from './training-progress.js';
 
 interface EvaluateSettings
-  extends ShardOptions, Pick<ImageSettings, 'device' | 'libtorch' | 'seed' | 'json'> {
-  model: string;
+  extends
+    LabelSettings,
+    ShardOptions,
+    Pick<ImageSettings, 'device' | 'libtorch' | 'seed' | 'json'> {
   data: string[];
-  labels?: string;
-  categories?: string;
-  unseen?: string;
   masks?: string;
-  classes?: string;
   selectors?: string[];
   selectorModule: string[];
   keep: number[];
@@ -308,53 +305,6 @@ const digested = (list: readonly FineTuned[]): Promise<Evaluation['fineTuned']> 
   Promise.all(
     list.map(async (each) => ({ ...each, digest: await modelDigest(resolve(each.model)) })),
   );
-
-type Dataset = Awaited<ReturnType<typeof openDataset>>;
-
-/** The labels, as numbers of the model's classes. */
-async function labelsOf(
-  settings: EvaluateSettings,
-  dataset: Dataset,
-  outputs: number,
-): Promise<Labels> {
-  // --unseen is for --masks as well, which folders of classes have, too.
-  const { model, classes: given } = settings;
-  const forLabels = { ...settings };
-  delete forLabels.unseen;
-  if (outputs === 0) {
-    throw new LtrpError(
-      'ERR_LTRP_CHECKPOINT_CONTENT',
-      `'${model}' has no head for classes and cannot be evaluated; fine-tune it first.`,
-    );
-  }
-  const file = given ?? classesBeside(model);
-  const labels =
-    file === undefined
-      ? await trainingLabels(dataset, forLabels)
-      : await heldOutLabels(dataset, settings, await readNames(file));
-  if (labels.classes.length !== outputs) {
-    throw invalid(
-      `The model has ${outputs} classes, but there are ${labels.classes.length} names${file === undefined ? ' in --data' : ` in ${file}`}; name the model's with --classes.`,
-    );
-  }
-  return labels;
-}
-
-/** Of --unseen: classes of the model, or categories of --masks that nobody trained it on. */
-async function unseenNames(
-  { unseen, labels }: EvaluateSettings,
-  classes: readonly string[],
-  masks: MaskFile | undefined,
-): Promise<string[] | undefined> {
-  if (unseen === undefined) return undefined;
-  if (labels === undefined && masks === undefined)
-    throw invalid('--unseen is for --labels and --masks.');
-  const names = await readNames(unseen);
-  const other = names.find((name) => !classes.includes(name) && !masks?.categories.has(name));
-  if (other !== undefined)
-    throw invalid(`--unseen names '${other}', which is not a category of the run.`);
-  return names;
-}
 
 interface Size {
   height: number;
