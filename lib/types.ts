@@ -11,7 +11,10 @@ export type Device = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
 /** Arithmetic of the forward passes, from exact to coarse. */
 export type Precision = 'float32' | 'float16' | 'bfloat16' | 'fp8' | 'int8';
 
-/** What is known of a patch before it is looked at: `'centre'`, that photographers put subjects in the middle. */
+/**
+ * What is known of a patch before it is looked at: `'centre'`, that photographers put subjects in the middle; the distance is in
+ * shares of the picture's height and width.
+ */
 export type Prior = 'none' | 'centre';
 
 type WordsOf<Text extends string> = Text extends `${infer First} ${infer Rest}`

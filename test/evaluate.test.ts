@@ -9,7 +9,7 @@ import { UsageError } from '../bench/command-line.js';
 import { Resamples } from '../lib/evaluation/resamples.js';
 import { spearmanBrown } from '../lib/evaluation/teacher-reference.js';
 import { agreementWith } from '../scripts/evaluate/agreement.js';
-import { heuristics, rankSum } from '../scripts/evaluate/heuristics.js';
+import { heuristics, nearCentre, rankSum } from '../scripts/evaluate/heuristics.js';
 import { background, hasRuntime, Judge, keepOnly } from '../scripts/evaluate/judge.js';
 import { allSelectors, keptPatches, topK } from '../scripts/evaluate/kept.js';
 import { allMaps } from '../scripts/evaluate/maps.js';
@@ -25,7 +25,7 @@ import { halfKept, instanceRecall, objectRecall } from '../lib/evaluation/recall
 import { labelledPictures } from '../scripts/evaluate/instances.js';
 import { readOptions } from '../scripts/evaluate/options.js';
 import { allPhotographsOf, partOf, parts, photographsOf } from '../scripts/evaluate/parts.js';
-import { pictureOf, readPicture } from '../scripts/evaluate/pictures.js';
+import { pictureOf, readPicture, type Cut } from '../scripts/evaluate/pictures.js';
 import { keeps, keptCount } from '../scripts/evaluate/shares.js';
 import { Table } from '../scripts/evaluate/table.js';
 import { CachedTeacher, chunkEnds } from '../scripts/evaluate/teacher-maps.js';
@@ -39,6 +39,8 @@ const withJudge = hasRuntime() ? withPhotographs : test.skip;
 
 /** `row row row` of digits to pixels. */
 const rows = (text: string): number[] => Array.from(text.replaceAll(' ', ''), Number);
+
+const square = (side: number, patch: number): Cut => ({ height: side, width: side, patch });
 
 const grey = (values: readonly number[]): Uint8Array =>
   Uint8Array.from(values.flatMap((value) => [value, value, value]));
@@ -131,7 +133,11 @@ test('objects: small ones are in the picture but no instances', async (t) => {
 });
 
 test('heuristics of a picture of four patches, by hand', (t) => {
-  const picture = pictureOf('made', grey(rows('1357 1357 0000 0044').map((v) => 10 * v)), 4, 2);
+  const picture = pictureOf(
+    'made',
+    grey(rows('1357 1357 0000 0044').map((v) => 10 * v)),
+    square(4, 2),
+  );
   const maps = heuristics(picture);
   // Forward differences: rows of 20, 20, 20, 0 to the right, and down where the next row is another.
   t.deepEqual(
@@ -154,6 +160,24 @@ test('heuristics of a picture of four patches, by hand', (t) => {
   t.deepEqual([...rankSum([maps.lightness, 1], [[9, 8, 7, 6], -0.5])], [-0.5, 2, -0.5, 2]);
 });
 
+test('heuristics of a picture that is no square, by hand', (t) => {
+  // Six columns and two rows of pixels: three patches beside each other.
+  const pixels = grey(rows('001199 001199').map((v) => 10 * v));
+  const maps = heuristics({ pixels, height: 2, width: 6, patch: 2 });
+  t.deepEqual([...maps.centre], [-1, -0, -1]);
+  // Rows and columns of 3 x 2 patches, in patches of the longer side.
+  const tall = nearCentre({ height: 6, width: 4, patch: 2 });
+  const [end, middle] = [-Math.hypot(1, 0.75), -0.75];
+  t.deepEqual([...tall], [end, end, middle, middle, end, end]);
+  t.deepEqual([...maps.gradient], [(2 * 10) / 4, (2 * 80) / 4, 0]);
+  const contrast = [0 - (10 + 90) / 2, 10 - (0 + 90) / 2, 90 - (0 + 10) / 2];
+  for (const [i, value] of maps.contrast.entries())
+    t.true(Math.abs(value - Math.sqrt(3) * Math.abs(contrast[i] ?? NaN)) < 1e-9);
+  // Kept patches before black: the middle one.
+  const seen = keepOnly({ pixels, height: 2, width: 6, patch: 2 }, [1], new Uint8Array(36));
+  t.deepEqual([...seen], [...grey(rows('001100 001100').map((v) => 10 * v))]);
+});
+
 test('what is kept: floor(L · keep), by scores or by selectPatches', async (t) => {
   t.deepEqual(
     keeps.map((keep) => keptCount(196, keep)),
@@ -162,8 +186,7 @@ test('what is kept: floor(L · keep), by scores or by selectPatches', async (t) 
   const picture = pictureOf(
     'made',
     Uint8Array.from({ length: 64 * 64 * 3 }, (_, i) => (i * 7919) % 251),
-    64,
-    16,
+    square(64, 16),
   );
   const map = Float64Array.from([1, 5, 5, 2, 9, 0, 3, 4, 5, 6, 7, 8, 1, 1, 1, 1]);
   t.deepEqual(await keptPatches(picture, map, 0.4, topK), [4, 11, 10, 9, 1, 2]);
@@ -254,6 +277,7 @@ test('a table pairs pictures, and says what a reference has more', (t) => {
       part: 'test',
       size: 224,
       patch: 16,
+      objectFit: 'stretch',
       models: [],
       teacherSettings: {},
       judge: null,
@@ -273,7 +297,7 @@ test('a table pairs pictures, and says what a reference has more', (t) => {
 test('the judge sees kept patches before the mean colour or a blurred copy', async (t) => {
   // Decoders return Buffers.
   const pixels = Buffer.from(grey(rows('1133 1133 5577 5577')));
-  const picture = pictureOf('made', pixels, 4, 2);
+  const picture = pictureOf('made', pixels, square(4, 2));
   const mean = await background(picture, 'mean');
   t.deepEqual([...mean], Array(48).fill(4));
   t.deepEqual([...keepOnly(picture, [1], mean)], [...grey(rows('4433 4433 4444 4444'))]);
@@ -283,7 +307,7 @@ test('the judge sees kept patches before the mean colour or a blurred copy', asy
     { length: size * size * 3 },
     (_, i) => (Math.floor(i / 3) % 2) * 255,
   );
-  const blurred = await background(pictureOf('stripes', stripes, size, 16), 'blur');
+  const blurred = await background(pictureOf('stripes', stripes, square(size, 16)), 'blur');
   // Away from the edge, which goes on with the stripe that it ends with.
   const middle = 3 * (112 * size + 112);
   for (const value of blurred.subarray(middle, middle + 6)) {
@@ -392,7 +416,7 @@ test("a teacher's maps are the same in every run, and computed once", async (t) 
     precision: 'float32',
   } as const;
   const noise = Uint8Array.from({ length: 64 * 64 * 3 }, (_, i) => (i * 7919) % 251);
-  const picture = pictureOf('made', noise, 64, 16);
+  const picture = pictureOf('made', noise, square(64, 16));
   const teachers: CachedTeacher[] = [];
   const maps = [];
   for (let run = 0; run < 2; run++) {

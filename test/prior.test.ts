@@ -20,7 +20,8 @@ const rank = (values: ArrayLike<number>, value: number): number => {
 function combined(logits: Float32Array, rows: number, columns: number): number[] {
   const nearness = Array.from(logits, (_, i) => {
     const [y, x] = [2 * Math.floor(i / columns) - (rows - 1), 2 * (i % columns) - (columns - 1)];
-    return -(y * y + x * x);
+    // In sides of the picture, times a number that makes integers of them.
+    return -((y * columns) ** 2 + (x * rows) ** 2);
   });
   return Array.from(
     logits,

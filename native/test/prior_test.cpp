@@ -12,8 +12,9 @@ namespace ltrp::test {
 namespace {
 
 TEST_CASE("the centre prior: ranks of a grid of 3 x 4 by hand") {
-  // Squared distances to (1, 1.5) are 3.25, 1.25, 2.25 and 0.25: four corners share ranks 0 to 3, the ends of
-  // the middle row 4 and 5, the middles of the outer rows 6 to 9, the two in the middle 10 and 11.
+  // Squared distances to (1, 1.5), in sides, are 1/9 + 9/64, 1/9 + 1/64, 9/64 and 1/64: four corners share
+  // ranks 0 to 3, the ends of the middle row 4 and 5, the middles of the outer rows 6 to 9, the two in the
+  // middle 10, 11.
   const at::Tensor by_place =
       at::tensor({1.5, 7.5, 7.5, 1.5, 4.5, 10.5, 10.5, 4.5, 1.5, 7.5, 7.5, 1.5}, at::kFloat).view({1, 12});
   const at::Tensor rising = at::arange(12, at::kFloat).view({1, 12});
@@ -23,6 +24,18 @@ TEST_CASE("the centre prior: ranks of a grid of 3 x 4 by hand") {
   CHECK(at::equal(with_prior(at::zeros_like(rising), {3, 4}, Prior::kCentre, RunContext()), by_place + 5.5));
   CHECK(at::equal(with_prior(at::zeros({1, 1}, at::kFloat), {1, 1}, Prior::kCentre, RunContext()),
                   at::zeros({1, 1})));
+}
+
+TEST_CASE("the centre prior measures in sides of the picture") {
+  // Of 3 x 9 patches: a row up or down is a third of the height, and three columns a third of the width.
+  const at::Tensor by_place =
+      with_prior(at::zeros({1, 27}, at::kFloat), {3, 9}, Prior::kCentre, RunContext()).view({3, 9});
+  CHECK(by_place[0][4].item<float>() == by_place[1][1].item<float>());
+  CHECK(by_place[0][4].item<float>() == by_place[1][7].item<float>());
+  CHECK(by_place[0][4].item<float>() < by_place[1][2].item<float>());
+  const at::Tensor turned =
+      with_prior(at::zeros({1, 27}, at::kFloat), {9, 3}, Prior::kCentre, RunContext()).view({9, 3});
+  CHECK(at::equal(turned.t(), by_place));
 }
 
 TEST_CASE("a mirrored picture has mirrored scores, and an image's are its own") {

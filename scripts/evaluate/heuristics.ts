@@ -2,7 +2,7 @@
  * Score maps that need no model: what a learned ranking has to beat on photographs. Each is [L] in raster order, larger is
  * kept first.
  */
-import type { Picture } from './pictures.js';
+import type { Cut, Picture } from './pictures.js';
 
 /** Maps of single heuristics. */
 export interface Heuristics {
@@ -18,23 +18,23 @@ export interface Heuristics {
   lightness: Float64Array;
 }
 
-export function heuristics({ pixels, size, patch }: Picture): Heuristics {
-  const grid = size / patch;
+export function heuristics(picture: Pick<Picture, 'pixels' | keyof Cut>): Heuristics {
+  const { pixels, height, width } = picture;
   const grey = greyPicture(pixels);
   const over = (value: (i: number, x: number, y: number) => number): Float64Array =>
-    meanOverPatches(size, patch, value);
+    meanOverPatches(picture, value);
   const lightness = over((i) => grey[i] as number);
   const squares = over((i) => (grey[i] as number) ** 2);
   return {
-    centre: nearCentre(grid),
+    centre: nearCentre(picture),
     gradient: over((i, x, y) => {
       const here = grey[i] as number;
-      const right = x + 1 < size ? (grey[i + 1] as number) : here;
-      const below = y + 1 < size ? (grey[i + size] as number) : here;
+      const right = x + 1 < width ? (grey[i + 1] as number) : here;
+      const below = y + 1 < height ? (grey[i + width] as number) : here;
       return Math.abs(right - here) + Math.abs(below - here);
     }),
     variance: squares.map((square, i) => square - (lightness[i] as number) ** 2),
-    contrast: colourContrast(pixels, size, patch),
+    contrast: colourContrast(pixels, picture),
     lightness,
   };
 }
@@ -77,50 +77,59 @@ export function greyPicture(pixels: Uint8Array): Float64Array {
 }
 
 /** Distance of a patch's mean colour from the mean colour of its neighbours up to two patches away. */
-export function colourContrast(pixels: Uint8Array, size: number, patch: number): Float64Array {
-  const grid = size / patch;
+export function colourContrast(pixels: Uint8Array, cut: Cut): Float64Array {
+  const { rows, columns } = gridOf(cut);
   const colours = [0, 1, 2].map((channel) =>
-    meanOverPatches(size, patch, (i) => pixels[3 * i + channel] as number),
+    meanOverPatches(cut, (i) => pixels[3 * i + channel] as number),
   );
-  return perPatch(grid, (row, column) => {
+  return perPatch(cut, (row, column) => {
     let squares = 0;
     for (const colour of colours) {
       let [around, count] = [0, 0];
-      for (let y = Math.max(0, row - 2); y <= Math.min(grid - 1, row + 2); y++) {
-        for (let x = Math.max(0, column - 2); x <= Math.min(grid - 1, column + 2); x++) {
+      for (let y = Math.max(0, row - 2); y <= Math.min(rows - 1, row + 2); y++) {
+        for (let x = Math.max(0, column - 2); x <= Math.min(columns - 1, column + 2); x++) {
           if (y === row && x === column) continue;
-          around += colour[y * grid + x] as number;
+          around += colour[y * columns + x] as number;
           count++;
         }
       }
-      squares += ((colour[row * grid + column] as number) - around / count) ** 2;
+      squares += ((colour[row * columns + column] as number) - around / count) ** 2;
     }
     return Math.sqrt(squares);
   });
 }
 
-export function nearCentre(grid: number): Float64Array {
-  const middle = (grid - 1) / 2;
-  return perPatch(grid, (row, column) => -Math.hypot(row - middle, column - middle));
+/** Minus the distance from the centre of the picture as a square, in patches of its longer side; as `prior: 'centre'`. */
+export function nearCentre(cut: Cut): Float64Array {
+  const { rows, columns } = gridOf(cut);
+  const side = Math.max(rows, columns);
+  const away = (cell: number, cells: number): number => (cell - (cells - 1) / 2) * (side / cells);
+  return perPatch(cut, (row, column) => -Math.hypot(away(row, rows), away(column, columns)));
 }
 
-function perPatch(grid: number, score: (row: number, column: number) => number): Float64Array {
-  return Float64Array.from({ length: grid * grid }, (_, i) =>
-    score(Math.floor(i / grid), i % grid),
+const gridOf = ({ height, width, patch }: Cut) => ({
+  rows: height / patch,
+  columns: width / patch,
+});
+
+function perPatch(cut: Cut, score: (row: number, column: number) => number): Float64Array {
+  const { rows, columns } = gridOf(cut);
+  return Float64Array.from({ length: rows * columns }, (_, i) =>
+    score(Math.floor(i / columns), i % columns),
   );
 }
 
 export function meanOverPatches(
-  size: number,
-  patch: number,
+  cut: Cut,
   value: (i: number, x: number, y: number) => number,
 ): Float64Array {
-  const grid = size / patch;
-  const sums = new Float64Array(grid * grid);
-  for (let y = 0; y < size; y++) {
-    const row = Math.floor(y / patch) * grid;
-    for (let x = 0; x < size; x++) {
-      (sums[row + Math.floor(x / patch)] as number) += value(y * size + x, x, y);
+  const { height, width, patch } = cut;
+  const { rows, columns } = gridOf(cut);
+  const sums = new Float64Array(rows * columns);
+  for (let y = 0; y < height; y++) {
+    const row = Math.floor(y / patch) * columns;
+    for (let x = 0; x < width; x++) {
+      (sums[row + Math.floor(x / patch)] as number) += value(y * width + x, x, y);
     }
   }
   return sums.map((sum) => sum / patch ** 2);

@@ -4,7 +4,7 @@ import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, join } from 'node:path';
 import sharp from 'sharp';
-import type { Picture } from './pictures.js';
+import type { Cut, Picture } from './pictures.js';
 import { evaluateCache, shortDigest } from './teacher-maps.js';
 
 /** What onnxruntime-node has and this uses: its types are not there until the benchmark's packages are installed. */
@@ -41,34 +41,34 @@ export const judges = { v1: 'mobilenet_v1_0.25_128.onnx', v2: 'mobilenet_v2_1.0_
 export const fills = ['mean', 'blur'] as const;
 export type Fill = (typeof fills)[number];
 
-/** [size, size, 3]: the picture that shows through where patches are dropped. A blur's σ is the side of a patch. */
+/** [height, width, 3]: the picture that shows through where patches are dropped. A blur's σ is the side of a patch. */
 export async function background(
-  { pixels, size, patch }: Pick<Picture, 'pixels' | 'size' | 'patch'>,
+  { pixels, height, width, patch }: Pick<Picture, 'pixels' | keyof Cut>,
   fill: Fill,
 ): Promise<Uint8Array> {
   if (fill === 'blur') {
-    return sharp(pixels, { raw: { width: size, height: size, channels: 3 } })
+    return sharp(pixels, { raw: { width, height, channels: 3 } })
       .blur(patch)
       .raw()
       .toBuffer();
   }
   const sums = [0, 0, 0];
   for (const [i, value] of pixels.entries()) (sums[i % 3] as number) += value;
-  return pixels.map((_, i) => Math.round((sums[i % 3] as number) / size ** 2));
+  return pixels.map((_, i) => Math.round((sums[i % 3] as number) / (height * width)));
 }
 
 /** The picture's own pixels in the kept patches, the background's elsewhere. */
 export function keepOnly(
-  { pixels, size, patch }: Pick<Picture, 'pixels' | 'size' | 'patch'>,
+  { pixels, width, patch }: Pick<Picture, 'pixels' | keyof Cut>,
   kept: Iterable<number>,
   behind: Uint8Array,
 ): Uint8Array {
   const seen = Uint8Array.from(behind); // a copy even of a Buffer, whose slice is none
-  const grid = size / patch;
+  const columns = width / patch;
   for (const id of kept) {
-    const [top, left] = [Math.floor(id / grid) * patch, (id % grid) * patch];
+    const [top, left] = [Math.floor(id / columns) * patch, (id % columns) * patch];
     for (let row = top; row < top + patch; row++) {
-      const start = 3 * (row * size + left);
+      const start = 3 * (row * width + left);
       seen.set(pixels.subarray(start, start + 3 * patch), start);
     }
   }
@@ -122,7 +122,7 @@ export class Judge {
           : keepOnly(picture, view.kept, backgrounds.get(view.fill) as Uint8Array);
       });
       const start = performance.now();
-      const answers = await this.#classify(pictures, picture.size);
+      const answers = await this.#classify(pictures, picture);
       this.spent.seconds += (performance.now() - start) / 1000;
       this.spent.answers += answers.length;
       for (const [i, key] of missing.entries()) this.#known.set(key, answers[i] as number);
@@ -131,7 +131,7 @@ export class Judge {
     return keys.map((key) => this.#known.get(key) as number);
   }
 
-  async #classify(pictures: readonly Uint8Array[], size: number): Promise<number[]> {
+  async #classify(pictures: readonly Uint8Array[], cut: Cut): Promise<number[]> {
     const runtime = fromBench('onnxruntime-node') as Runtime;
     // One thread: pictures follow each other, and the machine may have other work.
     this.#session ??= runtime.InferenceSession.create(this.#model, { intraOpNumThreads: 1 });
@@ -140,7 +140,8 @@ export class Judge {
     const side = session.inputMetadata[0]?.shape[3] as number;
     const answers: number[] = [];
     for (const pixels of pictures) {
-      const seen = side === size ? pixels : await resized(pixels, size, side);
+      const seen =
+        cut.height === side && cut.width === side ? pixels : await resized(pixels, cut, side);
       const area = side * side;
       const values = new Float32Array(3 * area);
       for (let i = 0; i < area; i++) {
@@ -164,9 +165,9 @@ function viewKey(picture: Picture, view: View): string {
   return createHash('sha256').update(`${picture.digest} ${words}`).digest('hex').slice(0, 24);
 }
 
-function resized(pixels: Uint8Array, size: number, side: number): Promise<Uint8Array> {
-  return sharp(pixels, { raw: { width: size, height: size, channels: 3 } })
-    .resize(side, side, { kernel: 'cubic' })
+function resized(pixels: Uint8Array, { height, width }: Cut, side: number): Promise<Uint8Array> {
+  return sharp(pixels, { raw: { width, height, channels: 3 } })
+    .resize(side, side, { kernel: 'cubic', fit: 'fill' })
     .raw()
     .toBuffer();
 }

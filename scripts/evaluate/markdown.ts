@@ -20,6 +20,7 @@ function heading({
   sets,
   size,
   patch,
+  objectFit,
   models,
   teacherSettings,
   processor,
@@ -29,7 +30,7 @@ function heading({
   return [
     `# Real photographs, ${part} part`,
     `\`${command}\` on ${processor}.`,
-    `Pictures: ${pictures}; ${size} px, ${patch} px patches. Teachers' maps: ${JSON.stringify(teacherSettings)}.`,
+    `Pictures: ${pictures}; ${size} px, ${patch} px patches${objectFit === 'whole' ? ', as many in coco but by the aspect' : ''}. Teachers' maps: ${JSON.stringify(teacherSettings)}.`,
     `Models: ${models.map(({ row, digest }) => `${row} (SHA-256 ${digest}...)`).join(', ')}.`,
     'Three figures: 25 / 50 / 75% of the patches kept. In brackets: 95% intervals of a paired bootstrap over pictures.',
   ].join('\n\n');

@@ -6,7 +6,7 @@ import { fills, type Judge, type View } from './judge.js';
 import { keptPatches, type Selector } from './kept.js';
 import { allMaps, type Maps, type NamedRanker, type NamedTeacher } from './maps.js';
 import type { LabelledPicture } from './instances.js';
-import { readPicture, type Picture } from './pictures.js';
+import { readPicture, type Picture, type PictureFit } from './pictures.js';
 import { keeps } from './shares.js';
 import { Table } from './table.js';
 
@@ -14,6 +14,8 @@ import { Table } from './table.js';
 export interface Plan {
   size: number;
   patch: number;
+  /** Of pictures with masks. */
+  objectFit: Exclude<PictureFit, 'crop'>;
   rankers: readonly NamedRanker[];
   teachers: readonly NamedTeacher[];
   selectors: readonly Selector[];
@@ -45,9 +47,9 @@ export async function measureObjects(
   const pictures: (MeasuredPicture & { objects: ObjectPixels })[] = [];
   for (const [done, entry] of labelled.entries()) {
     plan.onProgress(done, labelled.length);
-    const objects = await objectPixels(entry, [plan.size, plan.size], plan.patch);
+    const picture = await readPicture(entry.path, { ...plan, fit: plan.objectFit });
+    const objects = await objectPixels(entry, [picture.width, picture.height], plan.patch);
     if (!isMeasured(objects)) continue;
-    const picture = await readPicture(entry.path, { ...plan, fit: 'stretch' });
     const own = await ownMaps(picture, set, plan);
     const maps = new Map([...own, ['best possible', objects.any]]);
     await forEachKept(picture, maps, plan, (row, selector, keep, kept) => {

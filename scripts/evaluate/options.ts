@@ -25,6 +25,7 @@ teacher's own reliability. Writes results.json, results.md and page.html; the ta
   --precision <name>   of the teacher's maps: ${precisions.join(', ')} (default int8)
   --judge <name>       v2 (default), v1 (several times faster, often wrong), none
   --pictures <n>       of each of the judge's sets, at most (default 150)
+  --fit <name>         of coco: stretch (default) makes squares, whole keeps the aspect, as ltrp rank does
   --selection          compares ways to select instead of maps: scoreShare from 0 to 1, and compat
   --quick              24 pictures of each set, 2 rounds, judge v1, unless asked otherwise
   --out <folder>       default: evaluate/<part> in the user's cache; not in the repository, for pictures are on the page
@@ -54,6 +55,7 @@ export function readOptions(args: readonly string[]) {
     precision: { type: 'string', default: 'int8' },
     judge: { type: 'string' },
     pictures: { type: 'string' },
+    fit: { type: 'string', default: 'stretch' },
     selection: { type: 'boolean', default: false },
     quick: { type: 'boolean', default: false },
     out: { type: 'string' },
@@ -88,6 +90,7 @@ export function readOptions(args: readonly string[]) {
     judge: choice('judge', values.judge ?? (quick ? 'v1' : 'v2'), ['v1', 'v2', 'none'] as const),
     /** Of each of the judge's sets. */
     pictures: positive('pictures', values.pictures ?? (quick ? '24' : '150')),
+    objectFit: choice('fit', values.fit, ['stretch', 'whole'] as const),
     /** Of coco. */
     objectPictures: quick ? 24 : Infinity,
   };

@@ -37,18 +37,16 @@ export async function disagreementPage(
   const images: ReportImage[] = [];
   for (const { seen, ranker: own, arithmetic } of chosen) {
     const { picture, maps } = seen;
-    const grid = picture.size / picture.patch;
-    const jpeg = await sharp(picture.pixels, {
-      raw: { width: picture.size, height: picture.size, channels: 3 },
-    })
+    const { pixels, height, width, patch } = picture;
+    const grid = { rows: height / patch, columns: width / patch };
+    const jpeg = await sharp(pixels, { raw: { width, height, channels: 3 } })
       .jpeg({ quality: 85 })
       .toBuffer();
     images.push({
       name: `${picture.name}: ${ranker} ${percent(own)}, heuristics ${percent(arithmetic)}`,
-      width: picture.size,
-      height: picture.size,
+      ...{ width, height },
       source: `data:image/jpeg;base64,${jpeg.toString('base64')}`,
-      maps: [...maps].map(([label, scores]) => ({ label, rows: grid, columns: grid, scores })),
+      maps: [...maps].map(([label, scores]) => ({ label, ...grid, scores })),
     });
   }
   return reportPage({

@@ -42,6 +42,7 @@ await program('evaluate', help, async (args) => {
   const plan = {
     size,
     patch,
+    objectFit: options.objectFit,
     rankers,
     selectors: options.selection ? allSelectors : usualSelectors,
     // Selection is chosen for rankers; a heuristic shows what depends on the map.
@@ -65,6 +66,7 @@ await program('evaluate', help, async (args) => {
     part,
     size,
     patch,
+    objectFit: options.objectFit,
     models: await Promise.all([
       ...rankers.map(({ name, source }) => model(name, source, 'ranker')),
       ...options.teachers.map((source) => model(`teacher ${modelName(source)}`, source, 'mae')),

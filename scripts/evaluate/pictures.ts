@@ -1,18 +1,22 @@
-/** Photographs as the models, the heuristics and the judge see them: one size, RGB bytes. */
+/** Photographs as the models, the heuristics and the judge see them: RGB bytes, cut into patches. */
 import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
-import { decodePicture, type Fit } from '../../lib/images.js';
+import { decodePicture } from '../../lib/images.js';
 import type { PixelBatch } from '../../lib/index.js';
+import { decodeWholePicture } from '../../lib/whole-picture.js';
 
-export interface Picture {
+/** Of a picture and its patches, in pixels. */
+export interface Cut {
+  height: number;
+  width: number;
+  patch: number;
+}
+
+export interface Picture extends Cut {
   /** Of the file, without its folder. */
   name: string;
   /** RGB bytes, row by row. */
   pixels: Uint8Array;
-  /** Pixels a side. */
-  size: number;
-  /** Pixels a side. */
-  patch: number;
   /** In a picture. */
   patches: number;
   /** Of the pixels and their size: what caches know the picture by. */
@@ -21,25 +25,44 @@ export interface Picture {
   images: PixelBatch;
 }
 
-/** Decodes a file. `'stretch'` shows all of it, `'crop'` its centre; both give a square. */
+/** `'stretch'` shows all of a file and `'crop'` its centre, as a square; `'whole'` shows all of it, as `rankFiles` does. */
+export type PictureFit = 'stretch' | 'crop' | 'whole';
+
+/**
+ * Decodes a file.
+ *
+ * @param size - pixels a side; of `'whole'`, whose patches are about as many, of a square of the same area.
+ */
 export async function readPicture(
   path: string,
-  { size, patch, fit }: { size: number; patch: number; fit: Fit },
+  { size, patch, fit }: { size: number; patch: number; fit: PictureFit },
 ): Promise<Picture> {
-  const { pixels } = await decodePicture(path, { size: [size, size], fit });
-  return pictureOf(basename(path), pixels, size, patch);
+  const side = size / patch;
+  const decoded =
+    fit === 'whole'
+      ? await decodeWholePicture(path, { grid: [side, side], patchSize: patch }, {}, never)
+      : {
+          ...(await decodePicture(path, { size: [size, size], fit })),
+          size: [size, size] as const,
+        };
+  const [height, width] = decoded.size;
+  return pictureOf(basename(path), decoded.pixels, { height, width, patch });
 }
 
+const never = new AbortController().signal;
+
 /** A picture of these bytes. */
-export function pictureOf(name: string, pixels: Uint8Array, size: number, patch: number): Picture {
-  const digest = createHash('sha256').update(`${size} ${patch} `).update(pixels).digest('hex');
+export function pictureOf(
+  name: string,
+  pixels: Uint8Array,
+  { height, width, patch }: Cut,
+): Picture {
+  const sides = [...new Set([height, width])].join('x');
+  const digest = createHash('sha256').update(`${sides} ${patch} `).update(pixels).digest('hex');
   return {
-    name,
-    pixels,
-    size,
-    patch,
-    patches: (size / patch) ** 2,
+    ...{ name, pixels, height, width, patch },
+    patches: (height / patch) * (width / patch),
     digest: digest.slice(0, 24),
-    images: { data: pixels, shape: [1, size, size, 3] },
+    images: { data: pixels, shape: [1, height, width, 3] },
   };
 }

@@ -10,6 +10,8 @@ export interface Results extends Provenance {
   part: string;
   size: number;
   patch: number;
+  /** Of coco: `whole` has about as many patches as a square of `size`, and the picture's aspect. */
+  objectFit: 'stretch' | 'whole';
   models: { row: string; source: string; digest: string }[];
   teacherSettings: object;
   judge: string | null;

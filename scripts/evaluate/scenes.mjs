@@ -131,24 +131,24 @@ async function loadModels({ mae, ranker: path, size, rounds, maskRatio }) {
 async function baselines({ image, index }, size, patch) {
   const pixels = await sharp(image).raw().toBuffer();
   const grey = greyPicture(pixels);
-  const grid = size / patch;
+  const cut = { height: size, width: size, patch };
   const random = seededRandom('baseline', index);
   const channels = [0, 1, 2].map((c) => {
-    const means = meanOverPatches(size, patch, (i) => pixels[3 * i + c]);
-    const squares = meanOverPatches(size, patch, (i) => pixels[3 * i + c] ** 2);
+    const means = meanOverPatches(cut, (i) => pixels[3 * i + c]);
+    const squares = meanOverPatches(cut, (i) => pixels[3 * i + c] ** 2);
     return squares.map((square, i) => square - means[i] ** 2);
   });
   return {
-    random: Float64Array.from({ length: grid * grid }, () => random.next()),
-    centre: nearCentre(grid),
+    random: Float64Array.from({ length: (size / patch) ** 2 }, () => random.next()),
+    centre: nearCentre(cut),
     'patch variance': channels[0].map((_, i) => sum(channels.map((variance) => variance[i]))),
     // Mean length of the central differences.
-    gradient: meanOverPatches(size, patch, (i, x, y) => {
+    gradient: meanOverPatches(cut, (i, x, y) => {
       const dx = grey[i + (x + 1 < size ? 1 : 0)] - grey[i - (x > 0 ? 1 : 0)];
       const dy = grey[i + (y + 1 < size ? size : 0)] - grey[i - (y > 0 ? size : 0)];
       return Math.hypot(dx, dy);
     }),
-    'local colour contrast': colourContrast(pixels, size, patch),
+    'local colour contrast': colourContrast(pixels, cut),
   };
 }
 

@@ -95,7 +95,10 @@ async function measure(
   const bytes = await readFile(path);
   const answer = async (file: Uint8Array): Promise<number> => {
     const { pixels } = await decodePicture(file, { size: [224, 224], fit: 'crop' });
-    const [best = -1] = await judge.answers(pictureOf(basename(path), pixels, 224, 16), ['whole']);
+    const [best = -1] = await judge.answers(
+      pictureOf(basename(path), pixels, { height: 224, width: 224, patch: 16 }),
+      ['whole'],
+    );
     return best;
   };
   const wanted = await answer(bytes);

@@ -9,7 +9,7 @@ export function trainTeacher({ photographs, runs, steps, precision, init }) {
   const parts = heldOut(photographs);
   const [training, held] = [writeList(runs, parts.training), writeList(runs, parts.held)];
   const recipe = words(`
-    --schedule wsd --batch-size 128 --micro-batch-size 32 --precision ${precision} --learning-rate 0.001
+    --schedule wsd --batch-size 64 --micro-batch-size 32 --precision ${precision} --learning-rate 0.001
     --crop-scale 0.3,1 --decode-size 256 --cache-memory 4GiB --val-every 250 --val-count 128 --checkpoint-every 4m`);
   const stable = join(
     runs,

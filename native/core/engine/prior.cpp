@@ -9,13 +9,18 @@
 
 namespace ltrp {
 
+namespace {
+
+// [L] float64, the larger the nearer to the middle: minus (y / rows)^2 + (x / columns)^2, times a number that
+// makes all of them integers, so that equal distances are equal.
 at::Tensor nearness_to_centre(Grid grid) {
-  const auto distances = [](int64_t cells) {
-    return at::arange(cells, at::kDouble) - static_cast<double>(cells - 1) / 2;
+  const auto squares = [](int64_t cells, int64_t others) {
+    return ((2 * at::arange(cells, at::kDouble) - static_cast<double>(cells - 1)) * others).square();
   };
-  const at::Tensor down = distances(grid.rows).unsqueeze(1), across = distances(grid.columns);
-  return -(down * down + across * across).sqrt().flatten();
+  return -(squares(grid.rows, grid.columns).unsqueeze(1) + squares(grid.columns, grid.rows)).flatten();
 }
+
+}  // namespace
 
 at::Tensor with_prior(const at::Tensor& logits, Grid grid, Prior prior, const RunContext& context) {
   if (prior == Prior::kNone) return logits;

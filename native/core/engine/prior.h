@@ -9,15 +9,13 @@
 
 namespace ltrp {
 
-// kCentre: the nearer to the middle of the grid, the better, as the selector `centre`.
+// kCentre: the nearer to the middle, the better, in shares of the picture's height and width. Of a square,
+// this is the order of the selector `centre`.
 enum class Prior { kNone, kCentre };
 template <>
 struct Names<Prior> {
   static constexpr Named<Prior> all[] = {{Prior::kNone, "none"}, {Prior::kCentre, "centre"}};
 };
-
-// [L] float64: minus the distance of each patch from the middle of the grid, in patches.
-at::Tensor nearness_to_centre(Grid grid);
 
 // logits [n, L] float32 on the CPU, L the grid's -> as many combined scores: a patch's rank by logit plus its
 // rank by the prior. The lowest of an image has rank 0, equal ones share the mean of their ranks. Exact:
