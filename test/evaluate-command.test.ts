@@ -1,6 +1,7 @@
 /** `ltrp evaluate`: its figures are those of the classifier on the same patches, and what it cannot measure is refused. */
 import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import sharp from 'sharp';
 import {
   MaskedAutoencoder,
   meanAveragePrecision,
@@ -49,6 +50,7 @@ interface Printed {
     halves: { spearman: { value: number }; kendallTau: { value: number } };
     whole: { value: number };
   } | null;
+  judge: { model: string; fill: string } | null;
   curves: { selector: string; steps: number[]; insertion: number[]; deletion: number[] }[];
 }
 
@@ -413,6 +415,61 @@ function tauB(a: ArrayLike<number>, b: ArrayLike<number>): number {
   }
   return sum / Math.sqrt(ofA * ofB);
 }
+
+withGolden('the judge sees kept patches before the mean colour or a blurred copy', async (t) => {
+  const folder = await temporaryFolder(t);
+  const { classes, data } = await labelled(folder);
+  const files = (await inOrder(data)).map((i) => pictures[i] as string);
+  const judge = join(downstream, 'mae-finetuned.pth');
+  await using model = await VisionTransformer.load(judge);
+  const { scores } = await selectors.variance.score(
+    await readImages(files, { size: 224, fit: 'stretch' }),
+  );
+  const pixels = await Promise.all(files.map((file) => sharp(file).removeAlpha().raw().toBuffer()));
+  const top = async (data: Uint8Array) => {
+    const answers = await model.classify({ data, shape: [4, 224, 224, 3] }, { topK: 1 });
+    return [...answers.top!];
+  };
+  const whole = await top(Buffer.concat(pixels));
+  const found: number[] = [];
+  for (const fill of ['mean', 'blur']) {
+    const { code, stdout, stderr } = await ltrp([
+      ...['evaluate', '--model', join(downstream, 'ltrp-classifier.pth'), '--data', data],
+      ...['--classes', classes, '--fit', 'stretch', '--selectors', 'variance', '--json'],
+      ...['--keep', '5%,50%,100%', '--judge', judge, '--judge-fill', fill, '--batch-size', '4'],
+    ]);
+    t.is(code, 0, stderr);
+    const { figures, judge: told } = JSON.parse(stdout) as Printed;
+    t.like(told, { model: judge, fill });
+    for (const keep of [0.05, 0.5, 1]) {
+      const covered = await Promise.all(
+        pixels.map(async (picture, i) => {
+          const row = [...scores.subarray(196 * i, 196 * (i + 1))];
+          const least = [...row].sort((a, b) => b - a)[Math.floor(196 * keep) - 1]!;
+          const raw = { width: 224, height: 224, channels: 3 } as const;
+          const blurred = await sharp(picture, { raw }).blur(16).raw().toBuffer();
+          const means = [0, 1, 2].map((c) =>
+            Math.round(picture.filter((_, p) => p % 3 === c).reduce((a, b) => a + b) / 224 ** 2),
+          );
+          return picture.map((value, p) => {
+            const [y, x] = [Math.floor(p / 3 / 224), Math.floor(p / 3) % 224];
+            if (row[14 * Math.floor(y / 16) + Math.floor(x / 16)]! >= least) return value;
+            return fill === 'mean' ? means[p % 3]! : blurred[p]!;
+          });
+        }),
+      );
+      const answers = await top(Buffer.concat(covered));
+      const same = answers.filter((answer, i) => answer === whole[i]).length / 4;
+      const figure = figures.find((each) => each.measure === 'judge' && each.keep === keep);
+      t.is(figure?.value, same, `${fill} ${keep}`);
+      found.push(same);
+    }
+  }
+  t.true(
+    found.some((same) => same < 1),
+    'nothing changes its answer',
+  );
+});
 
 withGolden("agreement with the teacher's scores, and of their halves", async (t) => {
   const folder = await temporaryFolder(t);

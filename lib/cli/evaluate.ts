@@ -7,6 +7,7 @@ import type { Labels } from '../data/labels.js';
 import { LtrpError, toLtrpError } from '../errors.js';
 import { askedModels, canAsk, keptOf } from '../evaluation/asked.js';
 import { curvePage } from '../evaluation/curve-page.js';
+import { judgeFills, PictureJudge, type JudgeFill } from '../evaluation/picture-judge.js';
 import { percentOf, studyTables } from '../evaluation/report.js';
 import {
   SelectorStudy,
@@ -67,6 +68,8 @@ interface EvaluateSettings
   mae: string;
   curves: number;
   agreement: number;
+  judge?: string;
+  judgeFill: JudgeFill;
   imageSize?: Size;
   fit?: Fit;
   batchSize: number;
@@ -88,6 +91,8 @@ interface Evaluation extends StudyResults {
   /** Classifiers of --fine-tuned. */
   fineTuned: (FineTuned & { digest: string })[];
   reference: SelectorName;
+  /** Null without --judge. */
+  judge: { model: string; digest: string; fill: JudgeFill } | null;
 }
 
 /** Pictures decoded ahead of those that are computed. */
@@ -170,6 +175,16 @@ All selectors are judged by one classifier, which should have been trained on ra
     )
       .argParser(parseRounds)
       .default(0),
+    option(
+      '--judge <model>',
+      "also how often this classifier's answer stays when dropped patches are covered; it is independent of --model, and sees pictures of the same size",
+    ).argParser(parseName),
+    option(
+      '--judge-fill <how>',
+      "what covers dropped patches before the judge: 'mean', the picture's mean colour; 'blur', a blurred copy of it",
+    )
+      .choices(judgeFills)
+      .default('mean'),
     option(
       '--image-size <pixels>',
       'size of the pictures: a number or HEIGHTxWIDTH (default: that of the model)',
@@ -260,6 +275,10 @@ async function evaluate(settings: EvaluateSettings): Promise<number> {
     checkPatches(name, asked, classifier);
 
   const evaluated = { classifier, classes: labels.classes, selectors: names, keeps };
+  await using judge =
+    settings.judge === undefined
+      ? undefined
+      : await withNotes(VisionTransformer.load(settings.judge, loadOptions(settings)));
   await using own = await FineTunedModels.load(settings.fineTuned ?? [], evaluated, settings);
   const many = settings.labels !== undefined;
   const study = new SelectorStudy({
@@ -267,7 +286,8 @@ async function evaluate(settings: EvaluateSettings): Promise<number> {
     unseen: (unseen ?? []).map((name) => labels.classes.indexOf(name)).filter((id) => id >= 0),
     curveSteps: settings.curves,
     agreementRounds: settings.agreement,
-    judgeOf: (name, keep) => own.of(name, keep) ?? classifier,
+    classifierOf: (name, keep) => own.of(name, keep) ?? classifier,
+    judge: judge && new PictureJudge(judge, settings.judgeFill, patchSize, signal),
   });
   const unreadable = await measure(study, dataset.files, labels, {
     ...{ settings, size, signal },
@@ -293,6 +313,14 @@ async function evaluate(settings: EvaluateSettings): Promise<number> {
     },
     ...{ keeps, reference },
     fineTuned: await digested(settings.fineTuned ?? []),
+    judge:
+      settings.judge === undefined
+        ? null
+        : {
+            model: settings.judge,
+            digest: await modelDigest(resolve(settings.judge)),
+            fill: settings.judgeFill,
+          },
     ...(await study.results()),
   };
   const markdown = `${[heading(evaluation, settings), ...studyTables(evaluation, keeps, reference)].join('\n\n')}\n`;
@@ -393,16 +421,25 @@ function progress(total: number): (done: number) => void {
   };
 }
 
+const covers: Readonly<Record<JudgeFill, string>> = {
+  mean: "the picture's mean colour",
+  blur: 'a blurred copy',
+};
+
 function heading(
-  { model, digest, pictures, picturesWithObjects, unreadable, fineTuned }: Evaluation,
+  { model, digest, pictures, picturesWithObjects, unreadable, fineTuned, judge }: Evaluation,
   settings: EvaluateSettings,
 ): string {
   const lost = unreadable.length > 0 ? `; ${unreadable.length} cannot be read` : '';
   const pairs = fineTuned.map(({ selector, keep }) => `\`${selector}\` at ${percentOf(keep)}`);
   const own = pairs.length > 0 ? ` Of their own have classifiers: ${pairs.join(', ')}.` : '';
+  const judged =
+    judge === null
+      ? ''
+      : ` The judge is \`${judge.model}\` (SHA-256 ${judge.digest.slice(0, 12)}...); dropped patches are covered with ${covers[judge.fill]}.`;
   const objects =
     picturesWithObjects === null ? '' : `; recall on ${picturesWithObjects} with objects`;
-  return `\`${model}\` (SHA-256 ${digest.slice(0, 12)}...) on ${pictures} pictures of ${settings.data.join(', ')}${lost}${objects}.${own}`;
+  return `\`${model}\` (SHA-256 ${digest.slice(0, 12)}...) on ${pictures} pictures of ${settings.data.join(', ')}${lost}${objects}.${own}${judged}`;
 }
 
 async function write(out: string, evaluation: Evaluation, markdown: string): Promise<void> {

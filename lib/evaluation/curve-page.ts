@@ -76,6 +76,9 @@ ${charts.map((chart, i) => (i === 0 ? '' : `<h2>${chart.title}</h2>\n`) + drawn(
 `;
 }
 
+/** Of measures whose names say too little. */
+const titles: Readonly<Record<string, string>> = { judge: 'Answers of the judge that stay' };
+
 function byShare(results: StudyResults, measure: Measure, keeps: readonly number[]): Chart {
   const figures = results.figures.filter((each) => each.measure === measure);
   const lines = bestFirst(figures, measure, keeps[0] ?? 1).map((selector) => ({
@@ -88,7 +91,8 @@ function byShare(results: StudyResults, measure: Measure, keeps: readonly number
     }),
   }));
   const [what = '', group] = measure.split(', ');
-  const name = what.startsWith('mAP') ? what : what.charAt(0).toUpperCase() + what.slice(1);
+  const name =
+    titles[what] ?? (what.startsWith('mAP') ? what : what.charAt(0).toUpperCase() + what.slice(1));
   return {
     title: `${name} on kept patches${group === undefined ? '' : `, ${group} categories`}`,
     axis: 'patches kept',

@@ -20,6 +20,8 @@ export type Measure =
   | 'instance recall'
   | 'instance recall, seen'
   | 'instance recall, unseen'
+  /** Whether an independent classifier says of the kept patches what it says of the picture. */
+  | 'judge'
   /** With the teacher's map; NDCG of the patches that are kept. */
   | 'tau-b'
   | 'Spearman'

@@ -120,6 +120,7 @@ const words: Partial<Record<Measure, string>> = {
     "Instance recall, the part of an object's pixels that is kept, mean over objects,",
   'instance recall, seen': 'Instance recall of objects of seen categories',
   'instance recall, unseen': 'Instance recall of objects of unseen categories',
+  judge: 'Answers of the judge that stay when dropped patches are covered,',
   'mAP change, unseen minus seen':
     "What dropping patches changes of the unseen categories' mean average precision, minus what it changes of the seen ones',",
 };

@@ -10,6 +10,7 @@ import { invalid } from '../validation.js';
 import type { Classification, VisionTransformer } from '../vision-transformer.js';
 import { askedModelOf, dependsOnKeep, descending, keptOf } from './asked.js';
 import { Samples, type Measure, type StudyFigure } from './figures.js';
+import type { PictureJudge } from './picture-judge.js';
 import { Precision, type PrecisionResults } from './precision.js';
 import { instanceRecall, objectRecall } from './recall.js';
 import type { Weighted } from './resamples.js';
@@ -36,7 +37,9 @@ export interface StudyOptions {
   /** Rounds, an even number, of the teacher's maps that rankings are compared with; 0: they are not. */
   agreementRounds?: number | undefined;
   /** The classifier that sees what a selector keeps, if it is another than `classifier`, which selectors ask. */
-  judgeOf?: ((selector: SelectorName, keep: number) => VisionTransformer) | undefined;
+  classifierOf?: ((selector: SelectorName, keep: number) => VisionTransformer) | undefined;
+  /** Sees pictures in which dropped patches are covered. */
+  judge?: PictureJudge | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -135,6 +138,7 @@ export class SelectorStudy {
     this.#precision?.addTargets(shown as readonly Iterable<number>[]);
     this.#withObjects += objects.filter((each) => each !== null).length;
     const target = await this.#teacher?.maps(images, this.options.seed + this.#pictures);
+    const seen = await this.options.judge?.see(images);
     // With all patches the answers are the same whoever chose them.
     const whole = new Map<VisionTransformer, Classification>();
     for (const selector of this.options.selectors) {
@@ -144,13 +148,15 @@ export class SelectorStudy {
         if (scores === undefined || dependsOnKeep(selector))
           scores = await this.#scores(selector, images, count);
         const kept = rowsOf(scores, n).map((row) => descending(row).slice(0, count));
-        const judge = this.options.judgeOf?.(selector, keep) ?? classifier;
-        const known = count === patches ? whole.get(judge) : undefined;
-        const answers = known ?? (await this.#answers(judge, images, kept, keep));
-        if (count === patches) whole.set(judge, answers);
+        const asked = this.options.classifierOf?.(selector, keep) ?? classifier;
+        const known = count === patches ? whole.get(asked) : undefined;
+        const answers = known ?? (await this.#answers(asked, images, kept, keep));
+        if (count === patches) whole.set(asked, answers);
         this.#addAnswers(selector, keep, answers, shown);
         for (const [i, each] of objects.entries())
           if (each !== null) this.#addRecall(selector, keep, each, kept[i] as number[]);
+        for (const stays of (await seen?.stays(kept)) ?? [])
+          this.#samples.add('judge', selector, keep, { value: stays ? 1 : 0, weight: 1 });
         if (target !== undefined) await this.#addGain(selector, keep, { scores, target, count, n });
       }
       // A ranking that depends on how many are kept has no curve.
@@ -221,7 +227,7 @@ export class SelectorStudy {
   }
 
   async #answers(
-    judge: VisionTransformer,
+    classifier: VisionTransformer,
     images: PixelBatch,
     kept: readonly (readonly number[])[],
     keep: number,
@@ -229,7 +235,7 @@ export class SelectorStudy {
     const { signal } = this.options;
     const ids = Int32Array.from(kept.flat());
     const begin = performance.now();
-    const answers = await judge.classify(images, { keep: ids, topK: 1, signal });
+    const answers = await classifier.classify(images, { keep: ids, topK: 1, signal });
     add(this.#spent.classifier, String(keep), performance.now() - begin);
     add(this.#classified, String(keep), images.shape[0]);
     return answers;

@@ -82,7 +82,7 @@ await program('evaluate', help, async (args) => {
   const study = new SelectorStudy({
     ...{ classifier, ranker, mae, selectors, keeps, seed },
     ...{ reference: 'ranker', many: false, unseen: [], curveSteps: 0 },
-    judgeOf: (name, keep) => own?.get(ownKey(name, keep)) ?? classifier,
+    classifierOf: (name, keep) => own?.get(ownKey(name, keep)) ?? classifier,
   });
   const batchSize = 16;
   for (let first = 0; first < paths.length; first += batchSize) {
