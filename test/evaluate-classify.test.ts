@@ -141,9 +141,11 @@ test('the table: the best at the smallest share first, and what each has more th
     keep: number,
     value: number,
     more: number | null = null,
+    change: number | null = null,
   ): StudyFigure => ({
     ...{ measure: 'accuracy', selector, keep, ...interval(value) },
     more: more === null ? null : interval(more),
+    change: change === null ? null : interval(change),
   });
   const text = classifyMarkdown({
     ...{ command: 'c', date: 'd', processor: 'p', of: 'val', pictures: ['a', 'b'] },
@@ -160,19 +162,24 @@ test('the table: the best at the smallest share first, and what each has more th
     },
     milliseconds: { classifier: { '0.1': 1, '1': 4 }, selectors: { ranker: 0.5, evit: 2 } },
     figures: [
-      ...[figure('evit', 0.1, 0.4, -0.1), figure('evit', 1, 0.9, 0)],
-      ...[figure('ranker', 0.1, 0.5), figure('ranker', 1, 0.9)],
+      ...[figure('evit', 0.1, 0.4, -0.1, -0.5), figure('evit', 1, 0.9, 0)],
+      ...[figure('ranker', 0.1, 0.5, null, -0.4), figure('ranker', 1, 0.9)],
     ],
   });
   t.true(
     text.includes('| selector | labels | 10% | 100% | ms a picture | GFLOP | with classifier |'),
   );
-  const [first, second] = text.split('\n').filter((line) => line.startsWith('| `'));
+  const [first, second, ...changes] = text.split('\n').filter((line) => line.startsWith('| `'));
   t.is(first, '| `ranker` | no | 50.0 | 90.0 | 0.5 | 0.26 | 0.35 / 1.01 |');
   t.is(
     second,
     '| `evit` | yes | 40.0 (-10.0 [-20.0, 0.0]) | 90.0 (0.0 [-10.0, +10.0]) | 2.0 |  |  |',
   );
+  t.deepEqual(changes, [
+    '| `ranker` | -40.0 [-50.0, -30.0] |',
+    '| `evit` | -50.0 [-60.0, -40.0] |',
+  ]);
+  t.regex(text, /minus that with all patches[^]*\| selector \| 10% \|/);
   t.regex(text, /Each selector and share has a classifier of its own/);
   t.regex(
     text,

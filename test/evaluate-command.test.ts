@@ -33,6 +33,7 @@ interface Printed {
     low: number;
     high: number;
     more: object | null;
+    change: { value: number } | null;
   }[];
   classes: string[];
   precision: {
@@ -110,6 +111,8 @@ withGolden('accuracy and curves are those of the classifier on these patches', a
       const { top } = await vit.classify(images, { keep: indices, topK: 1 });
       const right = labels.filter((label, i) => top?.[i] === label).length;
       t.is(figure(selector, keep)?.value, right / 4, `${selector} ${keep}`);
+      const change = keep === 1 ? undefined : right / 4 - (figure(selector, 1)?.value ?? NaN);
+      t.is(figure(selector, keep)?.change?.value, change, `${selector} ${keep}`);
     }
   }
   t.is(figure('variance', 1)?.more, null);

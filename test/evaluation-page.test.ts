@@ -14,7 +14,16 @@ const figure = (
   keep: number | null,
   value: number,
 ): StudyFigure => ({
-  ...{ measure, selector, keep, value, low: value - 0.05, high: value + 0.05, more: null },
+  ...{
+    measure,
+    selector,
+    keep,
+    value,
+    low: value - 0.05,
+    high: value + 0.05,
+    more: null,
+    change: null,
+  },
 });
 
 const page = curvePage({

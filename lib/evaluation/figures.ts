@@ -37,29 +37,39 @@ export interface StudyFigure extends Interval {
   keep: number | null;
   /** How much more that is than the reference's; null for itself. */
   more: Interval | null;
+  /** How much more that is than with all patches; null where that is not measured, and with them. */
+  change: Interval | null;
 }
 
-/** Of one measure and share, by selector. */
+/**
+ * Of one measure and share, by selector.
+ *
+ * @param whole - of the same measure with all patches.
+ */
 export function compared(
   measure: Measure,
   keep: number | null,
   drawn: ReadonlyMap<SelectorName, Drawn>,
   reference: SelectorName,
+  whole?: ReadonlyMap<SelectorName, Drawn>,
 ): StudyFigure[] {
-  const other = drawn.get(reference);
-  return [...drawn].map(([selector, each]) => {
-    const more =
-      other === undefined || selector === reference
-        ? null
-        : intervalOf(
-            combined([
-              { drawn: each, factor: 1 },
-              { drawn: other, factor: -1 },
-            ]),
-          );
-    return { measure, selector, keep, ...intervalOf(each), more };
-  });
+  return [...drawn].map(([selector, each]) => ({
+    ...{ measure, selector, keep, ...intervalOf(each) },
+    more: selector === reference ? null : minus(each, drawn.get(reference)),
+    change: keep === null || keep === 1 ? null : minus(each, whole?.get(selector)),
+  }));
 }
+
+function minus(first: Drawn, second: Drawn | undefined): Interval | null {
+  if (second === undefined) return null;
+  const terms = [
+    { drawn: first, factor: 1 },
+    { drawn: second, factor: -1 },
+  ];
+  return intervalOf(combined(terms));
+}
+
+const keyOf = (measure: Measure, keep: number | null): string => `${measure} ${keep}`;
 
 /** What pictures add to figures that are means of theirs. */
 export class Samples {
@@ -71,7 +81,7 @@ export class Samples {
 
   /** The next picture's; within a measure all selectors get the same pictures in the same order. */
   add(measure: Measure, selector: SelectorName, keep: number | null, figure: Weighted): void {
-    const key = `${measure} ${keep}`;
+    const key = keyOf(measure, keep);
     const cell = this.#cells.get(key) ?? { measure, keep, samples: new Map<never, Weighted[]>() };
     this.#cells.set(key, cell);
     const known = cell.samples.get(selector);
@@ -80,15 +90,24 @@ export class Samples {
   }
 
   figures(reference: SelectorName): StudyFigure[] {
-    return [...this.#cells.values()].flatMap(({ measure, keep, samples }) => {
-      const drawn = new Map<SelectorName, Drawn>();
-      for (const [selector, sample] of samples) {
-        // Pictures that say nothing of a measure have no weight.
-        if (sample.some(({ weight }) => weight > 0))
-          drawn.set(selector, this.#of(sample.length).drawn(sample));
-      }
-      return compared(measure, keep, drawn, reference);
-    });
+    const drawn = new Map<string, Map<SelectorName, Drawn>>();
+    for (const [key, { samples }] of this.#cells) {
+      // Pictures that say nothing of a measure have no weight.
+      const known = [...samples].filter(([, sample]) => sample.some(({ weight }) => weight > 0));
+      const each = known.map(
+        ([name, sample]) => [name, this.#of(sample.length).drawn(sample)] as const,
+      );
+      drawn.set(key, new Map(each));
+    }
+    return [...this.#cells].flatMap(([key, { measure, keep }]) =>
+      compared(
+        measure,
+        keep,
+        drawn.get(key) ?? new Map<never, Drawn>(),
+        reference,
+        drawn.get(keyOf(measure, 1)),
+      ),
+    );
   }
 
   #of(pictures: number): Resamples {

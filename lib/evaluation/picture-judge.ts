@@ -31,7 +31,9 @@ export class PictureJudge {
     const pictures = Array.from({ length: n }, (_, i) =>
       Buffer.from(images.data.subarray(i * length, (i + 1) * length)),
     );
-    const covers = await Promise.all(pictures.map((each) => coverOf(each, raw, this.fill, this.patchSize)));
+    const covers = await Promise.all(
+      pictures.map((each) => coverOf(each, raw, this.fill, this.patchSize)),
+    );
     const answers = await this.answers(pictures, raw);
     return {
       stays: async (kept) => {

@@ -80,7 +80,10 @@ export class Precision {
           if (measure === 'mAP')
             precision.perClass.push({ selector, keep, precision: Array.from(found.perClass) });
         }
-        figures.push(...compared(measure, keep, ofSelectors, reference));
+      }
+      for (const keep of keeps) {
+        const [own, whole] = [keep, 1].map((each) => drawn.get(`${measure} ${each}`));
+        if (own !== undefined) figures.push(...compared(measure, keep, own, reference, whole));
       }
       precision.groups.push({ measure, classes: classes.length, withoutPositive });
     }

@@ -3,7 +3,7 @@ import type { SelectorName } from '../selectors.js';
 import { labelsWord } from './asked.js';
 import type { Measure, StudyFigure } from './figures.js';
 import { table } from './markdown.js';
-import { digits, moreThan, points, signedInterval } from './points.js';
+import { digits, moreThan, points, pointsInterval, signedInterval } from './points.js';
 import type { PrecisionResults } from './precision.js';
 import type { StudyResults } from './study.js';
 
@@ -58,6 +58,7 @@ export function studyTables(
           : '') +
         (group === undefined ? '' : ` ${meanOf(group)}`),
       table(header, lines),
+      ...(ofClassifier.has(measure) ? changeTable(figures, measure, keeps) : []),
     ];
   });
   return [
@@ -65,6 +66,30 @@ export function studyTables(
     ...areaTable(figures),
     ...rankTable(results, keeps, reference),
     costOf(results, keeps),
+  ];
+}
+
+/** What dropping patches costs; nothing where the measure is not known with all patches. */
+function changeTable(
+  figures: readonly StudyFigure[],
+  measure: Measure,
+  keeps: readonly number[],
+): string[] {
+  const changed = figures.filter((each) => each.measure === measure && each.change !== null);
+  const shares = keeps.filter((keep) => changed.some((each) => each.keep === keep));
+  const [smallest] = shares;
+  if (smallest === undefined) return [];
+  const names = bestFirst(changed, measure, smallest);
+  const of = (name: SelectorName, keep: number): string => {
+    const found = changed.find((each) => each.selector === name && each.keep === keep);
+    return found?.change == null ? '' : pointsInterval(found.change);
+  };
+  return [
+    'The same minus that with all patches, on the same pictures:',
+    table(
+      ['selector', ...shares.map(percentOf)],
+      names.map((name) => [`\`${name}\``, ...shares.map((keep) => of(name, keep))]),
+    ),
   ];
 }
 
