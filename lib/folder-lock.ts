@@ -223,7 +223,7 @@ function isKnownDead({ pid, system, start }: Holder): boolean {
 }
 
 /** This boot of this machine and this set of process numbers; null where that cannot be told. */
-function systemId(): string | null {
+export function systemId(): string | null {
   try {
     const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
     return `${hostname()} ${boot} ${readlinkSync('/proc/self/ns/pid')}`;

@@ -25,6 +25,7 @@ interface Printed {
   pictures: number;
   unreadable: string[];
   reference: string;
+  keeps: number[];
   figures: {
     measure: string;
     selector: SelectorName;
@@ -150,10 +151,13 @@ withGolden('many labels: mean average precision, and of unseen categories alone'
   await writeFile(list, `${lines.join('\n')}\n`);
   const { code, stdout, stderr } = await ltrp([
     ...['evaluate', '--model', model, '--data', data, '--labels', list, '--classes', classes],
-    ...['--unseen', unseen, '--selectors', 'centre,random', '--keep', '50%,100%', '--json'],
+    // What is asked for twice is measured once.
+    ...['--selectors', 'centre,random,centre', '--keep', '100%,50%,0.5', '--batch-size', '3'],
+    ...['--unseen', unseen, '--json'],
   ]);
   t.is(code, 0, stderr);
   const printed = JSON.parse(stdout) as Printed;
+  t.deepEqual(printed.keeps, [0.5, 1]);
   await using vit = await VisionTransformer.load(model);
   // Files in the order of their names, by class.
   const order = printed.pictures === 4 ? await inOrder(data) : [];
@@ -574,6 +578,18 @@ withGolden('what cannot be measured is refused in a sentence', async (t) => {
     ],
     [['--model', cls, ...given, '--unseen', unseen], 2, /--unseen is for --labels and --masks/],
     [['--model', cls, ...given, '--agreement', '3'], 2, /It must be even/],
+    [['--model', cls, ...given, '--categories', classes], 2, /--categories is for --labels/],
+    [
+      ['--model', cls, ...given, '--image-size', '230'],
+      2,
+      /--image-size 230x230 is not made of whole patches; both must be multiples of 16/,
+    ],
+    [
+      ['--model', cls, '--data', `${data}@0.5`, '--classes', classes],
+      2,
+      /must be named without a share/,
+    ],
+    [['--model', cls, ...given, '--out', classes], 1, /names\.txt is a file; choose another --out/],
     [['--model', mean, ...given, '--curves', '4'], 2, /need a classifier with pooling 'cls'/],
     [['--model', cls, '--data', data], 2, /The model has 10 classes, but there are \d names in/],
     [['--model', mae, ...given], 1, /has no head for classes/],

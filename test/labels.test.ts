@@ -161,6 +161,16 @@ test('every picture has an entry; categories are those of the file, of a list, o
   t.notThrows(() =>
     labelsOfFile(dataset, file, { known: ['amber', 'cyan'], only: ['amber', 'cyan'] }),
   );
+  // Of a model's classes only some count; the numbers are the model's.
+  const counted = labelsOfFile(dataset, file, { known: ['amber', 'blue', 'cyan'], only: ['cyan'] });
+  t.deepEqual(
+    counted.ofFiles.map(({ labels }) => [...(labels ?? [])]),
+    [[], [], [2]],
+  );
+  refused(/category 'zebra' is none of the 3/, {
+    known: ['amber', 'blue', 'cyan'],
+    only: ['zebra'],
+  });
   await writeFile(path, '0.png\tamber\tblue\n1.png\n');
   const lacking = await readLabels(path);
   t.throws(() => labelsOfFile(dataset, lacking), {

@@ -443,6 +443,7 @@ test('wrong options are refused at the call', (t) => {
     [{ ranker: 7 }, /ranker must be/],
     [{ ranker: null }, /ranker must be/],
     [{ ranker, precision: 'int8' }, /precision is for rankers given by name/],
+    [{ ranker, weights: 'ema' }, /weights is for rankers given by name/],
     [{ fit: 'none' }, /fit must be one of 'whole', 'crop', 'stretch'/],
     [{ size: 224 }, /size is for fit/],
     [{ fit: 'crop', size: 0 }, /size must be/],

@@ -125,6 +125,9 @@ test('what is refused', async (t) => {
     [[...data, '--precision', 'int8'], '--precision must be float32 or bfloat16; got int8.'],
     [[...data, '--scoring', '--metric l3'], /^--scoring: option .* 'l3' is invalid\..*reach\.$/],
     [[...data, '--scoring', '--lines 3'], "--scoring: unknown option '--lines'"],
+    [[...data, '--scoring', '--rounds 1 --precision float32'], /^--scoring: .*--precision/],
+    [[...data, '--scoring', '--patches 400'], /^--scoring: patches is not for --store without/],
+    [[...data, '--scoring', '--parts 2'], /^--scoring: .* without --part and --parts/],
     [[...data, '--teacher', 'none'], /^There is no model .*none; /],
     [
       [...data, '--teacher', 'tiny', '--teacher-steps', '9'],

@@ -1,35 +1,29 @@
 /** `ltrp evaluate`: how well a classifier does with the patches that selectors keep. */
-import { mkdir } from 'node:fs/promises';
 import { cpus } from 'node:os';
-import { join, resolve } from 'node:path';
 import { InvalidArgumentError, type Command } from 'commander';
-import type { Labels } from '../data/labels.js';
-import { LtrpError, toLtrpError } from '../errors.js';
+import { LtrpError } from '../errors.js';
 import { askedModels, canAsk, keptOf } from '../evaluation/asked.js';
 import { curvePage } from '../evaluation/curve-page.js';
 import { judgeFills, PictureJudge, type JudgeFill } from '../evaluation/picture-judge.js';
 import { percentOf, studyTables } from '../evaluation/report.js';
-import {
-  SelectorStudy,
-  type Shown,
-  type ShownObjects,
-  type StudyResults,
-} from '../evaluation/study.js';
-import { modelDigest } from '../file-digest.js';
-import { decodePicture, type Fit } from '../images.js';
+import { SelectorStudy, type StudyResults } from '../evaluation/study.js';
+import type { Fit } from '../images.js';
 import { MaskedAutoencoder } from '../masked-autoencoder.js';
-import { writeError } from '../output-files.js';
 import { PatchRanker } from '../patch-ranker.js';
 import { selectorNames, selectors, type SelectorName } from '../selectors.js';
 import type { ShardOptions } from '../shards/shard.js';
-import { mapOrdered, settled } from '../stream/ordered.js';
 import { invalid } from '../validation.js';
 import { VisionTransformer } from '../vision-transformer.js';
-import { exitCodes } from './exit-codes.js';
-import { complain, errorLine } from './image-command.js';
-import { printable } from './image-arguments.js';
+import { measurePictures, sizeOf, type Size } from './evaluated-pictures.js';
 import { labelsOf, unseenNames, type LabelSettings } from './evaluation-labels.js';
-import { FineTunedModels, parseFineTuned, type FineTuned } from './fine-tuned.js';
+import { exitCodes } from './exit-codes.js';
+import {
+  FineTunedModels,
+  locatedClassifier,
+  parseFineTuned,
+  type FineTuned,
+} from './fine-tuned.js';
+import { complain } from './image-command.js';
 import { interruptSignal } from './interrupt.js';
 import { withNotes } from './notes.js';
 import {
@@ -44,13 +38,13 @@ import {
   shardOptions,
   type ImageSettings,
 } from './options.js';
+import { OutputFolder } from './output-folder.js';
 import { loadOptions } from './results.js';
 import { loadSelectorModules } from './selector-modules.js';
 import { MaskFile } from './shown-objects.js';
 import { print } from './standard-output.js';
 import { openDataset } from './training-command.js';
 import { parseImageSize } from './training-options.js';
-import { duration, everyTenSeconds } from './training-progress.js';
 
 interface EvaluateSettings
   extends
@@ -87,16 +81,15 @@ interface Evaluation extends StudyResults {
   /** Those that recall is measured on; null without --masks. */
   picturesWithObjects: number | null;
   unreadable: string[];
+  /** Records of shards that are lost by damage. */
+  lost: number;
   keeps: number[];
   /** Classifiers of --fine-tuned. */
-  fineTuned: (FineTuned & { digest: string })[];
+  fineTuned: readonly (FineTuned & { digest: string })[];
   reference: SelectorName;
   /** Null without --judge. */
   judge: { model: string; digest: string; fill: JudgeFill } | null;
 }
-
-/** Pictures decoded ahead of those that are computed. */
-const decodedAhead = 32;
 
 export function register(program: Command): void {
   const command = program
@@ -124,7 +117,7 @@ All selectors are judged by one classifier, which should have been trained on ra
     ).argParser(parseName),
     option(
       '--categories <file>',
-      'names of the categories of --labels that count, one a line (default: all)',
+      'names of the categories of --labels that count, one a line, all of them among the classes of the model (default: all)',
     ).argParser(parseName),
     option(
       '--unseen <file>',
@@ -240,19 +233,43 @@ function checkSelector(name: string): SelectorName {
 }
 
 async function evaluate(settings: EvaluateSettings): Promise<number> {
-  const { model, data, keep: keeps, seed, out } = settings;
   if (settings.masks !== undefined && settings.fit === 'crop')
     throw invalid('--masks needs --fit stretch, because outlines are of whole pictures.');
+  if (settings.categories !== undefined && settings.labels === undefined)
+    throw invalid('--categories is for --labels.');
   const signal = interruptSignal();
+  if (settings.out === undefined) return evaluateInto(undefined, settings, signal);
+  const folder = new OutputFolder(settings.out);
+  const onWait = (holder: string): void => {
+    complain(`waiting for ${holder}, which writes to ${folder.path}`);
+  };
+  return folder.hold(() => evaluateInto(folder, settings, signal), { onWait, signal });
+}
+
+async function evaluateInto(
+  folder: OutputFolder | undefined,
+  settings: EvaluateSettings,
+  signal: AbortSignal,
+): Promise<number> {
+  const { data, seed } = settings;
+  // A page's lines go from left to right; twice the same would count pictures twice.
+  const keeps = [...new Set(settings.keep)].sort((a, b) => a - b);
   await loadSelectorModules(settings.selectorModule);
-  const asked = settings.selectors?.map(checkSelector);
+  const asked = settings.selectors && [...new Set(settings.selectors.map(checkSelector))];
   const dataset = await openDataset(data, false, settings);
-  await using classifier = await withNotes(VisionTransformer.load(model, loadOptions(settings)));
-  const size = sizeOf(settings, classifier);
+  const shared = dataset.sources.find(({ share }) => share !== null);
+  if (shared !== undefined)
+    throw invalid(`${shared.name} must be named without a share: every picture is measured once.`);
+  const model = await locatedClassifier(settings.model, signal);
+  await using classifier = await withNotes(
+    VisionTransformer.load(model.path, loadOptions(settings)),
+  );
+  const size = sizeOf(settings.imageSize, classifier);
   const { patchSize } = classifier.config;
-  const patches = Math.floor(size.height / patchSize) * Math.floor(size.width / patchSize);
+  const patches = (size.height / patchSize) * (size.width / patchSize);
   for (const keep of keeps) keptOf(patches, keep); // before the other models are loaded
-  const labels = await labelsOf(settings, dataset, classifier.config.classes);
+  const outputs = classifier.config.classes;
+  const labels = await labelsOf({ ...settings, model: model.path }, dataset, outputs);
   for (const sentence of labels.notes) complain(sentence);
   const masks = settings.masks === undefined ? undefined : await MaskFile.read(settings.masks);
   const unseen = await unseenNames(settings, labels.classes, masks);
@@ -275,11 +292,16 @@ async function evaluate(settings: EvaluateSettings): Promise<number> {
     checkPatches(name, asked, classifier);
 
   const evaluated = { classifier, classes: labels.classes, selectors: names, keeps };
+  const judgeModel =
+    settings.judge === undefined ? undefined : await locatedClassifier(settings.judge, signal);
   await using judge =
-    settings.judge === undefined
-      ? undefined
-      : await withNotes(VisionTransformer.load(settings.judge, loadOptions(settings)));
-  await using own = await FineTunedModels.load(settings.fineTuned ?? [], evaluated, settings);
+    judgeModel && (await withNotes(VisionTransformer.load(judgeModel.path, loadOptions(settings))));
+  await using own = await FineTunedModels.load(
+    settings.fineTuned ?? [],
+    evaluated,
+    settings,
+    signal,
+  );
   const many = settings.labels !== undefined;
   const study = new SelectorStudy({
     ...{ classifier, ranker, mae, selectors: names, keeps, reference, seed, many, signal },
@@ -289,8 +311,10 @@ async function evaluate(settings: EvaluateSettings): Promise<number> {
     classifierOf: (name, keep) => own.of(name, keep) ?? classifier,
     judge: judge && new PictureJudge(judge, settings.judgeFill, patchSize, signal),
   });
-  const unreadable = await measure(study, dataset.files, labels, {
-    ...{ settings, size, signal },
+  const whole = settings.labels ?? settings.masks;
+  const unreadable = await measurePictures(study, dataset.files, labels, {
+    ...{ size, signal, batchSize: settings.batchSize },
+    fit: settings.fit ?? (whole === undefined ? 'crop' : 'stretch'),
     objectsOf: async (file) =>
       (await masks?.objectsOf(file, { ...size, patchSize }, unseen)) ?? null,
   });
@@ -304,45 +328,27 @@ async function evaluate(settings: EvaluateSettings): Promise<number> {
   }
   const evaluation: Evaluation = {
     ...{
-      model,
-      digest: await modelDigest(resolve(model)),
+      model: settings.model,
+      digest: model.digest,
       classes: labels.classes,
       pictures: study.pictures,
       picturesWithObjects: masks === undefined ? null : study.picturesWithObjects,
       unreadable,
+      lost: dataset.lost,
     },
     ...{ keeps, reference },
-    fineTuned: await digested(settings.fineTuned ?? []),
+    fineTuned: own.list,
     judge:
-      settings.judge === undefined
+      judgeModel === undefined
         ? null
-        : {
-            model: settings.judge,
-            digest: await modelDigest(resolve(settings.judge)),
-            fill: settings.judgeFill,
-          },
+        : { model: judgeModel.source, digest: judgeModel.digest, fill: settings.judgeFill },
     ...(await study.results()),
   };
+  signal.throwIfAborted();
   const markdown = `${[heading(evaluation, settings), ...studyTables(evaluation, keeps, reference)].join('\n\n')}\n`;
-  if (out !== undefined) await write(out, evaluation, markdown);
+  if (folder !== undefined) await write(folder, evaluation, markdown);
   await print(settings.json === true ? `${JSON.stringify(evaluation)}\n` : markdown);
   return unreadable.length > 0 ? exitCodes.failed : exitCodes.ok;
-}
-
-const digested = (list: readonly FineTuned[]): Promise<Evaluation['fineTuned']> =>
-  Promise.all(
-    list.map(async (each) => ({ ...each, digest: await modelDigest(resolve(each.model)) })),
-  );
-
-interface Size {
-  height: number;
-  width: number;
-}
-
-/** Of the pictures, in pixels. */
-function sizeOf({ imageSize }: EvaluateSettings, { config }: VisionTransformer): Size {
-  const { patchSize, grid } = config;
-  return imageSize ?? { height: grid[0] * patchSize, width: grid[1] * patchSize };
 }
 
 function checkPatches(
@@ -356,81 +362,18 @@ function checkPatches(
   );
 }
 
-/** Returns the pictures that cannot be read. */
-async function measure(
-  study: SelectorStudy,
-  files: readonly string[],
-  labels: Labels,
-  run: {
-    settings: EvaluateSettings;
-    size: Size;
-    signal: AbortSignal;
-    objectsOf: (file: string) => Promise<ShownObjects | null>;
-  },
-): Promise<string[]> {
-  const { settings, signal } = run;
-  const { height, width } = run.size;
-  const whole = settings.labels ?? settings.masks;
-  const fit = settings.fit ?? (whole === undefined ? 'crop' : 'stretch');
-  const decoded = mapOrdered(
-    files,
-    { ahead: decodedAhead, signal },
-    settled((file) => decodePicture(file, { size: [height, width], fit, signal })),
-  );
-  const unreadable: string[] = [];
-  let batch: { pixels: Uint8Array; shown: Shown; objects: ShownObjects | null }[] = [];
-  const flush = async (): Promise<void> => {
-    if (batch.length === 0) return;
-    const bytes = Buffer.concat(batch.map(({ pixels }) => pixels));
-    await study.add(
-      { data: bytes, shape: [batch.length, height, width, 3] },
-      batch.map(({ shown }) => shown),
-      batch.map(({ objects }) => objects),
-    );
-    batch = [];
-  };
-  const tell = progress(files.length);
-  let index = 0;
-  for await (const outcome of decoded) {
-    const file = files[index] as string;
-    const { label, labels: ids } = labels.ofFiles[index] ?? {};
-    index++;
-    if (outcome.status === 'rejected') {
-      unreadable.push(file);
-      complain(printable(errorLine(toLtrpError(outcome.reason))));
-      continue;
-    }
-    const objects = await run.objectsOf(file);
-    batch.push({ pixels: outcome.value.pixels, shown: label ?? ids ?? [], objects });
-    if (batch.length < settings.batchSize) continue;
-    await flush();
-    tell(index);
-  }
-  await flush();
-  return unreadable;
-}
-
-/** A line every ten seconds. */
-function progress(total: number): (done: number) => void {
-  const begin = performance.now();
-  const isDue = everyTenSeconds();
-  return (done) => {
-    if (!isDue()) return;
-    const left = duration(((performance.now() - begin) / 1000 / done) * (total - done));
-    complain(`${done} of ${total} pictures, ${left} left`);
-  };
-}
-
 const covers: Readonly<Record<JudgeFill, string>> = {
   mean: "the picture's mean colour",
   blur: 'a blurred copy',
 };
 
 function heading(
-  { model, digest, pictures, picturesWithObjects, unreadable, fineTuned, judge }: Evaluation,
+  { model, digest, pictures, picturesWithObjects, unreadable, lost, fineTuned, judge }: Evaluation,
   settings: EvaluateSettings,
 ): string {
-  const lost = unreadable.length > 0 ? `; ${unreadable.length} cannot be read` : '';
+  const missing =
+    (unreadable.length > 0 ? `; ${unreadable.length} cannot be read` : '') +
+    (lost > 0 ? `; ${lost} records are lost` : '');
   const pairs = fineTuned.map(({ selector, keep }) => `\`${selector}\` at ${percentOf(keep)}`);
   const own = pairs.length > 0 ? ` Of their own have classifiers: ${pairs.join(', ')}.` : '';
   const judged =
@@ -439,23 +382,21 @@ function heading(
       : ` The judge is \`${judge.model}\` (SHA-256 ${judge.digest.slice(0, 12)}...); dropped patches are covered with ${covers[judge.fill]}.`;
   const objects =
     picturesWithObjects === null ? '' : `; recall on ${picturesWithObjects} with objects`;
-  return `\`${model}\` (SHA-256 ${digest.slice(0, 12)}...) on ${pictures} pictures of ${settings.data.join(', ')}${lost}${objects}.${own}${judged}`;
+  return `\`${model}\` (SHA-256 ${digest.slice(0, 12)}...) on ${pictures} pictures of ${settings.data.join(', ')}${missing}${objects}.${own}${judged}`;
 }
 
-async function write(out: string, evaluation: Evaluation, markdown: string): Promise<void> {
-  const { default: writeFileAtomic } = await import('write-file-atomic');
+async function write(
+  folder: OutputFolder,
+  evaluation: Evaluation,
+  markdown: string,
+): Promise<void> {
   const { keeps, reference, pictures, model } = evaluation;
   const page = curvePage({
     ...{ results: evaluation, keeps, reference },
     about: `${pictures} pictures`,
     source: `ltrp evaluate of ${model}, ${cpus()[0]?.model ?? 'unknown processor'}, ${new Date().toISOString().slice(0, 10)}`,
   });
-  try {
-    await mkdir(out, { recursive: true });
-    await writeFileAtomic(join(out, 'evaluate.json'), `${JSON.stringify(evaluation, null, 2)}\n`);
-    await writeFileAtomic(join(out, 'evaluate.md'), markdown);
-    await writeFileAtomic(join(out, 'evaluate.html'), page);
-  } catch (cause) {
-    throw writeError(out, cause);
-  }
+  await folder.write('evaluate.json', `${JSON.stringify(evaluation, null, 2)}\n`);
+  await folder.write('evaluate.md', markdown);
+  await folder.write('evaluate.html', page);
 }

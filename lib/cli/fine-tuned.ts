@@ -7,6 +7,8 @@ import { percentOf } from '../evaluation/report.js';
 import type { SelectorName } from '../selectors.js';
 import { shareOf, shareProblem } from '../share.js';
 import { invalid } from '../validation.js';
+import { modelDigest } from '../file-digest.js';
+import { locateModel } from '../models.js';
 import { VisionTransformer } from '../vision-transformer.js';
 import { withNotes } from './notes.js';
 import { loadOptions } from './results.js';
@@ -35,6 +37,15 @@ export function parseFineTuned(text: string, before: readonly FineTuned[] = []):
   return [...before, { selector, keep, model }];
 }
 
+/** A classifier where it lies, and what tells it apart. One of the hub is fetched. */
+export async function locatedClassifier(
+  source: string,
+  signal: AbortSignal,
+): Promise<{ source: string; path: string; digest: string }> {
+  const path = await locateModel(source, 'classifier', { signal });
+  return { source, path, digest: await modelDigest(path) };
+}
+
 /** The names of the classes that a training run left beside its model. */
 export function classesBeside(model: string): string | undefined {
   const isFolder = statSync(model, { throwIfNoEntry: false })?.isDirectory() === true;
@@ -52,6 +63,8 @@ interface Evaluated {
 
 /** The models, loaded. */
 export class FineTunedModels {
+  /** With the SHA-256 of each model. */
+  readonly list: (FineTuned & { digest: string })[] = [];
   readonly #models = new Map<string, VisionTransformer>();
 
   /** @throws {LtrpError} of loading; `ERR_LTRP_INVALID_ARGUMENT` for pairs that are not evaluated and models that do not fit. */
@@ -59,6 +72,7 @@ export class FineTunedModels {
     list: readonly FineTuned[],
     evaluated: Evaluated,
     options: Parameters<typeof loadOptions>[0],
+    signal: AbortSignal,
   ): Promise<FineTunedModels> {
     const { selectors, keeps } = evaluated;
     for (const { selector, keep } of list) {
@@ -70,9 +84,11 @@ export class FineTunedModels {
     const found = new FineTunedModels();
     try {
       for (const { selector, keep, model } of list) {
-        const loaded = await withNotes(VisionTransformer.load(model, loadOptions(options)));
+        const { path, digest } = await locatedClassifier(model, signal);
+        const loaded = await withNotes(VisionTransformer.load(path, loadOptions(options)));
         found.#models.set(keyOf(selector, keep), loaded);
-        await check(model, loaded, evaluated);
+        await check({ model, path }, loaded, evaluated);
+        found.list.push({ selector, keep, model, digest });
       }
     } catch (error) {
       await found[Symbol.asyncDispose]();
@@ -93,7 +109,7 @@ export class FineTunedModels {
 const keyOf = (selector: SelectorName, keep: number): string => `${selector} ${keep}`;
 
 async function check(
-  model: string,
+  { model, path }: { model: string; path: string },
   { config }: VisionTransformer,
   { classifier, classes }: Evaluated,
 ): Promise<void> {
@@ -102,7 +118,7 @@ async function check(
   const [own, other] = [geometry(config), geometry(classifier.config)];
   if (own !== other)
     throw invalid(`'${model}' of --fine-tuned has ${own}, but --model has ${other}.`);
-  const file = classesBeside(model);
+  const file = classesBeside(path);
   const names = file === undefined ? undefined : await readNames(file);
   const sameNames = names === undefined || names.join('\n') === classes.join('\n');
   if (config.classes !== classes.length || !sameNames)

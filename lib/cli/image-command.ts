@@ -175,7 +175,7 @@ const nowhere: OutputName = { name: '', id: '', again: false };
 const oneFile = ['ENAMETOOLONG', 'EISDIR', 'EINVAL', 'EILSEQ', 'EEXIST', 'ENOTEMPTY', undefined];
 
 /** A full disk, a disposed model, no decoder, a store that stays down: going on would only repeat the message. */
-function isFatal({ code, cause }: LtrpError): boolean {
+export function isFatal({ code, cause }: LtrpError): boolean {
   if (code === 'ERR_LTRP_FILE_WRITE') {
     return !oneFile.includes((cause as NodeJS.ErrnoException | undefined)?.code);
   }

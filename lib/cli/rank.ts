@@ -107,6 +107,7 @@ Boxes are in pixels of the original, after its EXIF rotation.`,
     help: `
 Files in the folder: rank.jsonl (what --json prints), NAME-heat.png, NAME-kept.png, and index.html, an offline
 page with a slider for the share kept. Earlier results stay; ranking a picture again replaces its result.
+With --store, images that cannot be read are named on standard error and do not fail the command.
 
 Examples:
   ltrp rank cat.jpg                           rank one picture, look at ltrp-out/index.html

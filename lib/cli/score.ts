@@ -115,24 +115,11 @@ such scores; for that, --store keeps those of random crops.`,
   ]);
   command.action(async (patterns: string[], settings: ScoreSettings) => {
     const { store } = settings;
-    const given = (name: string): boolean => command.getOptionValueSource(name) === 'cli';
-    const refuse = (names: readonly string[], because: string): void => {
-      const found = names.find(given);
-      if (found !== undefined)
-        throw invalid(`${found === 'flip' ? '--no-flip' : found} ${because}.`);
-    };
-    if (store === undefined) {
-      refuse(ofStore, 'is for scores that are kept with --store');
-      refuse(['part', 'parts'], 'is for results that are kept with --store');
-      process.exitCode = await score(patterns, settings);
-    } else if (given('part') || given('parts') || hasManifest(store)) {
-      refuse(ofStore, 'is for maps of crops, without --part and --parts');
+    const kept = keptAs(command, store);
+    if (store === undefined || kept === 'files') process.exitCode = await score(patterns, settings);
+    else if (kept === 'means')
       process.exitCode = await scoreToStore(patterns, { ...settings, store });
-    } else {
-      const why = 'is not for --store without --part or --parts: it keeps maps of crops';
-      refuse(['json', 'grid', 'patches'], why);
-      process.exitCode = await storeCommand(patterns, { ...settings, store });
-    }
+    else process.exitCode = await storeCommand(patterns, { ...settings, store });
   });
   addPartOptions(command);
   addImageOptions(command, {
@@ -142,6 +129,7 @@ such scores; for that, --store keeps those of random crops.`,
     help: `
 Files in the folder: score.jsonl (what --json prints), NAME-score.png (a heat map), and index.html.
 Earlier results stay; scoring a picture again replaces its result.
+With --store, images that cannot be read are named on standard error and do not fail the command.
 
 Examples:
   ltrp score cat.jpg                          a quick look, 4 rounds
@@ -152,6 +140,33 @@ Examples:
                                               any end, and may run several times at once
   ltrp score shards/ --store means --parts 8  means and errors of whole pictures as Parquet (docs/data-at-size.md)`,
   });
+}
+
+/**
+ * How the scores are kept: for each image in --out, as Parquet files of means, or as maps of crops to learn from.
+ *
+ * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for an option that is not for these.
+ */
+export function keptAs(command: Command, store: string | undefined): 'files' | 'means' | 'maps' {
+  const given = (name: string): boolean => command.getOptionValueSource(name) === 'cli';
+  const refuse = (names: readonly string[], because: string): void => {
+    const found = names.find(given);
+    if (found !== undefined) throw invalid(`${found === 'flip' ? '--no-flip' : found} ${because}.`);
+  };
+  if (store === undefined) {
+    refuse(ofStore, 'is for scores that are kept with --store');
+    refuse(['part', 'parts'], 'is for results that are kept with --store');
+    return 'files';
+  }
+  if (given('part') || given('parts') || hasManifest(store)) {
+    refuse(ofStore, 'is for maps of crops, without --part and --parts');
+    return 'means';
+  }
+  refuse(
+    ['json', 'grid', 'patches'],
+    'is not for --store without --part or --parts: it keeps maps of crops',
+  );
+  return 'maps';
 }
 
 /** The columns are documented in docs/data-at-size.md. */

@@ -6,6 +6,9 @@ import { messageOf, notFound } from '../errors.js';
 import { registerSelector, selectors, type Selector } from '../selectors.js';
 import { invalid } from '../validation.js';
 
+/** The command begins again once LibTorch is fetched; a module runs once. */
+const loaded = new Set<string>();
+
 /**
  * Runs modules, each of which adds to `selectors`: by `registerSelector`, or by a selector with a `name` as its default export.
  *
@@ -13,6 +16,7 @@ import { invalid } from '../validation.js';
  */
 export async function loadSelectorModules(files: readonly string[]): Promise<void> {
   for (const file of new Set(files.map((each) => resolve(each)))) {
+    if (loaded.has(file)) continue;
     if (!existsSync(file)) throw notFound(`There is no module ${file}.`);
     const before = Object.keys(selectors).length;
     try {
@@ -29,5 +33,6 @@ export async function loadSelectorModules(files: readonly string[]): Promise<voi
         `The module ${file} adds no selector; it must export one with a name as its default, or call registerSelector.`,
       );
     }
+    loaded.add(file);
   }
 }

@@ -376,11 +376,13 @@ async function openMaps(
 async function openHeldMaps(
   core: CoreBinding,
   maps: OpenedScores | undefined,
-  { valScores }: TrainingSettings,
+  { valScores, imageColumn, rowGroupMemory }: TrainingSettings,
   signal: AbortSignal,
 ): Promise<OpenedScores['validation']> {
   if (maps === undefined || valScores === undefined) return maps?.validation ?? null;
-  const held = await openScores(valScores, { core, valShare: 0, signal });
+  const held = await openScores(valScores, {
+    ...{ core, valShare: 0, signal, imageColumn, rowGroupMemory },
+  });
   const kind = ({ store: { manifest } }: OpenedScores): string =>
     JSON.stringify([manifest.model, manifest.decodeSize]);
   if (kind(held) === kind(maps)) return held.training;

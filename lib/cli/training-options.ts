@@ -2,6 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { InvalidArgumentError, type Command } from 'commander';
+import { isHubSource } from '../hub/source.js';
 import { embeddedModels } from '../models.js';
 import {
   reductions,
@@ -301,9 +302,9 @@ export function decayOf(
   return { schedule, decaySteps: Math.min(decay ?? Math.ceil(steps / 10), steps) };
 }
 
-/** An embedded model's name, or a path. */
+/** An embedded model's name, or a path. A name of the hub stays one, for the message that says how to fetch it. */
 export const parseModel = (text: string): string =>
-  embeddedModels.includes(text) ? text : resolve(text);
+  embeddedModels.includes(text) || isHubSource(text) ? text : resolve(text);
 
 function parseNumber(text: string): number {
   return /^\d*\.?\d+(e[+-]?\d+)?$/i.test(text.trim()) ? Number(text) : NaN;

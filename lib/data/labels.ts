@@ -92,8 +92,9 @@ export function labelsOfFile(
   { only, known }: CategoryChoice = {},
 ): Labels {
   const classes = known ?? only ?? file.categories;
-  const missing = known === undefined && only?.find((name) => !file.categories.includes(name));
-  if (typeof missing === 'string') throw unknown('category', missing, file.categories);
+  const possible = known ?? file.categories;
+  const missing = only?.find((name) => !possible.includes(name));
+  if (missing !== undefined) throw unknown('category', missing, possible);
   if (classes.length < 2) {
     throw invalid(
       `There must be at least two categories; ${file.path} has only '${classes[0] ?? ''}'.`,
@@ -108,9 +109,10 @@ export function labelsOfFile(
     used.add(entry);
     const ids: number[] = [];
     for (const name of file.entries.get(entry) ?? []) {
+      if (only?.includes(name) === false) continue;
       const id = place.get(name);
-      if (id !== undefined) ids.push(id);
-      else if (only === undefined) throw unknown('category', name, classes);
+      if (id === undefined) throw unknown('category', name, classes);
+      ids.push(id);
     }
     return { labels: Int32Array.from(ids).sort() };
   });

@@ -6,7 +6,7 @@ import { LtrpError, runDamaged, notFound, dataUnreadable } from '../errors.js';
 import type { CoreBinding } from '../native/binding.js';
 import { runJob } from '../native/job.js';
 import { isRemote, joinName } from '../shards/locations.js';
-import type { ShardOptions } from '../shards/shard.js';
+import { openShardsWith, type ShardOptions } from '../shards/shard.js';
 import { invalid } from '../validation.js';
 import type { Complete } from './batches.js';
 import { Dataset } from './dataset.js';
@@ -67,6 +67,7 @@ export async function openScores(
         'repeat the ltrp score command that began it.',
     );
   }
+  openShardsWith(options);
   const roots = await rootsOf(store, options.data, options);
   const parts: { training: Item[]; validation: Item[] } = { training: [], validation: [] };
   for (let shard = 0; shard < store.shards; shard++) {

@@ -1,4 +1,5 @@
 /** Figures of selectors, with intervals over pictures and what each has more than the reference. */
+import { setImmediate } from 'node:timers/promises';
 import type { SelectorName } from '../selectors.js';
 import {
   combined,
@@ -89,15 +90,19 @@ export class Samples {
     else known.push(figure);
   }
 
-  figures(reference: SelectorName): StudyFigure[] {
+  /** With 50,000 pictures this takes minutes, in which others have their turns. */
+  async figures(reference: SelectorName, signal: AbortSignal | undefined): Promise<StudyFigure[]> {
     const drawn = new Map<string, Map<SelectorName, Drawn>>();
     for (const [key, { samples }] of this.#cells) {
       // Pictures that say nothing of a measure have no weight.
       const known = [...samples].filter(([, sample]) => sample.some(({ weight }) => weight > 0));
-      const each = known.map(
-        ([name, sample]) => [name, this.#of(sample.length).drawn(sample)] as const,
-      );
-      drawn.set(key, new Map(each));
+      const each = new Map<SelectorName, Drawn>();
+      for (const [name, sample] of known) {
+        await setImmediate();
+        signal?.throwIfAborted();
+        each.set(name, this.#of(sample.length).drawn(sample));
+      }
+      drawn.set(key, each);
     }
     return [...this.#cells].flatMap(([key, { measure, keep }]) =>
       compared(

@@ -257,7 +257,7 @@ export class SelectorStudy {
 
   /** What all pictures come to. */
   async results(): Promise<StudyResults> {
-    const { selectors: names, keeps, reference } = this.options;
+    const { selectors: names, keeps, reference, signal } = this.options;
     const areas = new Samples();
     for (const which of ['insertion', 'deletion'] as const) {
       for (const [name, ofPictures] of this.#curves?.areas(which) ?? [])
@@ -267,8 +267,8 @@ export class SelectorStudy {
     return {
       figures: [
         many?.figures ?? [],
-        this.#samples.figures(reference),
-        areas.figures(reference),
+        await this.#samples.figures(reference, signal),
+        await areas.figures(reference, signal),
       ].flat(),
       curves: this.#curves?.means() ?? [],
       teacher: this.#teacher?.reliability() ?? null,

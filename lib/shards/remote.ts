@@ -38,7 +38,11 @@ export async function remoteSource(url: string, options: RemoteOptions = {}): Pr
       if (response.status === 200) {
         throw downloadFailed(`${name}: the server does not support range requests.`);
       }
-      return { size: totalOf(response), validator: validatorOf(response) };
+      const size = totalOf(response);
+      if (Number.isNaN(size)) {
+        throw downloadFailed(`${name}: the server does not say how large it is.`);
+      }
+      return { size, validator: validatorOf(response) };
     }),
   );
   const { size, validator } = first;

@@ -199,6 +199,14 @@ function refuseLarge(name: string, { firstRow, rows, bytes }: RowGroup, limit: n
 /** Shards of this process, by their absolute places. */
 const opened = new Map<string, Promise<Shard>>();
 
+/** Of shards that only the path of a picture names. */
+let usual: ShardOptions = {};
+
+/** How shards are opened that nobody opened before one of their pictures is asked for. */
+export function openShardsWith({ imageColumn, rowGroupMemory }: ShardOptions): void {
+  usual = { imageColumn, rowGroupMemory };
+}
+
 const placeOf = (location: string): string =>
   isRemote(location) ? publicName(location) : resolve(location);
 
@@ -229,7 +237,7 @@ export async function findMember(path: string, inside: RegExp): Promise<Member |
       const info = await stat(location).catch(() => undefined);
       if (info?.isFile() !== true) continue;
     }
-    const shard = await (known ?? openShard(location));
+    const shard = await (known ?? openShard(location, usual));
     return shard.member(path.slice(end));
   }
   return undefined;

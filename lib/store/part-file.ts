@@ -1,10 +1,13 @@
 /** A file of results: written whole under its name or not at all, whoever else writes the same part. */
+import { Buffer } from 'node:buffer';
 import { randomUUID } from 'node:crypto';
 import { open, readdir, rm, type FileHandle } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { ByteWriter, ParquetWriter } from 'hyparquet-writer';
 import { LtrpError } from '../errors.js';
+import { bytesDigest } from '../file-digest.js';
+import { systemId } from '../folder-lock.js';
 import { giveName, writeError } from '../output-files.js';
 import { resultMark } from '../shards/parquet.js';
 import type { ResultKind } from './manifest.js';
@@ -66,7 +69,7 @@ export class PartFile {
     constant: { model: string; version: string },
   ): Promise<PartFile> {
     // Not *.parquet: engines read what a pattern finds.
-    const name = `.${basename(path)}.${hostname()}.${process.pid}.${randomUUID()}${suffix}`;
+    const name = `.${basename(path)}.${systemName()}.${process.pid}.${randomUUID()}${suffix}`;
     const partial = join(dirname(path), name);
     try {
       return new PartFile(path, partial, await open(partial, 'wx'), mark, constant);
@@ -155,9 +158,12 @@ async function syncFolder(path: string): Promise<void> {
   await folder?.close();
 }
 
+/** Where process numbers mean the same: two containers of one host name may both have a process 7. */
+const systemName = (): string => bytesDigest(Buffer.from(systemId() ?? hostname())).slice(0, 12);
+
 /** Removes what processes of this machine left that are no more. */
 export async function removeLeftovers(folder: string): Promise<void> {
-  const marker = `.${hostname()}.`;
+  const marker = `.${systemName()}.`;
   for (const name of await readdir(folder)) {
     if (!name.startsWith('.part-') || !name.endsWith(suffix) || !name.includes(marker)) continue;
     const pid = Number(name.slice(name.indexOf(marker) + marker.length).split('.')[0]);

@@ -171,8 +171,8 @@ export function rankFiles<Source extends PictureSource | NamedPicture>(
       // No picture can be read without it. Before LibTorch, which takes longer to open: they take turns, see in-turn.ts.
       await loadSharp();
       if (typeof given === 'string') {
-        const { device, precision, libtorch, onProgress } = checked;
-        const options = { device, precision, libtorch, onProgress, signal: stop };
+        const { device, precision, libtorch, weights, onProgress } = checked;
+        const options = { device, precision, libtorch, weights, onProgress, signal: stop };
         own = await PatchRanker.load(given, options);
       }
       const ranker: Ranks = own ?? (given as PatchRanker);
@@ -235,7 +235,7 @@ function check(source: unknown, options: RankFilesOptions | undefined): RankFile
         `ranker must be a PatchRanker, the name of an embedded model or a path; got ${described(ranker)}.`,
       );
     }
-    for (const name of ['device', 'precision', 'libtorch'] as const) {
+    for (const name of ['device', 'precision', 'libtorch', 'weights'] as const) {
       if (checked[name] !== undefined) {
         throw invalid(`${name} is for rankers given by name or path; this one is loaded already.`);
       }

@@ -2,6 +2,7 @@
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { sum } from '../../lib/evaluation/masks.js';
+import { known } from '../../lib/evaluation/teacher-reference.js';
 import { PatchRanker } from '../../lib/index.js';
 import { rankerFlops } from '../../lib/plan/flops.js';
 import { agreementWith } from '../evaluate/agreement.js';
@@ -82,7 +83,7 @@ async function onObjects(row: string, mapOf: MapOf, study: Study): Promise<Found
     const target = (await teacher.maps(labelled.picture)).map;
     for (const { tau } of await agreementWith(new Map([[row, map]]), target)) {
       const cell = { row, selector: null, keep: null };
-      table.add({ ...cell, measure: 'tau' }, { value: tau, weight: 1 });
+      table.add({ ...cell, measure: 'tau' }, known(tau));
     }
   }
   return table.samples();

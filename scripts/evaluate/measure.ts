@@ -1,6 +1,7 @@
 /** Measures every map on every picture of a set. */
 import { isMeasured, objectPixels, type ObjectPixels } from '../../lib/evaluation/masks.js';
 import { instanceRecall, objectRecall } from '../../lib/evaluation/recall.js';
+import { known } from '../../lib/evaluation/teacher-reference.js';
 import { agreementOfHalves, agreementWith, type HalvesAgreement } from './agreement.js';
 import { fills, type Judge, type View } from './judge.js';
 import { keptPatches, type Selector } from './kept.js';
@@ -107,8 +108,8 @@ async function ownMaps(picture: Picture, set: MeasuredSet, plan: Plan): Promise<
     if (target === undefined) continue;
     for (const { row, tau, ndcg } of await agreementWith(maps, target)) {
       const cell = { row, selector: null, keep: null };
-      set.table.add({ ...cell, measure: `tau, ${name}` }, { value: tau, weight: 1 });
-      set.table.add({ ...cell, measure: `NDCG, ${name}` }, { value: ndcg, weight: 1 });
+      set.table.add({ ...cell, measure: `tau, ${name}` }, known(tau));
+      set.table.add({ ...cell, measure: `NDCG, ${name}` }, known(ndcg));
     }
     const list = set.halves.get(name) ?? [];
     set.halves.set(name, [...list, await agreementOfHalves(ofTeacher)]);

@@ -25,8 +25,8 @@ Other options or photographs make other runs, beside those that are there.
                        its training part alone. Give it again for more, as for photos-train in the user's cache, which npm run photos -- --extra
                        and then node scripts/photos/prepare.mjs fill
   --teacher <model>    distils a ranker from this masked autoencoder, in place of training one: a file, a folder or hf:NAME
-  --teacher-steps <n>  of the teacher at the peak learning rate, 128 crops each; a tenth as many follow, in which the rate falls
-                       (default 8000: with these 1.1 million crops, 2 to 9 hours on two cores that do 143 to 36 a second).
+  --teacher-steps <n>  of the teacher at the peak learning rate, 64 crops each; a tenth as many follow, in which the rate falls
+                       (default 16000: with these 1.1 million crops, 2 to 9 hours on two cores that do 143 to 36 a second).
                        A greater number later prolongs the run; the teacher of each number stays
   --init <model>       weights that the teacher begins from (default: random); what tiny names is replaced in the end, unless
                        --models is given
@@ -71,7 +71,7 @@ async function main(values) {
     throw new Error(`--${ofTeacher} is for a teacher that is trained; leave it or --teacher out.`);
   if (!['float32', 'bfloat16'].includes(precision))
     throw new Error(`--precision must be float32 or bfloat16; got ${precision}.`);
-  const teacherSteps = positive('teacher-steps', values['teacher-steps'] ?? '8000');
+  const teacherSteps = positive('teacher-steps', values['teacher-steps'] ?? '16000');
   const [maps, steps] = [positive('maps', values.maps), positive('steps', values.steps)];
   checkScoring(scoring);
   const [given, begin] = [await located(teacher), await located(init)];

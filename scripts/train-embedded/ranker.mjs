@@ -1,6 +1,7 @@
 /** The ranker: learns a teacher's maps of photographs. */
 import { join } from 'node:path';
 import { buildProgram } from '../../dist/cli/program.js';
+import { keptAs } from '../../dist/cli/score.js';
 import { writeList } from './photographs.mjs';
 import { ltrp, shortDigest, train, words } from './runs.mjs';
 
@@ -10,17 +11,19 @@ const crops = words('--crop-scale 0.6,1 --seed 1');
 export function checkScoring(scoring) {
   const command = buildProgram().commands.find((each) => each.name() === 'score');
   command.configureOutput({ writeOut: () => {}, writeErr: () => {} }).action(() => {});
+  const precision = 'float32';
   try {
-    command.parse(['list', ...scoreArgs({ store: 'maps', teacher: 'tiny' }, scoring)], {
+    command.parse(['list', ...scoreArgs({ store: 'maps', teacher: 'tiny', precision }, scoring)], {
       from: 'user',
     });
+    keptAs(command, command.opts().store);
   } catch (error) {
     throw new Error(`--scoring: ${error.message.replace(/^error: /, '')}`, { cause: error });
   }
 }
 
-const scoreArgs = ({ store, teacher }, scoring) => [
-  ...['--store', store, '--model', teacher],
+const scoreArgs = ({ store, teacher, precision }, scoring) => [
+  ...['--store', store, '--model', teacher, '--precision', precision],
   ...words(scoring),
   ...crops,
 ];
@@ -31,8 +34,9 @@ export function trainRanker({ teacher, photographs, runs, scoring, steps, precis
   const mapsKey = shortDigest([teacher.digest, list.digest, words(scoring), crops, precision]);
   const maps = join(runs, `maps-${mapsKey}`);
   ltrp([
-    ...['score', list.file, '--precision', precision],
-    ...scoreArgs({ store: maps, teacher: teacher.path }, scoring),
+    'score',
+    list.file,
+    ...scoreArgs({ store: maps, teacher: teacher.path, precision }, scoring),
   ]);
   const recipe = words(`
     --model tiny --loss listMle --smoothing 0.7 --warmup ${Math.ceil(steps / 20)}
