@@ -1,5 +1,6 @@
 // NativeMae of lib/native/binding.ts.
 #include <ATen/core/Tensor.h>
+#include <c10/core/DeviceGuard.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
@@ -188,6 +189,7 @@ Napi::Value Mae::reconstruct(const Napi::CallbackInfo& info) {
     return [=](const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       check_finite_images(images);
+      const c10::DeviceGuard on_device(model->device());
       const at::Tensor visible = masking.draw(n, patches);
       const int64_t chunk = images_at_a_time(*model, masking.visible_count, /*decode=*/true, patches);
       const auto part = [&](const at::Tensor& all, int64_t begin, int64_t count) {
@@ -216,6 +218,7 @@ Napi::Value Mae::encode(const Napi::CallbackInfo& info) {
     return [=](const RunContext& context) -> MakeResult {
       c10::InferenceMode guard;
       check_finite_images(images);
+      const c10::DeviceGuard on_device(model->device());
       const at::Tensor visible = masking.draw(n, patches);
       const int64_t chunk = images_at_a_time(*model, masking.visible_count, /*decode=*/false, patches);
       const auto part = [&](const at::Tensor& all, int64_t begin, int64_t count) {

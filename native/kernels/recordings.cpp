@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "kernels/interrupt.h"
+
 namespace ltrp {
 
 namespace {
@@ -80,6 +82,11 @@ void Recordings::record(Queue& queue, Entry& entry, const std::vector<at::Tensor
   } catch (const c10::OutOfMemoryError&) {
     // There is room for the work, not for keeping it as well.
     entry.too_large = true;
+  } catch (const Interrupted&) {
+    // It says nothing about recording.
+    entry.inputs.clear();
+    entry.outputs.clear();
+    throw;
   }
   if (entry.recording == nullptr) {
     entry.inputs.clear();

@@ -101,6 +101,20 @@ TEST_CASE("goldens: groups of layer-wise decay, the schedule, drop path; an unkn
           doctest::Approx(rates[static_cast<size_t>(block)].get<double>()).epsilon(1e-12));
 }
 
+TEST_CASE("fine-tuning with a stable rate falls to the least one in the last steps") {
+  TrainingOptions options;
+  options.learning_rate = 1;
+  options.steps = 100;
+  options.warmup_steps = 10;
+  options.schedule = Schedule::kWsd;
+  options.decay_steps = 20;
+  for (const auto& [done, rate] :
+       {std::pair<int64_t, double>{0, 0}, {5, 0.5}, {10, 1}, {80, 1}, {85, 0.55}, {100, 0.1}})
+    CHECK(decayed_learning_rate(options, 0.1, done) == doctest::Approx(rate).epsilon(1e-12));
+  options.decay_steps = 0;
+  CHECK(decayed_learning_rate(options, 0.1, 100) == 1);
+}
+
 TEST_CASE("goldens: smoothed and mixed targets, mixed pictures, the loss and its gradient") {
   const auto folder = golden_folder();
   if (!folder) return;

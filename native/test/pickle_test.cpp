@@ -98,6 +98,15 @@ TEST_CASE("pickle: a Namespace keeps its attributes and stays inert") {
   CHECK(*find_key(*object->state->as<PickleDict>(), "mask_ratio")->as<int64_t>() == 3);
 }
 
+TEST_CASE("pickle: a tensor of a type that we do not know stays inert") {
+  const std::string storage = "(" + pickle_text("storage") + "ctorch\nComplexFloatStorage\n" +
+                              pickle_text("0") + pickle_text("cpu") + pickle_int(4) + "tQ";
+  const std::string arguments = "(" + storage + pickle_int(0) + pickle_int(2) + "\x85" + pickle_int(1) +
+                                "\x85\x89" + "ccollections\nOrderedDict\n)R" + "t";
+  const Pickle pickle(pickle_file("ctorch._utils\n_rebuild_tensor_v2\n" + arguments + "R"), "x");
+  CHECK(pickle.root()->as<PickleOpaque>() != nullptr);
+}
+
 TEST_CASE("pickle: malformed bytes are refused") {
   check_pickle_refused("", "truncated");
   check_pickle_refused(pickle_file(""), "more from its stack");

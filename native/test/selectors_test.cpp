@@ -266,6 +266,13 @@ TEST_CASE("the ranker's, the teacher's and the diverse selection's scores are th
   map.seed = 7;
   CHECK(at::equal(selector_scores(images, with("teacher", teacher), {}),
                   score_map(*teacher, images, map, {}).mean.flatten(1)));
+  // Pictures of a larger batch have its numbers.
+  const auto same_when_split = [&](SelectorOptions options) {
+    const at::Tensor all = selector_scores(images, options, {});
+    options.first_image = 2;
+    return at::equal(selector_scores(images.narrow(0, 2, 1), options, {}), all.narrow(0, 2, 1));
+  };
+  CHECK(same_when_split(with("teacher", teacher)));
   for (const RankerHead head : {RankerHead::kCls, RankerHead::kToken}) {
     const RankerConfig small = small_ranker_config(head);
     const RankerCheckpoint checkpoint{small, perturbed(PatchRanker::initialized(small, 3).tensors(), 3),
@@ -280,6 +287,7 @@ TEST_CASE("the ranker's, the teacher's and the diverse selection's scores are th
     selection.seed = 7;
     CHECK(at::equal(highest(selector_scores(images, with("ranker-diverse", ranker, 7), {}), 7),
                     select_patches(images, logits, selection, {})));
+    CHECK(same_when_split(with("ranker-diverse", ranker, 7)));
   }
 }
 

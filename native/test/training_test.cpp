@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/training/augment.h"
 #include "core/training/optimizer.h"
+#include "core/training/ranker_trainer.h"
 #include "test/checkpoint_support.h"
 #include "test/core_support.h"
 
@@ -186,9 +187,34 @@ TEST_CASE("the ranker learns its teacher's order, resumes bit for bit and refuse
     trainer->save(folder / "ranker.safetensors");
     const auto resumed = resume_trainer(folder / "ranker.safetensors");
     CHECK(resumed->train_step(pictures.views(), {}).loss == trainer->train_step(pictures.views(), {}).loss);
+    // The teacher is known by what it is, not by how many threads look at it.
+    const std::string fingerprint = RankerTrainer(options).teacher_fingerprint();
+    const int threads = at::get_num_threads();
+    at::set_num_threads(threads == 1 ? 2 : 1);
+    CHECK(RankerTrainer(options).teacher_fingerprint() == fingerprint);
+    at::set_num_threads(threads);
   }
   create_pretrainer(pretrain_options())->export_model(teacher, StoredType::kFloat32);
   CHECK_THROWS_AS(resume_trainer(folder / "ranker.safetensors"), Error);
+}
+
+TEST_CASE("a loss of drawn items is validated alike however the pictures are split") {
+  const ScratchFolder folder;
+  const Pictures pictures(6, 40, 48, 3);
+  const std::string teacher = folder / "teacher.safetensors";
+  create_pretrainer(pretrain_options())->export_model(teacher, StoredType::kFloat32);
+  double losses[2];
+  for (const int64_t micro : {6, 2}) {
+    RankerTrainingOptions options;
+    options.training = pretrain_options().training;
+    options.training.mask_ratio = 0.5;
+    options.training.micro_batch_size = micro;
+    options.model = small_ranker_config(RankerHead::kToken);
+    options.teacher = teacher;
+    options.loss_k = 3;
+    losses[micro == 6] = *create_ranker_trainer(options)->evaluate(pictures.views(), {}).loss;
+  }
+  CHECK(losses[0] == doctest::Approx(losses[1]).epsilon(1e-6));
 }
 
 TEST_CASE("a ranker can start as its teacher's first blocks, of the same width only") {

@@ -58,6 +58,7 @@ PickleValue build_tensor(const std::string& name, const std::vector<PickleRef>& 
   const bool names_dtype = name == "torch._utils._rebuild_tensor_v3";
   if (arguments.size() < (names_dtype ? kDtypeArgument + 1 : 4))
     refuse(source, "a tensor lacks its storage, size or stride");
+  if (arguments[0]->as<PickleOpaque>()) return {PickleOpaque{name}};  // of a type we do not know: inert
   PickleTensor tensor;
   tensor.storage = arguments[0]->as<PickleStorage>();
   const auto* offset = arguments[1]->as<int64_t>();

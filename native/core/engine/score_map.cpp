@@ -43,9 +43,9 @@ ScoreMap score_map(const Teacher& teacher, const at::Tensor& images, const Score
   int64_t done = 0;
   for (int64_t image = 0; image < n; ++image) {
     for (int64_t round = 0; round < options.rounds; ++round) {
-      const at::Tensor ids =
-          masks_of_round(patches, visible, mix_seed(options.seed, static_cast<uint64_t>(image)),
-                         static_cast<uint64_t>(round));
+      const at::Tensor ids = masks_of_round(
+          patches, visible, mix_seed(options.seed, static_cast<uint64_t>(options.first_image + image)),
+          static_cast<uint64_t>(round));
       const at::Tensor batch = images.slice(0, image, image + 1).expand({masks_per_round, -1, -1, -1});
       const RunContext inner = context.offset(done, variants);
       const at::Tensor metric = leave_one_out_metric(teacher, batch, ids, options.scores, inner);

@@ -1,6 +1,7 @@
 #include "core/engine/selection.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/DeviceGuard.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
@@ -97,6 +98,7 @@ void validate(const SelectionOptions& options, int64_t patches) {
 at::Tensor select_patches(const at::Tensor& images, const at::Tensor& given, const SelectionOptions& options,
                           const RunContext& context) {
   const c10::InferenceMode inference;
+  const c10::DeviceGuard on_device(options.device);
   const Grid grid = checked_grid(images, options.patch_size);
   const int64_t n = images.size(0), patches = grid.patches();
   check(images, given, options, patches);
@@ -123,7 +125,9 @@ at::Tensor select_patches(const at::Tensor& images, const at::Tensor& given, con
         given ? (*given)[image]
               : at::empty({patches}, at::kFloat)
                     .uniform_(0, 1,
-                              generator_for(mix_seed(options.seed, static_cast<uint64_t>(image)), stream)));
+                              generator_for(
+                                  mix_seed(options.seed, static_cast<uint64_t>(options.first_image + image)),
+                                  stream)));
   };
   const bool diverse = by_score < options.keep;
   const auto poll = [&] { context.check(); };

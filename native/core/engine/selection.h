@@ -30,6 +30,7 @@ struct SelectionOptions {
   int64_t patch_size = 16;
   double score_share = 1;  // int(keep * share) go to the highest logits
   uint64_t seed = 0;
+  int64_t first_image = 0;     // number of the first image, which noise depends on
   Prior prior = Prior::kNone;  // combined with the logits before anything is chosen by them
   bool compat = false;         // the authors' way: random member, rising scores, then cluster order
   std::optional<at::Tensor> density_noise;  // [n, L] float32 in [0, 1); drawn from seed when absent

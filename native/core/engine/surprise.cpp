@@ -1,6 +1,7 @@
 #include "core/engine/surprise.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/DeviceGuard.h>
 
 #include <limits>
 
@@ -23,6 +24,7 @@ at::Tensor mean_edges(const at::Tensor& patches, int64_t size) {
 
 at::Tensor edge_surprise(const MaskedAutoencoder& model, const at::Tensor& images, const at::Tensor& visible,
                          const RunContext& context) {
+  const c10::DeviceGuard on_device(model.device());
   const MaeConfig& config = model.config();
   const at::Tensor surprise =
       at::empty({images.size(0), model.grid_of(images).patches()}, at::TensorOptions().dtype(at::kDouble));

@@ -12,19 +12,24 @@ namespace {
 
 // Squared distances of patches [L, C] from means [K, C]: [L, K]. By differences: products would lose the
 // digits that tell near ones apart.
-at::Tensor squared_distances(const at::Tensor& patches, const at::Tensor& means) {
+at::Tensor squared_distances(const at::Tensor& patches, const at::Tensor& means, const RunContext& context) {
   std::vector<at::Tensor> columns;
-  for (int64_t k = 0; k < means.size(0); ++k) columns.push_back((patches - means[k]).square().sum(-1));
+  for (int64_t k = 0; k < means.size(0); ++k) {
+    context.check();
+    columns.push_back((patches - means[k]).square().sum(-1));
+  }
   return at::stack(columns, 1);
 }
 
-std::vector<int64_t> plus_plus(const at::Tensor& patches, const at::Tensor& uniform) {
+std::vector<int64_t> plus_plus(const at::Tensor& patches, const at::Tensor& uniform,
+                               const RunContext& context) {
   const int64_t total = patches.size(0), count = uniform.numel();
   const auto* draws = uniform.const_data_ptr<double>();
   std::vector<int64_t> chosen{
       std::min(total - 1, static_cast<int64_t>(draws[0] * static_cast<double>(total)))};
   at::Tensor nearest = (patches - patches[chosen[0]]).square().sum(-1);
   for (int64_t k = 1; k < count; ++k) {
+    context.check();
     const at::Tensor cumulative = nearest.cumsum(0);
     const double wanted = draws[k] * cumulative[total - 1].item<double>();
     const auto* first = cumulative.const_data_ptr<double>();
@@ -40,12 +45,11 @@ std::vector<int64_t> plus_plus(const at::Tensor& patches, const at::Tensor& unif
 KMeans k_means(const at::Tensor& patches, const at::Tensor& uniform, const RunContext& context) {
   const int64_t total = patches.size(0), count = uniform.numel();
   KMeans result;
-  result.initial = plus_plus(patches, uniform);
+  result.initial = plus_plus(patches, uniform, context);
   at::Tensor means = patches.index_select(0, at::tensor(result.initial, at::kLong)).clone();
   at::Tensor assignment, distances;
   for (;;) {
-    context.check();
-    distances = squared_distances(patches, means);
+    distances = squared_distances(patches, means, context);
     const at::Tensor next = distances.argmin(1);
     if (assignment.defined() && at::equal(next, assignment)) break;
     assignment = next;

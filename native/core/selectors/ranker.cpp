@@ -30,6 +30,7 @@ at::Tensor ranker_diverse_scores(const at::Tensor& images, const SelectorOptions
   selection.patch_size = options.patch_size;
   selection.score_share = kCompatScoreShare;
   selection.seed = options.seed;
+  selection.first_image = options.first_image;
   selection.mean = options.mean;
   selection.std = options.std;
   const at::Tensor kept = select_patches(images, logits, selection, context.without_progress());

@@ -1,6 +1,7 @@
 #include "core/selectors/selectors.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/DeviceGuard.h>
 #include <c10/core/InferenceMode.h>
 
 #include <atomic>
@@ -177,6 +178,7 @@ void for_each_image(const SelectorOptions& options, int64_t images, const RunCon
   std::atomic<int64_t> done{0};
   const auto work = [&](int64_t i, int) {
     context.check();
+    const c10::DeviceGuard on_device(device_of(options.model));
     body(i);
     ++done;
     if (at::get_thread_num() == 0) context.progress(done, images);

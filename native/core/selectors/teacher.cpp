@@ -11,6 +11,7 @@ at::Tensor teacher_scores(const at::Tensor& images, const SelectorOptions& optio
                           const RunContext& context) {
   ScoreMapOptions map;
   map.seed = options.seed;
+  map.first_image = options.first_image;
   return score_map(*std::get<std::shared_ptr<const Teacher>>(options.model), images, map, context)
       .mean.flatten(1);
 }

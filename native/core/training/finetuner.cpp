@@ -29,23 +29,6 @@ int64_t kept_of(int64_t patches, double share, const char* name) {
   return kept_patches(patches, share);
 }
 
-// What training can begin from: an encoder, with a head where the file has one.
-struct Beginning {
-  VitConfig config;
-  TensorMap tensors;
-};
-
-Beginning load_beginning(const std::string& path) {
-  try {
-    auto from = load_checkpoint<ClassifierConfig>(path, {.incomplete = true});
-    return {from.config, std::move(from.tensors)};
-  } catch (const Error& error) {
-    if (std::string(error.code()) != codes::kCheckpointContent) throw;
-  }
-  auto from = load_checkpoint<MaeConfig>(path, {.incomplete = true});
-  return {from.config, std::move(from.tensors)};
-}
-
 }  // namespace
 
 Finetuner::Finetuner(const FinetuneOptions& options)
@@ -139,7 +122,8 @@ void Finetuner::open_selector() {
 
 void Finetuner::begin() {
   if (options_.init.empty()) return;
-  Beginning from = load_beginning(options_.init);
+  // An encoder, a masked autoencoder's too, with a head where the file has one.
+  auto from = load_checkpoint<ClassifierConfig>(options_.init, {.incomplete = true});
   check_same_vit(options_.init, from.config);
   const auto is_head = [](const std::string& name) { return name.starts_with("head."); };
   bool same_head = true;

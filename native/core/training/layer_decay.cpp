@@ -43,6 +43,9 @@ double decayed_learning_rate(const TrainingOptions& options, double least, int64
   const double peak = options.learning_rate;
   const auto at = static_cast<double>(done), warmup = static_cast<double>(options.warmup_steps);
   if (at < warmup) return peak * at / warmup;
+  if (options.schedule == Schedule::kWsd) {
+    return least + (peak - least) * (1 - std::sqrt(part_of_decay(options, done)));
+  }
   const double length = static_cast<double>(options.steps) - warmup;
   const double share = length > 0 ? std::min(1.0, (at - warmup) / length) : 1;
   return least + (peak - least) * 0.5 * (1 + std::cos(std::numbers::pi * share));

@@ -14,7 +14,7 @@ namespace ltrp {
 TensorRule layer_decay_rule(const std::string& name, const at::Tensor& tensor, int64_t depth, double decay);
 
 // Learning rate of the step that follows `done` finished ones: done / warm-up of the peak, then a half-cosine
-// from the peak to `least` at `steps`.
+// from the peak to `least` at `steps`. kWsd: the peak, then 1 - sqrt from it to `least` over `decay_steps`.
 double decayed_learning_rate(const TrainingOptions& options, double least, int64_t done);
 
 // Of drop path: block i of `depth` is left out at rate * i / (depth - 1).

@@ -12,15 +12,18 @@
 
 namespace ltrp {
 
+double part_of_decay(const TrainingOptions& options, int64_t done) {
+  const int64_t falling = done - (options.steps - options.decay_steps);
+  if (falling <= 0) return 0;
+  return std::min(1.0, static_cast<double>(falling) / static_cast<double>(options.decay_steps));
+}
+
 double scheduled_learning_rate(const TrainingOptions& options, int64_t done) {
   if (done < options.warmup_steps) {
     return options.learning_rate * static_cast<double>(done + 1) / static_cast<double>(options.warmup_steps);
   }
   if (options.schedule == Schedule::kWsd) {
-    const int64_t falling = done - (options.steps - options.decay_steps);
-    if (falling <= 0) return options.learning_rate;
-    const double part = static_cast<double>(falling) / static_cast<double>(options.decay_steps);
-    return options.learning_rate * (1 - std::sqrt(std::min(1.0, part)));
+    return options.learning_rate * (1 - std::sqrt(part_of_decay(options, done)));
   }
   const auto length = static_cast<double>(std::max<int64_t>(1, options.steps - options.warmup_steps));
   const double share = std::min(1.0, static_cast<double>(done - options.warmup_steps) / length);

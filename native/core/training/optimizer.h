@@ -12,6 +12,9 @@
 
 namespace ltrp {
 
+// In [0, 1]: how much of the last `decay_steps` is done.
+double part_of_decay(const TrainingOptions& options, int64_t done);
+
 // Learning rate of the step that follows `done` finished steps: rises linearly to the peak over the warm-up,
 // then goes by the schedule to 0 at `steps`.
 double scheduled_learning_rate(const TrainingOptions& options, int64_t done);

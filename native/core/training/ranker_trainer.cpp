@@ -92,9 +92,11 @@ void RankerTrainer::start_from_teacher() {
 std::string RankerTrainer::teacher_fingerprint() const {
   if (!teacher_) return "";
   double sum = 0;
-  // On the CPU, whose order of additions is the same wherever the teacher is.
+  // One by one: at::sum() would share the work out, and round by how many threads and lanes there are.
   for (const auto& entry : teacher_->tensors()) {
-    sum += entry.second.to(at::kCPU).to(at::kDouble).abs().sum().item<double>();
+    const at::Tensor values = entry.second.to(at::kCPU, at::kDouble).contiguous();
+    const auto* value = values.const_data_ptr<double>();
+    for (int64_t i = 0; i < values.numel(); ++i) sum += std::abs(value[i]);
   }
   char text[40];
   std::snprintf(text, sizeof text, "%.17g", sum);
@@ -117,12 +119,13 @@ at::Tensor RankerTrainer::teacher_scores(const at::Tensor& images, const at::Ten
       .to(training().device, at::kFloat, /*non_blocking=*/false, /*copy=*/true);
 }
 
-RankingLossOptions RankerTrainer::loss_options(const at::Tensor& logits, uint64_t first) const {
+RankingLossOptions RankerTrainer::loss_options(const at::Tensor& logits, uint64_t seed,
+                                               uint64_t first) const {
   RankingLossOptions result;
   result.k = options_.loss_k;
   // Of each picture by its number, so that the draw is the same however a batch is split.
   if (result.k) {
-    result.noise = masking_noise(logits.size(0), logits.size(1), mix_seed(training().seed, kLossStream),
+    result.noise = masking_noise(logits.size(0), logits.size(1), mix_seed(seed, kLossStream),
                                  static_cast<int64_t>(first));
   }
   return result;
@@ -147,7 +150,7 @@ TrainerBase::LossParts RankerTrainer::micro_loss(const MicroBatch& batch, const 
   }
   logits = logits.to(at::kFloat);
   if (visible.defined()) logits = logits.gather(1, visible);
-  return {ranking_loss(options_.loss, logits, target, loss_options(logits, batch.first),
+  return {ranking_loss(options_.loss, logits, target, loss_options(logits, training().seed, batch.first),
                        context.without_progress()),
           teacher_seconds};
 }
@@ -169,9 +172,9 @@ TrainerBase::BatchEvaluation RankerTrainer::evaluate_batch(const MicroBatch& bat
   // A constant list has no tau; it counts as no agreement.
   sums.kendall_tau = kendall_tau(logits, target, context).nan_to_num(0).sum().item<double>();
   sums.ndcg = ndcg(logits, target, /*k=*/0, context).sum().item<double>();
-  RankingLossOptions of_all;
-  of_all.k = options_.loss_k;
-  sums.loss = ranking_loss(options_.loss, logits, target, of_all, context.without_progress()).item<double>() *
+  sums.loss = ranking_loss(options_.loss, logits, target,
+                           loss_options(logits, evaluation_seed(), batch.first), context.without_progress())
+                  .item<double>() *
               static_cast<double>(images.size(0));
   return {sums, {}};
 }

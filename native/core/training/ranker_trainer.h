@@ -27,7 +27,7 @@ class RankerTrainer final : public TrainerBase {
   bool learns_from_maps() const override { return options_.targets == RankerTargets::kMaps; }
 
   void start_from_teacher();
-  RankingLossOptions loss_options(const at::Tensor& logits, uint64_t first) const;
+  RankingLossOptions loss_options(const at::Tensor& logits, uint64_t seed, uint64_t first) const;
   // The teacher's scores [m, V] at the visible ids, free of autograd and inference mode.
   at::Tensor teacher_scores(const at::Tensor& images, const at::Tensor& visible,
                             const RunContext& context) const;

@@ -95,6 +95,8 @@ __global__ void __launch_bounds__(Shape::kBlock, Shape::kBlocksAtOnce + Shape::k
       for_values<kPiece>([&](int i) { x.x[i] = table[256 * channel + from[3 * i]]; });
       return x;
     });
+    // The next row's reduction uses the same memory.
+    if constexpr (Shape::kWarpsPerRow > 1) __syncthreads();
   }
 }
 

@@ -11,6 +11,8 @@
 #include <optional>
 #include <unordered_map>
 
+#include "kernels/interrupt.h"
+
 namespace ltrp::cuda {
 
 namespace {
@@ -119,6 +121,9 @@ class StreamQueue final : public Queue {
       graph->capture_end();
       return std::make_unique<Graph>(std::move(graph), reserved_bytes(device_) - before);
     } catch (const c10::OutOfMemoryError&) {
+      abandon(*graph, recording, outputs);
+      throw;
+    } catch (const Interrupted&) {
       abandon(*graph, recording, outputs);
       throw;
     } catch (const c10::Error& error) {
