@@ -10,10 +10,22 @@ export function parse<const Options extends NonNullable<ParseArgsConfig['options
   options: Options,
 ) {
   try {
-    return parseArgs({ args: [...args], options }).values;
+    return parseArgs({ args: withQuotedOptions(args), options }).values;
   } catch (error) {
     throw new UsageError((error as Error).message);
   }
+}
+
+/** parseArgs takes `--training '--epochs 2'`, options within a value, only as `--training=--epochs 2`. */
+function withQuotedOptions(args: readonly string[]): string[] {
+  const joined: string[] = [];
+  for (const arg of args) {
+    const last = joined.at(-1);
+    if (last?.startsWith('--') === true && !last.includes('=') && /^-.*\s/.test(arg))
+      joined.splice(-1, 1, `${last}=${arg}`);
+    else joined.push(arg);
+  }
+  return joined;
 }
 
 /** Does the work, or prints the help. Exit status 2 after wrong use, 1 where the library refuses; anything else is a fault. */

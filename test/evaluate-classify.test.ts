@@ -86,7 +86,7 @@ test('every selector and share of a classifier that is there: accuracy, differen
   renameSync(join(val, 'bright', moved), join(val, 'bright', 'deep', moved));
   await evaluate(
     ...['--data', data, '--val', val, '--classifier', join(folder, 'run'), ...small],
-    ...['--selectors', 'ranker'],
+    ...['--selectors', 'ranker', '--training', '--batch-size 2 --learning-rate 1e-3'],
   );
   const layout = JSON.parse(
     readFileSync(join(folder, 'out', 'classify.json'), 'utf8'),
