@@ -4,6 +4,7 @@ import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, join } from 'node:path';
 import sharp from 'sharp';
+import { background, judgeFills, keepOnly, type JudgeFill } from '../../lib/evaluation/covered.js';
 import type { Cut, Picture } from './pictures.js';
 import { evaluateCache, shortDigest } from './teacher-maps.js';
 
@@ -37,46 +38,8 @@ export function hasRuntime(): boolean {
 /** Files of a folder of photographs, in `judge`. */
 export const judges = { v1: 'mobilenet_v1_0.25_128.onnx', v2: 'mobilenet_v2_1.0_224.onnx' };
 
-/** What stands where patches were dropped: the picture's mean colour, or a blurred copy of it. */
-export const fills = ['mean', 'blur'] as const;
-export type Fill = (typeof fills)[number];
-
-/** [height, width, 3]: the picture that shows through where patches are dropped. A blur's σ is the side of a patch. */
-export async function background(
-  { pixels, height, width, patch }: Pick<Picture, 'pixels' | keyof Cut>,
-  fill: Fill,
-): Promise<Uint8Array> {
-  if (fill === 'blur') {
-    return sharp(pixels, { raw: { width, height, channels: 3 } })
-      .blur(patch)
-      .raw()
-      .toBuffer();
-  }
-  const sums = [0, 0, 0];
-  for (const [i, value] of pixels.entries()) (sums[i % 3] as number) += value;
-  return pixels.map((_, i) => Math.round((sums[i % 3] as number) / (height * width)));
-}
-
-/** The picture's own pixels in the kept patches, the background's elsewhere. */
-export function keepOnly(
-  { pixels, width, patch }: Pick<Picture, 'pixels' | keyof Cut>,
-  kept: Iterable<number>,
-  behind: Uint8Array,
-): Uint8Array {
-  const seen = Uint8Array.from(behind); // a copy even of a Buffer, whose slice is none
-  const columns = width / patch;
-  for (const id of kept) {
-    const [top, left] = [Math.floor(id / columns) * patch, (id % columns) * patch];
-    for (let row = top; row < top + patch; row++) {
-      const start = 3 * (row * width + left);
-      seen.set(pixels.subarray(start, start + 3 * patch), start);
-    }
-  }
-  return seen;
-}
-
 /** A view of a picture: all of it, or some patches before a background. */
-export type View = 'whole' | { kept: readonly number[]; fill: Fill };
+export type View = 'whole' | { kept: readonly number[]; fill: JudgeFill };
 
 /** A classifier whose answers are kept in the user's cache. */
 export class Judge {
@@ -113,8 +76,8 @@ export class Judge {
     const keys = views.map((view) => viewKey(picture, view));
     const missing = [...new Set(keys.filter((key) => !this.#known.has(key)))];
     if (missing.length > 0) {
-      const backgrounds = new Map<Fill, Uint8Array>();
-      for (const fill of fills) backgrounds.set(fill, await background(picture, fill));
+      const backgrounds = new Map<JudgeFill, Uint8Array>();
+      for (const fill of judgeFills) backgrounds.set(fill, await background(picture, fill));
       const pictures = missing.map((key) => {
         const view = views[keys.indexOf(key)] as View;
         return view === 'whole'

@@ -1,9 +1,10 @@
 /** Measures every map on every picture of a set. */
+import { judgeFills } from '../../lib/evaluation/covered.js';
 import { isMeasured, objectPixels, type ObjectPixels } from '../../lib/evaluation/masks.js';
 import { instanceRecall, objectRecall } from '../../lib/evaluation/recall.js';
 import { known } from '../../lib/evaluation/teacher-reference.js';
 import { agreementOfHalves, agreementWith, type HalvesAgreement } from './agreement.js';
-import { fills, type Judge, type View } from './judge.js';
+import type { Judge, View } from './judge.js';
 import { keptPatches, type Selector } from './kept.js';
 import { allMaps, type Maps, type NamedRanker, type NamedTeacher } from './maps.js';
 import type { LabelledPicture } from './instances.js';
@@ -78,7 +79,7 @@ export async function measureJudge(
     const views: View[] = ['whole'];
     const cells: { measure: string; row: string; selector: string; keep: number }[] = [];
     await forEachKept(picture, maps, plan, (row, selector, keep, kept) => {
-      for (const fill of fills) {
+      for (const fill of judgeFills) {
         views.push({ kept, fill });
         cells.push({ measure: `judge, ${fill}`, row, selector, keep });
       }
