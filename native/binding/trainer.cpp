@@ -85,7 +85,7 @@ Napi::Value TrainerObject::create(const Napi::CallbackInfo& info) {
       options.model = model_config<decltype(options.model)>(given.get("model"), "model");
       read_options(given.string("options"), options);
       options.training.device = load_device(given);
-      return [=](const RunContext&) -> MakeResult { return made(begin(options), ranks); };
+      return [=](const RunContext& context) -> MakeResult { return made(begin(options, context), ranks); };
     };
     const std::string kind = given.string("kind");
     if (kind == MaeConfig::kind.word) return begun(PretrainOptions(), create_pretrainer);
@@ -102,8 +102,8 @@ Napi::Value TrainerObject::resume(const Napi::CallbackInfo& info) {
     const Options options(info[2]);
     const at::Device device = load_device(options);
     return [path = std::move(path), device, changes = options.string("changes"),
-            ranks = joined_ranks()](const RunContext&) -> MakeResult {
-      return made(resume_trainer(path, device, changes), ranks);
+            ranks = joined_ranks()](const RunContext& context) -> MakeResult {
+      return made(resume_trainer(path, device, changes, context), ranks);
     };
   });
 }

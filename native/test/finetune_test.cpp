@@ -2,6 +2,7 @@
 #include <c10/core/GradMode.h>
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -420,9 +421,30 @@ TEST_CASE("a selector's model is asked in training and at evaluation") {
   const StepResult step = trainer->train_step(views, {});
   CHECK(step.applied);
   CHECK(step.gradient_norm > 0);
+  // Reading files can be cancelled, afresh and when the run goes on.
+  trainer->save(folder / "run");
+  const std::atomic<bool> cancelled{true};
+  const RunContext stop(&cancelled, nullptr);
+  check_refused(codes::kCancelled, "cancelled", [&] { create_finetuner(options, stop); });
+  check_refused(codes::kCancelled, "cancelled",
+                [&] { resume_trainer(folder / "run", at::kCPU, "{}", stop); });
   options.selector = "random";
   options.selector_model = "";
   CHECK(create_finetuner(options)->train_step(views, {}).loss != step.loss);
+}
+
+TEST_CASE(
+    "a selector that asks either kind of model says what is wrong with one that it can take neither as") {
+  const ScratchFolder folder;
+  FinetuneOptions options = finetune_options();
+  options.selector = "tome";
+  options.selector_model = folder / "ranker.safetensors";
+  const RankerConfig ranker = small_ranker_config(RankerHead::kToken);
+  save_checkpoint(options.selector_model, ranker, PatchRanker::initialized(ranker, 3).tensors(),
+                  StoredType::kFloat32);
+  check_refused(codes::kCheckpointContent,
+                "asks a classifier or a masked autoencoder. '" + options.selector_model,
+                [&] { create_finetuner(options); });
 }
 
 TEST_CASE("options, pictures and weights that cannot be are refused in one sentence") {

@@ -102,6 +102,14 @@ TEST_CASE("a shard is read as it was written; another file and a changed byte ar
   write_safetensors(folder / "other", {{"scores", maps.scores}}, {});
   CHECK(code(folder / "other") == codes::kCheckpointContent);
   CHECK(code(folder / "none") == codes::kFileNotFound);
+  // Top, left, height, width, mirrored.
+  for (const auto& [column, value] : {std::pair{0, -1}, {1, 48}, {2, 61}, {3, 0}, {4, 2}}) {
+    StoredScores moved = maps;
+    moved.crops = maps.crops.clone();
+    moved.crops[1][column] = value;
+    write_score_shard(folder / "moved", moved, {}, {});
+    CHECK(code(folder / "moved") == codes::kCheckpointContent);
+  }
   const auto end = static_cast<std::streamoff>(fs::file_size(path));
   std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
   file.seekg(end - 1);

@@ -188,10 +188,10 @@ TEST_CASE("the ranker learns its teacher's order, resumes bit for bit and refuse
     const auto resumed = resume_trainer(folder / "ranker.safetensors");
     CHECK(resumed->train_step(pictures.views(), {}).loss == trainer->train_step(pictures.views(), {}).loss);
     // The teacher is known by what it is, not by how many threads look at it.
-    const std::string fingerprint = RankerTrainer(options).teacher_fingerprint();
+    const std::string fingerprint = RankerTrainer(options, {}).teacher_fingerprint();
     const int threads = at::get_num_threads();
     at::set_num_threads(threads == 1 ? 2 : 1);
-    CHECK(RankerTrainer(options).teacher_fingerprint() == fingerprint);
+    CHECK(RankerTrainer(options, {}).teacher_fingerprint() == fingerprint);
     at::set_num_threads(threads);
   }
   create_pretrainer(pretrain_options())->export_model(teacher, StoredType::kFloat32);

@@ -31,7 +31,7 @@ int64_t kept_of(int64_t patches, double share, const char* name) {
 
 }  // namespace
 
-Finetuner::Finetuner(const FinetuneOptions& options)
+Finetuner::Finetuner(const FinetuneOptions& options, const RunContext& context)
     : TrainerBase((validate(options), options.training), options.model),
       options_(options),
       model_(Classifier::initialized(options.model, options.training.seed, options.training.device)) {
@@ -48,7 +48,7 @@ Finetuner::Finetuner(const FinetuneOptions& options)
       }
     }
   }
-  open_selector();
+  open_selector(context);
   start(model_.tensors(), {&model_.vit().blocks()}, [&](const std::string& name, const at::Tensor& tensor) {
     return layer_decay_rule(name, tensor, options.model.encoder.depth, options.layer_decay);
   });
@@ -76,7 +76,7 @@ void Finetuner::check_labels() const {
     invalid("unseen must leave at least one category that is seen; it names all of them.");
 }
 
-void Finetuner::open_selector() {
+void Finetuner::open_selector(const RunContext& context) {
   const Selector& selector = selector_named(options_.selector);
   selector_config_ = options_.model;
   const std::string& path = options_.selector_model;
@@ -90,22 +90,22 @@ void Finetuner::open_selector() {
             "' asks; got none.");
   const at::Device device = options_.training.device;
   const auto autoencoder = [&] {
-    auto from = load_checkpoint<MaeConfig>(path, {.incomplete = true});
+    auto from = load_checkpoint<MaeConfig>(path, {.incomplete = true}, context);
     selector_config_ = from.config;
-    selector_model_ =
-        std::make_shared<const Teacher>(MaskedAutoencoder(from, at::kFloat, device), Precision::kFloat32);
+    selector_model_ = std::make_shared<const Teacher>(MaskedAutoencoder(from, at::kFloat, device, context),
+                                                      Precision::kFloat32);
   };
   const auto classifier = [&] {
-    auto from = load_checkpoint<ClassifierConfig>(path);
+    auto from = load_checkpoint<ClassifierConfig>(path, {}, context);
     selector_config_ = from.config;
-    selector_model_ =
-        std::make_shared<const OpenClassifier>(Classifier(from, at::kFloat, device), Precision::kFloat32);
+    selector_model_ = std::make_shared<const OpenClassifier>(Classifier(from, at::kFloat, device, context),
+                                                             Precision::kFloat32);
   };
   if (selector.needs == Needs::kRanker) {
-    auto from = load_checkpoint<RankerConfig>(path);
+    auto from = load_checkpoint<RankerConfig>(path, {}, context);
     selector_config_ = from.config;
-    selector_model_ =
-        std::make_shared<const InferenceRanker>(PatchRanker(from, at::kFloat, device), Precision::kFloat32);
+    selector_model_ = std::make_shared<const InferenceRanker>(PatchRanker(from, at::kFloat, device, context),
+                                                              Precision::kFloat32);
   } else if (selector.needs == Needs::kAutoencoder) {
     autoencoder();
   } else if (selector.needs == Needs::kClassifier || selector.needs == Needs::kClsClassifier) {
@@ -115,15 +115,22 @@ void Finetuner::open_selector() {
       classifier();
     } catch (const Error& error) {
       if (std::string(error.code()) != codes::kCheckpointContent) throw;
-      autoencoder();
+      try {
+        autoencoder();
+      } catch (const Error& other) {
+        if (std::string(other.code()) != codes::kCheckpointContent) throw;
+        throw Error(codes::kCheckpointContent, "The selector '" + options_.selector +
+                                                   "' asks a classifier or a masked autoencoder. " +
+                                                   error.what() + " " + other.what());
+      }
     }
   }
 }
 
-void Finetuner::begin() {
+void Finetuner::begin(const RunContext& context) {
   if (options_.init.empty()) return;
   // An encoder, a masked autoencoder's too, with a head where the file has one.
-  auto from = load_checkpoint<ClassifierConfig>(options_.init, {.incomplete = true});
+  auto from = load_checkpoint<ClassifierConfig>(options_.init, {.incomplete = true}, context);
   check_same_vit(options_.init, from.config);
   const auto is_head = [](const std::string& name) { return name.starts_with("head."); };
   bool same_head = true;

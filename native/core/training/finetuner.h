@@ -9,9 +9,9 @@ namespace ltrp {
 
 class Finetuner final : public TrainerBase {
  public:
-  explicit Finetuner(const FinetuneOptions& options);
+  Finetuner(const FinetuneOptions& options, const RunContext& context);
   // Takes the weights of options.init.
-  void begin();
+  void begin(const RunContext& context);
   void export_model(const std::string& path, StoredType type) const override;
   const FinetuneOptions* finetune_options() const override { return &options_; }
 
@@ -35,7 +35,7 @@ class Finetuner final : public TrainerBase {
   at::Tensor loss_of(const at::Tensor& logits, const at::Tensor& targets) const;
   // What ML-Decoder drops of a micro-batch of which so many patches are kept; nothing of other heads.
   std::optional<MlDecoderDropout> dropout_of(const MicroBatch& batch, int64_t kept) const;
-  void open_selector();
+  void open_selector(const RunContext& context);
   // How many patches are kept in the step of a picture with that number.
   int64_t kept_at(uint64_t number) const;
   // The `keep` patches of each image that the selector ranks highest, [m, keep]; none where all are kept.

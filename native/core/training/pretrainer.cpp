@@ -17,9 +17,9 @@ Pretrainer::Pretrainer(const PretrainOptions& options)
   start(model_.tensors(), model_.transformers());
 }
 
-void Pretrainer::begin() {
+void Pretrainer::begin(const RunContext& context) {
   if (options_.init.empty()) return;
-  const MaeCheckpoint from = load_checkpoint<MaeConfig>(options_.init, {.incomplete = true});
+  const MaeCheckpoint from = load_checkpoint<MaeConfig>(options_.init, {.incomplete = true}, context);
   const MaeConfig &given = from.config, &own = options_.model;
   check_same_vit(options_.init, given);
   // An encoder alone is what the authors of MAE give away; its decoder begins at random.

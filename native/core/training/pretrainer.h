@@ -10,7 +10,7 @@ class Pretrainer final : public TrainerBase {
  public:
   explicit Pretrainer(const PretrainOptions& options);
   // Takes the weights of options.init.
-  void begin();
+  void begin(const RunContext& context);
   void export_model(const std::string& path, StoredType type) const override;
   const PretrainOptions* pretrain_options() const override { return &options_; }
 

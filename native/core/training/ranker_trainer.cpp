@@ -32,7 +32,7 @@ void check_without_teacher(const RankerTrainingOptions& options) {
 
 }  // namespace
 
-RankerTrainer::RankerTrainer(const RankerTrainingOptions& options)
+RankerTrainer::RankerTrainer(const RankerTrainingOptions& options, const RunContext& context)
     : TrainerBase((validate(options), options.training), options.model),
       options_(options),
       model_(PatchRanker::initialized(options.model, options.training.seed, options.training.device)) {
@@ -40,7 +40,8 @@ RankerTrainer::RankerTrainer(const RankerTrainingOptions& options)
     check_without_teacher(options);
   } else {
     if (options.smoothing != 0) invalid("smoothing is for targets 'maps'.");
-    teacher_.emplace(load_checkpoint<MaeConfig>(options.teacher), at::kFloat, options.training.device);
+    teacher_.emplace(load_checkpoint<MaeConfig>(options.teacher, {}, context), at::kFloat,
+                     options.training.device, context);
     if (teacher_->config().patch_size != options.model.patch_size) {
       invalid("The teacher's patches are " + std::to_string(teacher_->config().patch_size) +
               " pixels wide, the ranker's " + std::to_string(options.model.patch_size) +
@@ -54,9 +55,9 @@ RankerTrainer::RankerTrainer(const RankerTrainingOptions& options)
   start(model_.tensors(), {&model_.vit().blocks()});
 }
 
-void RankerTrainer::begin() {
+void RankerTrainer::begin(const RunContext& context) {
   if (options_.init.empty()) return;
-  const RankerCheckpoint from = load_checkpoint<RankerConfig>(options_.init);
+  const RankerCheckpoint from = load_checkpoint<RankerConfig>(options_.init, {}, context);
   const RankerConfig &given = from.config, &own = options_.model;
   check_same_vit(options_.init, given);
   if (given.head != own.head) {

@@ -10,9 +10,9 @@ namespace ltrp {
 
 class RankerTrainer final : public TrainerBase {
  public:
-  explicit RankerTrainer(const RankerTrainingOptions& options);
+  RankerTrainer(const RankerTrainingOptions& options, const RunContext& context);
   // Takes the weights of options.init.
-  void begin();
+  void begin(const RunContext& context);
   void export_model(const std::string& path, StoredType type) const override;
   const RankerTrainingOptions* ranker_options() const override { return &options_; }
 

@@ -24,27 +24,28 @@ bool same_fingerprint(const std::string& own, const std::string& stored) {
 
 }  // namespace
 
-std::unique_ptr<Trainer> create_finetuner(const FinetuneOptions& options) {
-  auto trainer = std::make_unique<Finetuner>(options);
-  trainer->begin();
+std::unique_ptr<Trainer> create_finetuner(const FinetuneOptions& options, const RunContext& context) {
+  auto trainer = std::make_unique<Finetuner>(options, context);
+  trainer->begin(context);
   return trainer;
 }
 
-std::unique_ptr<Trainer> create_pretrainer(const PretrainOptions& options) {
+std::unique_ptr<Trainer> create_pretrainer(const PretrainOptions& options, const RunContext& context) {
   auto trainer = std::make_unique<Pretrainer>(options);
-  trainer->begin();
+  trainer->begin(context);
   return trainer;
 }
 
-std::unique_ptr<Trainer> create_ranker_trainer(const RankerTrainingOptions& options) {
-  auto trainer = std::make_unique<RankerTrainer>(options);
-  trainer->begin();
+std::unique_ptr<Trainer> create_ranker_trainer(const RankerTrainingOptions& options,
+                                               const RunContext& context) {
+  auto trainer = std::make_unique<RankerTrainer>(options, context);
+  trainer->begin(context);
   return trainer;
 }
 
 std::unique_ptr<Trainer> resume_trainer(const std::string& path, at::Device device,
-                                        const std::string& changes) {
-  const SafetensorsFile file = read_safetensors(path);
+                                        const std::string& changes, const RunContext& context) {
+  const SafetensorsFile file = read_safetensors(path, context);
   const auto field = [&](const char* name) {
     const auto found = file.metadata.find(name);
     if (found == file.metadata.end()) {
@@ -70,21 +71,21 @@ std::unique_ptr<Trainer> resume_trainer(const std::string& path, at::Device devi
   } catch (const std::logic_error&) {
     throw Error(codes::kCheckpointContent, "'" + path + "' has no readable step in its header.");
   }
-  const auto resumed = [&]<typename Run, typename Options>() -> std::unique_ptr<Trainer> {
+  const auto resumed = [&]<typename Run, typename Options>(const auto&... more) -> std::unique_ptr<Trainer> {
     auto stored = options_of_checkpoint<Options>(field("options"));
     stored.training.device = device;
     change_options(changes, stored);
-    auto trainer = std::make_unique<Run>(stored);
+    auto trainer = std::make_unique<Run>(stored, more...);
     trainer->restore(file.tensors, step);
     return trainer;
   };
   if (kind == "pretrain") return resumed.template operator()<Pretrainer, PretrainOptions>();
-  if (kind == "finetune") return resumed.template operator()<Finetuner, FinetuneOptions>();
+  if (kind == "finetune") return resumed.template operator()<Finetuner, FinetuneOptions>(context);
   if (kind == "ranker") {
     auto stored = options_of_checkpoint<RankerTrainingOptions>(field("options"));
     stored.training.device = device;
     change_options(changes, stored);
-    auto trainer = std::make_unique<RankerTrainer>(stored);
+    auto trainer = std::make_unique<RankerTrainer>(stored, context);
     if (!same_fingerprint(trainer->teacher_fingerprint(), field("teacher_fingerprint"))) {
       throw Error(codes::kCheckpointContent,
                   "The teacher '" + trainer->ranker_options()->teacher +

@@ -100,6 +100,17 @@ StoredScores read_score_shard(const std::string& path, std::map<std::string, std
       !at::isfinite(maps.scores).all().item<bool>()) {
     refuse(codes::kCheckpointContent, "has tensors that do not belong together");
   }
+  const auto boxes = maps.crops.accessor<int32_t, 2>(), sizes = maps.sizes.accessor<int32_t, 2>();
+  for (int64_t row = 0; row < crops; ++row) {
+    const auto box = boxes[row], size = sizes[row / (crops / pictures)];
+    const auto is_within = [&](int64_t first, int64_t length, int64_t limit) {
+      return first >= 0 && length >= 1 && first + length <= limit;
+    };
+    if (!is_within(box[0], box[2], size[0]) || !is_within(box[1], box[3], size[1]) || box[4] < 0 ||
+        box[4] > 1) {
+      refuse(codes::kCheckpointContent, "has a crop that does not lie in its picture");
+    }
+  }
   metadata = std::move(file.metadata);
   return maps;
 }

@@ -99,12 +99,14 @@ class Trainer {
   virtual const RankerTrainingOptions* ranker_options() const { return nullptr; }
 };
 
-std::unique_ptr<Trainer> create_finetuner(const FinetuneOptions& options);
-std::unique_ptr<Trainer> create_pretrainer(const PretrainOptions& options);
-std::unique_ptr<Trainer> create_ranker_trainer(const RankerTrainingOptions& options);
+std::unique_ptr<Trainer> create_finetuner(const FinetuneOptions& options, const RunContext& context = {});
+std::unique_ptr<Trainer> create_pretrainer(const PretrainOptions& options, const RunContext& context = {});
+std::unique_ptr<Trainer> create_ranker_trainer(const RankerTrainingOptions& options,
+                                               const RunContext& context = {});
 // Reads a file written by Trainer::save. Error(kCheckpointFormat | kCheckpointContent);
 // Error(kInvalidArgument) for changes (change_options) that cannot be, fewer steps than are done among them.
+// Error(kCancelled), here and above, while files are read.
 std::unique_ptr<Trainer> resume_trainer(const std::string& path, at::Device device = at::kCPU,
-                                        const std::string& changes = "{}");
+                                        const std::string& changes = "{}", const RunContext& context = {});
 
 }  // namespace ltrp
