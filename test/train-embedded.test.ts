@@ -85,6 +85,19 @@ test('both models; the same options go on, others make other runs', async (t) =>
     .map((name) => JSON.parse(readFileSync(join(runs, name, 'scores.json'), 'utf8')) as Scores);
   t.deepEqual(maps.map(({ options }) => options.metric).sort(), ['l1', 'reach']);
 
+  // A greater teacher is not put where the tiny one is.
+  const small = join(folder, 'small');
+  const named = await make(
+    ...['--teacher-steps', '1', '--teacher-size', 'small', '--steps', '1', '--models', small],
+  );
+  t.deepEqual(readdirSync(small), ['tiny-ranker.safetensors']);
+  const found = /The teacher: (.*)\n/.exec(named)?.[1] ?? '';
+  const teacher = await MaskedAutoencoder.load(found);
+  t.is(teacher.config.encoder.dim, 384);
+  teacher.dispose();
+  for (const name of readdirSync(runs).filter((each) => found.includes(each.slice(0, 20))))
+    await rm(join(runs, name), { recursive: true });
+
   // Longer: the steps at the peak go on, and the shorter teacher stays.
   await make(...own, '--teacher-steps', '2');
   const teachers = readdirSync(runs).filter((name) => name.startsWith('teacher-'));
@@ -132,6 +145,11 @@ test('what is refused', async (t) => {
     [
       [...data, '--teacher', 'tiny', '--teacher-steps', '9'],
       '--teacher-steps is for a teacher that is trained; leave it or --teacher out.',
+    ],
+    [[...data, '--teacher-size', 'huge'], '--teacher-size must be tiny, small, base; got huge.'],
+    [
+      [...data, '--init', 'tiny', '--teacher-size', 'small'],
+      '--init has the size of its model; leave it or --teacher-size out.',
     ],
   ] as const) {
     const { code, stderr } = await trainEmbedded(...args);

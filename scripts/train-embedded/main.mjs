@@ -10,6 +10,7 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { modelDigest } from '../../dist/file-digest.js';
 import { locateModel } from '../../dist/models.js';
+import { presetNames } from '../../dist/training/presets.js';
 import { cacheRoot } from '../photos/paths.mjs';
 import { hasLayout, photographsOf } from './photographs.mjs';
 import { checkScoring, trainRanker } from './ranker.mjs';
@@ -28,6 +29,8 @@ Other options or photographs make other runs, beside those that are there.
   --teacher-steps <n>  of the teacher at the peak learning rate, 64 crops each; a tenth as many follow, in which the rate falls
                        (default 16000: with these 1.1 million crops, 2 to 9 hours on two cores that do 143 to 36 a second).
                        A greater number later prolongs the run; the teacher of each number stays
+  --teacher-size <name>  of the teacher: tiny (default), small or base, the encoders of ViT-Ti, ViT-S and ViT-B. Only a tiny one is put
+                       into --models
   --init <model>       weights that the teacher begins from (default: random); what tiny names is replaced in the end, unless
                        --models is given
   --maps <n>           photographs that the ranker learns from, at most (default 4000)
@@ -45,6 +48,7 @@ const options = {
   data: { type: 'string', multiple: true, default: [] },
   teacher: { type: 'string' },
   'teacher-steps': { type: 'string' },
+  'teacher-size': { type: 'string' },
   init: { type: 'string' },
   maps: { type: 'string', default: '4000' },
   scoring: { type: 'string', default: '--metric reach --surprise --rounds 1 --mask-ratio 0.75' },
@@ -66,9 +70,16 @@ async function main(values) {
   if (values.help) return void process.stdout.write(help);
   const { data, teacher, init, scoring, precision } = values;
   if (data.length === 0) throw new Error('--data needs a folder of photographs.');
-  const ofTeacher = ['teacher-steps', 'init'].find((name) => values[name] !== undefined);
+  const ofTeacher = ['teacher-steps', 'teacher-size', 'init'].find(
+    (name) => values[name] !== undefined,
+  );
   if (teacher !== undefined && ofTeacher !== undefined)
     throw new Error(`--${ofTeacher} is for a teacher that is trained; leave it or --teacher out.`);
+  const size = values['teacher-size'] ?? 'tiny';
+  if (!presetNames.includes(size))
+    throw new Error(`--teacher-size must be ${presetNames.join(', ')}; got ${size}.`);
+  if (values['teacher-size'] !== undefined && init !== undefined)
+    throw new Error('--init has the size of its model; leave it or --teacher-size out.');
   if (!['float32', 'bfloat16'].includes(precision))
     throw new Error(`--precision must be float32 or bfloat16; got ${precision}.`);
   const teacherSteps = positive('teacher-steps', values['teacher-steps'] ?? '16000');
@@ -82,7 +93,7 @@ async function main(values) {
   const from =
     given ??
     (await located(
-      trainTeacher({ photographs, runs, steps: teacherSteps, precision, init: begin }),
+      trainTeacher({ photographs, runs, steps: teacherSteps, precision, size, init: begin }),
     ));
   const ranker = trainRanker({
     ...{ teacher: from, photographs: photographs.slice(0, maps) },
@@ -96,7 +107,10 @@ async function main(values) {
     copyFileSync(file, join(models, name));
     return resolve(models, name);
   };
-  if (given === undefined) console.log(`\nThe teacher: ${put(from.path, 'tiny-mae.safetensors')}`);
+  if (given === undefined) {
+    const kept = size === 'tiny' ? put(from.path, 'tiny-mae.safetensors') : from.path;
+    console.log(`\nThe teacher: ${kept}`);
+  }
   const made = put(ranker, 'tiny-ranker.safetensors');
   console.log(`\nThe ranker: ${made}`);
   const measured = data.find(hasLayout);

@@ -4,8 +4,11 @@ import { basename, join } from 'node:path';
 import { heldOut, writeList } from './photographs.mjs';
 import { hasBegun, shortDigest, train, words } from './runs.mjs';
 
-/** Returns the file of a masked autoencoder that has learned from the photographs for so many steps and a tenth more. */
-export function trainTeacher({ photographs, runs, steps, precision, init }) {
+/**
+ * Returns the file of a masked autoencoder that has learned from the photographs for so many steps and a tenth more. It begins from
+ * `init`, or from random weights of a size.
+ */
+export function trainTeacher({ photographs, runs, steps, precision, size, init }) {
   const parts = heldOut(photographs);
   const [training, held] = [writeList(runs, parts.training), writeList(runs, parts.held)];
   const recipe = words(`
@@ -13,7 +16,7 @@ export function trainTeacher({ photographs, runs, steps, precision, init }) {
     --crop-scale 0.3,1 --decode-size 256 --cache-memory 4GiB --val-every 250 --val-count 128 --checkpoint-every 4m`);
   const stable = join(
     runs,
-    `teacher-${shortDigest([recipe, training.digest, held.digest, init?.digest ?? null])}`,
+    `teacher-${shortDigest([recipe, training.digest, held.digest, init?.digest ?? size])}`,
   );
   const decayed = `${stable}-${steps}`;
   const run = (out, length, decay, begin) =>
@@ -26,8 +29,8 @@ export function trainTeacher({ photographs, runs, steps, precision, init }) {
     const done = stepsDone(stable);
     if (done > steps)
       throw new Error(`--teacher-steps must be ${done} or more, which are done; got ${steps}.`);
+    const begin = init === undefined ? ['--model', size] : ['--init', init.path];
     // A run that goes on has its weights, wherever those that it began from are now.
-    const begin = init === undefined ? ['--model', 'tiny'] : ['--init', init.path];
     run(stable, steps, 0, hasBegun(stable) ? [] : begin);
     copyRun(stable, decayed);
   }
