@@ -28,6 +28,14 @@ function withQuotedOptions(args: readonly string[]): string[] {
   return joined;
 }
 
+/** An option that counts something. */
+export function integer(name: string, text: string, least: number): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < least)
+    throw new UsageError(`--${name} must be an integer from ${least}, not ${text}`);
+  return value;
+}
+
 /** Does the work, or prints the help. Exit status 2 after wrong use, 1 where the library refuses; anything else is a fault. */
 export async function program(
   name: string,

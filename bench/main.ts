@@ -268,6 +268,14 @@ async function measure(options: Options): Promise<Results> {
     // What one section trips over must not cost the hours of the others. A quick run gives each section its share of the
     // time: `share` is how much of it may be over when the section stops repeating itself.
     const short = new Set<string>();
+    const attempt = async (name: string, work: () => Promise<void>): Promise<void> => {
+      try {
+        await work();
+      } catch (error) {
+        results.failures.push(`${name}: ${messageOf(error)}`);
+        say(`FAILED: ${results.failures.at(-1) ?? ''}`);
+      }
+    };
     const section = async (
       name: (typeof options.sections)[number],
       share: number,
@@ -275,21 +283,16 @@ async function measure(options: Options): Promise<Results> {
     ) => {
       if (!options.sections.includes(name)) return;
       run.until = start + 1000 * share * options.limitSeconds;
-      try {
-        await work();
-      } catch (error) {
-        results.failures.push(`${name}: ${messageOf(error)}`);
-        say(`FAILED: ${results.failures.at(-1) ?? ''}`);
-      }
+      await attempt(name, work);
       if (performance.now() > run.until) {
         short.add(name);
       }
     };
-    await run.peaks();
+    await attempt('peaks', () => run.peaks());
     for (const [index, source] of options.models.entries()) {
       const share = 0.56 * ((index + 1) / options.models.length) ** 0.5;
       await section('scores', share, () => run.scores(source));
-      await run.peaks();
+      await attempt('peaks', () => run.peaks());
     }
     for (const source of options.rankers) await section('ranker', 0.7, () => run.ranker(source));
     for (const source of options.fileRankers) {

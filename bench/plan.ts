@@ -4,8 +4,8 @@
 import { execFileSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { planSavings, type SavingsPlan } from '../lib/index.js';
+import { integer, parse, program } from './command-line.js';
 import { root } from './contenders.js';
 import { busy } from './machine.js';
 import { writeSection } from './report/section.js';
@@ -16,17 +16,15 @@ const help = `npm run bench:plan -- [options]
   --python PATH    a Python with torch, transformers, onnx and onnxscript, which makes them (default python3)
   --rounds N       measured runs of each (default 20)
   --no-write       print only, leave docs/plan.md as it is
-  --help`;
+  --help
+`;
 
-const { values } = parseArgs({
-  options: {
-    models: { type: 'string', default: join(root, 'build', 'plan-models') },
-    python: { type: 'string', default: 'python3' },
-    rounds: { type: 'string', default: '20' },
-    'no-write': { type: 'boolean', default: false },
-    help: { type: 'boolean', default: false },
-  },
-});
+const options = {
+  models: { type: 'string', default: join(root, 'build', 'plan-models') },
+  python: { type: 'string', default: 'python3' },
+  rounds: { type: 'string', default: '20' },
+  'no-write': { type: 'boolean', default: false },
+} as const;
 
 const shares = [0.75, 0.5, 0.25];
 /** Time of ranker and cut model by the full one's, at most, for what this project is for. */
@@ -61,7 +59,9 @@ function row(
   ];
 }
 
-async function main(): Promise<void> {
+async function main(args: readonly string[]): Promise<void> {
+  const values = parse(args, options);
+  const rounds = integer('rounds', values.rounds, 1);
   const folder = resolve(values.models);
   if (modelsIn(folder).length === 0) {
     const maker = join(root, 'bench', 'python', 'plan_vits.py');
@@ -71,7 +71,6 @@ async function main(): Promise<void> {
   if (crowded !== null) console.error(crowded);
   // Where onnxruntime-node is.
   process.chdir(join(root, 'bench'));
-  const rounds = Number(values.rounds);
   const plans: [string, SavingsPlan][] = [];
   for (const path of modelsIn(folder))
     plans.push([path, await planSavings(path, { shares, rounds })]);
@@ -100,5 +99,4 @@ ${text}`;
   await writeSection('plan.md', 'savings', 'ViT-B/16 and CLIP ViT-B/16', section);
 }
 
-if (values.help) console.log(help);
-else await main();
+await program('bench:plan', help, main);

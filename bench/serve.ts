@@ -8,11 +8,11 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import sharp from 'sharp';
 import { Pool } from 'undici';
 import { PatchRanker, rankFiles } from '../lib/index.js';
 import { quantile } from '../lib/quantile.js';
+import { integer, parse, program } from './command-line.js';
 import { root } from './contenders.js';
 import { busy } from './machine.js';
 import { pictureFiles } from './material.js';
@@ -29,19 +29,17 @@ const help = `npm run bench:serve -- [options]
   --requests N    of the memory over time (default 20000)
   --max-wait MS   of the service (default: its own)
   --no-write      print only, leave docs/serve.md as it is
-  --help`;
+  --help
+`;
 
-const { values } = parseArgs({
-  options: {
-    pictures: { type: 'string', default: '400' },
-    rounds: { type: 'string', default: '5' },
-    seconds: { type: 'string', default: '20' },
-    requests: { type: 'string', default: '20000' },
-    'max-wait': { type: 'string' },
-    'no-write': { type: 'boolean', default: false },
-    help: { type: 'boolean', default: false },
-  },
-});
+const options = {
+  pictures: { type: 'string', default: '400' },
+  rounds: { type: 'string', default: '5' },
+  seconds: { type: 'string', default: '20' },
+  requests: { type: 'string', default: '20000' },
+  'max-wait': { type: 'string' },
+  'no-write': { type: 'boolean', default: false },
+} as const;
 
 /** Connections of the client, and with that requests in flight at most. */
 const connections = 48;
@@ -261,10 +259,11 @@ ${table(
 )}`;
 }
 
-async function main(): Promise<void> {
+async function main(args: readonly string[]): Promise<void> {
+  const values = parse(args, options);
   const [count, rounds, seconds, requests] = (
     ['pictures', 'rounds', 'seconds', 'requests'] as const
-  ).map((name) => Number(values[name])) as [number, number, number, number];
+  ).map((name) => integer(name, values[name], 1)) as [number, number, number, number];
   const { 'max-wait': maxWait } = values;
   const pictures = pictureFiles().map((file) => readFileSync(file));
   const crowded = busy();
@@ -310,5 +309,4 @@ ${text}`;
   }
 }
 
-if (values.help) console.log(help);
-else await main();
+await program('bench:serve', help, main);

@@ -4,8 +4,8 @@
  */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { MaskedAutoencoder, PatchRanker, readImages } from '../lib/index.js';
+import { integer, parse, program } from './command-line.js';
 import { root } from './contenders.js';
 import { writeFigures, writeSection } from './report/section.js';
 import { fixed, table } from './report/tables.js';
@@ -15,16 +15,14 @@ const help = `npm run soak -- [options]
   --cycles N      load/dispose cycles of ranker and teacher (default 500)
   --rankings N    rankings of one photo (default 2000)
   --no-write      print only, leave docs/start-and-size.md as it is
-  --help`;
+  --help
+`;
 
-const { values } = parseArgs({
-  options: {
-    cycles: { type: 'string', default: '500' },
-    rankings: { type: 'string', default: '2000' },
-    'no-write': { type: 'boolean', default: false },
-    help: { type: 'boolean', default: false },
-  },
-});
+const options = {
+  cycles: { type: 'string', default: '500' },
+  rankings: { type: 'string', default: '2000' },
+  'no-write': { type: 'boolean', default: false },
+} as const;
 
 interface Phase {
   readonly name: string;
@@ -97,12 +95,14 @@ function report(phases: readonly Phase[]): string {
   );
 }
 
-if (values.help) {
-  console.log(help);
-} else {
+await program('soak', help, async (args) => {
+  const values = parse(args, options);
+  const [cycles, rankings] = (['cycles', 'rankings'] as const).map((name) =>
+    integer(name, values[name], points),
+  ) as [number, number];
   if (globalThis.gc === undefined) throw new Error('Run it with `npm run soak` (--expose-gc).');
   const start = performance.now();
-  const phases = await soak(Number(values.cycles), Number(values.rankings));
+  const phases = await soak(cycles, rankings);
   const text = report(phases);
   const seconds = (performance.now() - start) / 1000;
   const grown = phases.filter(({ growth }) => growth > limit);
@@ -122,4 +122,4 @@ ${verdict}`;
     await writeSection('start-and-size.md', 'soak', 'Memory over time', section);
     await writeFigures('start-and-size.json', 'soak', { phases });
   }
-}
+});

@@ -4,10 +4,10 @@ import { existsSync, lstatSync, readdirSync, readFileSync, realpathSync, statSyn
 import { mkdtemp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { convertCheckpoint } from '../lib/index.js';
 import { loadedCore } from '../lib/native/loader.js';
 import { modelType } from '../lib/onnx/schema.js';
+import { integer, parse, program } from './command-line.js';
 import { root } from './contenders.js';
 import { busy } from './machine.js';
 import { writeFigures, writeSection } from './report/section.js';
@@ -17,15 +17,13 @@ import { spread, type Spread } from './statistics.js';
 const help = `npm run bench:start -- [options]
   --rounds N      starts of each contender, interleaved (default 9; one more before them is not counted)
   --no-write      print only, leave docs/start-and-size.md as it is
-  --help`;
+  --help
+`;
 
-const { values } = parseArgs({
-  options: {
-    rounds: { type: 'string', default: '9' },
-    'no-write': { type: 'boolean', default: false },
-    help: { type: 'boolean', default: false },
-  },
-});
+const options = {
+  rounds: { type: 'string', default: '9' },
+  'no-write': { type: 'boolean', default: false },
+} as const;
 
 const contenders = ['ltrp', 'onnxruntime-node', 'transformers'] as const;
 type Contender = (typeof contenders)[number];
@@ -147,14 +145,16 @@ const one = (value: Spread | null): string =>
     ? '–'
     : `${value.median.toFixed(0)} (${value.low.toFixed(0)} to ${value.high.toFixed(0)})`;
 
-async function main(): Promise<void> {
+async function main(args: readonly string[]): Promise<void> {
+  const values = parse(args, options);
+  const rounds = integer('rounds', values.rounds, 1);
   const warning = busy();
   const folder = await mkdtemp(join(tmpdir(), 'ltrp-start-'));
   const times = new Map<Contender, Start[]>(contenders.map((name) => [name, []]));
   try {
     const model = join(folder, 'ranker');
     await writeModel(model);
-    for (let round = 0; round <= Number(values.rounds); round += 1) {
+    for (let round = 0; round <= rounds; round += 1) {
       for (const name of contenders) {
         const time = start(name, model);
         if (round > 0) times.get(name)?.push(time); // the first brings files into the page cache
@@ -187,7 +187,7 @@ async function main(): Promise<void> {
   console.log(text);
   if (warning !== null) console.log(warning);
   if (values['no-write']) return;
-  const section = `\`npm run bench:start\` wrote this: median and quartiles of ${values.rounds} starts of each, in turns, files in the page cache. All rank the same
+  const section = `\`npm run bench:start\` wrote this: median and quartiles of ${rounds} starts of each, in turns, files in the page cache. All rank the same
 photo with the embedded ranker, the peers from float32 ONNX (onnxruntime-node with sharp). They resize differently: compare only times.
 
 ${text}${warning === null ? '' : `\n\n${warning}`}`;
@@ -196,5 +196,4 @@ ${text}${warning === null ? '' : `\n\n${warning}`}`;
   await writeFigures('start-and-size.json', 'start', json);
 }
 
-if (values.help) console.log(help);
-else await main();
+await program('bench:start', help, main);

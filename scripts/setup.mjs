@@ -6,7 +6,8 @@
  *   node scripts/setup.mjs build [--cuda [--arch 90,100 | native | all] [--build-only]]
  *   node scripts/setup.mjs package [--cuda [--arch ...]]
  *   node scripts/setup.mjs ts | native | demo | test | test-native | test-sanitize | test-processors | test-cuda | test-install | test-hosts
- *                          | cuda-tools | cuda-resources | bench | bench-native | bench-classifier | bench-plan | bench-serve | bench-start | soak | evaluate | ablations | docs | lint | format
+ *                          | cuda-tools | cuda-resources | bench | bench-native | bench-classifier | bench-plan | bench-ranks | bench-serve | bench-start | soak | evaluate | ablations
+ *                          | photos | scenes | docs | lint | format
  *                          | release-check
  */
 import {
@@ -14,9 +15,12 @@ import {
   bench,
   benchClassifier,
   benchPlan,
+  benchRanks,
   benchServe,
   benchStart,
   evaluate,
+  photos,
+  scenes,
   soak,
 } from './setup/bench.mjs';
 import {
@@ -62,11 +66,14 @@ const commands = {
   bench,
   'bench-classifier': benchClassifier,
   'bench-plan': benchPlan,
+  'bench-ranks': benchRanks,
   'bench-serve': benchServe,
   'bench-start': benchStart,
   soak,
   evaluate,
   ablations,
+  photos,
+  scenes,
   'bench-native': buildBenchHelper,
   docs: makeDocs,
   'release-check': releaseCheck,

@@ -335,17 +335,17 @@ withJudge("the judge's answers are kept, and right as often as its card says", a
   }
   // .450 of every third picture by the folder's README: two standard errors of 164 pictures are .078.
   t.true(Math.abs(right / judged.length - 0.45) < 0.078, `${right} of ${judged.length}`);
-  t.is(judge.spent.answers, judged.length);
+  t.is(judge.spent, judged.length);
   const again = await Judge.open(file, cache);
   const first = await readPicture(judged[0] ?? '', { size: 224, patch: 16, fit: 'crop' });
   await again.answers(first, ['whole']);
-  t.is(again.spent.answers, 0);
+  t.is(again.spent, 0);
   await again.answers(first, [
     'whole',
     { kept: [1, 2], fill: 'mean' },
     { kept: [2, 1], fill: 'mean' },
   ]);
-  t.is(again.spent.answers, 1);
+  t.is(again.spent, 1);
 });
 
 withPhotographs(
@@ -498,4 +498,15 @@ test('a folder of that layout: JSON, Markdown and a page, and nothing of what is
   const page = readFileSync(join(out, 'page.html'), 'utf8');
   t.is(page.split('src="data:image/jpeg').length - 1, expected.length);
   t.true(page.includes('"variance + centre"'));
+
+  // Rows have the names of models: two of one name were one row.
+  const twice = await t.throwsAsync<Error & { code: number; stderr: string }>(
+    promisify(execFile)(process.execPath, [
+      ...['--import=tsx', join(repository, 'scripts', 'evaluate', 'photographs.ts')],
+      ...['--photographs', folder, '--teacher', 'none', '--out', out],
+      ...['--ranker', 'tiny', '--ranker', 'tiny'],
+    ]),
+  );
+  t.is(twice.code, 2);
+  t.regex(twice.stderr, /two models are called tiny; rename the file or folder of one/);
 });

@@ -1,7 +1,7 @@
 /** What is asked of `npm run ablations`. */
 import { join, resolve } from 'node:path';
-import { parse, UsageError } from '../../bench/command-line.js';
-import { choice, integer } from '../evaluate/command.js';
+import { integer, parse, UsageError } from '../../bench/command-line.js';
+import { choice } from '../evaluate/command.js';
 import { evaluateCache } from '../evaluate/teacher-maps.js';
 import { rows, type Row } from './rows.js';
 

@@ -33,9 +33,14 @@ export function aboutRankers(study: Study): About {
     picturesDigest: digestOf(...labelled.map(({ picture }) => picture.digest)),
     judged: judge === null ? null : judged.length,
     judgedDigest: digestOf(...judged.map(({ digest }) => digest)),
+    objectsDigest: digestOf(
+      ...labelled.map(({ objects: { any, each } }) => [any, ...each].map((pixels) => [...pixels])),
+    ),
+    judge: judge?.name ?? null,
     maps: Math.min(maps, training.length),
     mapsDigest: digestOf(...training.map((path) => basename(path))),
     steps,
+    recipe: digestOf(mapArguments, trainArguments(steps), targetRounds),
   };
 }
 
@@ -106,23 +111,32 @@ async function byJudge(row: string, mapOf: MapOf, study: Study): Promise<Found['
   return table.samples();
 }
 
+const { maskRatio, metric, surprise, drop, precision } = mapBase;
+const mapArguments: readonly string[] = [
+  ...['--precision', precision, '--metric', metric, ...(surprise ? ['--surprise'] : [])],
+  ...['--drop', drop, '--mask-ratio', String(maskRatio), '--crop-scale', '0.6,1', '--seed', '1'],
+];
+
+/** What the trainings of all rankers have in common. No validation: they are compared on the same pictures afterwards. */
+const trainArguments = (steps: number): readonly string[] => [
+  ...['--val-share', '0', '--model', 'tiny', '--steps', String(steps), '--precision', 'bfloat16'],
+  ...['--batch-size', String(batchSize), '--micro-batch-size', String(batchSize)],
+  ...['--learning-rate', String(learningRate), '--warmup', String(warmupOf(steps))],
+  ...['--checkpoint-every', '1m'],
+];
+
 /** Stores that are whole, which `ltrp score` would load the teacher to find. */
 const whole = new Set<string>();
 
 /** The folder of the maps that rankers learn from; made, or continued, where there is need. */
 export function storedMaps(rounds: number, { training, teacher, out }: Study): string {
-  const about = digestOf(teacher.digest, training);
+  const about = digestOf(teacher.digest, training, mapArguments);
   const list = join(out, `photographs-${about}.txt`);
   writeFileSync(list, `${training.join('\n')}\n`);
   const folder = join(out, `scores-${rounds}-${about}`);
   if (whole.has(folder)) return folder;
-  const { maskRatio, metric, surprise, drop, precision } = mapBase;
-  ltrp([
-    ...['score', list, '--store', folder, '--model', teacher.source, '--precision', precision],
-    ...['--metric', metric, ...(surprise ? ['--surprise'] : []), '--drop', drop],
-    ...['--mask-ratio', String(maskRatio)],
-    ...['--rounds', String(rounds), '--crop-scale', '0.6,1', '--seed', '1'],
-  ]);
+  const made = ['--store', folder, '--model', teacher.source, '--rounds', String(rounds)];
+  ltrp(['score', list, ...made, ...mapArguments]);
   whole.add(folder);
   return folder;
 }
@@ -130,14 +144,10 @@ export function storedMaps(rounds: number, { training, teacher, out }: Study): s
 /** Begins or continues a training. Returns its folder. */
 function train({ settings, name }: RankerRow, scores: string, { steps, out }: Study): string {
   const { loss, lossK, smoothing, dim } = settings;
-  // No validation: all rankers are compared on the same pictures afterwards.
   const args = [
-    ...['train', '--scores', scores, '--val-share', '0', '--model', 'tiny', '--dim', String(dim)],
+    ...['train', '--scores', scores, ...trainArguments(steps), '--dim', String(dim)],
     ...['--loss', loss, ...(lossK === null ? [] : ['--loss-k', String(lossK)])],
-    ...['--smoothing', String(smoothing), '--steps', String(steps), '--precision', 'bfloat16'],
-    ...['--batch-size', String(batchSize), '--micro-batch-size', String(batchSize)],
-    ...['--learning-rate', String(learningRate), '--warmup', String(warmupOf(steps))],
-    ...['--checkpoint-every', '1m'],
+    ...['--smoothing', String(smoothing)],
   ];
   const run = join(out, 'runs', `${name.replace('/', '-')}-${digestOf(args)}`);
   ltrp([...args, '--out', run, '--resume']);

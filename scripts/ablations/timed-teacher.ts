@@ -1,5 +1,5 @@
 /** The teacher, with what its rounds have taken over all runs: rows share maps, and a run goes on where another ended. */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Picture } from '../evaluate/pictures.js';
 import { CachedTeacher, type TeacherMaps } from '../evaluate/teacher-maps.js';
@@ -35,7 +35,10 @@ export class TimedTeacher {
   async maps(picture: Picture): Promise<{ map: Float64Array; maps: TeacherMaps }> {
     const before = this.teacher.spent.rounds;
     const maps = await this.teacher.maps(picture);
-    if (this.teacher.spent.rounds > before) writeFileSync(this.file, JSON.stringify(this.#sum()));
+    if (this.teacher.spent.rounds > before) {
+      writeFileSync(`${this.file}.part`, JSON.stringify(this.#sum()));
+      renameSync(`${this.file}.part`, this.file);
+    }
     const map = this.rounds === 1 ? maps.halves.get(2)?.[0] : maps.mean.get(this.rounds);
     if (map === undefined) throw new Error(`There is no map of ${this.rounds} rounds.`);
     return { map, maps };

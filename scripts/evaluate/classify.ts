@@ -4,7 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { parse, program, UsageError } from '../../bench/command-line.js';
+import { integer, parse, program, UsageError } from '../../bench/command-line.js';
 import {
   MaskedAutoencoder,
   PatchRanker,
@@ -18,10 +18,19 @@ import { askedModels } from '../../lib/evaluation/asked.js';
 import { curvePage } from '../../lib/evaluation/curve-page.js';
 import { SelectorStudy } from '../../lib/evaluation/study.js';
 import { modelDigest } from '../../lib/file-digest.js';
+import { resolveModel } from '../../lib/models.js';
 import { selectorNames } from '../../lib/selectors.js';
 import { shareOf } from '../../lib/share.js';
 import { classifyMarkdown, type ClassifyResults } from './classify-table.js';
-import { choice, integer, provenance, sample, say, writeResults } from './command.js';
+import {
+  checkPatchSizes,
+  choice,
+  listed,
+  provenance,
+  sample,
+  say,
+  writeResults,
+} from './command.js';
 import { photographsOf } from './parts.js';
 import { readPicture } from './pictures.js';
 import { evaluateCache } from './teacher-maps.js';
@@ -71,6 +80,8 @@ await program('evaluate', help, async (args) => {
   await using classifier = await VisionTransformer.load(source);
   await using ranker = await PatchRanker.load(options.ranker);
   await using mae = await MaskedAutoencoder.load(options.mae);
+  const { patchSize } = classifier.config;
+  checkPatchSizes(patchSize, { '--ranker': ranker, '--mae': mae });
   const { classes } = pictures;
   if (classifier.config.classes !== classes.length)
     throw new UsageError(
@@ -87,7 +98,10 @@ await program('evaluate', help, async (args) => {
   const batchSize = 16;
   for (let first = 0; first < paths.length; first += batchSize) {
     const some = paths.slice(first, first + batchSize);
-    const images = await batchOf(some, options.size, classifier.config.patchSize);
+    const { size, photographs } = options;
+    // Imagenette's are squares already.
+    const fit = photographs === undefined ? 'crop' : 'stretch';
+    const images = await batchOf(some, { size, patch: patchSize, fit });
     await study.add(
       images,
       some.map((path) => pictures.labels.get(path) as number),
@@ -167,26 +181,36 @@ interface Pictures {
   labels: ReadonlyMap<string, number>;
 }
 
-async function picturesOf({ photographs, data = '', val = '', part }: Asked): Promise<Pictures> {
+async function picturesOf({
+  photographs,
+  data = '',
+  val = '',
+  part,
+  mae,
+}: Asked): Promise<Pictures> {
   const training = photographs === undefined ? data : join(photographs, 'imagenette', 'train');
   for (const folder of photographs === undefined ? [data, val] : [training])
     if (!existsSync(folder)) throw new UsageError(`there is no folder ${folder}`);
-  const { classes } = await foldersAsLabels(await Dataset.open([training]));
+  const dataset = await Dataset.open([training]);
+  const { classes } = await foldersAsLabels(dataset);
+  const about = `${dataset.digest} ${await modelDigest(resolveModel(mae, 'mae'))}`;
   if (photographs !== undefined) {
     const all = photographsOf(photographs, 'imagenette/val', part);
     const labels = new Map(all.map((path) => [path, classes.indexOf(basename(dirname(path)))]));
-    return { name: `imagenette, ${part} part`, about: '', training, classes, labels };
+    return { name: `imagenette, ${part} part`, about, training, classes, labels };
   }
   const shown = await Dataset.open([val]);
   const { ofFiles } = await foldersAsLabels(shown, classes);
   const labels = new Map(shown.files.map((path, i) => [path, ofFiles[i]?.label ?? -1]));
-  return { name: basename(val), about: training, training, classes, labels };
+  return { name: basename(val), about, training, classes, labels };
 }
 
-async function batchOf(paths: readonly string[], size: number, patch: number): Promise<PixelBatch> {
-  const pictures = await Promise.all(
-    paths.map((path) => readPicture(path, { size, patch, fit: 'stretch' })),
-  );
+async function batchOf(
+  paths: readonly string[],
+  as: Parameters<typeof readPicture>[1],
+): Promise<PixelBatch> {
+  const { size } = as;
+  const pictures = await Promise.all(paths.map((path) => readPicture(path, as)));
   const data = Buffer.concat(pictures.map(({ pixels }) => pixels));
   return { data, shape: [paths.length, size, size, 3] };
 }
@@ -217,11 +241,10 @@ function readOptions(args: readonly string[]) {
   const isLayout = photographs !== undefined;
   if ([data, val].some((folder) => (folder === undefined) !== isLayout))
     throw new UsageError('--photographs needs a folder, or --data and --val one each');
-  const names =
-    values.selectors?.split(',') ??
-    (fineTuned ? ['ranker', 'random', 'variance', 'cls-attention'] : selectorNames);
+  const chosen =
+    values.selectors ?? (fineTuned ? 'ranker,random,variance,cls-attention' : selectorNames.join());
   const shares = values.keep ?? (fineTuned ? '25%,50%,100%' : '10%,25%,50%,75%,100%');
-  const keeps = shares.split(',').map(shareOf);
+  const keeps = listed(shares, shareOf);
   if (!keeps.every((keep) => keep > 0 && keep <= 1))
     throw new UsageError(`--keep must be shares such as 25%,50%; not ${shares}`);
   return {
@@ -229,7 +252,7 @@ function readOptions(args: readonly string[]) {
     epochs: integer('epochs', values.epochs, 1),
     seed: integer('seed', values.seed, 0),
     size: integer('image-size', values['image-size'], 16),
-    selectors: names.map((name) => choice('selectors', name, selectorNames)),
+    selectors: listed(chosen, (name) => choice('selectors', name, selectorNames)),
     most: pictures === undefined ? Infinity : integer('pictures', pictures, 1),
   };
 }

@@ -51,6 +51,24 @@ export function sample(paths: readonly string[], count: number, word = 'sample')
   return [...paths].sort((a, b) => (place(a) < place(b) ? -1 : 1)).slice(0, count);
 }
 
+/** Refuses models whose patches are not those that are measured. */
+export function checkPatchSizes(
+  patch: number,
+  models: Readonly<Record<string, { readonly config: { readonly patchSize: number } } | null>>,
+): void {
+  for (const [name, model] of Object.entries(models)) {
+    if (model !== null && model.config.patchSize !== patch)
+      throw new UsageError(
+        `patches are ${patch} px wide here, and those of ${name} are ${model.config.patchSize}`,
+      );
+  }
+}
+
+/** Selectors and shares of lists that name one twice: it is measured once. */
+export function listed<Item>(text: string, read: (word: string) => Item): Item[] {
+  return [...new Set(text.split(',').map(read))];
+}
+
 /** One of some words, as an option is given it. */
 export function choice<Word extends string>(
   name: string,
@@ -61,11 +79,4 @@ export function choice<Word extends string>(
   if (word === undefined)
     throw new UsageError(`--${name} must be one of ${words.join(', ')}, not ${value}`);
   return word;
-}
-
-export function integer(name: string, text: string, least: number): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < least)
-    throw new UsageError(`--${name} must be an integer from ${least}, not ${text}`);
-  return value;
 }

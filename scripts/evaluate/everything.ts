@@ -6,9 +6,9 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parse, program, UsageError } from '../../bench/command-line.js';
+import { integer, parse, program, UsageError } from '../../bench/command-line.js';
 import type { ClassifyResults } from './classify-table.js';
-import { integer, say } from './command.js';
+import { say } from './command.js';
 import { evaluateCache } from './teacher-maps.js';
 
 const help = `npm run evaluate -- --everything --photographs FOLDER [options]

@@ -43,8 +43,10 @@ export type View = 'whole' | { kept: readonly number[]; fill: JudgeFill };
 
 /** A classifier whose answers are kept in the user's cache. */
 export class Judge {
-  /** Answers computed, not read from the cache, and the seconds they took. */
-  readonly spent = { answers: 0, seconds: 0 };
+  /** Answers computed, not read from the cache. */
+  spent = 0;
+  /** Tells it apart from every other. */
+  readonly name: string;
   readonly #known = new Map<string, number>();
   readonly #file: string;
   #session: Promise<Session> | undefined;
@@ -53,6 +55,7 @@ export class Judge {
   private constructor(model: string, file: string) {
     this.#model = model;
     this.#file = file;
+    this.name = basename(file, '.txt');
     if (!existsSync(file)) return;
     for (const line of readFileSync(file, 'utf8').split('\n')) {
       const [key = '', answer = ''] = line.split(' ');
@@ -84,10 +87,8 @@ export class Judge {
           ? picture.pixels
           : keepOnly(picture, view.kept, backgrounds.get(view.fill) as Uint8Array);
       });
-      const start = performance.now();
       const answers = await this.#classify(pictures, picture);
-      this.spent.seconds += (performance.now() - start) / 1000;
-      this.spent.answers += answers.length;
+      this.spent += answers.length;
       for (const [i, key] of missing.entries()) this.#known.set(key, answers[i] as number);
       appendFileSync(this.#file, missing.map((key, i) => `${key} ${answers[i]}\n`).join(''));
     }

@@ -4,7 +4,7 @@ import { basename, join, resolve } from 'node:path';
 import { program, UsageError } from '../../bench/command-line.js';
 import { PatchRanker } from '../../lib/index.js';
 import { resolveModel } from '../../lib/models.js';
-import { provenance, sample, say, writeResults } from './command.js';
+import { checkPatchSizes, provenance, sample, say, writeResults } from './command.js';
 import { labelledPictures } from './instances.js';
 import { hasRuntime, Judge, judges } from './judge.js';
 import { allSelectors, usualSelectors } from './kept.js';
@@ -122,6 +122,7 @@ async function withTeachers<Result>(
   rounds: readonly number[],
   work: (teachers: NamedTeacher[]) => Promise<Result>,
 ): Promise<Result> {
+  checkNames(sources);
   const teachers = await Promise.all(
     sources.map(async (source) => ({
       name: `teacher ${modelName(source)}`,
@@ -174,12 +175,22 @@ async function findJudge({ judge, photographs }: Options): Promise<Judge | null>
   return Judge.open(file);
 }
 
+/** Rows have the names of their models, so two of one name would be one row. */
+function checkNames(sources: readonly string[]): void {
+  const names = sources.map(modelName);
+  const twice = names.find((name, i) => names.indexOf(name) < i);
+  if (twice !== undefined)
+    throw new UsageError(`two models are called ${twice}; rename the file or folder of one`);
+}
+
 async function loadRankers(
   sources: readonly string[],
 ): Promise<(NamedRanker & { source: string })[]> {
+  checkNames(sources);
   const rankers = [];
   for (const source of sources) {
     const ranker = await PatchRanker.load(source);
+    checkPatchSizes(patch, { [source]: ranker });
     rankers.push({ name: `ranker ${modelName(source)}`, source, ranker });
   }
   return rankers;

@@ -3,7 +3,7 @@
  * with several labels each and masks (coco).
  */
 import { basename, join } from 'node:path';
-import { parse, program, UsageError } from '../../bench/command-line.js';
+import { integer, parse, program, UsageError } from '../../bench/command-line.js';
 import { askedModels, descending, needKeep } from '../../lib/evaluation/asked.js';
 import { categoryPixels, isMeasured, objectPixels } from '../../lib/evaluation/masks.js';
 import { halfKept } from '../../lib/evaluation/recall.js';
@@ -11,7 +11,7 @@ import { modelDigest } from '../../lib/file-digest.js';
 import { MaskedAutoencoder, PatchRanker, selectors, VisionTransformer } from '../../lib/index.js';
 import { selectorNames } from '../../lib/selectors.js';
 import { shareOf } from '../../lib/share.js';
-import { choice, integer, provenance, say, writeResults } from './command.js';
+import { checkPatchSizes, choice, listed, provenance, say, writeResults } from './command.js';
 import { labelledPictures } from './instances.js';
 import { partOf } from './parts.js';
 import { readPicture } from './pictures.js';
@@ -48,6 +48,7 @@ await program('evaluate', help, async (args) => {
     options.classifier === undefined ? null : await VisionTransformer.load(options.classifier);
   const models = { none: mae, mae, ranker, classifier };
   const patch = mae.config.patchSize;
+  checkPatchSizes(patch, { '--ranker': ranker, '--classifier': classifier });
   const patches = (size / patch) ** 2;
   const labelled = (await labelledPictures(join(options.photographs, 'coco'))).filter(
     ({ name }) => partOf('coco/images', name) === part,
@@ -112,14 +113,14 @@ function readOptions(args: readonly string[]) {
   });
   const { photographs, classifier, ranker, mae, out } = values;
   if (photographs === undefined) throw new UsageError('--photographs needs a folder');
-  const keeps = values.keep.split(',').map(shareOf);
+  const keeps = listed(values.keep, shareOf);
   if (!keeps.every((keep) => keep > 0 && keep <= 1))
     throw new UsageError(`--keep must be shares such as 25%,50%; not ${values.keep}`);
-  const names = values.selectors?.split(',') ?? selectorNames;
+  const chosen = values.selectors ?? selectorNames.join();
   return {
     ...{ photographs, classifier, ranker, mae, keeps, out },
     seed: integer('seed', values.seed, 0),
-    selectors: names.map((name) => choice('selectors', name, selectorNames)),
+    selectors: listed(chosen, (name) => choice('selectors', name, selectorNames)),
     part: choice('part', values.part, ['test', 'validation'] as const),
   };
 }

@@ -4,16 +4,16 @@
  */
 import { readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { parse, program, UsageError } from '../../bench/command-line.js';
+import { integer, parse, program, UsageError } from '../../bench/command-line.js';
 import { table } from '../../bench/report/tables.js';
 import { PatchRanker, rankFiles } from '../../lib/index.js';
 import { decodePicture } from '../../lib/images.js';
 import { decodeToSoften, encodePicture, soften } from '../../lib/pictures/soften.js';
 import { squeezeFills, squeezeFormats } from '../../lib/types.js';
 import { loadSharp } from '../../lib/sharp.js';
-import { choice, integer, say } from './command.js';
+import { choice, sample, say } from './command.js';
 import { hasRuntime, Judge } from './judge.js';
-import { parts, photographsOf } from './parts.js';
+import { photographsOf } from './parts.js';
 import { pictureOf } from './pictures.js';
 import { bytesAt, curveOf, type Point } from './squeeze-curve.js';
 
@@ -44,7 +44,7 @@ await program('evaluate', help, async (args) => {
   const options = readOptions(args);
   const { folder, shares } = options;
   if (!hasRuntime()) throw new UsageError('the judge needs onnxruntime-node');
-  const paths = photographsOf(folder, 'in1k', options.part).slice(0, options.pictures);
+  const paths = sample(photographsOf(folder, 'in1k', options.part), options.pictures);
   if (paths.length === 0) throw new UsageError(`${folder} has no in1k with pictures of this part`);
   const judge = await Judge.open(join(folder, 'judge', 'mobilenet_v2_1.0_224.onnx'));
   await using ranker = await PatchRanker.load('tiny');
@@ -78,7 +78,7 @@ function readOptions(args: readonly string[]) {
     folder: values.squeeze ?? '',
     format: choice('format', values.format, squeezeFormats),
     fill: choice('fill', values.fill, squeezeFills),
-    part: choice('part', values.part, parts),
+    part: choice('part', values.part, ['test', 'validation'] as const),
     pictures: integer('pictures', values.pictures, 1),
   };
 }

@@ -16,11 +16,13 @@ import {
 import { askedModels, descending, type AskedModel } from '../../lib/evaluation/asked.js';
 import { pixelsPerPatch } from '../../lib/evaluation/masks.js';
 import { instanceRecall } from '../../lib/evaluation/recall.js';
+import { modelDigest } from '../../lib/file-digest.js';
+import { resolveModel } from '../../lib/models.js';
 import { selectorNames } from '../../lib/selectors.js';
 import { shareOf } from '../../lib/share.js';
-import { parse, program, UsageError } from '../../bench/command-line.js';
+import { integer, parse, program, UsageError } from '../../bench/command-line.js';
 import { makeScenes, readScenes, type Scene } from '../photos/scenes.mjs';
-import { integer, provenance, say, writeResults } from './command.js';
+import { checkPatchSizes, provenance, say, writeResults } from './command.js';
 import { Table } from './table.js';
 import { evaluateCache } from './teacher-maps.js';
 import { trainClassifier } from './train-classifier.js';
@@ -75,6 +77,7 @@ await program('evaluate', help, async (args) => {
   await using mae = await MaskedAutoencoder.load(options.mae);
   const models = { none: classifier, classifier, ranker, mae };
   const patch = classifier.config.patchSize;
+  checkPatchSizes(patch, { '--ranker': ranker, '--mae': mae });
   const patches = (size / patch) ** 2;
   const count = Math.max(1, Math.round(keep * patches));
   const measured = rows.filter(([name]) => name !== 'teacher' || options.teacher);
@@ -201,7 +204,7 @@ async function trained(options: Options): Promise<{ folder: string; command: str
       ...['--epochs', String(epochs), '--batch-size', '64', '--learning-rate', '1e-3'],
       ...['--rand-augment', '0', '--erase', '0'],
     ],
-    `${train} ${labelled.join()}`,
+    `${train} ${labelled.join()} ${await modelDigest(resolveModel(mae, 'mae'))}`,
   );
 }
 

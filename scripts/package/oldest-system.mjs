@@ -153,9 +153,9 @@ function makeStandIn(real, soname, link, folder) {
   const file = path.join(folder, link);
   // The part of glibc that is always linked in stays the system's.
   if (soname === 'libc.so.6') {
-    writeFileSync(file, `GROUP ( ${output} ${compilerFile('libc_nonshared.a')} )\n`);
+    writeFileSync(file, `GROUP ( "${output}" "${compilerFile('libc_nonshared.a')}" )\n`);
   } else {
-    writeFileSync(file, `INPUT ( ${output} )\n`);
+    writeFileSync(file, `INPUT ( "${output}" )\n`);
   }
 }
 

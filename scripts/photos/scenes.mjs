@@ -68,9 +68,10 @@ export async function makeScenes({
   const done = new Map(
     [...readEntries(index), ...readEntries(journal)].map((entry) => [entry.index, entry]),
   );
+  const isWhole = !existsSync(journal);
   const missing = [];
   for (let i = 0; i < count; i++) if (!done.has(i)) missing.push(i);
-  if (missing.length === 0) return folder;
+  if (missing.length === 0 && isWhole) return folder;
 
   const material = loadMaterial(split, { extra });
   const sprites = new Sprites(size);

@@ -1,7 +1,10 @@
-/** `npm run bench`, `bench:start`, `bench:serve`, `bench:plan`, `bench:classifier`, `soak`, `evaluate` and `ablations`: build what they measure, install the peers, run a program. */
+/**
+ * `npm run bench` and `bench:*`, `soak`, `evaluate`, `ablations`, `photos`, `scenes`: build what they measure, install the peers, run a
+ * program.
+ */
 import { buildBenchHelper, ensureNative } from './native.mjs';
 import { ensureBenchPackages, ensurePackages } from './packages.mjs';
-import { run } from './say.mjs';
+import { run, say, SetupError } from './say.mjs';
 
 /** Arguments after `--` go to the benchmark; what only prints needs no build. */
 export const bench = (args) =>
@@ -11,6 +14,8 @@ export const benchStart = (args) =>
   measure('bench/start.ts', args, [ensureNative, ensureBenchPackages]);
 
 export const benchServe = (args) => measure('bench/serve.ts', args, [ensureNative]);
+
+export const benchRanks = (args) => measure('bench/ranks.ts', args, [ensureNative]);
 
 export const benchPlan = (args) =>
   measure('bench/plan.ts', args, [ensureNative, ensureBenchPackages]);
@@ -26,7 +31,8 @@ export const evaluate = (args) => {
     return measure('scripts/evaluate/squeeze.ts', args, [ensureNative, ensureBenchPackages]);
   }
   if (args.includes('--everything')) {
-    return measure('scripts/evaluate/everything.ts', args, [ensureNative, ensureBenchPackages]);
+    const needs = args.includes('--list') ? [] : [ensureNative, judgeIfPossible];
+    return measure('scripts/evaluate/everything.ts', args, needs);
   }
   for (const program of ['classify', 'unlabelled', 'retention']) {
     if (args.includes(`--${program}`))
@@ -35,12 +41,26 @@ export const evaluate = (args) => {
   if (!args.some((arg) => arg.startsWith('--photographs'))) {
     return measure('scripts/evaluate/scenes.mjs', args, [ensureNative]);
   }
-  const needs = args.includes('--list') ? [] : [ensureNative, ensureBenchPackages];
+  const needs = args.includes('--list') ? [] : [ensureNative, judgeIfPossible];
   return measure('scripts/evaluate/photographs.ts', args, needs);
 };
 
 export const ablations = (args) =>
-  measure('scripts/ablations/main.ts', args, [ensureNative, ensureBenchPackages]);
+  measure('scripts/ablations/main.ts', args, [ensureNative, judgeIfPossible]);
+
+export const photos = (args) => measure('scripts/photos/fetch.mjs', args, []);
+
+export const scenes = (args) => measure('scripts/photos/scenes.mjs', args, []);
+
+/** What runs the judge. Without it the rest is measured. */
+async function judgeIfPossible() {
+  try {
+    await ensureBenchPackages();
+  } catch (error) {
+    if (!(error instanceof SetupError)) throw error;
+    say(`${error.message} There will be no judge.`);
+  }
+}
 
 async function measure(program, args, needs, options = []) {
   await ensurePackages();

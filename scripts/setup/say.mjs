@@ -42,10 +42,11 @@ export function run(command, args, { check = true, quiet = false, env = {}, onOu
     const collect = (chunk) => {
       output += chunk;
       if (!quiet) process.stdout.write(chunk);
-      onOutput?.(String(chunk));
+      onOutput?.(chunk);
     };
-    child.stdout?.on('data', collect);
-    child.stderr?.on('data', collect);
+    // A character can lie across two chunks.
+    for (const stream of [child.stdout, child.stderr])
+      stream?.setEncoding('utf8').on('data', collect);
     child.on('error', (error) => {
       reject(
         new SetupError(
