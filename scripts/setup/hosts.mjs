@@ -2,7 +2,7 @@
  * `npm run test:hosts`: the package, installed from its tarball, in the programs that people run it in. Fetches Node's releases, Bun and a bundler into the
  * user's cache (250 MB, versions and hashes pinned by scripts/hosts/package-lock.json); what cannot be fetched is skipped visibly.
  */
-import { copyFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { conclude, runAva } from './commands.mjs';
 import { ensureNative } from './native.mjs';
@@ -15,9 +15,10 @@ import { importBuilt } from './typescript.mjs';
 export async function testHosts(args) {
   await ensureNative();
   const { version } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'));
-  // `npm run test:install` makes it again.
-  if (!existsSync(path.join(root, 'build', 'packages', `ltrp-${version}.tgz`)))
-    await makePackages([]);
+  const tarball = path.join(root, 'build', 'packages', `ltrp-${version}.tgz`);
+  if (!existsSync(tarball)) await makePackages([]);
+  const { mtime } = statSync(tarball);
+  say(`Testing the package of ${mtime.toISOString()}; npm run test:install makes it anew.`);
   await fetchHosts();
   const ava = await runAva(args.length > 0 ? args : ['test/hosts/*.test.ts']);
   conclude(ava.passed, ava.failed, ava.skipped);
