@@ -6,7 +6,7 @@
  *   node scripts/setup.mjs build [--cuda [--arch 90,100 | native | all] [--build-only]]
  *   node scripts/setup.mjs package [--cuda [--arch ...]]
  *   node scripts/setup.mjs ts | native | demo | test | test-native | test-sanitize | test-processors | test-cuda | test-install | test-hosts
- *                          | cuda-tools | cuda-resources | bench | bench-native | bench-classifier | bench-plan | bench-ranks | bench-serve | bench-start | soak | evaluate | ablations
+ *                          | cuda-tools | cuda-resources | cuda-roofline | bench | bench-native | bench-classifier | bench-plan | bench-ranks | bench-serve | bench-start | soak | evaluate | ablations
  *                          | photos | scenes | docs | lint | format
  *                          | release-check
  */
@@ -20,6 +20,7 @@ import {
   benchStart,
   evaluate,
   photos,
+  roofline,
   scenes,
   soak,
 } from './setup/bench.mjs';
@@ -63,6 +64,7 @@ const commands = {
   'test-install': testInstall,
   'cuda-tools': ensureCudaTools,
   'cuda-resources': printResources,
+  'cuda-roofline': roofline,
   bench,
   'bench-classifier': benchClassifier,
   'bench-plan': benchPlan,

@@ -73,15 +73,17 @@ await program('evaluate', help, async (args) => {
   const { pictures, seed } = options;
   const paths = sample([...pictures.labels.keys()], options.most, 'classify');
   if (paths.length === 0) throw new UsageError(`${pictures.name} has no pictures`);
+  // Before hours of training: models that will not do are refused now.
+  await using ranker = await PatchRanker.load(options.ranker);
+  await using mae = await MaskedAutoencoder.load(options.mae);
+  const { patchSize } = mae.config;
+  checkPatchSizes(patchSize, { '--ranker': ranker });
   const { folder: source, command: training } =
     options.classifier === undefined
       ? trained(options, randomShares)
       : { folder: options.classifier, command: null };
   await using classifier = await VisionTransformer.load(source);
-  await using ranker = await PatchRanker.load(options.ranker);
-  await using mae = await MaskedAutoencoder.load(options.mae);
-  const { patchSize } = classifier.config;
-  checkPatchSizes(patchSize, { '--ranker': ranker, '--mae': mae });
+  checkPatchSizes(patchSize, { '--classifier': classifier });
   const { classes } = pictures;
   if (classifier.config.classes !== classes.length)
     throw new UsageError(
@@ -95,12 +97,12 @@ await program('evaluate', help, async (args) => {
     ...{ reference: 'ranker', many: false, unseen: [], curveSteps: 0 },
     classifierOf: (name, keep) => own?.get(ownKey(name, keep)) ?? classifier,
   });
+  const { size, photographs } = options;
+  // Imagenette's are squares already.
+  const fit = photographs === undefined ? 'crop' : 'stretch';
   const batchSize = 16;
   for (let first = 0; first < paths.length; first += batchSize) {
     const some = paths.slice(first, first + batchSize);
-    const { size, photographs } = options;
-    // Imagenette's are squares already.
-    const fit = photographs === undefined ? 'crop' : 'stretch';
     const images = await batchOf(some, { size, patch: patchSize, fit });
     await study.add(
       images,

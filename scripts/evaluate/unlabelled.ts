@@ -68,16 +68,18 @@ await program('evaluate', help, async (args) => {
     await makeScenes({ split: 'test', size, count: options.scenes }),
     options.scenes,
   );
+  // Before hours of training: models that will not do are refused now.
+  await using ranker = await PatchRanker.load(options.ranker);
+  await using mae = await MaskedAutoencoder.load(options.mae);
+  const patch = mae.config.patchSize;
+  checkPatchSizes(patch, { '--ranker': ranker });
   const training =
     options.classifier === undefined
       ? await trained(options)
       : { folder: options.classifier, command: null };
   await using classifier = await VisionTransformer.load(training.folder);
-  await using ranker = await PatchRanker.load(options.ranker);
-  await using mae = await MaskedAutoencoder.load(options.mae);
   const models = { none: classifier, classifier, ranker, mae };
-  const patch = classifier.config.patchSize;
-  checkPatchSizes(patch, { '--ranker': ranker, '--mae': mae });
+  checkPatchSizes(patch, { '--classifier': classifier });
   const patches = (size / patch) ** 2;
   const count = Math.max(1, Math.round(keep * patches));
   const measured = rows.filter(([name]) => name !== 'teacher' || options.teacher);

@@ -1,5 +1,5 @@
 /**
- * `npm run bench` and `bench:*`, `soak`, `evaluate`, `ablations`, `photos`, `scenes`: build what they measure, install the peers, run a
+ * `npm run bench` and `bench:*`, `soak`, `evaluate`, `ablations`, `photos`, `scenes`, `cuda:roofline`: build what they measure, install the peers, run a
  * program.
  */
 import { buildBenchHelper, ensureNative } from './native.mjs';
@@ -47,6 +47,8 @@ export const evaluate = (args) => {
 
 export const ablations = (args) =>
   measure('scripts/ablations/main.ts', args, [ensureNative, judgeIfPossible]);
+
+export const roofline = (args) => measure('scripts/cuda/roofline.ts', args, []);
 
 export const photos = (args) => measure('scripts/photos/fetch.mjs', args, []);
 
