@@ -173,6 +173,14 @@ TEST_CASE("our own file, timm's and Hugging Face's names give the same classifie
     const auto timm = load_checkpoint<ClassifierConfig>(folder / "timm.pth", given);
     CHECK(timm.config == checkpoint.config);
     check_same(timm.tensors, checkpoint.tensors);
+    // What timm can pool in another way is not read as the way that the tensors look like.
+    write_bytes(folder / "config.json", R"({"global_pool": "avgmax"})");
+    check_refused(codes::kUnsupported, "the pooling 'avgmax'",
+                  [&] { load_checkpoint<ClassifierConfig>(folder / "timm.pth", given); });
+    if (pooling != Pooling::kMean) continue;
+    write_bytes(folder / "config.json", R"({"global_pool": "token"})");
+    check_refused(codes::kUnsupported, "'token' before its norm",
+                  [&] { load_checkpoint<ClassifierConfig>(folder / "timm.pth", given); });
   }
   const ClassifierCheckpoint checkpoint = small_classifier(Pooling::kCls);
   write_bytes(folder / "config.json", "{}");

@@ -139,7 +139,11 @@ std::vector<int64_t> at_once(const at::Tensor& image, const at::Tensor& noise, i
   const at::Tensor nearest = std::get<0>(distance.topk(5, -1, /*largest=*/false));
   const at::Tensor density = (-nearest.square().mean(-1)).exp() + noise[0] * 1e-6;
   const at::Tensor denser = density.unsqueeze(0).gt(density.unsqueeze(1));
-  const at::Tensor separation = std::get<0>(at::where(denser, distance, distance.max()).min(-1));
+  const at::Tensor louder = density.unsqueeze(0)
+                                .eq(density.unsqueeze(1))
+                                .logical_and(noise[0].unsqueeze(0).gt(noise[0].unsqueeze(1)));
+  const at::Tensor separation =
+      std::get<0>(at::where(denser.logical_or(louder), distance, distance.max()).min(-1));
   const at::Tensor centres = std::get<1>((separation * density).topk(keep));
   std::vector<int64_t> ids = row(centres.unsqueeze(0), 0);
   std::sort(ids.begin(), ids.end());
@@ -162,6 +166,22 @@ TEST_CASE("distances of a large image a few rows at a time: the clusters of all 
   }
 }
 
+TEST_CASE("of equal patches, such as those of a border, clusters keep one") {
+  // 14 x 14 patches; the lower half is of one colour.
+  at::Tensor image = random_tensor({1, 3, 112, 112}, 1, at::kFloat);
+  image.slice(2, 56).fill_(0.7);
+  for (int seed = 0; seed < 5; ++seed) {
+    SelectionOptions options = options_for(30);
+    options.score_share = 0;
+    options.density_noise = at::rand({1, 196}, generator_for(seed, 0));
+    for (const bool silent : {false, true}) {
+      if (silent) options.density_noise->zero_();
+      const std::vector<int64_t> kept = row(select_patches(image, at::zeros({1, 196}), options, {}), 0);
+      CHECK(std::count_if(kept.begin(), kept.end(), [](int64_t id) { return id >= 98; }) == 1);
+    }
+  }
+}
+
 // Bytes that this thread's tensors take, and the most that they took.
 struct MemoryMeter : c10::MemoryReportingInfoBase {
   int64_t now = 0, peak = 0;
@@ -179,7 +199,7 @@ TEST_CASE("one large image takes memory for some rows of distances, and is given
   int polls = 0;
   {
     const c10::DebugInfoGuard metered(c10::DebugInfoKind::PROFILER_STATE, meter);
-    density_peaks(patches, noise, 4608, [&] { ++polls; });
+    density_peaks(patches, noise, 4608, Ties::kByNoise, [&] { ++polls; });
   }
   CHECK(meter->peak > int64_t{16} << 20);
   CHECK(meter->peak < (int64_t{64} << 20) + 3 * static_cast<int64_t>(patches.nbytes()));
@@ -189,7 +209,7 @@ TEST_CASE("one large image takes memory for some rows of distances, and is given
   const auto stop = [&] {
     if (++polls == last) throw Error(codes::kCancelled, "");
   };
-  CHECK_THROWS_AS(density_peaks(patches, noise, 4608, stop), Error);
+  CHECK_THROWS_AS(density_peaks(patches, noise, 4608, Ties::kByNoise, stop), Error);
   CHECK(polls == last);
 }
 

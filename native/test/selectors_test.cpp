@@ -191,6 +191,16 @@ TEST_CASE("goldens: clusters of pixels") {
       CHECK(
           at::equal(scores.argsort(true, 0, true).slice(0, 0, keep), expected.at("dpc_centres_" + k)[image]));
 
+      // The selection clusters in float32, and has equal patches in image 2.
+      SelectionOptions clusters_alone;
+      clusters_alone.keep = keep;
+      clusters_alone.patch_size = 16;
+      clusters_alone.score_share = 0;
+      clusters_alone.density_noise = expected.at("dpc_noise").slice(0, image, image + 1).to(at::kFloat);
+      CHECK(at::equal(select_patches(golden->images.slice(0, image, image + 1), at::zeros({1, 196}),
+                                     clusters_alone, {})[0],
+                      std::get<0>(expected.at("dpc_centres_" + k)[image].sort())));
+
       const at::Tensor exact = patches[image].to(at::kDouble);
       const KMeans found = k_means(exact, expected.at("kmeans_uniform_" + k)[image].contiguous(), {});
       const at::Tensor labels = at::tensor(found.assignment, at::kLong);
@@ -289,6 +299,16 @@ TEST_CASE("the ranker's, the teacher's and the diverse selection's scores are th
                     select_patches(images, logits, selection, {})));
     CHECK(same_when_split(with("ranker-diverse", ranker, 7)));
   }
+}
+
+TEST_CASE("contrast of one colour is 0, so that ties go to the lower patch") {
+  SelectorOptions options = options_of("contrast");
+  options.patch_size = 8;
+  const std::array<uint8_t, 3> colour{100, 37, 211};
+  at::Tensor image = at::empty({1, 56, 72, 3}, at::kByte);
+  for (int64_t channel = 0; channel < 3; ++channel)
+    image.select(3, channel).fill_(colour[static_cast<size_t>(channel)]);
+  CHECK(at::equal(selector_scores(image, options, {}), at::zeros({1, 63})));
 }
 
 TEST_CASE("every selector survives a picture of one colour and little to keep, on bytes too") {

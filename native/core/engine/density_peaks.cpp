@@ -78,8 +78,29 @@ struct Peaks {
   }
 };
 
+// Which patches are denser than which others: a strict order.
+struct Order {
+  at::Tensor density, noise, id;  // broadcast against each other
+
+  at::Tensor denser_than(const Order& other, Ties ties) const {
+    const at::Tensor denser = density.gt(other.density);
+    if (ties == Ties::kNone) return denser;
+    const at::Tensor louder = noise.gt(other.noise),
+                     lower = noise.eq(other.noise).logical_and_(id.lt(other.id));
+    return denser.logical_or(density.eq(other.density).logical_and_(louder.logical_or(lower)));
+  }
+  Order of(const at::Tensor& ids) const {
+    const auto some = [&](const at::Tensor& x) { return x.index_select(0, ids.flatten()).view_as(ids); };
+    return {some(density), some(noise), ids};
+  }
+  Order unsqueezed(int64_t dim) const {
+    return {density.unsqueeze(dim), noise.unsqueeze(dim), id.unsqueeze(dim)};
+  }
+};
+
 // Patches [L, C], noise [L].
-Peaks peaks_of(const at::Tensor& patches, const at::Tensor& noise, const std::function<void()>& poll) {
+Peaks peaks_of(const at::Tensor& patches, const at::Tensor& noise, Ties ties,
+               const std::function<void()>& poll) {
   const int64_t total = patches.size(0), neighbours = std::min(kNeighbours, total);
   const double flops_of_row = 2 * static_cast<double>(total) * static_cast<double>(patches.size(1));
   const auto between_polls = static_cast<int64_t>(backend_of(patches).flops_at_a_time() / flops_of_row);
@@ -100,23 +121,22 @@ Peaks peaks_of(const at::Tensor& patches, const at::Tensor& noise, const std::fu
   const at::Tensor farthest = at::stack(largest).max();
 
   const at::Tensor density = exponentials(-nearest.square().mean(-1)) + noise * 1e-6;
+  const Order order{density, noise, at::arange(total, nearest_id.options())};
   // A denser patch among the nearest is the nearest denser one; only where none is, all have to be looked at.
-  const at::Tensor denser_near =
-      density.index_select(0, nearest_id.flatten()).view_as(nearest_id).gt(density.unsqueeze(1));
+  const at::Tensor denser_near = order.of(nearest_id).denser_than(order.unsqueezed(1), ties);
   at::Tensor separation = std::get<0>(at::where(denser_near, nearest, farthest).min(-1));
   const at::Tensor open = denser_near.any(-1).logical_not().nonzero().flatten();
   for (const at::Tensor& part : open.split(at_a_time)) {
-    const at::Tensor own = density.index_select(0, part).unsqueeze(1);
-    separation.index_copy_(
-        0, part, std::get<0>(at::where(density.unsqueeze(0).gt(own), peaks.rows(part), farthest).min(-1)));
+    const at::Tensor denser = order.unsqueezed(0).denser_than(order.of(part).unsqueezed(1), ties);
+    separation.index_copy_(0, part, std::get<0>(at::where(denser, peaks.rows(part), farthest).min(-1)));
   }
   peaks.score = separation * density;
   return peaks;
 }
 
-Clusters clusters_of(const at::Tensor& patches, const at::Tensor& noise, int64_t count,
+Clusters clusters_of(const at::Tensor& patches, const at::Tensor& noise, int64_t count, Ties ties,
                      const std::function<void()>& poll) {
-  const Peaks peaks = peaks_of(patches, noise, poll);
+  const Peaks peaks = peaks_of(patches, noise, ties, poll);
   const at::Tensor centres = std::get<1>(peaks.score.topk(count));
   at::Tensor assignment, closest;
   int64_t before = 0;
@@ -143,7 +163,7 @@ constexpr int64_t kDistancesAtATime = int64_t{1} << 26;
 
 // All images at once, by the device's kernel.
 Clusters kernel_clusters(const SpecialKernels& kernels, const at::Tensor& patches, const at::Tensor& noise,
-                         int64_t count, const std::function<void()>& poll) {
+                         int64_t count, Ties ties, const std::function<void()>& poll) {
   const int64_t n = patches.size(0), total = patches.size(1);
   const int64_t at_a_time =
       std::clamp<int64_t>(kDistancesAtATime / (total * total), 1, std::min(n, args::kMostOfGrid));
@@ -159,6 +179,7 @@ Clusters kernel_clusters(const SpecialKernels& kernels, const at::Tensor& patche
   arguments.patches = total;
   arguments.values = patches.size(2);
   arguments.clusters = count;
+  arguments.ties_by_noise = ties == Ties::kByNoise;
   arguments.distance = distance.mutable_data_ptr<float>();
   arguments.density = density.mutable_data_ptr<float>();
   arguments.farthest = farthest.mutable_data_ptr<float>();
@@ -178,17 +199,17 @@ Clusters kernel_clusters(const SpecialKernels& kernels, const at::Tensor& patche
 
 at::Tensor density_peak_scores(const at::Tensor& patches, const at::Tensor& noise,
                                const std::function<void()>& poll) {
-  return peaks_of(patches, noise, poll).score;
+  return peaks_of(patches, noise, Ties::kByNoise, poll).score;
 }
 
-Clusters density_peaks(const at::Tensor& patches, const at::Tensor& noise, int64_t count,
+Clusters density_peaks(const at::Tensor& patches, const at::Tensor& noise, int64_t count, Ties ties,
                        const std::function<void()>& poll) {
   const SpecialKernels* kernels = backend_of(patches).special;
   if (kernels != nullptr && patches.size(1) <= args::kMostSorted)
-    return kernel_clusters(*kernels, patches, noise, count, poll);
+    return kernel_clusters(*kernels, patches, noise, count, ties, poll);
   std::vector<at::Tensor> centres, assignment;
   for (int64_t image = 0; image < patches.size(0); ++image) {
-    const Clusters found = clusters_of(patches[image], noise[image], count, poll);
+    const Clusters found = clusters_of(patches[image], noise[image], count, ties, poll);
     centres.push_back(found.centres);
     assignment.push_back(found.assignment);
   }

@@ -131,11 +131,12 @@ at::Tensor select_patches(const at::Tensor& images, const at::Tensor& given, con
   };
   const bool diverse = by_score < options.keep;
   const auto poll = [&] { context.check(); };
+  const Ties ties = options.compat ? Ties::kNone : Ties::kByNoise;
   const auto clusters_of = [&](int64_t image) {
     const at::Tensor noise = noise_of(image, options.density_noise, 0);
     const at::Tensor pixels = pixels_of(images.narrow(0, image, 1))[0];
     return density_peaks(of_candidates(image, pixels).unsqueeze(0).to(options.device),
-                         noise.unsqueeze(0).to(options.device), options.keep, poll);
+                         noise.unsqueeze(0).to(options.device), options.keep, ties, poll);
   };
   // Threads find an image's clusters each; a device that work is queued on finds those of all images
   // together.
@@ -146,7 +147,7 @@ at::Tensor select_patches(const at::Tensor& images, const at::Tensor& given, con
       std::vector<at::Tensor> noise;
       for (int64_t image = 0; image < n; ++image) noise.push_back(noise_of(image, options.density_noise, 0));
       all = density_peaks(pixels_of(images).to(options.device), at::stack(noise).to(options.device),
-                          options.keep, poll);
+                          options.keep, ties, poll);
       all = {all.centres.to(at::kCPU), all.assignment.to(at::kCPU)};
     }
     for (int64_t image = 0; image < n; ++image) {

@@ -32,10 +32,17 @@ void ClassifierConfig::recognise(Evidence& file) {
   if (file.has("dist_token")) {
     file.unsupported("a distillation token, which no model here has; take a DeiT without distillation");
   }
-  pooling = file.has("head.decoder")            ? Pooling::kQueries
-            : file.has("fc_norm")               ? Pooling::kMean
-            : file.word("global_pool") == "avg" ? Pooling::kNormedMean
-                                                : Pooling::kCls;
+  // timm's word; other files have none.
+  const std::string said = file.word("global_pool").value_or("");
+  const bool norms_pooled = file.has("fc_norm");
+  if (!said.empty() && said != "avg" && said != "token")
+    file.unsupported("the pooling '" + said + "', and only 'avg' and 'token' are supported");
+  if (said == "token" && norms_pooled)
+    file.unsupported("the pooling 'token' before its norm, and only 'token' after the norm is supported");
+  pooling = file.has("head.decoder") ? Pooling::kQueries
+            : norms_pooled           ? Pooling::kMean
+            : said == "avg"          ? Pooling::kNormedMean
+                                     : Pooling::kCls;
 }
 
 std::optional<Lacking> ClassifierConfig::lacking() const {

@@ -128,9 +128,11 @@ const Transformer& MaskedAutoencoder::decoder() const {
 at::Tensor target_patches(const at::Tensor& images, int64_t patch_size, bool normalized) {
   const at::Tensor patches = patchify_channels_last(images, patch_size);
   if (!normalized) return patches;
-  const auto [variance, mean] =
-      at::var_mean(patches, at::OptionalIntArrayRef({-1}), /*correction=*/1, /*keepdim=*/true);
-  return (patches - mean) / (variance + 1e-6).sqrt();
+  // In two passes: at::var_mean takes one value at a time, which was 6% of a small model's training step.
+  const at::Tensor centred = patches - patches.mean(-1, /*keepdim=*/true);
+  const at::Tensor variance =
+      centred.square().sum(-1, /*keepdim=*/true) / static_cast<double>(patches.size(-1) - 1);
+  return centred / (variance + 1e-6).sqrt();
 }
 
 }  // namespace ltrp

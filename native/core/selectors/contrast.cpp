@@ -20,9 +20,9 @@ at::Tensor contrast_scores(const SelectorInput& input) {
       const int64_t others = (bottom - top) * (right - left) - 1;
       if (others == 0) continue;
       const at::Tensor own = colours.select(1, row).select(1, column);
-      const at::Tensor around =
-          colours.slice(1, top, bottom).slice(2, left, right).sum(at::IntArrayRef{1, 2}) - own;
-      scores[row][column] = (own - around / others).norm();
+      // Differences first: where all colours are equal the score is 0, not what rounding leaves of it.
+      const at::Tensor apart = colours.slice(1, top, bottom).slice(2, left, right) - own.view({3, 1, 1});
+      scores[row][column] = (apart.sum(at::IntArrayRef{1, 2}) / others).norm();
     }
   }
   return scores.flatten();

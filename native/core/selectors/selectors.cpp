@@ -31,7 +31,8 @@ std::string described(const SelectorModel& model) {
   return "a vision transformer whose pooling is '" + name_of(classifier->config().pooling) + "'";
 }
 
-void check_model(const Selector& selector, const SelectorModel& model) {
+void check_model(const Selector& selector, const SelectorOptions& options) {
+  const SelectorModel& model = options.model;
   const bool autoencoder = asked<Teacher>(model) != nullptr;
   const auto* classifier = asked<OpenClassifier>(model);
   const bool cls = classifier != nullptr && classifier->config().pooling == Pooling::kCls;
@@ -39,8 +40,8 @@ void check_model(const Selector& selector, const SelectorModel& model) {
                     classifier->config().pooling != Pooling::kQueries;
   const auto need = [&](bool there, const char* what) {
     if (!there)
-      invalid("model must be " + std::string(what) + " for the selector '" + selector.name + "'; got " +
-              described(model) + ".");
+      invalid(std::string(options.model_name) + " must be " + what + " for the selector '" + selector.name +
+              "'; got " + described(model) + ".");
   };
   switch (selector.needs) {
     case Needs::kNothing:
@@ -119,7 +120,7 @@ Grid check_selector(const at::Tensor& images, const SelectorOptions& options) {
   if (options.keep != 0 || selector.needs_keep) {
     check_in(closed(1, static_cast<double>(grid.patches())), "keep", static_cast<double>(options.keep));
   }
-  check_model(selector, options.model);
+  check_model(selector, options);
   const VitConfig* config = config_of(options.model);
   if (selector.needs != Needs::kNothing && config->patch_size != patch) {
     invalid("patchSize must be the model's " + std::to_string(config->patch_size) + " for the selector '" +

@@ -46,6 +46,7 @@ struct SelectorOptions {
   int64_t keep = 0;                 // patches that will be kept: in [1, L], or 0 where nobody says
   uint64_t seed = 0;
   SelectorModel model = {};
+  const char* model_name = "model";        // the caller's, for messages
   std::optional<at::Tensor> classes = {};  // [n] int64
   int64_t first_image = 0;                 // number of the first image, which noise depends on
 };

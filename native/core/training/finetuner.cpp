@@ -125,6 +125,9 @@ void Finetuner::open_selector(const RunContext& context) {
       }
     }
   }
+  // What the first pictures would be refused for, before there is a run.
+  const ClassifierConfig& model = options_.model;
+  check_selector(at::empty({1, model.image_height, model.image_width, 3}, at::kByte), selector_options(1));
 }
 
 void Finetuner::begin(const RunContext& context) {
@@ -182,18 +185,24 @@ int64_t Finetuner::kept_at(uint64_t number) const {
   return kept_patches(options_.model.grid().patches(), share);
 }
 
-std::optional<at::Tensor> Finetuner::chosen(const at::Tensor& images, int64_t keep, uint64_t seed,
-                                            uint64_t first, const RunContext& context) const {
-  if (keep == options_.model.grid().patches()) return std::nullopt;
-  const c10::NoGradGuard no_grad;
+SelectorOptions Finetuner::selector_options(int64_t keep) const {
   SelectorOptions options;
   options.selector = options_.selector;
   options.patch_size = options_.model.patch_size;
   options.mean = selector_config_.mean;
   options.std = selector_config_.std;
   options.keep = keep;
-  options.seed = seed;
   options.model = selector_model_;
+  options.model_name = "selectorModel";
+  return options;
+}
+
+std::optional<at::Tensor> Finetuner::chosen(const at::Tensor& images, int64_t keep, uint64_t seed,
+                                            uint64_t first, const RunContext& context) const {
+  if (keep == options_.model.grid().patches()) return std::nullopt;
+  const c10::NoGradGuard no_grad;
+  SelectorOptions options = selector_options(keep);
+  options.seed = seed;
   options.first_image = static_cast<int64_t>(first);
   const at::Tensor scores =
       selector_scores(renormalized(images, options_.model, selector_config_).to(at::kCPU).contiguous(),

@@ -36,6 +36,7 @@ class Finetuner final : public TrainerBase {
   // What ML-Decoder drops of a micro-batch of which so many patches are kept; nothing of other heads.
   std::optional<MlDecoderDropout> dropout_of(const MicroBatch& batch, int64_t kept) const;
   void open_selector(const RunContext& context);
+  SelectorOptions selector_options(int64_t keep) const;
   // How many patches are kept in the step of a picture with that number.
   int64_t kept_at(uint64_t number) const;
   // The `keep` patches of each image that the selector ranks highest, [m, keep]; none where all are kept.

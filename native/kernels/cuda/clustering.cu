@@ -5,8 +5,9 @@
 //   distance_ij  = |x_i - x_j| / sqrt(C)
 //   density_i    = exp(-mean of the squares of the 5 smallest distance_i., its own zero included)
 //                  + 1e-6 noise_i
-//   separation_i = min of distance_ij over the j with density_j > density_i,
-//                  the largest distance of the image where there is none
+//   separation_i = min of distance_ij over the j with density_j > density_i (with ties_by_noise also over
+//                  the j as dense that have the larger noise, or as much and the lower id), the largest
+//                  distance of the image where there is none
 //   centres      = the K patches with the largest separation * density, the lower id first among equals
 //   assignment_i = the nearest centre, the first of the centres' order among equally near ones; a centre
 //                  belongs to itself
@@ -203,10 +204,13 @@ __global__ __launch_bounds__(kThreads) void scores(DensityPeaks a) {
   const float* distance = a.distance + (at.image * patches + at.patch) * patches;
   const float* density = a.density + at.image * patches;
   const float* farthest = a.farthest + at.image * patches;
-  const float own = density[at.patch];
+  const float* noise = a.noise + at.image * patches;
+  const float own = density[at.patch], own_noise = noise[at.patch];
   float separation = INFINITY, most = 0;
   for (int other = lane; other < patches; other += 32) {
-    if (density[other] > own) separation = fminf(separation, distance[other]);
+    const bool breaks_tie = noise[other] > own_noise || (noise[other] == own_noise && other < at.patch);
+    const bool denser = density[other] > own || (a.ties_by_noise && density[other] == own && breaks_tie);
+    if (denser) separation = fminf(separation, distance[other]);
     most = fmaxf(most, farthest[other]);
   }
   // No distance is larger than the largest: it stands in where no patch is denser.

@@ -1,6 +1,7 @@
 // DPC-KNN on the device: distances against float64, every later step exactly as LibTorch does it from the
 // step before, and the authors' clusters.
 #include <cmath>
+#include <optional>
 #include <vector>
 
 #include "core/checkpoint/safetensors.h"
@@ -19,7 +20,8 @@ struct Clusters {
   at::Tensor centres, assignment;       // [n, K], [n, L] int64
 };
 
-Clusters of_kernel(const at::Tensor& patches, const at::Tensor& noise, int64_t count, int64_t offset = 0) {
+Clusters of_kernel(const at::Tensor& patches, const at::Tensor& noise, int64_t count, int64_t offset = 0,
+                   bool ties_by_noise = false) {
   const int64_t n = patches.size(0), total = patches.size(1);
   const at::Tensor x = on_device(patches, offset), of_density = on_device(noise),
                    distance = room_on_device({n, total, total}, at::kFloat, offset),
@@ -30,6 +32,7 @@ Clusters of_kernel(const at::Tensor& patches, const at::Tensor& noise, int64_t c
   arguments.patches = total;
   arguments.values = patches.size(2);
   arguments.clusters = count;
+  arguments.ties_by_noise = ties_by_noise;
   arguments.x = x.const_data_ptr<float>();
   arguments.noise = of_density.const_data_ptr<float>();
   arguments.distance = distance.mutable_data_ptr<float>();
@@ -54,9 +57,16 @@ at::Tensor densities(const at::Tensor& distance, const at::Tensor& noise) {
 }
 
 // Steps behind the density, each from what the kernels made of the step before.
-void check_choice(const Clusters& got) {
+void check_choice(const Clusters& got, const std::optional<at::Tensor>& ties = {}) {
   const int64_t n = got.density.size(0), total = got.density.size(1), count = got.centres.size(1);
-  const at::Tensor denser = got.density.unsqueeze(1).gt(got.density.unsqueeze(2));
+  at::Tensor denser = got.density.unsqueeze(1).gt(got.density.unsqueeze(2));
+  if (ties) {
+    const at::Tensor tied = got.density.unsqueeze(1).eq(got.density.unsqueeze(2)),
+                     louder = ties->unsqueeze(1).gt(ties->unsqueeze(2)),
+                     equal = ties->unsqueeze(1).eq(ties->unsqueeze(2)),
+                     lower = at::ones({total, total}, at::kBool).tril(-1);
+    denser = denser.logical_or(tied.logical_and(louder.logical_or(equal.logical_and(lower))));
+  }
   const at::Tensor separation =
       std::get<0>(at::where(denser, got.distance, got.distance.amax({1, 2}, true)).min(-1));
   CHECK(same(got.score, separation * got.density));
@@ -116,6 +126,13 @@ TEST_CASE("equal patches: ties go to the lower patch and the earlier centre") {
   const at::Tensor patches = kinds.index_select(0, which.reshape({-1})).view({2, 70, 24});
   const at::Tensor none = at::zeros({2, 70});
   for (const int64_t count : {1, 3, 4, 30, 70}) check_choice(of_kernel(patches, none, count));
+  const at::Tensor some = uniform({2, 70}, 11);
+  for (const at::Tensor& noise : {none, some}) {
+    const Clusters broken = of_kernel(patches, noise, 30, 0, /*ties_by_noise=*/true);
+    check_choice(broken, noise);
+    // Of each kind one patch is far from all that are denser.
+    CHECK(at::equal(broken.score.gt(0).sum(1), at::full({2}, 3, at::kLong)));
+  }
   // One picture of a single colour.
   const Clusters flat = of_kernel(at::full({1, 33, 12}, 0.7), at::zeros({1, 33}), 5);
   CHECK(same(flat.centres[0], at::arange(5, at::kLong)));
