@@ -1,6 +1,6 @@
 /** Files that a call is about to write. */
 import { lstatSync, readlinkSync, statSync } from 'node:fs';
-import { link, lstat, rename, rm } from 'node:fs/promises';
+import { link, lstat, mkdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { LtrpError, unwritable, messageOf } from './errors.js';
 
@@ -23,6 +23,26 @@ export function outputTarget(path: string): string {
     ? 'a folder, and a file name is needed'
     : `a ${there.isFIFO() ? 'named pipe' : there.isSocket() ? 'socket' : 'device'}, and not a file that can be replaced as a whole`;
   throw unwritable(`${path} cannot be written: it is ${kind}.`);
+}
+
+/**
+ * Makes a folder and those above it; returns the first that was not there. Node's own `recursive` never returns where a file
+ * system refuses with ENOENT, as /proc does.
+ */
+export async function makeFolders(path: string): Promise<string | undefined> {
+  try {
+    await mkdir(path);
+    return path;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const exists = async (folder: string): Promise<boolean> =>
+      (await stat(folder).catch(() => undefined))?.isDirectory() ?? false;
+    if (code === 'EEXIST' && (await exists(path))) return undefined;
+    if (code !== 'ENOENT' || (await exists(dirname(path)))) throw error;
+    const first = await makeFolders(dirname(path));
+    await makeFolders(path);
+    return first ?? path;
+  }
 }
 
 /**

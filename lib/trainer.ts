@@ -305,7 +305,7 @@ export function resolveWeights(
   const model = join(path, 'model.safetensors');
   if (existsSync(model)) return model;
   throw notFound(
-    `The run in ${path} has no model.safetensors yet; name one of its checkpoints instead of the folder.`,
+    `The run in ${path} has no model.safetensors yet; let it go on until it stops or ends, which writes one.`,
   );
 }
 

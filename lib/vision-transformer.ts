@@ -99,7 +99,8 @@ export class VisionTransformer {
   }
 
   /**
-   * Classifies images. An image's logits have the same bits in any batch, at any place in it, and on any number of threads.
+   * Classifies images. With the same patches an image's logits have the same bits in any batch, at any place in it, and on any number
+   * of threads. What selectors draw at random depends on the place.
    *
    * @param images - [n, 3, H, W], or bytes [n, H, W, 3]; any grid of the model's patch size, for which positions are interpolated.
    * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` (shapes, pixels that are not finite, `keep` with an id twice or outside the

@@ -535,13 +535,23 @@ withGolden('what cannot be measured is refused in a sentence', async (t) => {
   ) as [string, string];
   const mae = join(golden, 'full', 'mae-official.pth');
   const given = ['--data', data, '--classes', classes];
-  const [masks, bare, unseen] = ['masks.json', 'bare.json', 'unseen.txt'].map((name) =>
-    join(folder, name),
-  ) as [string, string, string];
+  const [masks, bare, strange, unseen] = [
+    'masks.json',
+    'bare.json',
+    'strange.json',
+    'unseen.txt',
+  ].map((name) => join(folder, name)) as [string, string, string, string];
   await writeMasks(masks, [[0, 1, [0, 0, 14, 14]]]);
   await writeFile(
     bare,
     JSON.stringify({ images: [], annotations: [{ image_id: 0, category_id: 1 }] }),
+  );
+  await writeFile(
+    strange,
+    JSON.stringify({
+      images: [{ id: 0, file_name: 'nowhere.png', width: 14, height: 14 }],
+      annotations: [{ image_id: 0, segmentation: [[0, 0, 9, 0, 9, 9]] }],
+    }),
   );
   await writeFile(unseen, 'bird\n');
   for (const [args, code, why] of [
@@ -568,6 +578,11 @@ withGolden('what cannot be measured is refused in a sentence', async (t) => {
       ['--model', cls, ...given, '--masks', masks, '--selectors', 'grid', '--keep', '50%'],
       1,
       /None of the pictures of --data has objects in .*masks\.json that cover less than 60%/,
+    ],
+    [
+      ['--model', cls, ...given, '--masks', strange],
+      1,
+      /None of the pictures of --data is in .*strange/,
     ],
     [['--model', cls, ...given, '--masks', bare], 2, /no polygons in annotations\[0\]/],
     [['--model', cls, ...given, '--masks', classes], 2, /names\.txt is not a COCO file/],

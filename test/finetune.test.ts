@@ -1,5 +1,6 @@
 /** `ltrp finetune`: it learns the classes of folders, resumes on the same curve, and refuses what has no classes. */
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import sharp from 'sharp';
@@ -79,10 +80,44 @@ test.serial('it learns, logs, writes the classes, and goes on where it stopped',
   const images = await readImages([join(val, 'cyan', '1.png')], { size: 32 });
   t.deepEqual(Array.from((await vit.classify(images, { topK: 1 })).top ?? []), [2]);
 
+  // The embedded models have patches of 16 pixels: what asks them is left out, unless it is named.
+  const evaluated = ['evaluate', '--model', join(folder, 'whole'), '--data', val, '--keep', '50%'];
+  const measured = await ltrp([...evaluated, '--json']);
+  t.is(measured.code, 0, measured.stderr);
+  const { figures: found } = JSON.parse(measured.stdout) as { figures: { selector: string }[] };
+  const asked = new Set(found.map(({ selector }) => selector));
+  t.true(asked.has('cls-attention') && !asked.has('ranker') && !asked.has('mae-attention'));
+  const named = await ltrp([...evaluated, '--selectors', 'ranker']);
+  t.regex(named.stderr, /model of --ranker has patches of 16 pixels, and the classifier of 8/);
+
   const wider = ['--init', join(folder, 'whole'), '--dim', '48', '--steps', '1'];
   const again = await ltrp(['finetune', '--data', data, '--out', join(folder, 'wide'), ...wider]);
   t.is(again.code, 2);
   t.regex(again.stderr, /--dim must be 24, as in the weights of --init/);
+  // Held-out pictures that will not do, and labels of another kind, leave the run as it is.
+  const before = await readFile(join(folder, 'parts', 'run.json'), 'utf8');
+  await mkdir(join(folder, 'other', 'zebra'), { recursive: true });
+  await sharp(join(data, 'blue', '1.png')).toFile(join(folder, 'other', 'zebra', 'a.png'));
+  for (const [args, why] of [
+    [['--steps', '80', '--val', join(folder, 'other')], /class 'zebra' is none of the 3/],
+    [['--labels', join(folder, 'labels.tsv')], /keeps --labels .*ERR_LTRP_RUN_CONFLICT/s],
+  ] as const) {
+    const refused = await ltrp([...parts, ...args]);
+    t.not(refused.code, 0);
+    t.regex(refused.stderr, why);
+    t.is(await readFile(join(folder, 'parts', 'run.json'), 'utf8'), before);
+  }
+  // A finished run's figures of other pictures are measured anew.
+  await mkdir(join(folder, 'swapped'));
+  for (const [name, as] of [
+    ['amber', 'blue'],
+    ['blue', 'cyan'],
+    ['cyan', 'amber'],
+  ] as const)
+    await cp(join(val, name), join(folder, 'swapped', as), { recursive: true });
+  const swapped = await ltrp([...parts, '--val', join(folder, 'swapped'), '--json']);
+  const { validation } = JSON.parse(swapped.stdout) as { validation: { accuracy: number } };
+  t.true(validation.accuracy < 0.1, JSON.stringify(validation));
   await mkdir(join(data, 'dusk'));
   await sharp(join(data, 'blue', '1.png')).toFile(join(data, 'dusk', 'a.png'));
   const other = await ltrp([...parts, '--data', data]);
@@ -121,7 +156,24 @@ test.serial('what cannot be learned is one clear sentence', async (t) => {
     /class 'zebra' is none of the 3 that are trained: amber, blue, cyan/,
     `--data ${data} --val ${val}`,
   );
-  await rm(join(folder, 'run'), { recursive: true });
+  await refused(
+    2,
+    /--patch-size must be the model's 16 for the selector 'ranker'; got 8/,
+    `--data ${data} --keep 50% --selector ranker --selector-model tiny`,
+  );
+  t.false(existsSync(join(folder, 'run')));
+  // Files that no run made are not written over, nor taken for a run's.
+  for (const file of ['model.safetensors', 'classes.txt', 'checkpoint-000000900.safetensors']) {
+    await mkdir(join(folder, 'run'));
+    await writeFile(join(folder, 'run', file), 'mine');
+    await refused(1, new RegExp(`has a ${file}, but no run\\.json`), `--data ${data}`);
+    t.is(await readFile(join(folder, 'run', file), 'utf8'), 'mine');
+    await rm(join(folder, 'run'), { recursive: true });
+  }
+  // Linux refuses folders there as if those above were not there.
+  const nowhere = ['finetune', '--data', data, '--out', '/proc/none/run', ...small];
+  const unwritable = await ltrp([...nowhere, '--steps', '1']);
+  t.regex(unwritable.stderr, /\/proc\/none\/run.*ERR_LTRP_FILE_WRITE/);
   await refused(
     2,
     /--keep must keep at least one of the 16 patches; got 0.01/,

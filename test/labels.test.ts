@@ -1,11 +1,11 @@
 /** Labels that files list: COCO's, VOC's, text; `ltrp finetune --labels`. */
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import sharp from 'sharp';
 import { Dataset } from '../lib/data/dataset.js';
 import { entryOf, readLabels } from '../lib/data/label-files.js';
-import { labelsOfFile } from '../lib/data/labels.js';
+import { foldersAsLabels, labelsOfFile } from '../lib/data/labels.js';
 import { readImages, VisionTransformer } from '../lib/index.js';
 import { ltrp } from './support/command.js';
 import { temporaryFolder } from './support/paths.js';
@@ -156,7 +156,9 @@ test('every picture has an entry; categories are those of the file, of a list, o
   refused(/category 'horse' is none of the 4 that there are: amber, blue, cyan, zebra/, {
     only: ['horse', 'cyan'],
   });
-  refused(/at least two categories; .*labels\.tsv has only 'cyan'/, { only: ['cyan'] });
+  refused(/at least two categories that count; of .*labels\.tsv there is only 'cyan'/, {
+    only: ['cyan'],
+  });
   refused(/category 'blue' is none of the 2 that there are/, { known: ['amber', 'cyan'] });
   t.notThrows(() =>
     labelsOfFile(dataset, file, { known: ['amber', 'cyan'], only: ['amber', 'cyan'] }),
@@ -176,6 +178,113 @@ test('every picture has an entry; categories are those of the file, of a list, o
   t.throws(() => labelsOfFile(dataset, lacking), {
     message: /Every picture must be in .*labels\.tsv; .*2\.png is not\./,
   });
+});
+
+test('names are the same however accents are written, and an entry is of one picture', async (t) => {
+  const folder = await temporaryFolder(t);
+  const [nfc, nfd] = ['café'.normalize('NFC'), 'café'.normalize('NFD')];
+  const data = join(folder, 'data');
+  await writeScenes(data, 2);
+  await rename(join(data, '0.png'), join(data, `${nfd}.png`));
+  const path = join(folder, 'labels.tsv');
+  await writeFile(path, `${nfc}.png\t${nfd}\n1.png\t ${nfc} \tblue\n`);
+  const dataset = await Dataset.open([data]);
+  const labels = labelsOfFile(dataset, await readLabels(path));
+  t.deepEqual(labels.classes, ['blue', nfc]);
+  t.deepEqual(labels.ofFiles.map(({ labels }) => [...(labels ?? [])]).sort(), [[0, 1], [1]]);
+  // The same for folders.
+  for (const name of [nfc, nfd, 'blue']) {
+    await mkdir(join(folder, name === nfd ? 'b' : 'a', name), { recursive: true });
+    await copyFile(join(data, '1.png'), join(folder, name === nfd ? 'b' : 'a', name, '1.png'));
+  }
+  const both = await Dataset.open([join(folder, 'a'), join(folder, 'b')]);
+  t.deepEqual((await foldersAsLabels(both)).classes, ['blue', nfc]);
+
+  for (const sub of ['a', 'b']) {
+    await mkdir(join(folder, 'twice', sub), { recursive: true });
+    await copyFile(join(data, '1.png'), join(folder, 'twice', sub, '1.png'));
+  }
+  const twice = await Dataset.open([join(folder, 'twice')]);
+  const file = await readLabels(path);
+  t.throws(() => labelsOfFile(twice, file), { message: /'1\.png' in .* names both .*a.*and .*b/ });
+  await writeFile(path, 'a/1.png\tblue\nb/1.png\tred\n');
+  const apart = labelsOfFile(twice, await readLabels(path));
+  t.deepEqual(
+    apart.ofFiles.map(({ labels }) => [...(labels ?? [])]),
+    [[0], [1]],
+  );
+  await writeFile(path, 'a/1.png\t\nb/1.png\t\n');
+  const none = await readLabels(path);
+  t.throws(() => labelsOfFile(twice, none, { known: ['blue', 'red'] }), {
+    message: /None of the pictures shows a category of .*labels\.tsv/,
+  });
+});
+
+test('files of labels in other encodings, with entities, and those that contradict themselves', async (t) => {
+  const folder = await temporaryFolder(t);
+  const read = async (name: string, content: string | Buffer) => {
+    const path = join(folder, name);
+    await writeFile(path, content);
+    return readLabels(path);
+  };
+  const listed = ({ entries }: { entries: ReadonlyMap<string, ReadonlySet<string>> }) =>
+    [...entries].map(([name, categories]) => [name, [...categories]]);
+  const lines = 'a.jpg\tcafé\nb.jpg\tdog\n';
+  const expected = [
+    ['a.jpg', ['café']],
+    ['b.jpg', ['dog']],
+  ];
+  const wide = Buffer.from(`\uFEFF${lines}`, 'utf16le');
+  t.deepEqual(listed(await read('wide.tsv', wide)), expected);
+  t.deepEqual(listed(await read('big.tsv', Buffer.from(wide).swap16())), expected);
+  const coco = (more: object) =>
+    JSON.stringify({
+      categories: [
+        { id: 1, name: 'cat' },
+        { id: 2, name: ' dog ' },
+      ],
+      images: [{ id: 7, file_name: 'a.jpg' }],
+      annotations: [{ image_id: 7, category_id: 2 }],
+      ...more,
+    });
+  t.deepEqual(listed(await read('bom.json', `\uFEFF${coco({})}`)), [['a.jpg', ['dog']]]);
+  await mkdir(join(folder, 'voc'));
+  const xml = (name: string) =>
+    `<?xml version="1.0" encoding="ISO-8859-1"?><annotation><filename>C:\\pictures\\a.jpg</filename><object><name>${name}</name></object></annotation>`;
+  for (const name of ['caf&#233;', 'caf&#xE9;', '<![CDATA[café]]>', 'café']) {
+    await writeFile(join(folder, 'voc', 'a.xml'), Buffer.from(xml(name), 'latin1'));
+    t.deepEqual(listed(await readLabels(join(folder, 'voc'))), [['a.jpg', ['café']]], name);
+  }
+  const refused = async (why: RegExp, name: string, content: string) => {
+    await t.throwsAsync(read(name, content), { message: why, code: 'ERR_LTRP_INVALID_ARGUMENT' });
+  };
+  const pictures = [
+    { id: 7, file_name: 'a.jpg' },
+    { id: 7, file_name: 'b.jpg' },
+  ];
+  await refused(/list 'images' has two with the id 7/, 'images.json', coco({ images: pictures }));
+  const animals = [
+    { id: 1, name: 'cat' },
+    { id: 1, name: 'dog' },
+  ];
+  await refused(
+    /list 'categories' has two with the id 1/,
+    'ids.json',
+    coco({ categories: animals, annotations: [] }),
+  );
+  const nameless = [{ id: 1, name: ' ' }];
+  await refused(
+    /a category whose name is empty/,
+    'empty.json',
+    coco({ categories: nameless, annotations: [] }),
+  );
+  const long = [{ id: 1, name: 'dining\ntable' }];
+  await refused(
+    /whose name is of several lines: "dining\\ntable"/,
+    'lines.json',
+    coco({ categories: long, annotations: [] }),
+  );
+  await refused(/has no line with a tab/, 'commas.tsv', 'a.jpg,cat\n');
 });
 
 const small =

@@ -44,7 +44,7 @@ import { loadOptions } from './results.js';
 import { loadSelectorModules } from './selector-modules.js';
 import { MaskFile } from './shown-objects.js';
 import { print } from './standard-output.js';
-import { openDataset } from './training-command.js';
+import { openDataset } from './training-data.js';
 import { parseImageSize } from './training-options.js';
 
 interface EvaluateSettings
@@ -273,24 +273,39 @@ async function evaluateInto(
   const labels = await labelsOf({ ...settings, model: model.path }, dataset, outputs);
   for (const sentence of labels.notes) complain(sentence);
   const masks = settings.masks === undefined ? undefined : await MaskFile.read(settings.masks);
+  if (masks !== undefined && !dataset.files.some((file) => masks.has(file)))
+    throw new LtrpError(
+      'ERR_LTRP_DATA_EMPTY',
+      `None of the pictures of --data is in ${String(settings.masks)}.`,
+    );
   const unseen = await unseenNames(settings, labels.classes, masks);
   const every = Object.keys(selectors) as SelectorName[];
-  const names =
+  const possible =
     asked ?? every.filter((name) => name !== 'teacher' && canAsk(name, classifier.config));
-  const compared = settings.reference ?? (names.includes('ranker') ? 'ranker' : names[0]);
-  const reference = names.find((name) => name === compared);
-  if (reference === undefined)
-    throw invalid(`--reference must be one of --selectors; ${String(compared)} is not.`);
   const asks = (kind: 'ranker' | 'mae'): boolean =>
-    names.some((name) => askedModels[name] === kind) || (kind === 'mae' && settings.agreement > 0);
+    possible.some((name) => askedModels[name] === kind) ||
+    (kind === 'mae' && settings.agreement > 0);
   await using ranker = asks('ranker')
     ? await withNotes(PatchRanker.load(settings.ranker, loadOptions(settings)))
     : undefined;
   await using mae = asks('mae')
     ? await withNotes(MaskedAutoencoder.load(settings.mae, loadOptions(settings)))
     : undefined;
-  for (const [name, asked] of Object.entries({ ranker, mae }))
-    checkPatches(name, asked, classifier);
+  // Nobody named the embedded models, which have patches of one size.
+  const unfit = (['ranker', 'mae'] as const).filter(
+    (kind) =>
+      asked === undefined &&
+      settings[kind] === 'tiny' &&
+      { ranker, mae }[kind]?.config.patchSize !== patchSize,
+  );
+  const names = possible.filter((name) => !unfit.some((kind) => askedModels[name] === kind));
+  for (const [name, model] of Object.entries({ ranker, mae }))
+    if (!unfit.some((kind) => kind === name) || settings.agreement > 0)
+      checkPatches(name, model, classifier);
+  const compared = settings.reference ?? (names.includes('ranker') ? 'ranker' : names[0]);
+  const reference = names.find((name) => name === compared);
+  if (reference === undefined)
+    throw invalid(`--reference must be one of --selectors; ${String(compared)} is not.`);
 
   const evaluated = { classifier, classes: labels.classes, selectors: names, keeps };
   const judgeModel =

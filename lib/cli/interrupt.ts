@@ -1,4 +1,5 @@
 /** Ctrl-C, SIGTERM and a terminal that is closed as one AbortSignal: a command that asks for it ends in order, with what is done kept. */
+import { setMaxListeners } from 'node:events';
 import { LtrpError } from '../errors.js';
 import { exitCodes } from './exit-codes.js';
 
@@ -19,6 +20,8 @@ let received: { name: Name; at: number } | undefined;
 export function interruptSignal(): AbortSignal {
   if (controller === undefined) {
     const created = new AbortController();
+    // Every picture that is being decoded listens; Node would call eleven of them a leak.
+    setMaxListeners(0, created.signal);
     controller = created;
     for (const name of Object.keys(signals) as Name[]) {
       process.on(name, () => {

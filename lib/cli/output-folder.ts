@@ -1,9 +1,9 @@
 /** The --out folder: who may write to it, what its files are called, and how they are written. */
-import { lstat, mkdir, realpath, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
+import { lstat, realpath, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { unwritable } from '../errors.js';
 import { withLock } from '../folder-lock.js';
-import { refuseSpecial, writeError } from '../output-files.js';
+import { makeFolders, refuseSpecial, writeError } from '../output-files.js';
 import { markOf, sourceId } from '../output-mark.js';
 import { outputStem } from './image-arguments.js';
 import { LinesFile } from './lines-file.js';
@@ -158,23 +158,3 @@ export class OutputFolder {
 }
 
 let written = 0;
-
-/**
- * Makes a folder and those above it; returns the first that was not there. Node's own `recursive` never returns where a file
- * system refuses with ENOENT, as /proc does.
- */
-async function makeFolders(path: string): Promise<string | undefined> {
-  try {
-    await mkdir(path);
-    return path;
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    const exists = async (folder: string): Promise<boolean> =>
-      (await stat(folder).catch(() => undefined))?.isDirectory() ?? false;
-    if (code === 'EEXIST' && (await exists(path))) return undefined;
-    if (code !== 'ENOENT' || (await exists(dirname(path)))) throw error;
-    const first = await makeFolders(dirname(path));
-    await makeFolders(path);
-    return first ?? path;
-  }
-}

@@ -32,6 +32,7 @@ const fixed: Record<string, string> = {
 /** Why a setting stays as it is; undefined where it may change. */
 function reasonToStay(name: string, before: unknown): string | undefined {
   if (name === 'scores' && before !== undefined) return undefined; // a place, as that of the pictures
+  if (name === 'labels' && before === undefined) return learned; // of one label each it cannot learn many
   if (
     (changeKeys as readonly string[]).includes(name) ||
     ['epochs', 'warmup', 'decay', 'data', 'labels', 'categories', 'decodeSize'].includes(name)

@@ -23,6 +23,11 @@ export class MaskFile {
     return this.file.categories;
   }
 
+  /** Whether the file has a picture of that name. */
+  has(picture: string): boolean {
+    return entryOf(this.file, picture) !== undefined;
+  }
+
   /**
    * Of a picture that is stretched; null where recall is not measured on it.
    *

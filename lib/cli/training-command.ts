@@ -1,10 +1,10 @@
 /** What the training commands do alike: new or resumed run, signals, progress, the report at the end. */
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { Dataset } from '../data/dataset.js';
+import type { Dataset } from '../data/dataset.js';
 import { withLabels, type Labels } from '../data/labels.js';
-import { openScores, type OpenedScores } from '../data/stored-scores.js';
-import { LtrpError, toLtrpError, type LtrpErrorCode, conflict } from '../errors.js';
+import type { OpenedScores } from '../data/stored-scores.js';
+import { LtrpError, toLtrpError, conflict } from '../errors.js';
 import { modelDigest } from '../file-digest.js';
 import { resolveModel } from '../models.js';
 import type { CoreBinding } from '../native/binding.js';
@@ -15,7 +15,7 @@ import { decodeValidation, runTraining, type LoopResult } from '../training/loop
 import { finiteOrWord, RunFolder } from '../training/run-folder.js';
 import { alone, type Ranks } from '../training/ranks.js';
 import { lockRun, type RunLock } from '../training/run-lock.js';
-import { toldOnce, type ShardOptions } from '../shards/shard.js';
+import { toldOnce } from '../shards/shard.js';
 import { invalid } from '../validation.js';
 import { exitCodes } from './exit-codes.js';
 import { complain, errorLine } from './image-command.js';
@@ -31,7 +31,8 @@ import {
 } from './resumed-settings.js';
 import { damaged, readRunConfig, type NativeOptions, type RunConfig } from './run-config.js';
 import { checkAlike, openRanks, type RankedCommand } from './training-ranks.js';
-import { heldOutLabels, trainingLabels } from './training-labels.js';
+import { heldOut, openDataset, openHeld, openMaps, type HeldOut } from './training-data.js';
+import { trainingLabels } from './training-labels.js';
 import { refuseUnused, type TrainingSettings } from './training-options.js';
 import { duration, onlyOneSpeaks, say, TrainingProgress } from './training-progress.js';
 
@@ -106,6 +107,8 @@ async function train<Settings extends TrainingSettings>(
   const { ranks } = ranked;
   const folder = new RunFolder(resolve(given.out));
   if (ranks.leads && folder.exists() && !given.resume) throw existing(folder);
+  const foreign = ranks.leads ? folder.foreignFile() : undefined;
+  if (foreign !== undefined) throw notOfARun(folder, foreign);
   const [stored = null] = await ranks.exchange(
     ranks.leads && folder.exists() ? readRunConfig(folder, command) : null,
   );
@@ -161,6 +164,7 @@ async function train<Settings extends TrainingSettings>(
     // Earlier versions had none of a folder.
     if (stored !== null && stored.teacher !== null && stored.teacher !== teacher)
       throw otherTeacher(folder, options.kind);
+    const held = await openHeld(core, settings, { maps, classes: labels?.classes, signal: stop });
     const place = { device: settings.device, signal: stop };
     const data = {
       digest: dataset.digest,
@@ -203,12 +207,28 @@ async function train<Settings extends TrainingSettings>(
       }
     }
     if (ranks.leads) await folder.tidy();
-    await trainIn({ ranks, folder, lock, trainer, dataset, maps, labels, core, settings, stop });
+    const otherValidation =
+      stored !== null && validationOptions.some((name) => differs(name, isGiven, given, stored));
+    await trainIn({
+      ...{ ranks, folder, lock, trainer, dataset, maps, labels, held, otherValidation },
+      ...{ settings, stop },
+    });
   } finally {
     trainer?.dispose();
     await lock?.release();
   }
 }
+
+const validationOptions = ['val', 'valScores', 'valLabels', 'valCount'] as const;
+
+/** Whether an option was given with another value than when the run began. */
+const differs = (
+  name: keyof TrainingSettings,
+  isGiven: (name: string) => boolean,
+  given: TrainingSettings,
+  stored: RunConfig,
+): boolean =>
+  isGiven(name) && JSON.stringify(given[name]) !== JSON.stringify(stored.settings[name]);
 
 /** The run itself, when all is open. */
 async function trainIn(run: {
@@ -219,42 +239,34 @@ async function trainIn(run: {
   dataset: Dataset;
   maps: OpenedScores | undefined;
   labels: Labels | undefined;
-  core: CoreBinding;
+  held: HeldOut | undefined;
+  otherValidation: boolean;
   settings: TrainingSettings;
   stop: AbortSignal;
 }): Promise<void> {
-  const { ranks, folder, lock, trainer, dataset, maps, labels, core, settings, stop } = run;
+  const { ranks, folder, lock, trainer, dataset, maps, labels, held, settings, stop } = run;
   const { options } = trainer;
   const { imageHeight, imageWidth } = options.model;
   const side = Math.max(imageHeight, imageWidth);
   let progress: TrainingProgress | undefined;
-  let held: Dataset | undefined;
   const tell = (sentence: string): void => {
     if (progress) progress.say(sentence);
     else say(sentence);
   };
   const unreadable = (path: string, error: LtrpError): void => {
-    const known = dataset.problemOf(path) ?? held?.problemOf(path);
+    const known = dataset.problemOf(path) ?? held?.dataset.problemOf(path);
     const line = toldOnce(path, error);
     if (line !== undefined) tell(`skipped: ${known?.message ?? line}`);
   };
   // Said only once there are steps: while things are prepared, a stop is one at once.
   const stopping = (): void => say('\nstopping after this step; Ctrl-C again ends at once');
   try {
-    const heldMaps = await openHeldMaps(core, maps, settings, stop);
-    held =
-      heldMaps?.dataset ??
-      (settings.val &&
-        (await openDataset(settings.val, 'Name the held-out pictures with --val.', settings)));
     const validation = held
-      ? await decodeValidation(held, {
+      ? await decodeValidation(held.dataset, {
           ranks,
           limit: settings.valCount,
-          complete:
-            labels === undefined
-              ? heldMaps?.complete
-              : withLabels(await heldOutLabels(held, settings, labels.classes)),
-          digests: heldMaps !== null,
+          complete: held.complete,
+          digests: held.areMaps,
           shortSide: maps?.store.manifest.decodeSize ?? Math.ceil((side * 8) / 7),
           concurrency: settings.decodeThreads,
           maxUnreadable: settings.maxUnreadable,
@@ -283,6 +295,7 @@ async function trainIn(run: {
       complete: labels === undefined ? maps?.training.complete : withLabels(labels),
       digests: maps !== undefined,
       validation,
+      otherValidation: run.otherValidation,
       validateEvery: settings.valEvery ?? Math.ceil(options.steps / 20),
       checkpointEvery: settings.checkpointEvery,
       exportType: settings.exportType,
@@ -308,6 +321,13 @@ function existing(folder: RunFolder): LtrpError {
   return new LtrpError(
     'ERR_LTRP_RUN_EXISTS',
     `${folder.path} holds a run already; continue it with --resume or choose another --out.`,
+  );
+}
+
+function notOfARun(folder: RunFolder, file: string): LtrpError {
+  return new LtrpError(
+    'ERR_LTRP_RUN_EXISTS',
+    `${folder.path} has a ${file}, but no run.json of a run that could be continued; choose another --out.`,
   );
 }
 
@@ -337,60 +357,6 @@ function newConfig(
   };
 }
 
-/** `hint`: what helps when there is nothing. */
-/** The pictures of --data or --val. */
-export async function openDataset(
-  sources: readonly string[],
-  hint: string | false,
-  { imageColumn, rowGroupMemory }: ShardOptions,
-): Promise<Dataset> {
-  try {
-    const shards = { imageColumn, rowGroupMemory, signal: interruptSignal() };
-    const dataset = await Dataset.open(sources, shards);
-    for (const sentence of [...dataset.passedOver, ...dataset.damage]) say(sentence);
-    return dataset;
-  } catch (cause) {
-    const { code, message } = toLtrpError(cause);
-    const nothing: readonly LtrpErrorCode[] = ['ERR_LTRP_FILE_NOT_FOUND', 'ERR_LTRP_DATA_EMPTY'];
-    if (hint === false || !nothing.includes(code)) throw cause;
-    throw new LtrpError(code, `${message} ${hint}`, { cause });
-  }
-}
-
-/** The share of stored maps that is held out, so that run.json says it. */
-function heldOut({ scores, valScores, valShare }: TrainingSettings): { valShare?: number } {
-  if (scores === undefined) return {};
-  return { valShare: valShare ?? (valScores === undefined ? 0.05 : 0) };
-}
-
-async function openMaps(
-  core: CoreBinding,
-  { scores, data, valShare = 0, imageColumn, rowGroupMemory }: TrainingSettings,
-  signal: AbortSignal,
-): Promise<OpenedScores | undefined> {
-  if (scores === undefined) return undefined;
-  return openScores(scores, { core, data, valShare, signal, imageColumn, rowGroupMemory });
-}
-
-/** Maps to validate with, whose crops must be of the same kind. */
-async function openHeldMaps(
-  core: CoreBinding,
-  maps: OpenedScores | undefined,
-  { valScores, imageColumn, rowGroupMemory }: TrainingSettings,
-  signal: AbortSignal,
-): Promise<OpenedScores['validation']> {
-  if (maps === undefined || valScores === undefined) return maps?.validation ?? null;
-  const held = await openScores(valScores, {
-    ...{ core, valShare: 0, signal, imageColumn, rowGroupMemory },
-  });
-  const kind = ({ store: { manifest } }: OpenedScores): string =>
-    JSON.stringify([manifest.model, manifest.decodeSize]);
-  if (kind(held) === kind(maps)) return held.training;
-  throw invalid(
-    '--val-scores must be of the image size, patch size and pixel statistics of --scores.',
-  );
-}
-
 function checkData(dataset: Dataset, stored: RunConfig, source: 'data' | 'scores'): void {
   if (dataset.digest === stored.data.digest) return;
   if (source === 'scores') {
@@ -415,7 +381,7 @@ function askedModel(options: NativeOptions): string | undefined {
 
 function otherClasses(folder: RunFolder): LtrpError {
   return conflict(
-    `The classes are not those that the run in ${folder.path} had (its classes.txt). Put their folders back, or begin a new run.`,
+    `The classes are not those that the run in ${folder.path} had (its classes.txt). Put those back, or begin a new run.`,
   );
 }
 

@@ -1,6 +1,7 @@
 /** Outlines of objects, from COCO's JSON of instances. */
 import { invalid } from '../validation.js';
-import { readCoco } from './label-files.js';
+import { categoryName } from './category-names.js';
+import { pictureName, readCoco } from './label-files.js';
 
 /** A picture's objects. Crowds are left out: they have no outline. */
 export interface OutlinedPicture {
@@ -18,7 +19,7 @@ export interface InstanceFile {
   path: string;
   /** Names of those that have objects. */
   categories: ReadonlySet<string>;
-  /** By the name of the picture, with `/` between folders. */
+  /** By the name of the picture, in NFC, with `/` between folders. */
   entries: ReadonlyMap<string, OutlinedPicture>;
 }
 
@@ -46,13 +47,13 @@ const fields = {
  */
 export async function readInstances(path: string): Promise<InstanceFile> {
   const { categories = [], images, annotations } = await readCoco<Coco>(path, fields);
-  const names = new Map(categories.map(({ id, name }) => [id, name]));
+  const names = new Map(categories.map(({ id, name }) => [id, categoryName(name, path)]));
   const byId = new Map<number, OutlinedPicture>();
   const entries = new Map<string, OutlinedPicture>();
   for (const { id, file_name, width, height } of images) {
     const picture = { width, height, objects: [], categories: [] };
     byId.set(id, picture);
-    entries.set(file_name.replaceAll('\\', '/'), picture);
+    entries.set(pictureName(file_name), picture);
   }
   for (const [i, { image_id, category_id, iscrowd, segmentation }] of annotations.entries()) {
     if (iscrowd === 1) continue;

@@ -3,13 +3,14 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { notFound, readError } from '../errors.js';
 import { invalid } from '../validation.js';
+import { categoryName } from './category-names.js';
 
 /** What such a file says. */
 export interface LabelFile {
   path: string;
   /** All categories: COCO's in the order of its list, others sorted by code unit. */
   categories: readonly string[];
-  /** Categories by the name of the picture, with `/` between folders. None is an answer, too. */
+  /** Categories by the name of the picture, in NFC, with `/` between folders. None is an answer, too. */
   entries: ReadonlyMap<string, ReadonlySet<string>>;
 }
 
@@ -34,7 +35,7 @@ export async function readLabels(path: string): Promise<LabelFile> {
  * @throws {LtrpError} `ERR_LTRP_FILE_READ`; `ERR_LTRP_INVALID_ARGUMENT` for a name twice, or none.
  */
 export async function readNames(path: string): Promise<string[]> {
-  const names = linesOf(await readText(path)).map((line) => line.trim());
+  const names = linesOf(await readText(path)).map((line) => categoryName(line, path));
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice !== undefined) throw invalid(`${path} names the category '${twice}' twice.`);
   if (names.length === 0) throw invalid(`${path} names no categories; it has one a line.`);
@@ -46,7 +47,7 @@ export function entryOf(
   { entries }: { entries: ReadonlyMap<string, unknown> },
   picture: string,
 ): string | undefined {
-  const parts = picture.split(/[\\/]/);
+  const parts = picture.normalize('NFC').split(/[\\/]/);
   for (let first = 0; first < parts.length; first++) {
     const name = parts.slice(first).join('/');
     if (entries.has(name)) return name;
@@ -54,11 +55,15 @@ export function entryOf(
   return undefined;
 }
 
+/** The name of a picture as files of labels and of outlines are asked for it. */
+export const pictureName = (name: string): string =>
+  name.normalize('NFC').replaceAll('\\', '/').replace(/^\.\//, '');
+
 class Entries {
   readonly map = new Map<string, Set<string>>();
 
   add(picture: string, categories: Iterable<string>): void {
-    const name = picture.replaceAll('\\', '/').replace(/^\.\//, '');
+    const name = pictureName(picture);
     const known = this.map.get(name) ?? new Set();
     for (const category of categories) known.add(category);
     this.map.set(name, known);
@@ -84,7 +89,7 @@ async function coco(path: string): Promise<LabelFile> {
     images: { id: 'number', file_name: 'string' },
     annotations: { image_id: 'number', category_id: 'number' },
   });
-  const names = new Map(categories.map(({ id, name }) => [id, name]));
+  const names = new Map(categories.map(({ id, name }) => [id, categoryName(name, path)]));
   const files = new Map(images.map(({ id, file_name }) => [id, file_name]));
   const entries = new Entries();
   for (const { file_name } of images) entries.add(file_name, []);
@@ -102,7 +107,7 @@ async function coco(path: string): Promise<LabelFile> {
 }
 
 /**
- * A COCO file whose lists have items with these fields.
+ * A COCO file whose lists have items with these fields; no two items of a list have the same `id`.
  *
  * @throws {LtrpError} `ERR_LTRP_FILE_NOT_FOUND`; `ERR_LTRP_FILE_READ`; `ERR_LTRP_INVALID_ARGUMENT` for what is no such file.
  */
@@ -120,19 +125,28 @@ export async function readCoco<File>(
   } catch (cause) {
     refuse((cause as Error).message);
   }
-  const lists = Object(value) as Record<string, unknown>;
+  const lists = Object(value) as Lists;
   for (const [list, types] of Object.entries(fields)) {
     const items: unknown = lists[list];
     if (!Array.isArray(items)) refuse(`it has no list '${list}'`);
+    const known = new Map<unknown, unknown>();
     for (const [i, item] of (items as unknown[]).entries()) {
       for (const [field, type] of Object.entries(types)) {
         if (typeof (Object(item) as Record<string, unknown>)[field] !== type)
           refuse(`${list}[${i}].${field} is no ${type}`);
       }
+      if (!('id' in types)) continue;
+      const { id } = item as { id: unknown };
+      const said = JSON.stringify(Object.keys(types).map((field) => (item as Lists)[field]));
+      if (known.has(id) && known.get(id) !== said)
+        refuse(`its list '${list}' has two with the id ${String(id)}`);
+      known.set(id, said);
     }
   }
   return lists as File;
 }
+
+type Lists = Record<string, unknown>;
 
 async function voc(folder: string): Promise<LabelFile> {
   const names = (await readdir(folder))
@@ -152,9 +166,9 @@ async function voc(folder: string): Promise<LabelFile> {
       const category = children.find(({ name }) => name === 'name')?.text.trim();
       if (category === undefined || category === '')
         throw invalid(`${path} has no <name> in its <object> ${i + 1}.`);
-      return category;
+      return categoryName(category, path);
     });
-    entries.add(basename(file), categories);
+    entries.add(basename(pictureName(file)), categories);
   }
   return entries.sorted(folder);
 }
@@ -170,7 +184,11 @@ interface Element {
 function elementsOf(path: string, xml: string): Element[] {
   const top: Element = { name: '', children: [], text: '' };
   const open = [top];
-  const plain = xml.replaceAll(/<!--.*?-->|<\?.*?\?>|<!DOCTYPE[^>]*>/gs, '');
+  const plain = xml
+    .replaceAll(/<!--.*?-->|<\?.*?\?>|<!DOCTYPE[^>]*>/gs, '')
+    .replaceAll(/<!\[CDATA\[(.*?)\]\]>/gs, (_, text: string) =>
+      text.replaceAll('&', '&amp;').replaceAll('<', '&lt;'),
+    );
   for (const [, tag, text] of plain.matchAll(/<([^>]+)>|([^<]+)/g)) {
     const element = open.at(-1) as Element;
     if (tag === undefined) {
@@ -195,16 +213,27 @@ function elementsOf(path: string, xml: string): Element[] {
 
 const entities: Record<string, string> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" };
 const unescaped = (text: string): string =>
-  text.replaceAll(/&(\w+);/g, (whole, name: string) => entities[name] ?? whole);
+  text.replaceAll(/&(?:#x([\da-f]{1,6})|#(\d{1,7})|(\w+));/gi, (whole, hex, decimal, name) => {
+    const code = hex === undefined ? Number(decimal) : parseInt(hex as string, 16);
+    if (code <= 0x10ffff) return String.fromCodePoint(code);
+    return entities[name as string] ?? whole;
+  });
 
 function table(path: string, text: string): LabelFile {
   const entries = new Entries();
-  for (const line of linesOf(text)) {
+  const lines = linesOf(text);
+  if (!lines.some((line) => line.includes('\t')))
+    throw invalid(
+      `${path} has no line with a tab; each has a picture and its categories, separated by tabs.`,
+    );
+  for (const line of lines) {
     const [picture = '', ...categories] = line.split('\t').map((field) => field.trim());
     if (picture === '') throw invalid(`${path} has a line without a picture: '${line}'.`);
     entries.add(
       picture,
-      categories.filter((category) => category !== ''),
+      categories
+        .filter((category) => category !== '')
+        .map((category) => categoryName(category, path)),
     );
   }
   return entries.sorted(path);
@@ -212,12 +241,24 @@ function table(path: string, text: string): LabelFile {
 
 /** Without those that are empty. */
 const linesOf = (text: string): string[] =>
-  text
-    .replace(/^\uFEFF/, '')
-    .split(/\r?\n/)
-    .filter((line) => line.trim() !== '');
+  text.split(/\r?\n/).filter((line) => line.trim() !== '');
 
-const readText = (path: string): Promise<string> =>
-  readFile(path, 'utf8').catch((cause: unknown) => {
+/** Without a mark of the byte order. UTF-16 has one; XML may name yet another encoding. */
+async function readText(path: string): Promise<string> {
+  const bytes = await readFile(path).catch((cause: unknown) => {
     throw readError(path, cause);
   });
+  const [first, second] = bytes;
+  const wide =
+    first === 0xff && second === 0xfe
+      ? 'utf-16le'
+      : first === 0xfe && second === 0xff
+        ? 'utf-16be'
+        : undefined;
+  const said = /^<\?xml[^>]*\bencoding=["']([\w.:-]+)["']/.exec(bytes.toString('latin1', 0, 200));
+  try {
+    return new TextDecoder(wide ?? said?.[1] ?? 'utf-8').decode(bytes);
+  } catch (cause) {
+    throw invalid(`${path} is in an encoding that is not known: ${String(said?.[1])}.`, cause);
+  }
+}

@@ -7,6 +7,7 @@ import type { NativePicture } from '../native/binding.js';
 import { invalid } from '../validation.js';
 import type { Complete } from './batches.js';
 import type { Dataset } from './dataset.js';
+import { categoryName } from './category-names.js';
 import { entryOf, type LabelFile } from './label-files.js';
 
 /** What the pictures of a data set show. */
@@ -39,7 +40,8 @@ export async function foldersAsLabels(
       // In a shard its own folders count.
       const name = path.replace(/^.*?\.(tar|parquet)[\\/]/i, '');
       const [folder = '', ...rest] = name.split(separator);
-      if (rest.length > 0 && folder !== '..' && folder !== '') return folder;
+      if (rest.length > 0 && folder !== '..' && folder !== '')
+        return categoryName(folder, source.name);
       throw invalid(
         `Every picture must lie in a folder named after its class below ${source.name}; ${String(source.files[i])} does not.`,
       );
@@ -64,7 +66,8 @@ async function checkFolders(source: string, classes: ReadonlySet<string>): Promi
   const info = await stat(source).catch(() => undefined);
   if (info?.isDirectory() !== true) return;
   for (const entry of await readdir(source, { withFileTypes: true })) {
-    if (!entry.isDirectory() || entry.name.startsWith('.') || classes.has(entry.name)) continue;
+    if (!entry.isDirectory() || entry.name.startsWith('.')) continue;
+    if (classes.has(categoryName(entry.name, source))) continue;
     throw new LtrpError(
       'ERR_LTRP_DATA_EMPTY',
       `The class folder ${join(source, entry.name)} has no pictures; add some or remove it.`,
@@ -83,8 +86,8 @@ export interface CategoryChoice {
 /**
  * Every picture has the categories that the file lists for it.
  *
- * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for a picture that the file does not list, fewer than two categories, and one
- *   that is none of the file's or not `known`.
+ * @throws {LtrpError} `ERR_LTRP_INVALID_ARGUMENT` for a picture that the file does not list, an entry that is of several pictures,
+ *   fewer than two categories, pictures that show none of them, and a category that is none of the file's or not `known`.
  */
 export function labelsOfFile(
   dataset: Dataset,
@@ -97,16 +100,21 @@ export function labelsOfFile(
   if (missing !== undefined) throw unknown('category', missing, possible);
   if (classes.length < 2) {
     throw invalid(
-      `There must be at least two categories; ${file.path} has only '${classes[0] ?? ''}'.`,
+      `There must be at least two categories that count; of ${file.path} there is only '${classes[0] ?? ''}'.`,
     );
   }
   const place = new Map(classes.map((name, i) => [name, i]));
-  const used = new Set<string>();
+  const used = new Map<string, string>();
   const ofFiles = dataset.files.map((path) => {
     const entry = entryOf(file, path);
     if (entry === undefined)
       throw invalid(`Every picture must be in ${file.path}; ${path} is not.`);
-    used.add(entry);
+    const other = used.get(entry) ?? path;
+    if (other !== path)
+      throw invalid(
+        `'${entry}' in ${file.path} names both ${other} and ${path}; write more of their paths there.`,
+      );
+    used.set(entry, path);
     const ids: number[] = [];
     for (const name of file.entries.get(entry) ?? []) {
       if (only?.includes(name) === false) continue;
@@ -116,6 +124,8 @@ export function labelsOfFile(
     }
     return { labels: Int32Array.from(ids).sort() };
   });
+  if (ofFiles.every(({ labels }) => labels.length === 0))
+    throw invalid(`None of the pictures shows a category of ${file.path} that counts.`);
   const hash = createHash('sha256').update(classes.join('\0'));
   for (const { labels } of ofFiles) hash.update(`\n${labels.join(' ')}`);
   const others = file.entries.size - used.size;

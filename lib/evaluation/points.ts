@@ -1,8 +1,9 @@
 /** Shares as percentage points and other figures, in tables. */
 import type { Interval } from './resamples.js';
 
-export const points = (value: number): string => (100 * value).toFixed(1);
-export const signedPoints = (value: number): string => (value > 0 ? '+' : '') + points(value);
+export const points = (value: number): string =>
+  (100 * value).toFixed(1).replace(/^-(?=0\.0$)/, '');
+const signedPoints = (value: number): string => (value > 0 ? '+' : '') + points(value);
 
 /** `+7.1 [+5.7, +8.6]`. */
 export const pointsInterval = ({ value, low, high }: Interval): string =>

@@ -151,7 +151,10 @@ const words: Partial<Record<Measure, string>> = {
 };
 
 function meanOf({ classes, withoutPositive }: PrecisionResults['groups'][number]): string {
-  const without = withoutPositive > 0 ? `; no picture shows the other ${withoutPositive}` : '';
+  const without =
+    withoutPositive > 0
+      ? `; the other ${withoutPositive} are in no picture, or were left out with --categories`
+      : '';
   return `Mean over ${classes - withoutPositive} of ${classes} categories${without}.`;
 }
 

@@ -37,6 +37,8 @@ export interface LoopOptions {
   validation: readonly TrainingPicture[];
   /** Validation after every so many steps, before the first and after the last one. */
   validateEvery: number;
+  /** Whether the run was validated with other pictures before, so that its last figures do not count. */
+  otherValidation: boolean;
   checkpointEvery: Interval;
   exportType: StoredType;
   /** Pixels; see PictureDecoder. */
@@ -101,6 +103,7 @@ export async function runTraining(options: LoopOptions): Promise<LoopResult> {
     last = lead.last;
     for (const entry of lead.history) divergence.see(entry);
   }
+  if (options.otherValidation) last = null;
   const timer = new CheckpointTimer(options.checkpointEvery);
   const stream = new BatchStream({
     dataset,

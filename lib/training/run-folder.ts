@@ -1,9 +1,9 @@
 /** The folder of a training run: run.json (what defines it), log.jsonl (its curve), checkpoints, the model at the end. */
 import { appendFileSync, existsSync, readdirSync, readFileSync } from 'node:fs';
-import { mkdir, open, rename, rm, type FileHandle } from 'node:fs/promises';
+import { open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LtrpError, readError, runDamaged } from '../errors.js';
-import { writeError } from '../output-files.js';
+import { makeFolders, writeError } from '../output-files.js';
 
 /** A line of the log. `step` is the number of optimizer steps done. */
 export type LogEntry = { step: number } & Record<string, unknown>;
@@ -39,9 +39,16 @@ export class RunFolder {
   }
 
   async create(): Promise<void> {
-    await mkdir(this.path, { recursive: true }).catch((cause: unknown) => {
+    await makeFolders(this.path).catch((cause: unknown) => {
       throw writeError(this.path, cause);
     });
+  }
+
+  /** A file that a run here would take for its own or write over, where no run is; undefined where there is none. */
+  foreignFile(): string | undefined {
+    if (this.exists() || !existsSync(this.path)) return undefined;
+    const written = ['model.safetensors', 'classes.txt', 'log.jsonl'];
+    return readdirSync(this.path).find((name) => written.includes(name) || CHECKPOINT.test(name));
   }
 
   /** For the owner of the folder: removes what a killed save left behind. */
