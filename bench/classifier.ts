@@ -98,7 +98,7 @@ function cells(times: Times, batch: number): string[] {
 function gflops(model: Model, keep: number): string {
   const { encoder } = maePresets[model];
   const ranking = keep === 1 ? 0 : rankerFlops({ encoder: rankerPresets.tiny, patchSize }, patches);
-  const classifying = classifierFlops({ encoder, patchSize }, patches, keep * patches);
+  const classifying = classifierFlops({ encoder, patchSize }, keep * patches);
   return digits((classifying + ranking) / 1e9);
 }
 

@@ -112,14 +112,7 @@ test('every selector and share of a classifier that is there: accuracy, differen
 
 test('everything: each program once, and the next ones ask the classifier that the first trains', async (t) => {
   const folder = await temporaryFolder(t);
-  const { stdout } = await program(
-    'everything',
-    '--photographs',
-    folder,
-    '--epochs',
-    '2',
-    '--list',
-  );
+  const { stdout } = await program('everything', '--photographs', folder, '--seed', '2', '--list');
   const lines = stdout.trim().split('\n');
   t.deepEqual(
     lines.map((line) => /--(classify|retention|unlabelled|photographs)/.exec(line)?.[1]),
@@ -127,7 +120,7 @@ test('everything: each program once, and the next ones ask the classifier that t
   );
   t.true(lines[1]?.includes('--fine-tuned'));
   t.true(lines[2]?.includes('--classifier CLASSIFIER'));
-  t.is(lines.filter((line) => line.includes('--epochs 2 ')).length, 3);
+  t.is(lines.filter((line) => line.includes('--seed 2 ')).length, 4);
   const error = await t.throwsAsync<Error & { stderr: string }>(
     program('everything', '--photographs', join(folder, 'none')),
   );
@@ -215,8 +208,8 @@ test('objects that nobody labelled: the best for them first, and what they cost 
   t.deepEqual(
     text.split('\n').filter((line) => /^\| (ranker|evit)/.test(line)),
     [
-      '| ranker | no | 50.0 | 50.0 | 0.0 |',
-      '| evit | yes | 60.0 (+10.0 [0.0, +20.0]) | 30.0 (-20.0 [-30.0, -10.0]) | -30.0 (-30.0 [-40.0, -20.0]) |',
+      '| ranker | no | 50.0 | 50.0 | 0.0 [-10.0, +10.0] |',
+      '| evit | yes | 60.0 (+10.0 [0.0, +20.0]) | 30.0 (-20.0 [-30.0, -10.0]) | -30.0 [-40.0, -20.0] (-30.0 [-40.0, -20.0]) |',
     ],
   );
   const error = await t.throwsAsync<Error & { code: number; stderr: string }>(

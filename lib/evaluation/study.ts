@@ -286,7 +286,7 @@ export class SelectorStudy {
       Object.fromEntries(keeps.map((keep) => [String(keep), of(keptOf(patches, keep)) / 1e9]));
     const counted = names.filter((name) => selectorFlops(name, asked, patches, 1) !== undefined);
     return {
-      classifier: byShare((kept) => classifierFlops(classifier.config, patches, kept)),
+      classifier: byShare((kept) => classifierFlops(classifier.config, kept)),
       selectors: Object.fromEntries(
         counted.map((name) => [
           name,

@@ -25,13 +25,12 @@ export function rankerFlops(
   return embedding + transformerFlops(encoder, patches + 1) + 2 * patches * encoder.dim;
 }
 
-/** A classifier on the kept ones of an image's patches: all are embedded, then CLS and the kept pass the blocks. Without the head. */
+/** A classifier on the kept patches of an image: they are embedded, then they and CLS pass the blocks. Without the head. */
 export function classifierFlops(
   { encoder, patchSize }: Pick<RankerConfig, 'encoder' | 'patchSize'>,
-  patches: number,
   kept: number,
 ): number {
-  const embedding = 2 * patches * 3 * patchSize ** 2 * encoder.dim;
+  const embedding = 2 * kept * 3 * patchSize ** 2 * encoder.dim;
   return embedding + transformerFlops(encoder, kept + 1);
 }
 

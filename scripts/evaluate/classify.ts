@@ -34,7 +34,7 @@ import {
 import { photographsOf } from './parts.js';
 import { readPicture } from './pictures.js';
 import { evaluateCache } from './teacher-maps.js';
-import { trainClassifier } from './train-classifier.js';
+import { randomShares, smallRecipe, trainClassifier } from './train-classifier.js';
 
 const help = `npm run evaluate -- --classify --photographs FOLDER [options]
 
@@ -48,10 +48,10 @@ of 10 to 100% that is drawn for each step. Writes classify.json, classify.md and
   --classifier <file>  a classifier that is there already, for the one above
   --data <folder>      in place of --photographs, with --val: a folder of pictures for each class, as ImageNet has it, to train on
   --val <folder>       the same for the pictures that are classified
-  --training <options> of ltrp finetune (default "--batch-size 64 --learning-rate 1e-3")
+  --training <options> of ltrp finetune (default: a recipe for small models that were pre-trained for minutes)
   --epochs <n>         of its training (default 30)
   --seed <n>           of its training and of the selectors (default 0)
-  --image-size <n>     pixels a side (default 224)
+  --image-size <n>     pixels a side (default 128)
   --ranker <file>      default 'tiny'
   --mae <file>         of the selectors mae-attention, rollout and teacher, and what training begins from; default 'tiny'
   --selectors <list>   default: all
@@ -60,9 +60,6 @@ of 10 to 100% that is drawn for each step. Writes classify.json, classify.md and
   --part <name>        test (default; for published figures), validation (for choosing anything)
   --out <folder>       default: evaluate/classify in the user's cache
 `;
-
-/** One classifier for all selectors. */
-const randomShares = ['--keep', '50%', '--keep-random', '10%,100%', '--selector', 'random'];
 
 const ownKey = (name: SelectorName, keep: number): string =>
   keep === 1 ? 'all' : `${name} ${keep}`;
@@ -223,12 +220,12 @@ function readOptions(args: readonly string[]) {
     photographs: { type: 'string' },
     data: { type: 'string' },
     val: { type: 'string' },
-    training: { type: 'string', default: '--batch-size 64 --learning-rate 1e-3' },
+    training: { type: 'string', default: smallRecipe.join(' ') },
     classifier: { type: 'string' },
     'fine-tuned': { type: 'boolean', default: false },
     epochs: { type: 'string', default: '30' },
     seed: { type: 'string', default: '0' },
-    'image-size': { type: 'string', default: '224' },
+    'image-size': { type: 'string', default: '128' },
     ranker: { type: 'string', default: 'tiny' },
     mae: { type: 'string', default: 'tiny' },
     selectors: { type: 'string' },

@@ -10,6 +10,7 @@ import { integer, parse, program, UsageError } from '../../bench/command-line.js
 import type { ClassifyResults } from './classify-table.js';
 import { say } from './command.js';
 import { evaluateCache } from './teacher-maps.js';
+import { randomShares, smallRecipe, trainClassifier } from './train-classifier.js';
 
 const help = `npm run evaluate -- --everything --photographs FOLDER [options]
 
@@ -18,27 +19,24 @@ for all selectors (--classify), with one for each (--fine-tuned), labels that st
 (--unlabelled, after npm run photos), and the maps themselves (--photographs). Takes hours on two cores; the same command goes on
 after any end.
 
-  --epochs <n>      of each training (default 15)
-  --image-size <n>  pixels a side, for classifiers (default 128)
   --seed <n>        of the trainings and of the selectors (default 0)
   --list            prints the commands and runs none
   --out <folder>    default: evaluate/everything in the user's cache
 `;
 
 await program('evaluate', help, (args) => {
-  const { photographs, epochs, size, seed, list, out } = readOptions(args);
+  const { photographs, seed, list, out } = readOptions(args);
   const run = list ? printCommand : runProgram;
-  const training = ['--epochs', epochs, '--image-size', size, '--seed', seed];
   const folder = (name: string): string => join(out, name);
-  const classify = ['--classify', '--photographs', photographs, ...training];
+  const classify = ['--classify', '--photographs', photographs, '--seed', seed];
   run('classify', [...classify, '--out', folder('classify')]);
   run('classify', [...classify, '--fine-tuned', '--out', folder('fine-tuned')]);
-  const classifier = list ? 'CLASSIFIER' : classifierOf(folder('classify'));
+  const classifier = list ? 'CLASSIFIER' : forRetention(photographs, folder('classify'));
   run('retention', [
     ...['--retention', '--photographs', photographs, '--classifier', classifier],
     ...['--seed', seed, '--out', folder('retention')],
   ]);
-  run('unlabelled', ['--unlabelled', ...training, '--out', folder('unlabelled')]);
+  run('unlabelled', ['--unlabelled', '--seed', seed, '--out', folder('unlabelled')]);
   run('photographs', [
     ...['--photographs', photographs, '--metric', 'reach', '--surprise'],
     ...['--rounds', '2,4', '--judge-rounds', '2', '--out', folder('maps')],
@@ -61,17 +59,21 @@ function printCommand(_: string, words: readonly string[]): void {
   process.stdout.write(`npm run evaluate -- ${words.join(' ')}\n`);
 }
 
-function classifierOf(folder: string): string {
+/** The classifier of `--classify`, tuned to the greater pictures of `--retention`. */
+function forRetention(photographs: string, folder: string): string {
   const text = readFileSync(join(folder, 'classify.json'), 'utf8');
-  return (JSON.parse(text) as ClassifyResults).classifier.source;
+  const { source, digest } = (JSON.parse(text) as ClassifyResults).classifier;
+  return trainClassifier(
+    ['--data', join(photographs, 'imagenette', 'train')],
+    ['--init', source, '--image-size', '224', '--epochs', '3', ...smallRecipe, ...randomShares],
+    digest,
+  ).folder;
 }
 
 function readOptions(args: readonly string[]) {
   const values = parse(args, {
     everything: { type: 'boolean' },
     photographs: { type: 'string' },
-    epochs: { type: 'string', default: '15' },
-    'image-size': { type: 'string', default: '128' },
     seed: { type: 'string', default: '0' },
     list: { type: 'boolean', default: false },
     out: { type: 'string', default: join(evaluateCache(), 'everything') },
@@ -81,8 +83,6 @@ function readOptions(args: readonly string[]) {
   if (!existsSync(photographs)) throw new UsageError(`there is no folder ${photographs}`);
   return {
     ...{ photographs: resolve(photographs), list, out: resolve(values.out) },
-    epochs: String(integer('epochs', values.epochs, 1)),
-    size: String(integer('image-size', values['image-size'], 16)),
     seed: String(integer('seed', values.seed, 0)),
   };
 }

@@ -4,6 +4,15 @@ import { join } from 'node:path';
 import { ltrp } from './ltrp.js';
 import { evaluateCache } from './teacher-maps.js';
 
+/** For classifiers that begin from a small encoder: milder than MAE's, which is for encoders that were pre-trained for long. */
+export const smallRecipe = [
+  ...['--batch-size', '64', '--learning-rate', '1e-3', '--layer-decay', '1', '--drop-path', '0'],
+  ...['--rand-augment', '0', '--erase', '0', '--crop-scale', '0.35,1', '--precision', 'bfloat16'],
+];
+
+/** One classifier for all selectors. */
+export const randomShares = ['--keep', '50%', '--keep-random', '10%,100%', '--selector', 'random'];
+
 /**
  * `ltrp finetune` with these arguments; goes on where it stopped, and does nothing once it is done.
  *

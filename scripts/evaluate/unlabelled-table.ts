@@ -2,7 +2,7 @@
 import { table } from '../../bench/report/tables.js';
 import type { Interval } from '../../lib/evaluation/resamples.js';
 import type { Provenance } from './command.js';
-import { moreThan, points, pointsInterval, signedPoints } from '../../lib/evaluation/points.js';
+import { moreThan, points, pointsInterval } from '../../lib/evaluation/points.js';
 import type { Difference, Figure } from './table.js';
 
 /** Objects whose category the classifier has seen labels of, and the others. */
@@ -38,9 +38,8 @@ export function unlabelledMarkdown(results: UnlabelledResults): string {
   const gap = (row: string): string => {
     const found = results.gaps[row];
     if (found === undefined) return '';
-    return row === 'ranker'
-      ? signedPoints(found.own.value)
-      : `${signedPoints(found.own.value)} (${pointsInterval(found.more)})`;
+    const own = pointsInterval(found.own);
+    return row === 'ranker' ? own : `${own} (${pointsInterval(found.more)})`;
   };
   const lines = rows.map((row) => [
     row,

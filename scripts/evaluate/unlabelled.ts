@@ -38,9 +38,9 @@ unlabelled.json and unlabelled.md.
   --hidden <list>      categories without labels (default fish,mammal,vehicle: every third)
   --classifier <file>  one that is there already, with pooling 'cls': nothing is trained
   --train <n>          scenes of its training (default 4000)
-  --epochs <n>         of its training (default 10)
+  --epochs <n>         of its training (default 12)
   --seed <n>           of its training and of the selectors (default 0)
-  --image-size <n>     pixels a side (default 224)
+  --image-size <n>     pixels a side (default 160)
   --scenes <n>         of the test (default 600)
   --keep <share>       of the patches (default 25%)
   --ranker <file>      default 'tiny'
@@ -216,9 +216,9 @@ function readOptions(args: readonly string[]) {
     hidden: { type: 'string', default: 'fish,mammal,vehicle' },
     classifier: { type: 'string' },
     train: { type: 'string', default: '4000' },
-    epochs: { type: 'string', default: '10' },
+    epochs: { type: 'string', default: '12' },
     seed: { type: 'string', default: '0' },
-    'image-size': { type: 'string', default: '224' },
+    'image-size': { type: 'string', default: '160' },
     scenes: { type: 'string', default: '600' },
     keep: { type: 'string', default: '25%' },
     ranker: { type: 'string', default: 'tiny' },
