@@ -54,6 +54,7 @@ of 10 to 100% that is drawn for each step. Writes classify.json, classify.md and
   --image-size <n>     pixels a side (default 128)
   --ranker <file>      default 'tiny'
   --mae <file>         of the selectors mae-attention, rollout and teacher, and what training begins from; default 'tiny'
+  --init <file>        what training begins from instead, such as a classifier for smaller pictures
   --selectors <list>   default: all
   --keep <list>        shares of the patches (default 10%,25%,50%,75%,100%)
   --pictures <n>       at most (default: all of the part)
@@ -153,13 +154,13 @@ async function fineTuned(
 
 /** Trains a classifier, or goes on where that stopped. */
 function trained(
-  { pictures, epochs, seed, size, mae, training }: Options,
+  { pictures, epochs, seed, size, init, training }: Options,
   keep: readonly string[],
 ): { folder: string; command: string } {
   return trainClassifier(
     ['--data', pictures.training],
     [
-      ...['--init', mae, '--image-size', String(size), '--epochs', String(epochs)],
+      ...['--init', init, '--image-size', String(size), '--epochs', String(epochs)],
       ...['--seed', String(seed), ...training.split(/\s+/).filter((word) => word !== '')],
       ...keep,
     ],
@@ -185,14 +186,14 @@ async function picturesOf({
   data = '',
   val = '',
   part,
-  mae,
+  init,
 }: Asked): Promise<Pictures> {
   const training = photographs === undefined ? data : join(photographs, 'imagenette', 'train');
   for (const folder of photographs === undefined ? [data, val] : [training])
     if (!existsSync(folder)) throw new UsageError(`there is no folder ${folder}`);
   const dataset = await Dataset.open([training]);
   const { classes } = await foldersAsLabels(dataset);
-  const about = `${dataset.digest} ${await modelDigest(resolveModel(mae, 'mae'))}`;
+  const about = `${dataset.digest} ${await modelDigest(resolveModel(init, 'mae'))}`;
   if (photographs !== undefined) {
     const all = photographsOf(photographs, 'imagenette/val', part);
     const labels = new Map(all.map((path) => [path, classes.indexOf(basename(dirname(path)))]));
@@ -228,6 +229,7 @@ function readOptions(args: readonly string[]) {
     'image-size': { type: 'string', default: '128' },
     ranker: { type: 'string', default: 'tiny' },
     mae: { type: 'string', default: 'tiny' },
+    init: { type: 'string' },
     selectors: { type: 'string' },
     keep: { type: 'string' },
     pictures: { type: 'string' },
@@ -236,6 +238,7 @@ function readOptions(args: readonly string[]) {
   });
   const { photographs, data, val, classifier, 'fine-tuned': fineTuned } = values;
   const { training, ranker, mae, pictures, out } = values;
+  const { init = mae } = values;
   const part = choice('part', values.part, ['test', 'validation'] as const);
   const isLayout = photographs !== undefined;
   if ([data, val].some((folder) => (folder === undefined) !== isLayout))
@@ -247,7 +250,20 @@ function readOptions(args: readonly string[]) {
   if (!keeps.every((keep) => keep > 0 && keep <= 1))
     throw new UsageError(`--keep must be shares such as 25%,50%; not ${shares}`);
   return {
-    ...{ photographs, data, val, part, classifier, fineTuned, training, ranker, mae, keeps, out },
+    ...{
+      photographs,
+      data,
+      val,
+      part,
+      classifier,
+      fineTuned,
+      training,
+      ranker,
+      mae,
+      init,
+      keeps,
+      out,
+    },
     epochs: integer('epochs', values.epochs, 1),
     seed: integer('seed', values.seed, 0),
     size: integer('image-size', values['image-size'], 16),
