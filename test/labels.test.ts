@@ -143,7 +143,10 @@ test('every picture has an entry; categories are those of the file, of a list, o
     all.ofFiles.map(({ labels }) => [...(labels ?? [])]),
     [[0, 1], [], [0, 2]],
   );
-  t.deepEqual(all.notes, [`1 of the 4 pictures in ${path} are not among the images.`]);
+  t.deepEqual(all.notes, [
+    `1 of the 4 pictures in ${path} are not among the images.`,
+    'No picture shows zebra: of what is in none nothing is learned.',
+  ]);
   const some = labelsOfFile(dataset, file, { only: ['cyan', 'amber'] });
   t.deepEqual(
     some.ofFiles.map(({ labels }) => [...(labels ?? [])]),

@@ -133,6 +133,11 @@ export function labelsOfFile(
     others > 0
       ? [`${others} of the ${file.entries.size} pictures in ${file.path} are not among the images.`]
       : [];
+  const shown = new Set(ofFiles.flatMap(({ labels }) => [...labels]));
+  const absent = classes.filter((_, id) => !shown.has(id));
+  // Of a model's classes a set of pictures may well show some.
+  if (known === undefined && absent.length > 0)
+    notes.push(`No picture shows ${list(absent)}: of what is in none nothing is learned.`);
   return { classes, ofFiles, digest: hash.digest('hex'), notes };
 }
 
