@@ -145,7 +145,7 @@ test('every picture has an entry; categories are those of the file, of a list, o
   );
   t.deepEqual(all.notes, [
     `1 of the 4 pictures in ${path} are not among the images.`,
-    'No picture shows zebra: of what is in none nothing is learned.',
+    'No picture shows these categories, so nothing is learned of them: zebra.',
   ]);
   const some = labelsOfFile(dataset, file, { only: ['cyan', 'amber'] });
   t.deepEqual(

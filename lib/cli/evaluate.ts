@@ -282,26 +282,23 @@ async function evaluateInto(
   const every = Object.keys(selectors) as SelectorName[];
   const possible =
     asked ?? every.filter((name) => name !== 'teacher' && canAsk(name, classifier.config));
-  const asks = (kind: 'ranker' | 'mae'): boolean =>
-    possible.some((name) => askedModels[name] === kind) ||
-    (kind === 'mae' && settings.agreement > 0);
-  await using ranker = asks('ranker')
+  const ask = (some: readonly SelectorName[], kind: 'ranker' | 'mae'): boolean =>
+    some.some((name) => askedModels[name] === kind) || (kind === 'mae' && settings.agreement > 0);
+  await using ranker = ask(possible, 'ranker')
     ? await withNotes(PatchRanker.load(settings.ranker, loadOptions(settings)))
     : undefined;
-  await using mae = asks('mae')
+  await using mae = ask(possible, 'mae')
     ? await withNotes(MaskedAutoencoder.load(settings.mae, loadOptions(settings)))
     : undefined;
-  // Nobody named the embedded models, which have patches of one size.
-  const unfit = (['ranker', 'mae'] as const).filter(
-    (kind) =>
-      asked === undefined &&
-      settings[kind] === 'tiny' &&
-      { ranker, mae }[kind]?.config.patchSize !== patchSize,
-  );
-  const names = possible.filter((name) => !unfit.some((kind) => askedModels[name] === kind));
-  for (const [name, model] of Object.entries({ ranker, mae }))
-    if (!unfit.some((kind) => kind === name) || settings.agreement > 0)
-      checkPatches(name, model, classifier);
+  const opened = { ranker, mae };
+  const names = possible.filter((name) => {
+    const kind = askedModels[name];
+    if (asked !== undefined || (kind !== 'ranker' && kind !== 'mae')) return true;
+    // Nobody named the embedded models, which have patches of one size.
+    return settings[kind] !== 'tiny' || opened[kind]?.config.patchSize === patchSize;
+  });
+  for (const kind of ['ranker', 'mae'] as const)
+    if (ask(names, kind)) checkPatches(kind, opened[kind], classifier);
   const compared = settings.reference ?? (names.includes('ranker') ? 'ranker' : names[0]);
   const reference = names.find((name) => name === compared);
   if (reference === undefined)

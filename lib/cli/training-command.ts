@@ -208,7 +208,11 @@ async function train<Settings extends TrainingSettings>(
     }
     if (ranks.leads) await folder.tidy();
     const otherValidation =
-      stored !== null && validationOptions.some((name) => differs(name, isGiven, given, stored));
+      stored !== null &&
+      (['val', 'valScores', 'valLabels', 'valCount'] as const).some(
+        (name) =>
+          isGiven(name) && JSON.stringify(given[name]) !== JSON.stringify(stored.settings[name]),
+      );
     await trainIn({
       ...{ ranks, folder, lock, trainer, dataset, maps, labels, held, otherValidation },
       ...{ settings, stop },
@@ -218,17 +222,6 @@ async function train<Settings extends TrainingSettings>(
     await lock?.release();
   }
 }
-
-const validationOptions = ['val', 'valScores', 'valLabels', 'valCount'] as const;
-
-/** Whether an option was given with another value than when the run began. */
-const differs = (
-  name: keyof TrainingSettings,
-  isGiven: (name: string) => boolean,
-  given: TrainingSettings,
-  stored: RunConfig,
-): boolean =>
-  isGiven(name) && JSON.stringify(given[name]) !== JSON.stringify(stored.settings[name]);
 
 /** The run itself, when all is open. */
 async function trainIn(run: {

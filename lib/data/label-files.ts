@@ -1,9 +1,10 @@
 /** Files that say which categories pictures have: COCO's JSON, a folder of Pascal VOC's XML, or tab-separated text. */
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { notFound, readError } from '../errors.js';
+import { notFound } from '../errors.js';
 import { invalid } from '../validation.js';
 import { categoryName } from './category-names.js';
+import { readTextFile } from './text-file.js';
 
 /** What such a file says. */
 export interface LabelFile {
@@ -26,7 +27,7 @@ export async function readLabels(path: string): Promise<LabelFile> {
   });
   if (info.isDirectory()) return voc(path);
   if (path.toLowerCase().endsWith('.json')) return coco(path);
-  return table(path, await readText(path));
+  return table(path, await readTextFile(path));
 }
 
 /**
@@ -35,7 +36,7 @@ export async function readLabels(path: string): Promise<LabelFile> {
  * @throws {LtrpError} `ERR_LTRP_FILE_READ`; `ERR_LTRP_INVALID_ARGUMENT` for a name twice, or none.
  */
 export async function readNames(path: string): Promise<string[]> {
-  const names = linesOf(await readText(path)).map((line) => categoryName(line, path));
+  const names = linesOf(await readTextFile(path)).map((line) => categoryName(line, path));
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice !== undefined) throw invalid(`${path} names the category '${twice}' twice.`);
   if (names.length === 0) throw invalid(`${path} names no categories; it has one a line.`);
@@ -115,7 +116,7 @@ export async function readCoco<File>(
   path: string,
   fields: Readonly<Record<string, Readonly<Record<string, string>>>>,
 ): Promise<File> {
-  const text = await readText(path);
+  const text = await readTextFile(path);
   const refuse = (what: string): never => {
     throw invalid(`${path} is not a COCO file: ${what}.`);
   };
@@ -157,7 +158,9 @@ async function voc(folder: string): Promise<LabelFile> {
   const entries = new Entries();
   for (const name of names) {
     const path = join(folder, name);
-    const root = elementsOf(path, await readText(path)).find(({ name }) => name === 'annotation');
+    const root = elementsOf(path, await readTextFile(path)).find(
+      ({ name }) => name === 'annotation',
+    );
     const file = root?.children.find(({ name }) => name === 'filename')?.text.trim();
     if (root === undefined || file === undefined || file === '')
       throw invalid(`${path} has no <annotation> with a <filename>.`);
@@ -242,23 +245,3 @@ function table(path: string, text: string): LabelFile {
 /** Without those that are empty. */
 const linesOf = (text: string): string[] =>
   text.split(/\r?\n/).filter((line) => line.trim() !== '');
-
-/** Without a mark of the byte order. UTF-16 has one; XML may name yet another encoding. */
-async function readText(path: string): Promise<string> {
-  const bytes = await readFile(path).catch((cause: unknown) => {
-    throw readError(path, cause);
-  });
-  const [first, second] = bytes;
-  const wide =
-    first === 0xff && second === 0xfe
-      ? 'utf-16le'
-      : first === 0xfe && second === 0xff
-        ? 'utf-16be'
-        : undefined;
-  const said = /^<\?xml[^>]*\bencoding=["']([\w.:-]+)["']/.exec(bytes.toString('latin1', 0, 200));
-  try {
-    return new TextDecoder(wide ?? said?.[1] ?? 'utf-8').decode(bytes);
-  } catch (cause) {
-    throw invalid(`${path} is in an encoding that is not known: ${String(said?.[1])}.`, cause);
-  }
-}

@@ -137,7 +137,9 @@ export function labelsOfFile(
   const absent = classes.filter((_, id) => !shown.has(id));
   // Of a model's classes a set of pictures may well show some.
   if (known === undefined && absent.length > 0)
-    notes.push(`No picture shows ${list(absent)}: of what is in none nothing is learned.`);
+    notes.push(
+      `No picture shows these categories, so nothing is learned of them: ${list(absent)}.`,
+    );
   return { classes, ofFiles, digest: hash.digest('hex'), notes };
 }
 

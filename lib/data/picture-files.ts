@@ -2,7 +2,7 @@
  * Resolves a name of pictures: a file, a folder, a `.txt` list, a glob, or a shard (`lib/shards`) by any of these or by its
  * address. Every command and every data set asks here, so that one name means the same to all of them.
  */
-import { lstat, mkdtemp, readFile, readdir, realpath, rm, stat, symlink } from 'node:fs/promises';
+import { lstat, mkdtemp, readdir, realpath, rm, stat, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, extname, isAbsolute, join, resolve, sep } from 'node:path';
 import { glob, isDynamicPattern } from 'tinyglobby';
@@ -13,6 +13,7 @@ import { isRemote, isShard, remoteShards } from '../shards/locations.js';
 import { publicName } from '../shards/remote.js';
 import { openShard, type MemberGroup, type ShardOptions } from '../shards/shard.js';
 import { PassedOver } from './passed-over.js';
+import { readTextFile } from './text-file.js';
 
 /** A file that is to be read. */
 export interface PictureFile {
@@ -258,17 +259,10 @@ async function missing(path: string, where = ''): Promise<Candidate> {
 }
 
 async function list(name: string): Promise<Candidate[]> {
-  const bytes = await readFile(name).catch((cause: unknown) => {
-    throw readError(name, cause);
-  });
-  // PowerShell's `>` writes UTF-16.
-  const text = new TextDecoder(bytes[0] === 0xff && bytes[1] === 0xfe ? 'utf-16le' : 'utf-8');
+  const text = await readTextFile(name);
   const found: Candidate[] = [];
   let exists = false;
-  for (const [index, line] of text
-    .decode(bytes)
-    .split(/\r\n|\n|\r/)
-    .entries()) {
+  for (const [index, line] of text.split(/\r\n|\n|\r/).entries()) {
     const entry = line.trim();
     if (entry === '' || entry.startsWith('#')) continue;
     const path = isAbsolute(entry) ? entry : join(dirname(name), entry);

@@ -276,8 +276,8 @@ struct DensityPeaks {
   int64_t patches = 0;   // L
   int64_t values = 0;    // of a patch
   int64_t clusters = 0;  // in [1, L]
-  bool ties_by_noise =
-      false;  // of equally dense patches the one with the larger noise, else the lower id, counts as denser
+  // Of equally dense patches the one with the larger noise, else the lower id, counts as the denser one.
+  bool ties_by_noise = false;
   const float* x = nullptr;       // [images, L, values], finite
   const float* noise = nullptr;   // [images, L] in [0, 1)
   float* distance = nullptr;      // [images, L, L]: Euclidean / sqrt(values)

@@ -250,20 +250,8 @@ function readOptions(args: readonly string[]) {
   if (!keeps.every((keep) => keep > 0 && keep <= 1))
     throw new UsageError(`--keep must be shares such as 25%,50%; not ${shares}`);
   return {
-    ...{
-      photographs,
-      data,
-      val,
-      part,
-      classifier,
-      fineTuned,
-      training,
-      ranker,
-      mae,
-      init,
-      keeps,
-      out,
-    },
+    ...{ photographs, data, val, part, classifier, fineTuned, training },
+    ...{ ranker, mae, init, keeps, out },
     epochs: integer('epochs', values.epochs, 1),
     seed: integer('seed', values.seed, 0),
     size: integer('image-size', values['image-size'], 16),

@@ -31,7 +31,7 @@ await program('evaluate', help, (args) => {
   const classify = ['--classify', '--photographs', photographs, '--seed', seed];
   run('classify', [...classify, '--out', folder('classify')]);
   run('classify', [...classify, '--fine-tuned', '--out', folder('fine-tuned')]);
-  const classifier = list ? 'CLASSIFIER' : forRetention(photographs, folder('classify'));
+  const classifier = list ? 'CLASSIFIER' : forRetention(photographs, folder('classify'), seed);
   run('retention', [
     ...['--retention', '--photographs', photographs, '--classifier', classifier],
     ...['--seed', seed, '--out', folder('retention')],
@@ -60,12 +60,15 @@ function printCommand(_: string, words: readonly string[]): void {
 }
 
 /** The classifier of `--classify`, tuned to the greater pictures of `--retention`. */
-function forRetention(photographs: string, folder: string): string {
+function forRetention(photographs: string, folder: string, seed: string): string {
   const text = readFileSync(join(folder, 'classify.json'), 'utf8');
   const { source, digest } = (JSON.parse(text) as ClassifyResults).classifier;
   return trainClassifier(
     ['--data', join(photographs, 'imagenette', 'train')],
-    ['--init', source, '--image-size', '224', '--epochs', '3', ...smallRecipe, ...randomShares],
+    [
+      ...['--init', source, '--image-size', '224', '--epochs', '3', '--seed', seed],
+      ...[...smallRecipe, ...randomShares],
+    ],
     digest,
   ).folder;
 }
