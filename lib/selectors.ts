@@ -165,15 +165,18 @@ function selector(name: SelectorName): Selector<Float32Array> {
  * | `contrast` | distance of its mean colour from that of its neighbours up to two patches away | |
  * | `dpc-knn` | how good a centre of a cluster its pixels are | |
  * | `k-means` | 1 for the `keep` patches nearest to the means of clusters of pixels | |
- * | `mae-attention` | attention of the encoder's CLS token, last block | `MaskedAutoencoder` |
+ * | `mae-attention` | attention of the encoder's CLS token, last block | `MaskedAutoencoder`, or `VisionTransformer` without a head |
  * | `teacher` | the teacher's own scores, mean over masks | `MaskedAutoencoder` with a decoder |
  * | `ranker` | the ranker's logit | `PatchRanker` |
  * | `ranker-diverse` | the same, with patches of clusters among the kept | `PatchRanker` |
- * | `rollout` | attention through all blocks | `MaskedAutoencoder`, or `VisionTransformer` with pooling `'cls'` |
- * | `cls-attention` | attention of the classifier's CLS token, last block; labels | `VisionTransformer` with pooling `'cls'` and a head |
- * | `evit` | EViT's criterion: patches that stay when three blocks drop those with less attention; labels | the same |
+ * | `rollout` | attention through all blocks | `MaskedAutoencoder` or `VisionTransformer` |
+ * | `cls-attention` | attention of the classifier's CLS token, last block; labels | `VisionTransformer` with a linear head |
+ * | `evit` | EViT's criterion: patches that stay when three blocks drop those with less attention; labels | `VisionTransformer` with pooling `'cls'` and a head |
  * | `grad-cam` | Grad-CAM of a class's logit; labels | `VisionTransformer` with a linear head |
  * | `tome` | size of the group that token merging makes around it | `MaskedAutoencoder` or `VisionTransformer` |
+ *
+ * A head that pools the patches reads no CLS token: `cls-attention` is then the attention that a patch receives, mean over all
+ * tokens, `rollout` the mean of the patches' rows.
  */
 export const selectors = {} as Selectors;
 

@@ -90,6 +90,11 @@ test('gradient of the asymmetric loss where the powers are 0: finite differences
   }
 });
 
+test('where nothing is lost the asymmetric loss is 0, not -0', async (t) => {
+  const { loss } = await asymmetricLoss(new Float32Array(4).fill(-50), new Uint8Array(4), [2, 2]);
+  t.is(loss, 0);
+});
+
 test('what is wrong is named', async (t) => {
   const logits = new Float32Array(4);
   const code = 'ERR_LTRP_INVALID_ARGUMENT';

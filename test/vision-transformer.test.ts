@@ -120,8 +120,8 @@ withGolden('what cannot be kept is refused', async (t) => {
   await refused({ keepRatio: 0 }, /keepRatio must be in \(0, 1\]; got 0/);
   await refused({ selector: 'gradient' }, /keepRatio must be given with selector.*got none/);
   await refused(
-    { keepRatio: 0.5, selector: 'cls-attention' },
-    /pooling 'cls'.*'cls-attention'; got a vision transformer whose pooling is 'mean'/,
+    { keepRatio: 0.5, selector: 'evit' },
+    /pooling 'cls'.*'evit'; got a vision transformer whose pooling is 'mean'/,
   );
   await refused(
     { keepRatio: 0.5, selector: 'ranker', selectorModel: vit },

@@ -52,10 +52,10 @@ export function labelsWord(name: SelectorName): string {
   return usesLabels(name) ? 'yes' : 'no';
 }
 
-/** Whether a classifier can be asked so: some selectors read a CLS token's attention, one a linear head. */
+/** Whether a classifier can be asked so: `evit` reads the attention of a CLS token with a head, others want a linear head. */
 export function canAsk(name: SelectorName, { pooling }: { pooling: string }): boolean {
-  if (name === 'cls-attention' || name === 'evit') return pooling === 'cls';
-  return name !== 'grad-cam' || pooling !== 'queries';
+  if (name === 'evit') return pooling === 'cls';
+  return (name !== 'cls-attention' && name !== 'grad-cam') || pooling !== 'queries';
 }
 
 /** Patches by descending score; equal scores in raster order. */

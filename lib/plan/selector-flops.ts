@@ -36,7 +36,7 @@ export function selectorFlops(
     case 'ranker':
       return ranker && rankerFlops(ranker, patches);
     case 'mae-attention':
-      return mae && attentionOfCls(mae, patches);
+      return mae && lastAttention(mae, patches);
     case 'rollout':
       return mae && rollout(mae, patches);
     case 'tome':
@@ -44,7 +44,7 @@ export function selectorFlops(
     case 'teacher':
       return mae && teacher(mae, patches);
     case 'cls-attention':
-      return attentionOfCls(classifier, patches);
+      return lastAttention(classifier, patches, classifier.pooling === 'cls' ? 1 : patches + 1);
     case 'evit':
       return dropping(classifier, patches, kept);
     case 'grad-cam':
@@ -73,8 +73,9 @@ function toLastKeys(vit: Vit, patches: number): number {
   return embedding(vit, patches) + transformerFlops(most, patches + 1) + qkv(encoder, patches + 1);
 }
 
-const attentionOfCls = (vit: Vit, patches: number): number =>
-  toLastKeys(vit, patches) + 2 * (patches + 1) * vit.encoder.dim;
+/** What the last block's queries attend to: the CLS token's, or all of them. */
+const lastAttention = (vit: Vit, patches: number, queries = 1): number =>
+  toLastKeys(vit, patches) + 2 * queries * (patches + 1) * vit.encoder.dim;
 
 /** Attention is computed once more in each block, and multiplied with what came before. */
 function rollout(vit: Vit, patches: number): number {

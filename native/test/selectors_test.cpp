@@ -113,6 +113,74 @@ TEST_CASE("goldens: attention, rollout and Grad-CAM") {
                    selector_scores(golden->images, explained, {})));
 }
 
+// A classifier with the encoder of an autoencoder.
+ClassifierCheckpoint with_encoder_of(const MaeCheckpoint& mae, Pooling pooling, int64_t classes) {
+  ClassifierConfig config;
+  static_cast<VitConfig&>(config) = mae.config;
+  config.classes = classes;
+  config.pooling = pooling;
+  TensorMap tensors = Classifier::initialized(config, 1).tensors();
+  for (auto& [name, tensor] : tensors) {
+    if (const auto encoder = mae.tensors.find(name); encoder != mae.tensors.end()) tensor = encoder->second;
+  }
+  return {config, tensors, "ltrp"};
+}
+
+TEST_CASE("goldens: attention of an encoder alone, and what patches receive where a head pools them") {
+  const auto folder = golden_folder();
+  if (!folder) return;
+  const MaeCheckpoint mae =
+      load_checkpoint<MaeConfig>((*folder / "full/mae-official.pth").string(), {.incomplete = true});
+  const SafetensorsFile golden = read_safetensors((*folder / "downstream/selectors.safetensors").string());
+  const at::Tensor images =
+      read_safetensors((*folder / "full/expected.safetensors").string()).tensors.at("pixel_values");
+  for (const auto& [options, name] :
+       {std::pair{options_of("mae-attention", opened(with_encoder_of(mae, Pooling::kCls, 0))),
+                  "encoder_cls_attention_f64"},
+        {options_of("cls-attention", opened(with_encoder_of(mae, Pooling::kMean, 2))),
+         "encoder_received_attention_f64"},
+        {options_of("cls-attention", opened(with_encoder_of(mae, Pooling::kNormedMean, 2))),
+         "encoder_received_attention_f64"}}) {
+    CAPTURE(name);
+    const at::Tensor expected = golden.tensors.at(name);
+    const at::Tensor scores = selector_scores(images, options, {});
+    CHECK(largest_difference(scores.to(at::kDouble), expected) < 1e-5 * expected.max().item<double>());
+  }
+}
+
+// Makes a block's attention even.
+void without_queries(ClassifierCheckpoint& checkpoint, int64_t block) {
+  const std::string name = "blocks." + std::to_string(block) + ".attn.qkv.";
+  for (const char* part : {"weight", "bias"})
+    checkpoint.tensors.at(name + part).narrow(0, 0, checkpoint.config.encoder.dim).zero_();
+}
+
+TEST_CASE("rollout of attention that is even everywhere has a closed form") {
+  const double patches = 9 * 14, depth = 5, stays = std::pow(0.5, depth);
+  for (const auto& [pooling, own] : {std::pair{Pooling::kCls, 0.0}, {Pooling::kMean, stays / patches}}) {
+    ClassifierCheckpoint checkpoint = small_classifier(pooling);
+    for (int64_t block = 0; block < 5; ++block) without_queries(checkpoint, block);
+    SelectorOptions options = options_of("rollout", opened(checkpoint));
+    options.patch_size = 8;
+    const at::Tensor scores = selector_scores(random_tensor({1, 3, 72, 112}, 1, at::kFloat), options, {});
+    const double expected = own + (1 - stays) / (patches + 1);
+    CHECK(largest_difference(scores.to(at::kDouble), at::full({1, 126}, expected, at::kDouble)) < 1e-7);
+  }
+}
+
+TEST_CASE("of patches with equal attention EViT's later stages keep the lower") {
+  ClassifierCheckpoint checkpoint = small_classifier(Pooling::kCls);
+  for (const int64_t stage : {2, 3}) without_queries(checkpoint, stage);
+  const int64_t keep = 16;
+  SelectorOptions options = options_of("evit", opened(checkpoint), keep);
+  options.patch_size = 8;
+  const at::Tensor scores = selector_scores(random_tensor({1, 3, 72, 112}, 1, at::kFloat), options, {});
+  // (16 / 126)^(1/3) of 126 are left by the first stage, whose attention is not even.
+  const at::Tensor first = highest(scores, 64)[0], kept = highest(scores, keep)[0];
+  CHECK(at::equal(kept, first.slice(0, 0, keep)));
+  CHECK(!at::equal(kept, at::arange(keep)));
+}
+
 TEST_CASE("goldens: EViT's criterion and token merging keep the same patches") {
   const auto golden = goldens();
   if (!golden) return;
@@ -301,14 +369,15 @@ TEST_CASE("the ranker's, the teacher's and the diverse selection's scores are th
   }
 }
 
-TEST_CASE("contrast of one colour is 0, so that ties go to the lower patch") {
-  SelectorOptions options = options_of("contrast");
-  options.patch_size = 8;
+TEST_CASE("of one colour all contrast and all distances are 0, so that ties go to the lower patch") {
+  SelectorOptions options = options_of("contrast"), clusters = options_of("dpc-knn");
+  options.patch_size = clusters.patch_size = 8;
   const std::array<uint8_t, 3> colour{100, 37, 211};
   at::Tensor image = at::empty({1, 56, 72, 3}, at::kByte);
   for (int64_t channel = 0; channel < 3; ++channel)
     image.select(3, channel).fill_(colour[static_cast<size_t>(channel)]);
   CHECK(at::equal(selector_scores(image, options, {}), at::zeros({1, 63})));
+  CHECK(at::equal(selector_scores(image, clusters, {}), at::zeros({1, 63})));
 }
 
 TEST_CASE("every selector survives a picture of one colour and little to keep, on bytes too") {
@@ -319,15 +388,14 @@ TEST_CASE("every selector survives a picture of one colour and little to keep, o
                       ranker = opened(
                           RankerCheckpoint{small, PatchRanker::initialized(small, 3).tensors(), "ltrp"}),
                       classifier = opened(small_classifier(Pooling::kCls));
+  const auto asked = [&](Needs needs) {
+    if (needs == Needs::kRanker) return ranker;
+    return needs == Needs::kAutoencoder || needs == Needs::kBareEncoder ? mae : classifier;
+  };
   const at::Tensor plain = at::full({2, 3, 24, 32}, 0.5F), bytes = at::full({2, 24, 32, 3}, 100, at::kByte);
   for (const Selector& selector : kSelectors) {
     CAPTURE(selector.name);
-    const bool of_mae = selector.needs == Needs::kAutoencoder;
-    SelectorOptions options = options_of(selector.name,
-                                         selector.needs == Needs::kRanker ? ranker
-                                         : of_mae                         ? mae
-                                                                          : classifier,
-                                         1);
+    SelectorOptions options = options_of(selector.name, asked(selector.needs), 1);
     options.patch_size = 8;
     for (const at::Tensor& images : {plain, bytes}) {
       const at::Tensor scores = selector_scores(images, options, {});
@@ -353,9 +421,16 @@ TEST_CASE("a selector refuses a model that it cannot ask, and classes that are n
     check_refused(codes::kInvalidArgument, part, [&] { selector_scores(images, options, {}); });
   };
   refused("ranker", {}, "model must be a ranker for the selector 'ranker'; got none");
-  refused("mae-attention", cls, "model must be a masked autoencoder for the selector 'mae-attention'; got a");
-  for (const char* name : {"cls-attention", "evit", "rollout"})
-    refused(name, mean, "got a vision transformer whose pooling is 'mean'");
+  refused("mae-attention", cls,
+          "model must be a masked autoencoder or a vision transformer without a head for the selector "
+          "'mae-attention'; got a");
+  refused("evit", mean, "got a vision transformer whose pooling is 'mean'");
+  ClassifierCheckpoint queries = small_classifier(Pooling::kMean);
+  queries.config.pooling = Pooling::kQueries;
+  queries.config.queries = 3;
+  queries.config.query_dim = 8;
+  queries.tensors = Classifier::initialized(queries.config, 1).tensors();
+  refused("cls-attention", opened(queries), "whose pooling is 'queries'");
   refused("cls-attention", mae, "got a masked autoencoder");
   refused("grad-cam", mae, "model must be a vision transformer with a linear head");
   refused("tome", {}, "model must be a masked autoencoder or a vision transformer");

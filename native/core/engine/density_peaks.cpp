@@ -18,7 +18,6 @@ class Distances {
  public:
   explicit Distances(const at::Tensor& patches)
       : patches_(patches.unsqueeze(0)), root_(std::sqrt(static_cast<double>(patches.size(1)))) {
-    // Float64 has digits to spare.
     if (patches.size(0) <= kByDifferences || patches.scalar_type() == at::kDouble) return;
     // As at::cdist has it, which would do this for every piece: |x|^2 + |y|^2 - 2 x y is one product.
     const at::Tensor squares = patches_.pow(2).sum(-1, /*keepdim=*/true), ones = at::ones_like(squares);
@@ -37,13 +36,15 @@ class Distances {
   }
 
  private:
+  static constexpr int64_t kWithoutProducts = 2;  // at::cdist's
   // at::cdist's limit: for fewer patches it sums up squared differences, which rounds in another way.
   static constexpr int64_t kByDifferences = 25;
 
   at::Tensor of(const at::Tensor& left) const {
     // Which of nearly equal patches the authors' code keeps, the rounding of this product decides.
+    // Elsewhere differences: equal patches have no distance then, and float64 is not in a hurry.
     at::Tensor distance = left_.defined() ? chained_product(left[0], right_).clamp_min_(0).sqrt_()
-                                          : at::cdist(left, patches_)[0];
+                                          : at::cdist(left, patches_, /*p=*/2, kWithoutProducts)[0];
     return distance.div_(root_);
   }
 

@@ -37,8 +37,10 @@ at::Tensor evit_scores(const SelectorInput& input) {
     }
     const auto stay = static_cast<int64_t>(std::ceil(share * static_cast<double>(alive.numel()) - 1e-9));
     order.insert(order.begin(), alive.index_select(0, falling.slice(0, stay)));
-    alive = alive.index_select(0, falling.slice(0, 0, stay));
-    const at::Tensor rows = at::cat({at::zeros({1}, at::kLong), falling.slice(0, 0, stay) + 1});
+    // In raster order, so that of equal patches the lower stays in the next stage too.
+    const at::Tensor staying = std::get<0>(falling.slice(0, 0, stay).sort());
+    alive = alive.index_select(0, staying);
+    const at::Tensor rows = at::cat({at::zeros({1}, at::kLong), staying + 1});
     tokens = vit.add_attended(block, tokens, vit.attend(block, qkv));
     tokens = vit.add_mlp(block, tokens.index_select(1, rows.to(tokens.device())));
   }

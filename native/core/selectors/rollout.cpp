@@ -5,7 +5,8 @@
 namespace ltrp {
 
 // Attention rollout (Abnar and Zuidema 2020): the product of (mean over heads + identity) / 2 over the
-// blocks, the last one on the left; the CLS token's row. Costs a forward pass and a [T, T] product a block.
+// blocks, the last one on the left; the CLS token's row, or the mean of the patches' where a head pools them.
+// Costs a forward pass and a [T, T] product a block.
 at::Tensor rollout_scores(const SelectorInput& input) {
   const VitSteps vit = input.steps();
   at::Tensor tokens = vit.tokens(input.on_device());
@@ -20,7 +21,8 @@ at::Tensor rollout_scores(const SelectorInput& input) {
     if (block + 1 == vit.depth()) break;
     tokens = vit.add_mlp(block, vit.add_attended(block, tokens, vit.attend(block, qkv)));
   }
-  return product[0].slice(0, 1);
+  const at::Tensor read = pools_patches(input.options.model) ? product.slice(0, 1).mean(0) : product[0];
+  return read.slice(0, 1);
 }
 
 }  // namespace ltrp

@@ -55,15 +55,16 @@ void check_model(const Selector& selector, const SelectorOptions& options) {
     case Needs::kEncoder:
       need(autoencoder || classifier != nullptr, "a masked autoencoder or a vision transformer");
       break;
+    case Needs::kBareEncoder:
+      need(autoencoder || (classifier != nullptr && classifier->config().classes == 0),
+           "a masked autoencoder or a vision transformer without a head");
+      break;
     case Needs::kClassifier:
       need(head, "a vision transformer with a linear head");
       break;
     case Needs::kClsClassifier:
       // The CLS token of a model that pools the patches was trained for nothing.
       need(head && cls, "a vision transformer with a head and pooling 'cls', whose attention is trained,");
-      break;
-    case Needs::kClsEncoder:
-      need(autoencoder || cls, "a masked autoencoder or a vision transformer with pooling 'cls'");
       break;
   }
 }
@@ -96,6 +97,13 @@ void check_classes(const SelectorOptions& options, int64_t images) {
 }
 
 }  // namespace
+
+bool pools_patches(const SelectorModel& model) {
+  const auto* classifier = asked<OpenClassifier>(model);
+  if (classifier == nullptr) return false;
+  const Pooling pooling = classifier->config().pooling;
+  return pooling == Pooling::kMean || pooling == Pooling::kNormedMean;
+}
 
 const Selector& selector_named(const std::string& name) {
   std::string names;

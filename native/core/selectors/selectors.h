@@ -33,9 +33,9 @@ enum class Needs {
   kAutoencoder,
   kRanker,
   kEncoder,        // a masked autoencoder or a classifier
+  kBareEncoder,    // a masked autoencoder or a vision transformer without a head
   kClassifier,     // with a linear head
   kClsClassifier,  // with a head that reads the CLS token
-  kClsEncoder,     // a masked autoencoder or a classifier whose head reads the CLS token
 };
 
 // Pictures for selectors.
@@ -99,7 +99,7 @@ struct Selector {
 };
 inline constexpr Selector kSelectors[] = {
     {"centre", centre_scores},
-    {"cls-attention", cls_attention_scores, nullptr, Needs::kClsClassifier},
+    {"cls-attention", cls_attention_scores, nullptr, Needs::kClassifier},
     {"contrast", contrast_scores},
     {"dpc-knn", dpc_knn_scores},
     {"evit", evit_scores, nullptr, Needs::kClsClassifier, true},
@@ -107,11 +107,11 @@ inline constexpr Selector kSelectors[] = {
     {"gradient", gradient_scores},
     {"grid", grid_scores, nullptr, Needs::kNothing, true},
     {"k-means", k_means_scores, nullptr, Needs::kNothing, true},
-    {"mae-attention", cls_attention_scores, nullptr, Needs::kAutoencoder},
+    {"mae-attention", cls_attention_scores, nullptr, Needs::kBareEncoder},
     {"random", random_scores},
     {"ranker", nullptr, ranker_scores, Needs::kRanker},
     {"ranker-diverse", nullptr, ranker_diverse_scores, Needs::kRanker, true},
-    {"rollout", rollout_scores, nullptr, Needs::kClsEncoder},
+    {"rollout", rollout_scores, nullptr, Needs::kEncoder},
     {"teacher", nullptr, teacher_scores, Needs::kAutoencoder},
     {"tome", tome_scores, nullptr, Needs::kEncoder, true},
     {"variance", variance_scores},
@@ -137,6 +137,9 @@ at::Tensor highest(const at::Tensor& scores, int64_t keep);
 // a queue of its own. Progress counts images.
 void for_each_image(const SelectorOptions& options, int64_t images, const RunContext& context,
                     const std::function<void(int64_t)>& body);
+
+// Whether a model's head reads the mean of the patches.
+bool pools_patches(const SelectorModel& model);
 
 // Scores in (0, 1] that rank patches in `order` [L] int64, the best first.
 at::Tensor scores_of_order(const at::Tensor& order);

@@ -22,7 +22,8 @@ at::Tensor asymmetric_loss(const at::Tensor& logits, const at::Tensor& targets, 
   const at::Tensor negative =
       (p.detach() - options.margin).clamp_min(0).pow(options.gamma_negative) * q.clamp_min(kLeast).log();
   const at::Tensor y = targets.to(logits.scalar_type());
-  return -(y * positive + (1 - y) * negative).sum() / images;
+  // Not -0 where nothing is lost.
+  return (0 - (y * positive + (1 - y) * negative).sum()) / images;
 }
 
 }  // namespace ltrp
