@@ -119,6 +119,7 @@ test('everything: each program once, and the next ones ask the classifier that t
     ['classify', 'classify', 'retention', 'unlabelled', 'photographs'],
   );
   t.true(lines[1]?.includes('--fine-tuned'));
+  for (const line of lines.slice(0, 2)) t.true(line.includes('--mae ENCODER --init START'));
   t.true(lines[2]?.includes('--classifier CLASSIFIER'));
   t.is(lines.filter((line) => line.includes('--seed 2 ')).length, 4);
   const error = await t.throwsAsync<Error & { stderr: string }>(

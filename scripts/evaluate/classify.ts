@@ -34,7 +34,7 @@ import {
 import { photographsOf } from './parts.js';
 import { readPicture } from './pictures.js';
 import { evaluateCache } from './teacher-maps.js';
-import { randomShares, smallRecipe, trainClassifier } from './train-classifier.js';
+import { allPatches, randomShares, smallRecipe, trainClassifier } from './train-classifier.js';
 
 const help = `npm run evaluate -- --classify --photographs FOLDER [options]
 
@@ -42,10 +42,10 @@ How often a classifier that receives only the patches that a selector keeps is r
 share. The classifier is fine-tuned from the embedded masked autoencoder on imagenette/train, on patches chosen at random, a share
 of 10 to 100% that is drawn for each step. Writes classify.json, classify.md and classify.html; the table also goes to standard output.
 
-  --fine-tuned         the paper's protocol: a classifier of its own for each selector and share, fine-tuned on what it keeps; the one
-                       above is then what supervised selectors ask. Default --selectors ranker,random,variance,cls-attention
+  --fine-tuned         the paper's protocol: a classifier of its own for each selector and share, fine-tuned on what it keeps;
+                       supervised selectors ask the one of all patches. Default --selectors ranker,random,variance,cls-attention
                        and --keep 25%,50%,100%, nine trainings
-  --classifier <file>  a classifier that is there already, for the one above
+  --classifier <file>  a classifier that is there already, for all selectors or, with --fine-tuned, for supervised ones to ask
   --data <folder>      in place of --photographs, with --val: a folder of pictures for each class, as ImageNet has it, to train on
   --val <folder>       the same for the pictures that are classified
   --training <options> of ltrp finetune (default: a recipe for small models that were pre-trained for minutes)
@@ -78,7 +78,7 @@ await program('evaluate', help, async (args) => {
   checkPatchSizes(patchSize, { '--ranker': ranker });
   const { folder: source, command: training } =
     options.classifier === undefined
-      ? trained(options, randomShares)
+      ? trained(options, options.fineTuned ? allPatches : randomShares)
       : { folder: options.classifier, command: null };
   await using classifier = await VisionTransformer.load(source);
   checkPatchSizes(patchSize, { '--classifier': classifier });
@@ -143,7 +143,7 @@ async function fineTuned(
       const { none, mae, ranker } = { none: undefined, ...options };
       const model = { none, mae, ranker, classifier }[askedModels[name]];
       const { folder } = trained(options, [
-        ...['--keep', String(keep), '--selector', keep === 1 ? 'random' : name],
+        ...(keep === 1 ? allPatches : ['--keep', String(keep), '--selector', name]),
         ...(model === undefined || keep === 1 ? [] : ['--selector-model', model]),
       ]);
       found.set(ownKey(name, keep), await VisionTransformer.load(folder));

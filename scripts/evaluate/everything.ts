@@ -10,28 +10,34 @@ import { integer, parse, program, UsageError } from '../../bench/command-line.js
 import type { ClassifyResults } from './classify-table.js';
 import { say } from './command.js';
 import { evaluateCache } from './teacher-maps.js';
-import { randomShares, smallRecipe, trainClassifier } from './train-classifier.js';
+import { trainStart } from './train-classifier.js';
 
 const help = `npm run evaluate -- --everything --photographs FOLDER [options]
 
-Trains every classifier and prints every table of docs/evidence.md, one after the other: accuracy on kept patches with one classifier
-for all selectors (--classify), with one for each (--fine-tuned), labels that stay (--retention), objects that nobody labelled
-(--unlabelled, after npm run photos), and the maps themselves (--photographs). Takes hours on two cores; the same command goes on
-after any end.
+Trains an encoder and every classifier and prints every table of docs/evidence.md, one after the other: accuracy on kept patches with
+one classifier for all selectors (--classify), with one for each (--fine-tuned), labels that stay (--retention), objects that nobody
+labelled (--unlabelled, after npm run photos), and the maps themselves (--photographs). Takes hours on two cores; the same command
+goes on after any end.
 
   --seed <n>        of the trainings and of the selectors (default 0)
   --list            prints the commands and runs none
   --out <folder>    default: evaluate/everything in the user's cache
 `;
 
-await program('evaluate', help, (args) => {
+await program('evaluate', help, async (args) => {
   const { photographs, seed, list, out } = readOptions(args);
   const run = list ? printCommand : runProgram;
   const folder = (name: string): string => join(out, name);
-  const classify = ['--classify', '--photographs', photographs, '--seed', seed];
+  const start = list
+    ? { encoder: 'ENCODER', classifier: 'START' }
+    : await trainStart(photographs, seed);
+  const classify = [
+    ...['--classify', '--photographs', photographs, '--seed', seed],
+    ...['--mae', start.encoder, '--init', start.classifier, '--image-size', '224', '--epochs', '3'],
+  ];
   run('classify', [...classify, '--out', folder('classify')]);
   run('classify', [...classify, '--fine-tuned', '--out', folder('fine-tuned')]);
-  const classifier = list ? 'CLASSIFIER' : forRetention(photographs, folder('classify'), seed);
+  const classifier = list ? 'CLASSIFIER' : classifierOf(folder('classify'));
   run('retention', [
     ...['--retention', '--photographs', photographs, '--classifier', classifier],
     ...['--seed', seed, '--out', folder('retention')],
@@ -42,7 +48,6 @@ await program('evaluate', help, (args) => {
     ...['--rounds', '2,4', '--judge-rounds', '2', '--out', folder('maps')],
   ]);
   if (!list) say(`all of it is in ${out}`);
-  return Promise.resolve();
 });
 
 function runProgram(name: string, words: readonly string[]): void {
@@ -59,18 +64,10 @@ function printCommand(_: string, words: readonly string[]): void {
   process.stdout.write(`npm run evaluate -- ${words.join(' ')}\n`);
 }
 
-/** The classifier of `--classify`, tuned to the greater pictures of `--retention`. */
-function forRetention(photographs: string, folder: string, seed: string): string {
+/** The one that `--classify` trained. */
+function classifierOf(folder: string): string {
   const text = readFileSync(join(folder, 'classify.json'), 'utf8');
-  const { source, digest } = (JSON.parse(text) as ClassifyResults).classifier;
-  return trainClassifier(
-    ['--data', join(photographs, 'imagenette', 'train')],
-    [
-      ...['--init', source, '--image-size', '224', '--epochs', '3', '--seed', seed],
-      ...[...smallRecipe, ...randomShares],
-    ],
-    digest,
-  ).folder;
+  return (JSON.parse(text) as ClassifyResults).classifier.source;
 }
 
 function readOptions(args: readonly string[]) {
