@@ -145,6 +145,10 @@ test('operations of selectors are those that the method was measured with, of a 
     ...[['evit', 22] as const, ['teacher', 4 * 11 * 218] as const],
   ] as const)
     t.true(Math.abs(of(name) / 1e9 / gigaflops - 1) < 0.06, `${name} ${of(name) / 1e9}`);
+  const asked = { ranker: undefined, mae: undefined, classifier: { ...vit, pooling: 'mean' } };
+  // Where the head pools the patches, all 197 queries and not one.
+  const more = (selectorFlops('cls-attention', asked, 196, 98) ?? NaN) - of('cls-attention');
+  t.is(more, 196 * 2 * 197 * 768);
   t.is(of('variance'), 0);
   t.is(of('k-means'), NaN);
   t.true(of('evit', 49) < of('evit', 98) && of('tome', 49) < of('tome', 98));

@@ -34,7 +34,7 @@ import {
 import { photographsOf } from './parts.js';
 import { readPicture } from './pictures.js';
 import { evaluateCache } from './teacher-maps.js';
-import { allPatches, randomShares, smallRecipe, trainClassifier } from './train-classifier.js';
+import { allPatches, randomShares, smallRecipe, trainClassifier } from './trainings.js';
 
 const help = `npm run evaluate -- --classify --photographs FOLDER [options]
 

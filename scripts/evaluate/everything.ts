@@ -10,7 +10,7 @@ import { integer, parse, program, UsageError } from '../../bench/command-line.js
 import type { ClassifyResults } from './classify-table.js';
 import { say } from './command.js';
 import { evaluateCache } from './teacher-maps.js';
-import { trainStart } from './train-classifier.js';
+import { trainStart } from './trainings.js';
 
 const help = `npm run evaluate -- --everything --photographs FOLDER [options]
 

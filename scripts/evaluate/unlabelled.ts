@@ -25,7 +25,7 @@ import { makeScenes, readScenes, type Scene } from '../photos/scenes.mjs';
 import { checkPatchSizes, provenance, say, writeResults } from './command.js';
 import { Table } from './table.js';
 import { evaluateCache } from './teacher-maps.js';
-import { trainClassifier } from './train-classifier.js';
+import { trainClassifier } from './trainings.js';
 import { measures, unlabelledMarkdown, type UnlabelledResults } from './unlabelled-table.js';
 
 const help = `npm run evaluate -- --unlabelled [options]

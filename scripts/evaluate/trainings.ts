@@ -5,12 +5,13 @@ import { Dataset } from '../../lib/data/dataset.js';
 import { ltrp } from './ltrp.js';
 import { evaluateCache } from './teacher-maps.js';
 
-/** For classifiers that begin from a small encoder: milder than MAE's, which is for encoders that were pre-trained for long. */
+/** Milder than MAE's recipe, which is for encoders that were pre-trained for long. */
 const recipe = (dropPath: string, cropScale: string): string[] => [
   ...['--batch-size', '64', '--learning-rate', '1e-3', '--layer-decay', '1'],
   ...['--drop-path', dropPath, '--rand-augment', '0', '--erase', '0', '--crop-scale', cropScale],
   ...['--precision', 'bfloat16'],
 ];
+/** For classifiers that begin from a small encoder, and for few epochs. */
 export const smallRecipe = recipe('0', '0.35,1');
 
 /** The same for many epochs, against learning the pictures by heart. */
